@@ -1,0 +1,21 @@
+"""Models: load any causal LM of Transformers, lay sequences out as token trees, and score them once per token."""
+
+from uptake.models.language_model import LanguageModel
+from uptake.models.load import add_lora, load, prepare
+from uptake.models.scorer import score_trees, token_logps
+from uptake.models.tree import Node, Packed, TokenTree, batches, branches, pack
+
+__all__ = [
+    "LanguageModel",
+    "Node",
+    "Packed",
+    "TokenTree",
+    "add_lora",
+    "batches",
+    "branches",
+    "load",
+    "pack",
+    "prepare",
+    "score_trees",
+    "token_logps",
+]

@@ -1,0 +1,69 @@
+"""A causal language model as the rest of Uptake sees it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from uptake.errors import ModelError
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A model with its tokenizer, and how its trees are scored.
+
+    `attention` is "tree" where the load-time self-check found tree attention exact, else "rows" (padded rows, slower,
+    same numbers), with the reason in `note`. `model` may be wrapped by a PEFT adapter.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    attention: Literal["tree", "rows"] = "tree"
+    note: str = ""
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The Transformers model itself, adapters injected, wrapper off."""
+        wrapped = getattr(self.model, "get_base_model", None)
+        base: PreTrainedModel = wrapped() if wrapped is not None else self.model
+        return base
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its vocabulary projection."""
+        return self.base.base_model
+
+    @property
+    def head(self) -> nn.Module:
+        """The vocabulary projection."""
+        head = self.base.get_output_embeddings()
+        if head is None:
+            raise ModelError(f"{self.name}: the model has no vocabulary projection; a causal language model is needed")
+        return head
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the text model."""
+        return self.base.config.get_text_config(decoder=True)
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the vocabulary projection."""
+        return int(self.config.vocab_size)
+
+    @property
+    def window(self) -> int | None:
+        """The longest sequence the model has positions for, in tokens; None where it has no limit."""
+        size = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_positions", None)
+        return int(size) if size else None

@@ -1,0 +1,144 @@
+"""Load any causal language model of Transformers, from a folder or a Hub name, ready to score trees."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from uptake.errors import InputError, ModelError
+from uptake.models import attention
+from uptake.models.check import TOLERANCE, check_trees
+from uptake.models.language_model import LanguageModel
+from uptake.models.rows import row_logps
+from uptake.models.scorer import token_logps
+
+log = logging.getLogger(__name__)
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+
+
+def load(name: str | Path, *, dtype: Dtype = "auto", device: str = "auto", adapter: str | Path | None = None) -> LanguageModel:
+    """Load a model and its tokenizer.
+
+    `name` is a Transformers folder, a PEFT adapter folder (its base model is loaded under it) or a Hub name. `dtype`
+    "auto" is bfloat16 on CUDA and float32 elsewhere; `device` "auto" is CUDA where there is one.
+
+    Raises ModelError where the weights or the tokenizer are missing, incomplete or unreadable.
+    """
+    place = resolve_device(device)
+    kind = resolve_dtype(dtype, place)
+    base, adapter = _split_adapter(name, adapter)
+    tokenizer = _tokenizer(base)
+    model: Any = _weights(base, kind).to(place)
+    if adapter is not None:
+        from peft import PeftModel  # noqa: PLC0415  # seconds of import time that plain models need not pay
+
+        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    return prepare(model, tokenizer, str(name))
+
+
+def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model") -> LanguageModel:
+    """Make a model in memory ready to score: evaluation mode, tree attention, self-check.
+
+    A model that cannot attend over trees keeps its own attention and is scored in padded rows, which a warning says.
+    """
+    attention.register()
+    model.eval()
+    lm = LanguageModel(name, model, tokenizer)
+    own = lm.base.config._attn_implementation
+    note = _why_not_trees(lm)
+    if not note:
+        return lm
+    lm.base.set_attn_implementation(own)
+    log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, note)
+    return replace(lm, attention="rows", note=note)
+
+
+def _why_not_trees(lm: LanguageModel) -> str:
+    """Switch the model to tree attention; return why it must not stay there, or nothing."""
+    packed = check_trees(lm.vocabulary)
+    with torch.no_grad():
+        expected = row_logps(lm, packed)
+        if not bool(expected.isfinite().all()):
+            raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
+        try:
+            lm.base.set_attn_implementation(attention.NAME)
+            found = token_logps(lm, packed)
+        except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+            # Architectures without a registered attention interface fail here in ways of their own.
+            return f"tree attention raises {type(error).__name__}: {error}"
+    difference = float((found - expected).abs().nan_to_num(torch.inf).max())
+    allowed = TOLERANCE[lm.dtype]
+    return "" if difference <= allowed else f"self-check differs by {difference:.2g} (allowed: {allowed:.0e})"
+
+
+def add_lora(lm: LanguageModel, rank: int = 16, alpha: int = 32, targets: str | Sequence[str] = "all-linear") -> LanguageModel:
+    """The model with a fresh trainable LoRA adapter (PEFT) on all linear layers or those named; no dropout."""
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415  # seconds that models without adapters need not pay
+
+    modules = targets if isinstance(targets, str) else list(targets)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0, task_type="CAUSAL_LM")
+    model = get_peft_model(lm.base, config)
+    model.eval()
+    return replace(lm, model=model)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that a name means; "auto" is CUDA where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}", field="device", allowed="auto, cpu, cuda, cuda:N") from error
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The torch dtype that a name means on a device."""
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    names = {str(kind).removeprefix("torch."): kind for kind in TOLERANCE}
+    if dtype not in names:
+        raise InputError(f"unknown dtype {dtype!r}", field="dtype", allowed="auto, " + ", ".join(names))
+    return names[dtype]
+
+
+def _split_adapter(name: str | Path, adapter: str | Path | None) -> tuple[str, str | Path | None]:
+    """A PEFT folder names its base model; anything else is the base model itself."""
+    config = Path(name) / "adapter_config.json"
+    if adapter is None and config.is_file():
+        base = json.loads(config.read_text()).get("base_model_name_or_path")
+        if not base:
+            raise ModelError(f"{config}: no base_model_name_or_path; pass the base model and adapter={str(name)!r}")
+        return str(base), name
+    return str(name), adapter
+
+
+def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
+    return tokenizer
+
+
+def _weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with every weight read from disk: Transformers only warns when some are made up."""
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{name}: no causal language model could be loaded: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"{name}: weights are missing for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

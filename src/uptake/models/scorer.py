@@ -1,0 +1,102 @@
+"""The one scorer: log-probabilities of the wanted tokens of packed trees, each distinct token computed once.
+
+Hidden states are projected to the vocabulary only where a log-probability is asked for, in chunks, in fp32; training
+recomputes a chunk in the backward pass, so `[tokens, vocabulary]` is never held for the whole batch.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from uptake.models.attention import Attend, TreeAttention
+from uptake.models.language_model import LanguageModel
+from uptake.models.rows import row_logps
+from uptake.models.tree import Packed, TokenTree, batches
+
+# Logits held at once, in floats. Scoring wants them in the processor's cache (16 MB); training adds a gradient of the
+# whole vocabulary matrix per chunk, so fewer and larger chunks (64 MB) are faster there.
+SCORING_CHUNK = 1 << 22
+TRAINING_CHUNK = 1 << 24
+
+
+def token_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
+    """Log-probability of every wanted token, in the order of `packed.targets`, in fp32 (float64 for float64 models).
+
+    Differentiable; wrap in `torch.no_grad()` to score only.
+    """
+    if lm.attention == "rows":
+        return row_logps(lm, packed)
+    device = lm.device
+    attend = TreeAttention(packed.segments, device)
+    states = hidden_states(lm, packed.ids.to(device), packed.positions.to(device), attend)
+    return _project(lm, states[packed.sources.to(device)], packed)
+
+
+def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> list[tuple[Tensor, ...]]:
+    """Per tree, the token log-probabilities of each scored node, without gradient, on the CPU.
+
+    `budget` bounds the tokens of one forward call.
+    """
+    results: list[tuple[Tensor, ...]] = []
+    with torch.no_grad():
+        for indices, packed in batches(trees, budget):
+            nodes = iter(packed.per_node(token_logps(lm, packed).cpu()))
+            for index in indices:
+                results.append(tuple(next(nodes) for node in trees[index].nodes if node.scored))
+    return results
+
+
+def hidden_states(
+    lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Attend
+) -> Float[Tensor, "tokens width"]:
+    """Final hidden states of one row of tokens under the given attention."""
+    # A 4-D mask tells Transformers that the caller has taken care of masking; `attend` has.
+    handled = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
+    output = lm.decoder(
+        input_ids=ids[None], position_ids=positions[None], attention_mask=handled, use_cache=False, attend=attend
+    )
+    states: Tensor = output.last_hidden_state[0]
+    return states
+
+
+def logits(lm: LanguageModel, states: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
+    """Vocabulary logits of hidden states, in fp32 or better, with the model's own scaling and soft cap."""
+    config = lm.config
+    out: Tensor = lm.head(states)
+    out = out.to(torch.promote_types(out.dtype, torch.float32))
+    scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    out = out if scale == 1.0 else out * scale
+    return out if softcap is None else torch.tanh(out / softcap) * softcap
+
+
+def _project(lm: LanguageModel, states: Float[Tensor, "sources width"], packed: Packed) -> Float[Tensor, " wanted"]:
+    """Log-probabilities of the targets, from one log-sum-exp per distinct source, chunk by chunk."""
+    order = torch.argsort(packed.target_source, stable=True)
+    rows, targets = packed.target_source[order], packed.targets[order].to(states.device)
+    chunk = TRAINING_CHUNK if torch.is_grad_enabled() else SCORING_CHUNK
+    step = max(1, chunk // lm.vocabulary)
+    bounds = torch.searchsorted(rows, torch.arange(0, len(states) + step, step)).tolist()
+    parts = []
+    for first, (low, high) in zip(range(0, len(states), step), pairwise(bounds), strict=False):
+        local = (rows[low:high] - first).to(states.device)
+        parts.append(_recomputed(_chunk_logps, lm, states[first : first + step], local, targets[low:high]))
+    inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    return torch.cat(parts)[inverse.to(states.device)] if parts else states.new_zeros(0)
+
+
+def _chunk_logps(lm: LanguageModel, states: Tensor, rows: Tensor, targets: Tensor) -> Float[Tensor, " wanted"]:
+    scores = logits(lm, states)
+    return scores[rows, targets] - scores.logsumexp(-1)[rows]
+
+
+def _recomputed(function: Callable[..., Tensor], *arguments: object) -> Tensor:
+    """Call a function; if gradients are on, keep its inputs only and recompute it in the backward pass."""
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    result: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return result

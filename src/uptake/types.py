@@ -1,0 +1,118 @@
+"""The nouns of Uptake: frozen records without behaviour, each with a worked example."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation: `Turn("user", "When does the bakery open?")`."""
+
+    role: Role
+    content: str
+
+
+Dialogue = tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The place a row came from, for error messages: `Where(Path("chats.jsonl"), 17)`; lines count from 1."""
+
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that waits for the assistant: its last turn is the user's.
+
+    `Prompt((Turn("user", "When does the bakery open?"),), key="3f2a90c1d4e5b677")`. `key` is a content hash: equal
+    conversations have equal keys, whatever file or order they come in. `extra` keeps the row's other columns.
+    """
+
+    turns: Dialogue
+    key: str
+    where: Where | None = None
+    extra: Mapping[str, Any] = field(default=NOTHING, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt with one response: `Answered(prompt, "At eight.")`. The unit that is scored and imitated."""
+
+    prompt: Prompt
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A prompt with a better and a worse response: `Preference(prompt, "At eight.", "It sells bread.")`."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rated:
+    """A prompt with one response that is good or bad (unpaired preference): `Rated(prompt, "At eight.", True)`."""
+
+    prompt: Prompt
+    response: str
+    good: bool
+
+
+Row = Prompt | Answered | Preference | Rated
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One response to one prompt, as token ids: what a sampler makes and a loss eats.
+
+    `response_ids` ends with the model's end-of-turn token exactly when `finished` is true. `response` is the same as
+    text, without special tokens, for judges and people. `logps` holds the log-probability of every response token
+    under the distribution it was sampled from (empty for rows of a data set). `version` counts the optimizer steps of
+    the policy that sampled it; `source` is "policy" or "dataset".
+    """
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+    response: str
+    finished: bool
+    logps: tuple[float, ...] = ()
+    sample: int = 0
+    version: int = 0
+    source: str = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a judge says of one response: `Judgement(score=1.3, parts={"correctness": 2.0})`.
+
+    An answer the judge could not give is `Judgement(0.0, valid=False, reason="...")`: it is dropped and counted, never
+    guessed.
+    """
+
+    score: float
+    valid: bool = True
+    parts: Mapping[str, float] = NOTHING
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A better and a worse response to one prompt, with the judge's score difference (`margin`)."""
+
+    chosen: Rollout
+    rejected: Rollout
+    margin: float = 0.0
+    parts: Mapping[str, float] = NOTHING
