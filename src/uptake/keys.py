@@ -13,4 +13,4 @@ def prompt_key(turns: Dialogue) -> str:
     """
     rows = [{"role": turn.role, "content": turn.content} for turn in turns]
     text = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]

@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Prompt:
     turns: Dialogue
     key: str
     where: Where | None = None
-    extra: Mapping[str, Any] = field(default=NOTHING, compare=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ class Judgement:
 
     score: float
     valid: bool = True
-    parts: Mapping[str, float] = NOTHING
+    parts: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
 
 
@@ -115,4 +112,4 @@ class Pair:
     chosen: Rollout
     rejected: Rollout
     margin: float = 0.0
-    parts: Mapping[str, float] = NOTHING
+    parts: Mapping[str, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from uptake.models.language_model import LanguageModel
 from uptake.models.load import add_lora, load, prepare
+from uptake.models.save import save_model
 from uptake.models.scorer import score_trees, token_logps
 from uptake.models.tree import Node, Packed, TokenTree, batches, branches, pack
 
@@ -16,6 +17,7 @@ __all__ = [
     "load",
     "pack",
     "prepare",
+    "save_model",
     "score_trees",
     "token_logps",
 ]

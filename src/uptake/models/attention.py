@@ -5,30 +5,22 @@ object came along with the forward call: a `TreeAttention` for packed trees, or 
 it is plain attention under the mask that Transformers made, so the model keeps working everywhere else.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from uptake.models.layout import Block, blocks, causal_mask
 from uptake.models.tree import Segment
 
-T = TypeVar("T")
-
 NAME = "uptake_tree"
-
-# Scores of one block, in queries x keys, beyond which siblings are split: bounds memory at about 8 MB a head.
-MAX_SCORES = 1 << 21
-# Padded work over real work that grouping may cost.
-MAX_WASTE = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +30,10 @@ class Scores:
     scale: float
     softcap: float | None = None
     window: int | None = None
+
+
+# Queries, keys and values, or keys and values, of some tokens: [tokens, heads, dim].
+States = tuple[Tensor, ...]
 
 
 class Attend(Protocol):
@@ -78,78 +74,99 @@ def _attention(
         plain: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return plain
     if attend is None:
-        mask = _own_mask(query.shape[2], None, query.device) if attention_mask is None else attention_mask
-        return _attend_capped(query, key, value, mask, scores).transpose(1, 2), None
+        mask = causal_mask(query.shape[2], None, query.device) if attention_mask is None else attention_mask
+        return attend_capped(query, key, value, mask, scores).transpose(1, 2), None
     layer: int = module.layer_idx  # type: ignore[assignment]
     return attend(layer, query, key, value, scores).transpose(1, 2), None
 
 
 @dataclass(frozen=True, slots=True)
-class Roots:
-    """Segments without ancestors, as rows of packed positions, padded on the right with position 0."""
+class Masks:
+    """What the queries of a block see; None stands for everything."""
 
-    index: Int[Tensor, "rows length"]
-    flat: Int[Tensor, " tokens"]  # where in (rows * length) each real token is
-    home: Int[Tensor, " tokens"]  # its packed position
+    context: Bool[Tensor, "groups #length context"] | None
+    own: Bool[Tensor, "length length"]
 
-
-@dataclass(frozen=True, slots=True)
-class Branches:
-    """Sibling segments that share a context: `groups` parents, `width` children each, children padded to `length`."""
-
-    queries: Int[Tensor, "groups width length"]
-    context: Int[Tensor, "groups context"]
-    visible: Bool[Tensor, "groups context"] | None  # None: no context is padded
-    depth: Int[Tensor, " groups"]  # tokens of context, hence the depth of a child's first token
-    flat: Int[Tensor, " tokens"]
-    home: Int[Tensor, " tokens"]
+    def rows(self, block: Block) -> Bool[Tensor, "groups 1 length keys"]:
+        """One mask over context and own tokens, for children that have a row to themselves."""
+        groups, length, context = len(block.depth), block.queries.shape[2], block.context.shape[1]
+        far = self.own.new_ones(groups, length, context) if self.context is None else self.context
+        return torch.cat((far.expand(-1, length, -1), self.own.expand(groups, -1, -1)), -1)[:, None]
 
 
+@final
 class TreeAttention:
-    """Exact attention of a packed row through SDPA on the roots and two matrix products on the branches."""
+    """Exact attention of a packed row, block by block.
+
+    Roots and long branches are rows of SDPA; short siblings meet the context they share in one matrix product.
+    """
 
     def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
-        self.tokens = max(segment.stop for segment in segments)
-        self.roots = [_roots(group, device) for group in _group_roots(segments)]
-        self.branches = [_branches(group, segments, device) for group in _group_branches(segments)]
+        self.blocks = blocks(segments, device)
+        queries = [block.queries.flatten() for block in self.blocks]
+        self.sizes = [len(part) for part in queries]
+        self.order = torch.cat(queries)
+        real = torch.cat([block.real.flatten() for block in self.blocks]).nonzero()[:, 0]
+        # Where in the order of the blocks the token of each row position is.
+        self.place = torch.empty_like(real).scatter_(0, self.order[real], real)
+        self.masks: dict[tuple[int, int | None], Masks] = {}
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        # Token-major rows make every gather below a copy of contiguous memory.
+        if len(self.blocks) == 1 and len(self.blocks[0].depth) == 1:
+            return attend_rows(query, key, value, self._row_mask(0, scores), scores)
+        # Token-major rows make every gather a copy of contiguous memory; `index_select` has the faster gradient.
         q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-        if len(self.roots) == 1 and not self.branches and self.roots[0].index.shape[0] == 1:
-            return attend_causal(query, key, value, scores)
-        parts, homes = [], []
-        for roots in self.roots:
-            out = attend_causal(*(_rows(states[roots.index]) for states in (q, k, v)), scores)
-            parts.append(out.transpose(1, 2).flatten(0, 1)[roots.flat])
-            homes.append(roots.home)
-        for block in self.branches:
-            parts.append(_attend_branches(q, k, v, block, scores)[block.flat])
-            homes.append(block.home)
-        order = torch.argsort(torch.cat(homes))
-        return torch.cat(parts)[order].transpose(0, 1)[None]
+        ordered = (states.index_select(0, self.order).split(self.sizes) for states in (q, k, v))
+        parts = []
+        for number, own in enumerate(zip(*ordered, strict=True)):
+            block = self.blocks[number]
+            far = tuple(states.index_select(0, block.context.flatten()) for states in (k, v))
+            if block.shared:
+                parts.append(_attend_siblings(own, far, block, self._masks(number, scores.window), scores))
+            else:
+                parts.append(_attend_alone(own, far, block, self._row_mask(number, scores), scores))
+        return torch.cat(parts).index_select(0, self.place).transpose(0, 1)[None]
+
+    def _masks(self, number: int, window: int | None) -> Masks:
+        """The masks of a block, made once and kept for the other layers."""
+        if (number, window) not in self.masks:
+            block = self.blocks[number]
+            own = causal_mask(block.queries.shape[2], window, block.depth.device)
+            self.masks[number, window] = Masks(block.context_mask(window), own)
+        return self.masks[number, window]
+
+    def _row_mask(self, number: int, scores: Scores) -> Bool[Tensor, "groups 1 length keys"] | None:
+        """The mask of a block of rows; None: plain causal."""
+        block = self.blocks[number]
+        windowed = scores.window is not None and scores.window < block.queries.shape[2]
+        if block.context.shape[1] == 0 and not windowed and scores.softcap is None:
+            return None
+        return self._masks(number, scores.window).rows(block)
 
 
-def attend_causal(query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Float[Tensor, "rows heads length vdim"]:
-    """Plain causal attention over rows `[rows, heads, length, dim]`, with grouped key-value heads."""
-    length = query.shape[2]
-    windowed = scores.window is not None and scores.window < length
-    mask = _own_mask(length, scores.window, query.device) if windowed or scores.softcap is not None else None
+def attend_rows(
+    query: Float[Tensor, "rows heads length dim"],
+    key: Float[Tensor, "rows kv_heads keys dim"],
+    value: Float[Tensor, "rows kv_heads keys vdim"],
+    mask: Bool[Tensor, "#rows 1 length keys"] | None,
+    scores: Scores,
+) -> Float[Tensor, "rows heads length vdim"]:
+    """Attention of rows under a mask that is true where a key is seen; None: plain causal."""
     if scores.softcap is not None and mask is not None:
-        return _attend_capped(query, key, value, mask, scores)
-    shared = query.shape[1] != key.shape[1]
+        return attend_capped(query, key, value, mask, scores)
+    grouped = query.shape[1] != key.shape[1]
     return scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scores.scale, enable_gqa=shared
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scores.scale, enable_gqa=grouped
     )
 
 
-def _attend_capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scores: Scores) -> Tensor:
-    """Attention with soft-capped scores, which SDPA does not offer; `mask` is true where a key is seen."""
+def attend_capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scores: Scores) -> Tensor:
+    """Attention with soft-capped scores, which SDPA does not offer."""
     grouped = query.unflatten(1, (key.shape[1], -1))
     weights = cap(grouped @ key.unsqueeze(2).transpose(-1, -2) * scores.scale, scores.softcap)
     mask = mask if mask.ndim == 2 else mask.unsqueeze(2)
     # Finite, because a padded query may see nothing and its not-a-number would spread through its values.
-    weights = weights.masked_fill(~mask, torch.finfo(weights.dtype).min).softmax(-1, dtype=torch.float32).to(value.dtype)
+    weights = _softmax(weights.masked_fill(~mask, torch.finfo(weights.dtype).min), value.dtype)
     return (weights @ value.unsqueeze(2)).flatten(1, 2)
 
 
@@ -158,137 +175,41 @@ def cap(scores: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
-def _attend_branches(q: Tensor, k: Tensor, v: Tensor, block: Branches, scores: Scores) -> Float[Tensor, "flat heads vdim"]:
-    """Queries of children against their shared context (one matrix product a group) and against their own tokens."""
-    groups, width, length = block.queries.shape
-    context, kv_heads = block.context.shape[1], k.shape[1]
-    # [groups, kv_heads, repeats, width * length, dim]: children of a parent are rows of one product.
-    query = q[block.queries.flatten(1)].unflatten(2, (kv_heads, -1)).permute(0, 2, 3, 1, 4) * scores.scale
-    own_key, own_value = (_siblings(states[block.queries]) for states in (k, v))
-    far_key, far_value = (states[block.context].transpose(1, 2) for states in (k, v))
-    far = query.flatten(2, 3) @ far_key.transpose(-1, -2)
-    own = _by_child(query, width) @ own_key.transpose(-1, -2)
-    shape = (groups, kv_heads, query.shape[2], width, length)
-    far = cap(far.view(*shape, context), scores.softcap)
-    own = cap(own.view(groups, kv_heads, width, -1, length, length).transpose(2, 3), scores.softcap)
-    if block.visible is not None or scores.window is not None:
-        far = far.masked_fill(~_context_mask(block, scores.window), -torch.inf)
-    own = own.masked_fill(~_own_mask(length, scores.window, q.device), -torch.inf)
-    weights = torch.cat((far, own), -1).softmax(-1, dtype=torch.float32).to(v.dtype)
-    far_weights, own_weights = weights.split((context, length), -1)
-    out = (far_weights.flatten(2, 4) @ far_value).view(*shape, -1)
-    near = own_weights.transpose(2, 3).flatten(3, 4) @ own_value
-    out = out + near.view(groups, kv_heads, width, -1, length, near.shape[-1]).transpose(2, 3)
-    return out.permute(0, 3, 4, 1, 2, 5).flatten(0, 2).flatten(1, 2)
+def _softmax(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Softmax over keys, in fp32 at least, as `dtype`."""
+    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(dtype)
 
 
-def _rows(states: Float[Tensor, "rows length heads dim"]) -> Float[Tensor, "rows heads length dim"]:
-    return states.transpose(1, 2)
+def _attend_alone(own: States, far: States, block: Block, mask: Tensor | None, scores: Scores) -> Tensor:
+    """Children that have a row to themselves, with a copy of their context before their own keys."""
+    rows = len(block.depth)
+    query, key, value = (states.unflatten(0, (rows, -1)) for states in own)
+    if block.context.shape[1]:
+        key, value = (
+            torch.cat((context.unflatten(0, (rows, -1)), states), 1)
+            for context, states in zip(far, (key, value), strict=True)
+        )
+    out = attend_rows(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, scores)
+    return out.transpose(1, 2).flatten(0, 1)
 
 
-def _siblings(states: Float[Tensor, "groups width length heads dim"]) -> Float[Tensor, "groups heads width length dim"]:
-    return states.permute(0, 3, 1, 2, 4)
-
-
-def _by_child(query: Float[Tensor, "groups heads repeats queries dim"], width: int) -> Tensor:
-    """Regroup queries so that each child's meet its own keys: `[groups, heads, width, repeats * length, dim]`."""
-    return query.unflatten(3, (width, -1)).transpose(2, 3).flatten(3, 4)
-
-
-def _own_mask(length: int, window: int | None, device: torch.device) -> Bool[Tensor, "length length"]:
-    steps = torch.arange(length, device=device)
-    distance = steps[:, None] - steps
-    return (distance >= 0) if window is None else (distance >= 0) & (distance < window)
-
-
-def _context_mask(block: Branches, window: int | None) -> Bool[Tensor, "groups 1 1 1 #length context"]:
-    """Which context tokens a child's token at each offset sees: not padding, and inside the sliding window."""
-    groups, context = block.context.shape
-    steps = torch.arange(context, device=block.context.device)
-    mask = torch.ones(groups, 1, context, dtype=torch.bool, device=steps.device)
-    if block.visible is not None:
-        mask = block.visible[:, None]
-    if window is not None:
-        query_depth = block.depth[:, None] + torch.arange(block.queries.shape[2], device=steps.device)
-        mask = mask & (query_depth[..., None] - steps < window)
-    return mask[:, None, None, None]
-
-
-# --- grouping -----------------------------------------------------------------------------------------------------
-
-
-def _runs(items: Sequence[T], dims: Callable[[T], tuple[int, ...]], cost: Callable[..., int]) -> Iterator[list[T]]:
-    """Cut a sorted sequence into runs that can be padded to one shape without much waste or memory."""
-    run: list[T] = []
-    largest: tuple[int, ...] = ()
-    real = 0
-    for item in items:
-        shape = dims(item)
-        grown = tuple(map(max, largest, shape)) if run else shape
-        padded, exact = (len(run) + 1) * cost(*grown), real + cost(*shape)
-        if run and (padded > MAX_WASTE * exact or padded > MAX_SCORES):
-            yield run
-            run, grown, exact = [], shape, cost(*shape)
-        run.append(item)
-        largest, real = grown, exact
-    if run:
-        yield run
-
-
-def _group_roots(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
-    roots = sorted((segment for segment in segments if not segment.path), key=len)
-    return _runs(roots, lambda root: (len(root),), lambda length: length)
-
-
-def _group_branches(segments: Sequence[Segment]) -> Iterator[list[list[Segment]]]:
-    """Groups of sibling lists: siblings of like length, then sibling lists of equal width and like shape."""
-    siblings: defaultdict[tuple[int, ...], list[Segment]] = defaultdict(list)
-    for segment in segments:
-        if segment.path:
-            siblings[segment.path].append(segment)
-    by_width: defaultdict[int, list[list[Segment]]] = defaultdict(list)
-    for path, children in siblings.items():
-        context = sum(len(segments[index]) for index in path)
-        cost = partial(_block_cost, context, 1)  # then called with the length
-        for run in _runs(sorted(children, key=len), lambda child: (len(child),), cost):
-            by_width[len(run)].append(run)
-
-    def shape(run: list[Segment]) -> tuple[int, int]:
-        return sum(len(segments[index]) for index in run[0].path), max(map(len, run))
-
-    for width, runs in by_width.items():
-        yield from _runs(sorted(runs, key=shape), shape, lambda context, length, width=width: _block_cost(context, width, length))
-
-
-def _block_cost(context: int, width: int, length: int) -> int:
-    return width * length * (context + length)
-
-
-def _roots(group: Sequence[Segment], device: torch.device) -> Roots:
-    index, real = _padded([list(range(root.start, root.stop)) for root in group])
-    flat = real.flatten().nonzero()[:, 0]
-    return Roots(index.to(device), flat.to(device), index.flatten()[flat].to(device))
-
-
-def _branches(group: Sequence[Sequence[Segment]], segments: Sequence[Segment], device: torch.device) -> Branches:
-    index, real = _padded([list(range(child.start, child.stop)) for run in group for child in run])
-    flat = real.flatten().nonzero()[:, 0]
-    paths = [[segments[i] for i in run[0].path] for run in group]
-    context, visible = _padded([[t for part in path for t in range(part.start, part.stop)] for path in paths])
-    return Branches(
-        queries=index.unflatten(0, (len(group), -1)).to(device),
-        context=context.to(device),
-        visible=None if bool(visible.all()) else visible.to(device),
-        depth=visible.sum(1).to(device),
-        flat=flat.to(device),
-        home=index.flatten()[flat].to(device),
-    )
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
-    """Rows of unequal length as one tensor, padded on the right with 0, and where the real entries are."""
-    lengths = torch.tensor([len(row) for row in rows])
-    real = torch.arange(int(lengths.max())) < lengths[:, None]
-    index = torch.zeros(real.shape, dtype=torch.long)
-    index[real] = torch.tensor([entry for row in rows for entry in row], dtype=torch.long)
-    return index, real
+def _attend_siblings(own: States, far: States, block: Block, masks: Masks, scores: Scores) -> Tensor:
+    """Queries of siblings against their shared context in one product a group, and against their own tokens."""
+    (groups, width, length), context = block.queries.shape, block.context.shape[1]
+    query, key, value = own
+    heads = key.shape[1]
+    # [groups, heads, width, repeats, length, dim]: all queries of a group, and those of a child, are rows of one matrix.
+    query = query.reshape(groups, width, length, heads, -1, query.shape[-1]).permute(0, 3, 1, 4, 2, 5).contiguous()
+    query = query * scores.scale
+    key, value = (states.unflatten(0, (groups, width, length)).permute(0, 3, 1, 2, 4) for states in (key, value))
+    far_key, far_value = (states.unflatten(0, (groups, context)).transpose(1, 2) for states in far)
+    shape = query.shape[:-1]
+    distant = cap((query.flatten(2, 4) @ far_key.transpose(-1, -2)).view(*shape, context), scores.softcap)
+    near = cap((query.flatten(3, 4) @ key.transpose(-1, -2)).view(*shape, length), scores.softcap)
+    if masks.context is not None:
+        distant = distant.masked_fill(~masks.context[:, None, None, None], -torch.inf)
+    near = near.masked_fill(~masks.own, -torch.inf)
+    weights = _softmax(torch.cat((distant, near), -1), value.dtype)
+    distant, near = weights.split((context, length), -1)
+    out = (distant.flatten(2, 4) @ far_value).view(*shape, -1) + (near.flatten(3, 4) @ value).view(*shape, -1)
+    return out.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1, 2)

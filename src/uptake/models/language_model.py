@@ -1,6 +1,7 @@
 """A causal language model as the rest of Uptake sees it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -15,7 +16,8 @@ class LanguageModel:
     """A model with its tokenizer, and how its trees are scored.
 
     `attention` is "tree" where the load-time self-check found tree attention exact, else "rows" (padded rows, slower,
-    same numbers), with the reason in `note`. `model` may be wrapped by a PEFT adapter.
+    same numbers), with the reason in `note`. `model` may be wrapped by a PEFT adapter. `heads` are trainable modules
+    beside the model, by name (a value head, say).
     """
 
     name: str
@@ -23,6 +25,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     attention: Literal["tree", "rows"] = "tree"
     note: str = ""
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)
 
     @property
     def base(self) -> PreTrainedModel:

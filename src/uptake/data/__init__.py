@@ -1,0 +1,23 @@
+"""Data sets in and out, and conversations as token ids."""
+
+from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat, FollowUpIds
+from uptake.data.convert import answered, preferences, prompts
+from uptake.data.journal import Journal
+from uptake.data.read import read
+from uptake.data.rows import to_record, to_row
+from uptake.data.write import Writer, replacing
+
+__all__ = [
+    "PLAIN_TEMPLATE",
+    "ChatFormat",
+    "FollowUpIds",
+    "Journal",
+    "Writer",
+    "answered",
+    "preferences",
+    "prompts",
+    "read",
+    "replacing",
+    "to_record",
+    "to_row",
+]

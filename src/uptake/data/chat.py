@@ -1,0 +1,230 @@
+"""Conversations to token ids through a chat template, with the exact span of every part that is scored or trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, NoReturn, Self
+from zlib import crc32
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from uptake.data.place import bad_row
+from uptake.data.spans import Ids, refuse, split, tokenize
+from uptake.errors import InputError, ModelError
+from uptake.types import Dialogue, Turn, Where
+
+# The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+# Mixed case, so that a template that changes letters cannot return them unchanged by luck.
+_RESPONSE, _FOLLOW_UP = "UptakeResponse7Qx", "UptakeFollowUp7Qx"
+_PROBE = (Turn("user", "Hello"), Turn("assistant", "Hello."))
+
+
+@dataclass(frozen=True)
+class FollowUpIds:
+    """A follow-up to a conversation: `stem` holds all ids before its content, `branch` the ids of the content alone."""
+
+    stem: Ids
+    branch: Ids
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """One tokenizer with one chat template: the functions from conversations to token ids. Made by `ChatFormat.of`.
+
+    `plain` says that the tokenizer brought no template and `PLAIN_TEMPLATE` stands in. `closing` is the text that ends
+    an assistant turn, up to and including the end-of-turn token; it is empty where the template writes no such token.
+    `end_ids` are that token and the tokenizer's end-of-text token: a model that says one of them has finished.
+
+    Special tokens are those that the template writes, and no others. A conversation that spells out a special token
+    gets that token. `where`, in every method, names the row in error messages.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    plain: bool
+    closing: str = ""
+    end_ids: frozenset[int] = frozenset()
+    _branches: dict[str, Ids] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> Self:
+        """The format of a tokenizer: `template`, else the tokenizer's own template, else `PLAIN_TEMPLATE`.
+
+        Raises InputError where the template is broken or does not write a turn's content as it is.
+        """
+        plain = template is None and not tokenizer.chat_template
+        text = _plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
+        bare = cls(tokenizer, text, plain)
+        closing, end_ids = _end_of_turn(bare)
+        return replace(bare, closing=closing, end_ids=end_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A content hash of vocabulary and template: equal texts get equal ids under formats that share it."""
+        seen = sha256(self.template.encode())
+        for token, index in sorted(self.tokenizer.get_vocab().items()):
+            seen.update(f"{token}\0{index}\0".encode("utf-8", "backslashreplace"))
+        return seen.hexdigest()[:16]
+
+    def render(self, turns: Dialogue, generation: bool = False) -> str:
+        """The conversation as text; with `generation`, the header of the assistant's next turn is at its end.
+
+        Raises InputError where the template refuses the conversation.
+        """
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        options: dict[str, Any] = {"chat_template": self.template, "add_generation_prompt": generation}
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except TemplateError as error:
+            roles = ", ".join(turn.role for turn in turns)
+            raise InputError(f"the chat template refuses a conversation of {roles}: {error}") from error
+
+    def prompt_ids(self, turns: Dialogue) -> Ids:
+        """Ids of a conversation that waits for the assistant, up to and including the generation prompt."""
+        return self._ids(self.render(turns, generation=True))
+
+    def response_ids(self, turns: Dialogue, response: str, *, where: Where | None = None) -> tuple[Ids, Ids]:
+        """Ids of the prompt, and ids of the response with the end-of-turn token that closes it.
+
+        Raises ModelError where the template writes no end-of-turn token, and InputError where the ids of the prompt
+        are not a prefix of those of prompt and response, or the template changes the response.
+        """
+        if not self.closing:
+            raise ModelError(
+                "the chat template ends the assistant's turn without a special token, so no model could learn to stop; "
+                "give the tokenizer an eos_token or a template that writes one"
+            )
+        prompt, whole = self.render(turns, generation=True), self.render((*turns, Turn("assistant", response)))
+        if not whole.startswith(prompt):
+            refuse("the template renders the prompt differently once it is answered", prompt, whole, where)
+        end = whole.rfind(self.closing, len(prompt))
+        if end < 0 or not whole[len(prompt) : end].rstrip().endswith(response.strip()):
+            refuse("the template changes the response", response + self.closing, whole[len(prompt) :], where)
+        prompt_ids, ids = tokenize(self.tokenizer, [prompt, whole[: end + len(self.closing)]])
+        if ids[: len(prompt_ids)] != prompt_ids:
+            self._refuse_ids("the ids of the prompt change once it is answered", prompt_ids, ids, where)
+        return prompt_ids, ids[len(prompt_ids) :]
+
+    def follow_up(self, turns: Dialogue, text: str, *, where: Where | None = None) -> FollowUpIds:
+        """Ids of a text as the next user turn of a conversation that ends with the response.
+
+        Stem and branch together are the tokens of the chat up to the last character of the stripped text, so the
+        branch holds neither header nor end of turn. Spaces before the text belong to the branch: many tokenizers join
+        them with the first word. Raises InputError where a token joins other parts of the header with the text, or
+        where the template changes the response or the text.
+        """
+        return self._split(turns, [text], where)[0]
+
+    def follow_ups(
+        self, turns: Dialogue, texts: Sequence[str], *, where: Where | None = None
+    ) -> tuple[Ids, tuple[Ids, ...]]:
+        """The stem that all follow-ups to one conversation share, and the branch of each.
+
+        Tokenizes the conversation once: branches come from a short probe chat, and one follow-up, another from row to
+        row, is checked in full. Where it differs, every follow-up of the row is tokenized in full. Raises InputError
+        as `follow_up` does, and where the stems differ.
+        """
+        if not texts:
+            raise InputError("no follow-ups", allowed="at least one text")
+        new = [text for text in dict.fromkeys(texts) if text not in self._branches]
+        for text, probe in zip(new, self._split(_PROBE, new, None), strict=True):
+            self._branches[text] = probe.branch
+        witness = texts[crc32(turns[-1].content.encode(errors="replace")) % len(texts)]
+        checked = self.follow_up(turns, witness, where=where)
+        if checked.branch == self._branches[witness]:
+            return checked.stem, tuple(self._branches[text] for text in texts)
+        parts = self._split(turns, texts, where)
+        for part in parts:
+            if part.stem != checked.stem:
+                problem = "the tokens before a follow-up change with the follow-up"
+                self._refuse_ids(problem, checked.stem, part.stem, where)
+        return checked.stem, tuple(part.branch for part in parts)
+
+    def fit(
+        self, turns: Dialogue, max_tokens: int, reserve: int = 0, *, where: Where | None = None
+    ) -> tuple[Dialogue, int]:
+        """The conversation without its oldest turns, so that it leaves `reserve` of `max_tokens` tokens free.
+
+        Returns what is kept and the number of turns dropped. Whole turns go, oldest first, up to a user turn. A leading
+        system turn, the last user turn and a response after it always stay: InputError where these do not fit.
+        """
+        system = turns[:1] if turns[0].role == "system" else ()
+        size = 0
+        for start in [place for place, turn in enumerate(turns) if turn.role == "user"]:
+            kept = (*system, *turns[start:])
+            size = len(self._ids(self.render(kept, generation=kept[-1].role == "user")))
+            if size + reserve <= max_tokens:
+                return kept, len(turns) - len(kept)
+        raise bad_row(
+            f"the last exchange takes {size} tokens, with {reserve} more to come, in a window of {max_tokens}",
+            where,
+            allowed="shorter turns, or a model with a longer window",
+        )
+
+    def _split(self, turns: Dialogue, texts: Sequence[str], where: Where | None) -> list[FollowUpIds]:
+        """Stem and branch of every text, each from the tokens of the whole chat."""
+        if not texts:
+            return []
+        header, footer = self._around_follow_up(turns, where)
+        contents = [text.strip() for text in texts]
+        for content in contents:
+            if not content:
+                raise InputError("a follow-up is blank", allowed="a sentence that a user would send")
+            found = self.render((*turns, Turn("user", content)))
+            if found != header + content + footer:
+                refuse("the template changes the follow-up", header + content + footer, found, where)
+        return [FollowUpIds(*part) for part in split(self.tokenizer, header, contents, where)]
+
+    def _around_follow_up(self, turns: Dialogue, where: Where | None) -> tuple[str, str]:
+        """The text before and after the content of a next user turn, if the response stands in it unchanged."""
+        *history, response = turns
+        if response.role != "assistant":
+            raise InputError("the conversation to follow up ends with a user turn", allowed="a response at the end")
+        follow_up = Turn("user", _FOLLOW_UP)
+        marked = self.render((*history, Turn("assistant", _RESPONSE), follow_up))
+        before, _, after = marked.partition(_RESPONSE)
+        header, found, footer = self.render((*turns, follow_up)).rpartition(_FOLLOW_UP)
+        between = after.rpartition(_FOLLOW_UP)[0]
+        kept = header.removeprefix(before).removesuffix(between)
+        if not found or kept.strip() != response.content.strip():
+            refuse("the template changes the response", before + response.content + between, header, where)
+        return header, footer
+
+    def _ids(self, text: str) -> Ids:
+        return tokenize(self.tokenizer, [text])[0]
+
+    def _refuse_ids(self, problem: str, expected: Ids, found: Ids, where: Where | None) -> NoReturn:
+        tokens = [[str(self.tokenizer.convert_ids_to_tokens(one)) for one in ids] for ids in (expected, found)]
+        refuse(problem, tokens[0], tokens[1], where)
+
+
+def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """`PLAIN_TEMPLATE`, after the begin-of-text token where the tokenizer puts one before every text."""
+    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
+
+
+def _end_of_turn(bare: ChatFormat) -> tuple[str, frozenset[int]]:
+    """The text that closes an assistant turn up to its first special token, and the ids that end such a turn."""
+    tokenizer = bare.tokenizer
+    text = bare.render((*_PROBE[:1], Turn("assistant", _RESPONSE)))
+    _, found, tail = text.rpartition(_RESPONSE)
+    if not found:
+        refuse("the template changes the assistant's turn", _RESPONSE, text)
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    end = next((token for token in bare._ids(tail) if token in special), None)
+    ends = frozenset(token for token in (end, tokenizer.eos_token_id) if token is not None)
+    if end is None:
+        return "", ends
+    spelled = str(tokenizer.convert_ids_to_tokens(end))
+    return tail[: tail.index(spelled) + len(spelled)], ends

@@ -1,0 +1,45 @@
+"""From rows of any kind to rows of one kind; a row that cannot be converted is an error that names it."""
+
+from collections.abc import Iterable
+
+from uptake.data.place import bad_row
+from uptake.errors import InputError
+from uptake.types import Answered, Preference, Prompt, Rated, Row
+
+
+def prompts(rows: Iterable[Row]) -> list[Prompt]:
+    """The prompt of every row; responses and labels are left behind."""
+    return [row if isinstance(row, Prompt) else row.prompt for row in rows]
+
+
+def answered(rows: Iterable[Row]) -> list[Answered]:
+    """The response of every row that has exactly one; the label of a rated row is left behind.
+
+    Raises InputError for a prompt, and for a preference: which of its two responses is meant is for the caller to say.
+    """
+    return [_answered(row) for row in rows]
+
+
+def preferences(rows: Iterable[Row]) -> list[Preference]:
+    """The rows, each of which must be a preference: InputError for any other kind."""
+    return [_preference(row) for row in rows]
+
+
+def _answered(row: Row) -> Answered:
+    match row:
+        case Answered():
+            return row
+        case Rated():
+            return Answered(row.prompt, row.response)
+    raise _wrong_kind(row, "one response: messages that end with the assistant, or prompt and completion")
+
+
+def _preference(row: Row) -> Preference:
+    if isinstance(row, Preference):
+        return row
+    raise _wrong_kind(row, "a better and a worse response: chosen and rejected")
+
+
+def _wrong_kind(row: Row, allowed: str) -> InputError:
+    prompt = row if isinstance(row, Prompt) else row.prompt
+    return bad_row(f"a row of the kind {type(row).__name__}", prompt.where, allowed=f"rows with {allowed}")

@@ -1,0 +1,88 @@
+"""Where a piece of text lies among the tokens of a longer one."""
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from transformers import PreTrainedTokenizerBase
+
+from uptake.data.place import bad_row
+from uptake.types import Where
+
+Ids = tuple[int, ...]
+
+# Contents that begin differently under any usable vocabulary, for tokenizers without offsets.
+_PLACEHOLDERS = ("That", "yes", "1", "?")
+_BLANK_MARKS = "▁Ġ "
+_WINDOW = 30
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:
+    """Ids of each text in one batch call; no special tokens beside those that the texts spell out."""
+    batch = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return [tuple(ids) for ids in batch["input_ids"]]
+
+
+def split(
+    tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None = None
+) -> list[tuple[Ids, Ids]]:
+    """Stem and branch of `header + content`, split where the content begins, for every content in one batch call.
+
+    Spaces at the end of the header go with the content, since many vocabularies join them with the first word; other
+    blanks stay with the header unless a token joins them with the content. Raises InputError where a token joins
+    other characters of the header with the content.
+    """
+    if tokenizer.is_fast:
+        return _split_by_offsets(tokenizer, header, contents, where)
+    return _split_by_placeholders(tokenizer, header, contents, where)
+
+
+def refuse(problem: str, expected: Sequence[str], found: Sequence[str], where: Where | None = None) -> NoReturn:
+    """Raises InputError with both texts, or lists of tokens, around their first difference."""
+    at = _shared(expected, found)
+    near = slice(max(at - _WINDOW, 0), at + _WINDOW)
+    raise bad_row(
+        f"{problem}: expected {expected[near]!r}, found {found[near]!r}",
+        where,
+        allowed="a chat template that writes the content of every turn as it is, between special tokens or blanks",
+    )
+
+
+def _shared(left: Sequence[object], right: Sequence[object]) -> int:
+    """Length of the longest common prefix."""
+    return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+
+
+def _split_by_offsets(
+    tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None
+) -> list[tuple[Ids, Ids]]:
+    batch = tokenizer(
+        [header + content for content in contents],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
+    blank, splits = len(header.rstrip(" ")), []
+    for ids, offsets, content in zip(batch["input_ids"], batch["offset_mapping"], contents, strict=True):
+        first = next(i for i, (start, end) in enumerate(offsets) if start >= blank or end > len(header))
+        start, end = offsets[first]
+        if header[start:].strip():
+            refuse("a token joins the header and the follow-up", header[start:], (header + content)[start:end], where)
+        splits.append((tuple(ids[:first]), tuple(ids[first:])))
+    return splits
+
+
+def _split_by_placeholders(
+    tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None
+) -> list[tuple[Ids, Ids]]:
+    first, *others = tokenize(tokenizer, [header + word for word in _PLACEHOLDERS])
+    stem = first[: min(_shared(first, other) for other in others)]
+    while stem and not str(tokenizer.convert_ids_to_tokens(stem[-1])).strip(_BLANK_MARKS):
+        stem = stem[:-1]
+    splits = []
+    for ids in tokenize(tokenizer, [header + content for content in contents]):
+        if ids[: len(stem)] != stem:
+            expected, found = (tokenizer.convert_ids_to_tokens(list(part)) for part in (stem, ids))
+            refuse("a token joins the header and the follow-up", expected, found, where)
+        splits.append((stem, ids[len(stem) :]))
+    return splits

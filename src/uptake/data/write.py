@@ -1,0 +1,139 @@
+"""Output files that are whole or absent."""
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import BufferedWriter, TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uptake.data.files import Record, suffix
+from uptake.errors import InputError, UptakeError
+
+_File = BufferedWriter | gzip.GzipFile
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """The path of a temporary file beside `path` that takes its place, synced to disk, when the block ends well.
+
+    After an error the temporary file is gone and what stood at `path` is as it was. Raises InputError where `path`
+    exists and is not to be overwritten, and UptakeError where the disk refuses.
+    """
+    if path.exists() and not overwrite:
+        raise InputError("the output file exists", path=path, allowed="a new path, or overwrite")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with disk_errors(path):
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block, such as a full disk, into an UptakeError that names the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise UptakeError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def json_line(record: Record) -> bytes:
+    """One record as a line of JSONL; UptakeError where JSON cannot spell it (a date, not-a-number)."""
+    try:
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UptakeError(f"a record cannot be written as JSON: {error}") from error
+    # Half a surrogate pair has no UTF-8 form, but its backslash form is JSON's own.
+    return (line + "\n").encode("utf-8", "backslashreplace")
+
+
+@final
+class Writer:
+    """Writes records to a .jsonl, .jsonl.gz, .csv or .parquet file that appears, whole, when the `with` block ends.
+
+    `with Writer("pairs.jsonl") as out: out.write(to_record(row))`. JSONL goes to disk as it comes; CSV and Parquet
+    wait for the end, since their columns are those of all records. CSV spells what is not text as JSON, and None as
+    an empty cell. Raises as `replacing` does, and UptakeError for a record that the format cannot hold.
+    """
+
+    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
+        self.path, self._overwrite = Path(path), overwrite
+        self._format = suffix(self.path, (".jsonl", ".jsonl.gz", ".csv", ".parquet"))
+        self._stack = ExitStack()
+        self._records: list[Record] = []
+
+    def __enter__(self) -> Self:
+        temporary = self._stack.enter_context(replacing(self.path, overwrite=self._overwrite))
+        with disk_errors(self.path):
+            self._file: _File = self._stack.enter_context(temporary.open("wb"))
+        if self._format == ".jsonl.gz":  # neither name nor time in its header: equal records give equal files
+            self._file = self._stack.enter_context(gzip.GzipFile("", "wb", fileobj=self._file, mtime=0))
+        return self
+
+    def write(self, record: Record) -> None:
+        """Adds one record."""
+        if self._format in (".csv", ".parquet"):
+            self._records.append(dict(record))
+            return
+        line = json_line(record)
+        with disk_errors(self.path):
+            self._file.write(line)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with disk_errors(self.path):
+            if error is not None:
+                self._stack.__exit__(kind, error, trace)
+                return
+            with self._stack:
+                self._write_table()
+
+    def _write_table(self) -> None:
+        write = {".csv": _write_csv, ".parquet": _write_parquet}.get(self._format)
+        columns = list(dict.fromkeys(name for record in self._records for name in record))
+        try:
+            if write:
+                write(self._records, columns, self._file)
+        except (TypeError, ValueError, pa.ArrowException) as problem:
+            raise UptakeError(f"{self.path}: the records do not fit the format: {problem}") from problem
+
+
+def _write_csv(records: list[Record], columns: list[str], file: _File) -> None:
+    text = TextIOWrapper(file, encoding="utf-8", newline="")
+    lines = csv.writer(text)
+    lines.writerow(columns)
+    lines.writerows([_cell(record.get(name)) for name in columns] for record in records)
+    text.detach()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _write_parquet(records: list[Record], columns: list[str], file: _File) -> None:
+    pq.write_table(pa.table({name: [record.get(name) for record in records] for name in columns}), file)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

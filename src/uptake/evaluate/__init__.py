@@ -1,0 +1,18 @@
+"""Pure functions on numbers: who won, how often a scorer is right, how long the responses are."""
+
+from uptake.evaluate.accuracy import Accuracy, pairwise_accuracy
+from uptake.evaluate.interval import Share
+from uptake.evaluate.lengths import Lengths, LengthStats, compare_lengths, length_stats
+from uptake.evaluate.win_rate import WinRate, win_rate
+
+__all__ = [
+    "Accuracy",
+    "LengthStats",
+    "Lengths",
+    "Share",
+    "WinRate",
+    "compare_lengths",
+    "length_stats",
+    "pairwise_accuracy",
+    "win_rate",
+]

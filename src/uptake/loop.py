@@ -1,0 +1,178 @@
+"""The only driver: runs the stages of a recipe on a world, and knows no method's name.
+
+Every phase leaves a file behind, so that a run that is killed at any moment goes on from there and ends with the same
+weights and metrics as one that was not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from uptake import checkpoint
+from uptake.checkpoint import Cursor, Snapshot
+from uptake.collect import collect
+from uptake.errors import InputError
+from uptake.models import save_model
+from uptake.progress import progress_bar
+from uptake.recipe import Recipe, Stage
+from uptake.run_folder import RunLog, open_run
+from uptake.update import build_optimizer, optimizer_step, trainable
+from uptake.world import World
+
+# Called between optimizer steps with the policy as it is; what it returns is written to curve.jsonl.
+Observer = Callable[[World, int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out, as opposed to what it computes: nothing here changes a weight."""
+
+    title: str = ""
+    resume: bool = False
+    save_every: int = 50
+    observe: Observer | None = None
+    observe_every: int = 0
+
+
+def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # noqa: B008  # frozen
+    """Run a recipe in `world.folder`; returns the world with its trained policy, which is also saved under `model/`.
+
+    Raises InputError where the folder holds another run, or a run and `resume` was not asked for.
+    """
+    folder = open_run(recipe, world, options.resume, options.title)
+    snapshot = checkpoint.load(folder) if options.resume else None
+    cursor = snapshot.cursor if snapshot else Cursor()
+    log = RunLog(folder, cursor.step)
+    if snapshot and cursor.stage == len(recipe.stages):
+        Learner(recipe.stages[-1], world).load(snapshot.weights)
+    for index in range(cursor.stage, len(recipe.stages)):
+        stage = recipe.stages[index]
+        if index:
+            _load_weights(world, load_file(_stage_start(folder, index)))
+        learner = Learner(stage, world)
+        if snapshot is not None:
+            learner.restore(snapshot)
+            snapshot = None
+        cursor = _run_rounds(learner, cursor, log, options)
+        if stage.finish is not None:
+            stage.finish(learner.world)
+        if index + 1 < len(recipe.stages):
+            _save_stage_start(folder, index + 1, world)
+        cursor = Cursor(stage=index + 1, step=cursor.step)
+        learner.save(folder, cursor)
+    save_model(world.policy, world.chat.template, folder / "model")
+    return world
+
+
+@final
+class Learner:
+    """A stage at work: the policy with its extra modules, the optimizer over both, and the running reference."""
+
+    def __init__(self, stage: Stage, world: World) -> None:
+        heads = stage.modules(world.policy) if stage.modules is not None else {}
+        self.stage = stage
+        self.reference = stage.reference.start(world)
+        self.world = replace(world, policy=replace(world.policy, heads=heads))
+        self.weights = trainable(self.world.policy)
+        self.optimizer = build_optimizer(stage.update, self.weights.values())
+
+    def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return optimizer_step(
+            self.world.policy, self.reference, self.stage.objective, examples, self.optimizer, self.stage.update
+        )
+
+    def save(self, folder: Path, cursor: Cursor) -> None:
+        weights = {name: weight.data for name, weight in self.weights.items()}
+        state = self.reference.state()
+        checkpoint.save(folder, Snapshot(cursor, weights, checkpoint.optimizer_tensors(self.optimizer), state))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.load(snapshot.weights)
+        checkpoint.restore_optimizer(self.optimizer, snapshot.optimizer)
+        self.reference.restore(snapshot.reference)
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        _load_weights(self.world, weights)
+
+
+def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
+    stage, world = learner.stage, learner.world
+    for round_ in range(cursor.round_, stage.rounds):
+        # The version of the policy that produced this round, also when the round is resumed half-way.
+        version = cursor.step - cursor.done
+        harvest = collect(stage, world, log, (cursor.stage, round_), version)
+        cursor = _update(learner, harvest.examples, cursor, log, options)
+        learner.reference.advance(world)
+        cursor = replace(cursor, round_=round_ + 1, done=0)
+        learner.save(log.folder, cursor)
+    return cursor
+
+
+def _update(learner: Learner, examples: Sequence[Any], cursor: Cursor, log: RunLog, options: Options) -> Cursor:
+    """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way."""
+    stage, world = learner.stage, learner.world
+    plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
+    total = len(plan) * stage.rounds
+    if options.observe is not None and cursor.step == 0:
+        log.curve(0, options.observe(world, 0))
+    with log.timed("update", len(plan) - cursor.done), progress_bar("update", len(plan)) as bar:
+        bar.advance(cursor.done)
+        for done in range(cursor.done, len(plan)):
+            rate = stage.update.rate(len(plan) * cursor.round_ + done, total)
+            batch = [examples[index] for index in plan[done]]
+            metrics = learner.step(batch, rate)
+            cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
+            tokens = sum(len(stage.objective.tree(example)) for example in batch)
+            log.metrics(cursor, {**metrics, "lr": rate, "tokens": tokens})
+            bar.advance()
+            bar.say(f"loss {metrics['loss']:.4f}")
+            last = done + 1 == len(plan)
+            if options.observe is not None and (last or _due(cursor.step, options.observe_every)):
+                log.curve(cursor.step, options.observe(world, cursor.step))
+            if not last and _due(cursor.step, options.save_every):
+                learner.save(log.folder, cursor)
+    return cursor
+
+
+def batch_plan(examples: int, stage: Stage, seed: Sequence[int]) -> list[list[int]]:
+    """The example indices of each optimizer step of a round: every epoch in a fresh order that the seed fixes."""
+    size = stage.update.batch_size
+    plan: list[list[int]] = []
+    for epoch in range(stage.update.epochs):
+        order = np.random.default_rng([*seed, epoch]).permutation(examples).tolist()
+        plan.extend(order[start : start + size] for start in range(0, examples, size))
+    return plan
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
+    own = trainable(world.policy)
+    if own.keys() != weights.keys():
+        name = sorted(own.keys() ^ weights.keys())[0]
+        raise InputError(f"the checkpoint does not fit this policy: {name} is in one of them only", path=world.folder)
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(weights[name])
+
+
+def _stage_start(folder: Path, index: int) -> Path:
+    return folder / "stages" / f"{index:02d}.safetensors"
+
+
+def _save_stage_start(folder: Path, index: int, world: World) -> None:
+    """Keep the weights a stage begins with, so that its reference can be started again after a kill."""
+    path = _stage_start(folder, index)
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: weight.detach().contiguous() for name, weight in trainable(world.policy).items()}, partial)
+    partial.replace(path)

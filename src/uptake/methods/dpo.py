@@ -1,0 +1,77 @@
+"""Direct preference optimization (DPO; Rafailov et al. 2023, arXiv 2305.18290) and its nearest kin by loss name.
+
+The policy learns from pairs that already exist: its margin of a pair is how much more it prefers the better response
+than its frozen starting point does, and the loss is `-log sigmoid(beta * margin)`. `loss` exchanges that kernel: `cdpo`
+and `robust_dpo` expect a share `label_smoothing` of wrong labels, `ipo` aims for a margin of `1 / (2 beta)`, `slic` is
+the hinge. Assumes that chosen and rejected answer the same prompt. Gives no signal on a pair of equal responses.
+"""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from uptake.feedback.recorded import Recorded
+from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
+from uptake.methods import MethodConfig, fill
+from uptake.objective import Pairs
+from uptake.recipe import Recipe, Stage
+from uptake.reference import AdapterOff, Frozen, Given, Reference
+from uptake.rollout.dataset import FromRows
+from uptake.signal.as_given import AsGiven
+from uptake.update import Optimization
+
+ALIASES = ("direct_preference_optimization",)
+
+
+class Config(MethodConfig):
+    loss: Literal["dpo", "cdpo", "robust_dpo", "ipo", "slic"] = "dpo"
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    ipo_normalize: Literal["sum", "token_mean"] = "sum"
+    reference: Literal["initial", "adapter_off", "given"] = "initial"
+    # The original repository's defaults.
+    lr: float = 5e-7
+    batch_size: int = 64
+    epochs: int = 1
+    warmup: float = 150
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    optimizer: Literal["adamw", "rmsprop"] = "rmsprop"
+    weight_decay: float = 0.0
+    clip: float | None = 10.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_tokens: int = 8192
+
+    @model_validator(mode="after")
+    def _smoothing_is_used(self) -> Self:
+        if self.label_smoothing and self.loss not in ("cdpo", "robust_dpo"):
+            raise ValueError(f"label_smoothing is not used by loss {self.loss!r}, only by cdpo and robust_dpo")
+        return self
+
+
+def kernel(config: Config) -> PairKernel:
+    if config.loss == "ipo":
+        return IPO(config.beta, normalize=config.ipo_normalize)
+    if config.loss == "slic":
+        return Hinge(config.beta)
+    if config.loss == "robust_dpo":
+        return Robust(config.beta, config.label_smoothing)
+    return Logistic(config.beta, config.label_smoothing)
+
+
+def reference(config: Config) -> Reference:
+    return {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}[config.reference]
+
+
+def build(config: Config) -> Recipe:
+    return Recipe(
+        stages=(
+            Stage(
+                produce=FromRows(),
+                judge=Recorded(),
+                signal=AsGiven(),
+                reference=reference(config),
+                objective=Pairs(kernel(config)),
+                update=fill(Optimization, config),
+            ),
+        )
+    )

@@ -1,0 +1,66 @@
+"""Follow-up likelihood as reward (FLR; arXiv 2409.13948): mine pairs from the policy's own samples, then align on them.
+
+What a user would say next rates a response: a language model reads the conversation and gives the likelihood of
+approving follow-ups ("That answers my question.") minus that of disapproving ones ("You misunderstood me."). The best
+and the worst of `n` samples of the policy for each prompt become a pair, and DPO trains the policy on the pairs against
+its own starting point. No label is needed. Assumes a follow-up model that has seen users react. Gives no signal on a
+prompt whose samples are all alike.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from uptake.feedback.follow_up import FollowUps
+from uptake.methods import dpo, fill
+from uptake.objective import Pairs
+from uptake.recipe import Recipe, Stage
+from uptake.rollout.policy import PolicySamples
+from uptake.signal import BestWorst
+from uptake.update import Optimization
+
+ALIASES = ("flr", "follow_up", "followup")
+
+
+class Config(dpo.Config):
+    # Sampling as in the released code.
+    n: int = Field(8, ge=2)
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 0
+    max_new_tokens: int = 2048
+    max_prompt_tokens: int | None = None
+    # The follow-up reward.
+    followups: str | None = None
+    reduction: Literal["mean", "sum"] = "mean"
+    polarity: Literal["both", "negative_only", "positive_only"] = "both"
+    standardize: Literal["none", "within_prompt"] = "none"
+    # Which pairs are kept.
+    min_margin: float = 0.0
+    min_margin_quantile: float = 0.2
+    max_length_ratio: float = 2.0
+    min_category_agreement: float = 2 / 3
+    keep_unfinished: bool = False
+    # The starting guess of the trainer that the authors name; the paper's own values are not established.
+    lr: float = 5e-6
+    batch_size: int = 8
+    epochs: int = 3
+    warmup: float = 0.1
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    optimizer: Literal["adamw", "rmsprop"] = "adamw"
+    clip: float | None = 1.0
+
+
+def build(config: Config) -> Recipe:
+    return Recipe(
+        stages=(
+            Stage(
+                produce=fill(PolicySamples, config),
+                judge=fill(FollowUps, config),
+                signal=fill(BestWorst, config),
+                reference=dpo.reference(config),
+                objective=Pairs(dpo.kernel(config)),
+                update=fill(Optimization, config),
+            ),
+        )
+    )

@@ -1,0 +1,37 @@
+"""The policy with its adapter switched off: a reference that costs no memory."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uptake.errors import InputError
+from uptake.models import LanguageModel, Packed, token_logps
+from uptake.reference.base import RunningReference
+from uptake.world import World
+
+
+@dataclass(frozen=True)
+class AdapterOff:
+    """The base model under the policy's adapter: equals `Frozen` where the adapter was fresh at the start."""
+
+    def start(self, world: World) -> RunningReference:
+        if not hasattr(world.policy.model, "disable_adapter"):
+            raise InputError(
+                "the policy has no adapter to switch off", field="reference", allowed="a policy with LoRA, or Frozen()"
+            )
+        return AdapterOffModel(world.policy)
+
+
+@final
+class AdapterOffModel(RunningReference):
+    """Scores with the policy's own weights, adapter disabled for the time of the call."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+
+    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+        with torch.no_grad(), self.lm.model.disable_adapter():  # type: ignore[operator]
+            return token_logps(self.lm, packed)

@@ -1,0 +1,51 @@
+"""What a reference is: a part of a recipe that starts with a stage and then gives log-probabilities."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from uptake.errors import InputError
+from uptake.models import Packed
+from uptake.world import World
+
+
+class RunningReference(ABC):
+    """A reference during a stage. Its `state` goes into checkpoints; `advance` is called after every round."""
+
+    @abstractmethod
+    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+        """Log-probabilities of the wanted tokens, without gradient."""
+
+    def advance(self, world: World) -> None:  # noqa: B027  # most references never move
+        """Follow the policy, where this reference does."""
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Tensors that `restore` needs beyond what `start` gives at the beginning of the stage."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027  # most references have no state
+        """Return to a saved state."""
+
+
+class Reference(Protocol):
+    """The recipe part: starts a running reference from the world as it is at the beginning of a stage."""
+
+    def start(self, world: World) -> RunningReference: ...
+
+
+@dataclass(frozen=True)
+class NoReference:
+    """For objectives that compare the policy with nothing."""
+
+    def start(self, world: World) -> RunningReference:
+        return _Nothing()
+
+
+@final
+class _Nothing(RunningReference):
+    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+        raise InputError("this objective needs a reference, and the stage has none", field="reference")

@@ -1,0 +1,66 @@
+"""A frozen copy of the policy as it was at the start of the stage, or another model that was given."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uptake.errors import InputError
+from uptake.models import LanguageModel, Packed, token_logps
+from uptake.reference.base import RunningReference
+from uptake.world import World
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The policy at the start of the stage, copied and never changed (DPO's reference). Costs one model of memory."""
+
+    def start(self, world: World) -> RunningReference:
+        return FrozenModel(replace(world.policy, model=copy.deepcopy(world.policy.model)))
+
+
+@dataclass(frozen=True)
+class Given:
+    """Another model of the world, frozen; it must share the policy's tokenizer, since it scores the same token ids."""
+
+    model: str = "reference"
+
+    def start(self, world: World) -> RunningReference:
+        reference = world.model(self.model)
+        check_same_tokens(world.policy, reference)
+        return FrozenModel(reference)
+
+
+@final
+class FrozenModel(RunningReference):
+    """A running reference that scores with one unchanging model."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
+        lm.model.requires_grad_(False)
+
+    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+        with torch.no_grad():
+            return token_logps(self.lm, packed)
+
+
+def check_same_tokens(policy: LanguageModel, reference: LanguageModel) -> None:
+    """Raise InputError where two models do not read the same token ids as the same text, or differ in dtype."""
+    ours, theirs = policy.tokenizer.get_vocab(), reference.tokenizer.get_vocab()
+    if ours != theirs:
+        different = sorted(set(ours.items()) ^ set(theirs.items()))[:3]
+        examples = ", ".join(f"{token!r} -> {index}" for token, index in different)
+        raise InputError(
+            f"{policy.name} and {reference.name} have different tokenizers, for example {examples}",
+            field="reference",
+            allowed="a reference with the policy's tokenizer",
+        )
+    if policy.dtype != reference.dtype:
+        raise InputError(
+            f"the policy is {policy.dtype} and the reference {reference.dtype}; their difference would be rounding error",
+            field="reference",
+            allowed="the same dtype for both",
+        )

@@ -1,0 +1,242 @@
+"""A run folder read into records, every one of its files optional and every broken one named."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from uptake.errors import InputError
+from uptake.evaluate import Accuracy, Lengths, WinRate
+from uptake.types import Turn
+
+T = TypeVar("T")
+Scores = Mapping[str, float]
+
+
+def _has_step(row: Mapping[str, float | None]) -> Mapping[str, float | None]:
+    if row.get("step") is None:
+        raise ValueError("no step")
+    return row
+
+
+MetricRow = Annotated[Mapping[str, float | None], AfterValidator(_has_step)]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`run.json`: what ran, on what, with which versions."""
+
+    title: str = ""
+    method: str = ""
+    uptake_version: str = ""
+    torch_version: str = ""
+    transformers_version: str = ""
+    seed: int | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    device: str = ""
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One line of `timing.jsonl`: a phase that ran once, for `seconds`."""
+
+    phase: str
+    seconds: float
+    tokens: int | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """`len(edges) == len(counts) + 1`."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(f"{len(self.edges)} edges around {len(self.counts)} counts")
+        if any(left >= right for left, right in pairwise(self.edges)):
+            raise ValueError("edges do not rise")
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """`rounds/<stage>-<round>/summary.json`: what became pairs and what was dropped; lengths in tokens."""
+
+    prompts: int | None = None
+    samples: int | None = None
+    pairs: int | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    margin_histogram: Histogram | None = None
+    mean_length_chosen: float | None = None
+    mean_length_rejected: float | None = None
+    longer_wins: float | None = None
+    category_agreement: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A mean before and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """Mean follow-up score per category, before and after."""
+
+    before: Scores
+    after: Scores
+
+    def __post_init__(self) -> None:
+        if self.before.keys() != self.after.keys():
+            raise ValueError("other categories before than after")
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What held-out prompts say at one optimizer step; `low` and `high` belong to the win rate.
+
+    A line of `curve.jsonl`, or an item of the evaluation's own `curve`, which then takes its place.
+    """
+
+    step: int
+    quality: float | None = None
+    follow_up_reward: float | None = None
+    win_rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RewardModel:
+    """How often the scorer prefers the better of two responses."""
+
+    accuracy: Accuracy | None = None
+    by_category: Scores = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """`evaluation.json`: held-out prompts, before against after."""
+
+    judge: str = ""
+    prompts: int | None = None
+    win_rate: WinRate | None = None
+    quality: Change | None = None
+    lengths: Lengths | None = None
+    follow_up_reward: Change | None = None
+    categories: Categories | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    reward_model: RewardModel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response with the follow-up score it got, in total and per category."""
+
+    response: str
+    reward: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    quality: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of `samples.jsonl`: a prompt with its answer before and after."""
+
+    prompt: tuple[Turn, ...]
+    before: Answer | None = None
+    after: Answer | None = None
+    winner: Literal["before", "after", "tie"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Everything a run folder holds; what is not there is None or empty."""
+
+    path: Path
+    recipe: str | None = None
+    facts: Facts | None = None
+    metrics: tuple[MetricRow, ...] = ()
+    timing: tuple[Phase, ...] = ()
+    rounds: Mapping[str, Mined] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+
+FILES = (
+    "recipe.yaml, run.json, metrics.jsonl, timing.jsonl, curve.jsonl, rounds/*/summary.json, evaluation.json, "
+    "samples.jsonl"
+)
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run folder.
+
+    Raises `InputError` for a folder that holds none of the files a run writes, and for a broken file, naming the file,
+    the line and the field.
+    """
+    recipe = path / "recipe.yaml"
+    run = RunFolder(
+        path=path,
+        recipe=_text(recipe) if recipe.is_file() else None,
+        facts=_record(Facts, path / "run.json"),
+        metrics=_lines(MetricRow, path / "metrics.jsonl"),
+        timing=_lines(Phase, path / "timing.jsonl"),
+        rounds=_rounds(path),
+        evaluation=_record(Evaluation, path / "evaluation.json"),
+        curve=_lines(CurvePoint, path / "curve.jsonl"),
+        samples=_lines(Sample, path / "samples.jsonl"),
+    )
+    if run == RunFolder(path):
+        raise InputError("no run here", path=path, allowed=f"a folder with at least one of {FILES}")
+    return run
+
+
+def _rounds(path: Path) -> dict[str, Mined]:
+    files = sorted(path.glob("rounds/*/summary.json"), key=lambda file: _natural(file.parent.name))
+    found = ((file.parent.name, _record(Mined, file)) for file in files)
+    return {name: mined for name, mined in found if mined is not None}
+
+
+def _natural(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"byte {error.start} is not UTF-8", path=path, allowed="UTF-8 text") from error
+
+
+def _record(kind: type[T], path: Path) -> T | None:
+    return _parse(TypeAdapter(kind), _text(path), path) if path.is_file() else None
+
+
+def _lines(kind: Any, path: Path) -> tuple[Any, ...]:
+    adapter = TypeAdapter(kind)
+    lines = _text(path).split("\n") if path.is_file() else []
+    return tuple(_parse(adapter, line, path, number) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _parse(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = None) -> T:
+    try:
+        return adapter.validate_python(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise InputError(f"not JSON: {error.msg}", path=path, line=line or error.lineno) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        problem = f"{first['msg']}, given {first['input']!r}"
+        raise InputError(problem, path=path, line=line, field=place or None) from error

@@ -1,0 +1,36 @@
+"""`report.html`: one page that needs nothing else."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from uptake.report import text
+from uptake.report.folder import read_run
+from uptake.report.page import build_page
+
+HERE = Path(__file__).parent
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run folder to `out` (default: `report.html` in the folder) and return its path.
+
+    Sections whose file is missing are left out with a line that says so. Raises `InputError` for a folder without any
+    file of a run and for a broken file, naming file and line.
+    """
+    target = out or run / "report.html"
+    page = build_page(read_run(run))
+    target.write_text(_environment().get_template("report.html.j2").render(page=page), encoding="utf-8")
+    return target
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = (text.number, text.score, text.signed, text.percent, text.percent_range, text.duration, text.words)
+    environment.filters |= {function.__name__: function for function in shown}
+    return environment

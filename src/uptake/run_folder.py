@@ -1,0 +1,122 @@
+"""The folder of a run: what is written where, and how it is taken up again.
+
+    recipe.yaml    the recipe with every default       metrics.jsonl  one line per optimizer step
+    run.json       versions, models, seed, machine     timing.jsonl   one line per phase, in seconds
+    rounds/S-R/    judged rollouts, summary            curve.jsonl    what an observer saw, by step
+    checkpoints/   the newest snapshots                model/         the trained model
+
+Metrics and curve are functions of the recipe and the seed alone; everything that differs between two runs of the same
+thing (time, machine) stands in the other files.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import transformers
+
+import uptake
+from uptake.checkpoint import Cursor
+from uptake.data import Journal, Writer, replacing
+from uptake.errors import InputError
+from uptake.recipe import Recipe
+from uptake.world import World
+
+
+def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Path:
+    """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for."""
+    folder, text = world.folder, str(recipe)
+    written = folder / "recipe.yaml"
+    if written.exists():
+        if not resume:
+            raise InputError("this folder holds a run", path=folder, allowed="another folder, or --resume to go on")
+        if written.read_text() != text:
+            raise InputError(f"the run was started with another recipe: {_first_change(written.read_text(), text)}", path=written)
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError("this folder is not empty and holds no run", path=folder, allowed="a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "run.json", {"title": title or folder.name, **_facts(world)})
+    with replacing(written) as path:
+        path.write_text(text)
+    return folder
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a small JSON file, whole or not at all."""
+    with replacing(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n")
+
+
+@dataclass
+class Timer:
+    """What a timed phase reports beside its seconds."""
+
+    tokens: int = 0
+
+
+@final
+class RunLog:
+    """Appends to the files of a run; opening it at step `step` forgets what a killed run wrote after that step."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder = folder
+        self._metrics = _journal_until(folder / "metrics.jsonl", step)
+        self._curve = _journal_until(folder / "curve.jsonl", step)
+        self._observed = {line["step"] for line in self._curve.done}
+        self._timing = Journal(folder / "timing.jsonl")
+
+    def metrics(self, cursor: Cursor, values: Mapping[str, float]) -> None:
+        self._metrics.append({"step": cursor.step, "stage": cursor.stage, "round": cursor.round_, **values})
+
+    def curve(self, step: int, values: Mapping[str, Any]) -> None:
+        if step not in self._observed:
+            self._observed.add(step)
+            self._curve.append({"step": step, **values})
+
+    def summary(self, place: tuple[int, int], summary: Mapping[str, Any]) -> None:
+        write_json(self.folder / "rounds" / "{}-{}".format(*place) / "summary.json", summary)
+
+    @contextmanager
+    def timed(self, phase: str, count: int) -> Iterator[Timer]:
+        start, timer = time.perf_counter(), Timer()
+        yield timer
+        seconds = round(time.perf_counter() - start, 4)
+        self._timing.append({"phase": phase, "seconds": seconds, "count": count, "tokens": timer.tokens})
+
+
+def _journal_until(path: Path, step: int) -> Journal:
+    """The journal of a file without the lines after `step`."""
+    with Journal(path) as journal:
+        done = journal.done
+    kept = [line for line in done if line["step"] <= step]
+    if len(kept) < len(done):
+        with Writer(path, overwrite=True) as writer:
+            for line in kept:
+                writer.write(line)
+    return Journal(path)
+
+
+def _facts(world: World) -> dict[str, Any]:
+    models = {"policy": world.policy.name} | {name: lm.name for name, lm in world.models.items()}
+    return {
+        "uptake_version": uptake.__version__,
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+        "seed": world.seed,
+        "models": models,
+        "device": str(world.policy.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _first_change(old: str, new: str) -> str:
+    for line, other in zip(old.splitlines(), new.splitlines(), strict=False):
+        if line != other:
+            return f"{line.strip()!r} there, {other.strip()!r} now"
+    return "one is longer than the other"

@@ -1,0 +1,1 @@
+"""Signals: what judgements of rollouts become before a loss sees them."""

@@ -1,0 +1,125 @@
+"""The preflight: what would a run read, train on and cost? Finds out in seconds what would otherwise fail in hours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from uptake.data import prompts
+from uptake.errors import InputError
+from uptake.models import TokenTree
+from uptake.recipe import Recipe, Stage
+from uptake.rollout.dataset import FromRows
+from uptake.types import Prompt, Row
+from uptake.update import trainable
+from uptake.world import World
+
+# Rows that are rendered, and rows whose lengths stand for all.
+SHOWN = 2
+MEASURED = 64
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of text as the model reads it; `trained` says whether its tokens carry loss."""
+
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the check found: rendered samples, facts worth reading before a start, and the first step's loss."""
+
+    samples: tuple[tuple[Piece, ...], ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def check(recipe: Recipe, world: World) -> Preflight:
+    """Render samples, prove that a stop token is trained, work out the batch and the cost of the first stage.
+
+    Raises InputError or ModelError for whatever would stop the run: rows of the wrong kind, a chat template whose
+    prompt is not a prefix of prompt and response, a model without an end-of-turn token, a first loss that is not the
+    constant that it must be where policy and reference are the same.
+    """
+    stage = recipe.stages[0]
+    if not world.chat.end_ids:
+        raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
+    rows = list(stage.select(world, 0))
+    facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
+    facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
+    if isinstance(stage.produce, FromRows):
+        samples, more = _recorded(stage, world, rows)
+    else:
+        samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
+    return Preflight(samples, (*facts, *more, *_memory(stage, world)))
+
+
+def _recorded(stage: Stage, world: World, rows: Sequence[Row]) -> tuple[tuple[tuple[Piece, ...], ...], list[tuple[str, str]]]:
+    """Samples and facts for rows that carry their responses."""
+    rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
+    for rollout in rollouts:
+        if not rollout.finished and rollout.source == "dataset":
+            raise InputError("a response without an end-of-turn token", path=world.folder, field="response_ids")
+    harvest = stage.signal(rollouts, stage.judge(world, rollouts))
+    trees = [stage.objective.tree(example) for example in harvest.examples]
+    mean = sum(map(len, trees)) / len(trees)
+    steps = -(-len(rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
+    tokens = mean * len(rows) * stage.update.epochs
+    weights = sum(weight.numel() for weight in world.policy.model.parameters())
+    facts = [
+        ("stop token", f"trained: every response ends with {_ends(world)}"),
+        ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
+        ("optimizer steps", f"{steps}"),
+        ("compute", f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"),
+        ("loss before step 1", _first_loss(stage, world, harvest.examples[:SHOWN])),
+    ]
+    return tuple(_pieces(world, tree) for tree in trees[:SHOWN]), facts
+
+
+def _first_loss(stage: Stage, world: World, examples: Sequence[object]) -> str:
+    """The loss of some examples; where policy and reference are the same it may depend on nothing but the kernel."""
+    reference = stage.reference.start(world)
+    with torch.no_grad():
+        losses = [float(stage.objective(world.policy, reference, [each]).total) for each in examples]
+    metrics = stage.objective(world.policy, reference, examples[:1]).metrics
+    if "margin" in metrics and max(losses) - min(losses) > 1e-5:
+        raise InputError(
+            f"policy and reference differ before the first step: losses {', '.join(f'{loss:.6f}' for loss in losses)}",
+            field="reference",
+            allowed="equal losses where the reference is the policy's starting point",
+        )
+    return ", ".join(f"{loss:.6f}" for loss in losses)
+
+
+def _sampled(world: World, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    lengths = [len(world.chat.prompt_ids(prompt.turns)) for prompt in prompts(rows[:MEASURED])]
+    return [
+        ("prompt tokens", f"{sum(lengths) / len(lengths):.0f} on average, {max(lengths)} at most"),
+        ("model's window", f"{world.policy.window or 'no limit'}"),
+        ("responses", f"sampled when the run starts; they end with {_ends(world)}"),
+    ]
+
+
+def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
+    moved = sum(weight.numel() for weight in trainable(world.policy).values())
+    weights = sum(weight.numel() for weight in world.policy.model.parameters())
+    size = torch.finfo(world.policy.dtype).bits // 8
+    gigabytes = (weights * size * 2 + moved * (size + 8)) / 2**30
+    return [
+        ("weights", f"{weights:,}, of which {moved:,} are trained"),
+        ("memory for weights", f"about {gigabytes:.2f} GiB: policy, frozen reference, gradients, two optimizer moments"),
+    ]
+
+
+def _pieces(world: World, tree: TokenTree) -> tuple[Piece, ...]:
+    decode = world.chat.tokenizer.decode
+    return tuple(Piece(str(decode(list(node.ids))), node.scored) for node in tree.nodes)
+
+
+def _prompt_only(world: World, prompt: Prompt) -> tuple[Piece, ...]:
+    return (Piece(world.chat.render(prompt.turns, generation=True), trained=False),)
+
+
+def _ends(world: World) -> str:
+    return " or ".join(repr(str(world.chat.tokenizer.decode([index]))) for index in sorted(world.chat.end_ids))

@@ -1,0 +1,139 @@
+"""Compare two models on the same prompts: who answers better, in the eyes of a judge that neither was trained by."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from uptake.data import ChatFormat, Writer, prompts, read
+from uptake.evaluate import compare_lengths, win_rate
+from uptake.feedback import FollowUpReward, FollowUpScores
+from uptake.models import LanguageModel, load
+from uptake.rollout import PolicySamples
+from uptake.run_folder import write_json
+from uptake.types import Dialogue, Prompt, Rollout, Turn
+
+# A judge of a whole dialogue that ends with the response, higher is better.
+Quality = Callable[[Dialogue], float]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One response of a model to every prompt, and what each judge says of it."""
+
+    rollouts: Sequence[Rollout]
+    follow_up: FollowUpScores
+    quality: Sequence[float] | None
+
+    @property
+    def judged(self) -> Sequence[float]:
+        """What decides who wins: the quality where it is known, else the follow-up reward."""
+        return self.follow_up.rewards.tolist() if self.quality is None else self.quality
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(rollout.response_ids) for rollout in self.rollouts]
+
+    @property
+    def by_category(self) -> dict[str, float]:
+        return {name: float(column.mean()) for name, column in self.follow_up.by_category.items()}
+
+
+def answers(
+    lm: LanguageModel,
+    asked: Sequence[Prompt],
+    reward: FollowUpReward,
+    sampling: PolicySamples,
+    quality: Quality | None = None,
+    seed: int = 0,
+) -> Answers:
+    """Sample one response to every prompt and judge it; an empty response is judged as an ellipsis."""
+    rollouts = sampling.of(lm, asked, ChatFormat.of(lm.tokenizer), seed, version=0)
+    dialogues = [(*each.prompt.turns, Turn("assistant", each.response.strip() or "...")) for each in rollouts]
+    scores = reward.score(dialogues, where=[each.prompt.where for each in rollouts])
+    return Answers(rollouts, scores, None if quality is None else [quality(dialogue) for dialogue in dialogues])
+
+
+def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
+    """The figures of `evaluation.json`: win rate of after over before with its interval, and lengths beside it."""
+    figures: dict[str, Any] = {
+        "judge": judge,
+        "prompts": len(before.rollouts),
+        "win_rate": asdict(win_rate(after.judged, before.judged)),
+        "lengths": asdict(compare_lengths(before.lengths, after.lengths)),
+        "follow_up_reward": _two(before.follow_up.rewards.tolist(), after.follow_up.rewards.tolist()),
+        "categories": {"before": before.by_category, "after": after.by_category},
+        "unfinished": {"before": _unfinished(before), "after": _unfinished(after)},
+    }
+    if before.quality is not None and after.quality is not None:
+        figures["quality"] = _two(before.quality, after.quality)
+    return figures
+
+
+def side_by_side(before: Answers, after: Answers, count: int) -> list[dict[str, Any]]:
+    """The first `count` prompts with both responses, their scores, and who won."""
+    return [
+        {
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in before.rollouts[index].prompt.turns],
+            "before": _sample(before, index),
+            "after": _sample(after, index),
+            "winner": _winner(before.judged[index], after.judged[index]),
+        }
+        for index in range(min(count, len(before.rollouts)))
+    ]
+
+
+def compare_files(
+    source: str | Path,
+    models: Mapping[str, str],
+    folder: str | Path,
+    *,
+    followups: str | Path | None = None,
+    sampling: PolicySamples = PolicySamples(n=1),  # noqa: B008  # frozen
+    limit: int | None = None,
+    seed: int = 0,
+    **loading: Any,
+) -> dict[str, Any]:
+    """Compare `models["after"]` with `models["before"]` on prompts, rated by `models["follow_up"]`; write it to `folder`.
+
+    `loading` are options of `uptake.load`. Returns the figures that stand in `evaluation.json`.
+    """
+    asked = prompts(read(source, limit=limit))
+    reward = FollowUpReward.from_pretrained(models["follow_up"], followups, **loading)
+    before, after = (
+        answers(load(models[side], **loading), asked, reward, sampling, seed=seed) for side in ("before", "after")
+    )
+    figures = comparison(before, after, judge=f"follow-up reward of {models['follow_up']}")
+    write_comparison(Path(folder), figures, side_by_side(before, after, count=40))
+    return figures
+
+
+def write_comparison(folder: Path, figures: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
+    """Put a comparison where `write_report` finds it; an earlier one is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "evaluation.json", figures)
+    with Writer(folder / "samples.jsonl", overwrite=True) as writer:
+        for sample in samples:
+            writer.write(dict(sample))
+
+
+def _two(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
+    return {"before": fmean(before), "after": fmean(after)}
+
+
+def _unfinished(side: Answers) -> int:
+    return sum(not rollout.finished for rollout in side.rollouts)
+
+
+def _winner(before: float, after: float) -> str:
+    return "tie" if before == after else "after" if after > before else "before"
+
+
+def _sample(side: Answers, index: int) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "response": side.rollouts[index].response,
+        "reward": float(side.follow_up.rewards[index]),
+        "parts": {name: float(column[index]) for name, column in side.follow_up.by_category.items()},
+    }
+    return record if side.quality is None else record | {"quality": side.quality[index]}

@@ -1,0 +1,63 @@
+"""Mine preference pairs from the samples of a policy, judged by follow-ups."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uptake.collect import collect
+from uptake.data import Writer
+from uptake.recipe import Recipe
+from uptake.run_folder import RunLog, open_run, write_json
+from uptake.types import Pair, Rollout
+from uptake.world import World
+
+
+@dataclass(frozen=True)
+class MineSummary:
+    """How many pairs were written where, and every figure about what was kept and dropped."""
+
+    pairs: int
+    path: Path
+    figures: Mapping[str, Any]
+
+
+def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = False) -> MineSummary:
+    """Run the first half of a recipe's first stage and write its pairs to `out`, a preference data set.
+
+    The figures go beside it, to `<out>.summary.json`. Samples and judgements are journaled in `world.folder`, so a call
+    that was killed goes on where it stopped; the folder goes once the pairs are written. Raises InputError for an `out`
+    that exists, unless `overwrite`, and ModelError where no pair is left.
+    """
+    out = Path(out)
+    with Writer(out, overwrite=overwrite) as writer:
+        folder = open_run(recipe, world, resume=True)
+        log = RunLog(folder, 0)
+        harvest = collect(recipe.stages[0], world, log, (0, 0), version=0)
+        for pair in harvest.examples:
+            writer.write(pair_record(pair, world.chat.fingerprint))
+    write_json(out.with_name(f"{out.name}.summary.json"), harvest.summary)
+    shutil.rmtree(folder)
+    return MineSummary(len(harvest.examples), out, harvest.summary)
+
+
+def pair_record(pair: Pair, tokenizer: str) -> dict[str, Any]:
+    """A pair as a preference row, with the token ids that were sampled so that training meets the very same ones."""
+    return {
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in pair.chosen.prompt.turns],
+        "chosen": _said(pair.chosen),
+        "rejected": _said(pair.rejected),
+        "margin": pair.margin,
+        "margin_by_category": dict(pair.parts),
+        "token_ids": {
+            "tokenizer": tokenizer,
+            "prompt": list(pair.chosen.prompt_ids),
+            "chosen": list(pair.chosen.response_ids),
+            "rejected": list(pair.rejected.response_ids),
+        },
+    }
+
+
+def _said(rollout: Rollout) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": rollout.response}]

@@ -1,0 +1,60 @@
+"""Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from uptake.data import ChatFormat, read
+from uptake.errors import InputError
+from uptake.loop import Options, run
+from uptake.models import LanguageModel, add_lora, load
+from uptake.models.load import Dtype
+from uptake.recipe import Recipe
+from uptake.types import Row
+from uptake.world import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person names: models and data by path or Hub name, and the seed."""
+
+    policy: str
+    data: str | None = None
+    follow_up_model: str | None = None
+    reference: str | None = None
+    lora: int = 0
+    seed: int = 0
+    limit: int | None = None
+    device: str = "auto"
+    dtype: Dtype = "auto"
+
+
+def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # noqa: B008  # frozen
+    """Run a recipe on named models and data; the run, with the trained model under `model/`, is in `folder`."""
+    return run(recipe, build_world(given, folder), options)
+
+
+def build_world(given: Given, folder: str | Path) -> World:
+    """Load what was named. Without a follow-up model the policy judges itself, which a warning says."""
+    policy = load(given.policy, dtype=given.dtype, device=given.device)
+    models: dict[str, LanguageModel] = {"follow_up": policy}
+    if given.follow_up_model is not None and given.follow_up_model != given.policy:
+        models["follow_up"] = load(given.follow_up_model, dtype=given.dtype, device=given.device)
+    else:
+        log.warning("%s is its own follow-up model: it may prefer what it would say itself", given.policy)
+    if given.reference is not None:
+        models["reference"] = load(given.reference, dtype=given.dtype, device=given.device)
+    if given.lora:
+        torch.manual_seed(given.seed)
+        policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)
+    return World(policy, ChatFormat.of(policy.tokenizer), _rows(given), models, Path(folder), given.seed)
+
+
+def _rows(given: Given) -> list[Row]:
+    if given.data is None:
+        raise InputError("no data was named", field="data", allowed="a file or a Hub name")
+    return read(given.data, limit=given.limit)

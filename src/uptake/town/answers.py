@@ -1,0 +1,57 @@
+"""Every right answer to a question of the town."""
+
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+from uptake.town import lines
+from uptake.town.facts import Attribute, Values, town_facts
+from uptake.town.lines import fill, listed
+from uptake.town.questions import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An answer in parts: `Draft("the bakery opens at eight.", closer="have a lovely day!", hello="hello!")`."""
+
+    core: str
+    opener: str = ""
+    closer: str = ""
+    hello: str = ""
+    goodbye: str = ""
+
+    @property
+    def text(self) -> str:
+        """The parts in the order in which they are said."""
+        parts = (self.hello, self.opener, self.core, self.closer, self.goodbye)
+        return " ".join(part for part in parts if part)
+
+
+WARMTH = (*((opener, "") for opener in lines.WARM_OPENERS), *(("", closer) for closer in lines.WARM_CLOSERS))
+
+
+def claims(attribute: Attribute, subject: str, values: Values) -> Values:
+    """Return every way to say that `attribute` of `subject` is `values`."""
+    return tuple(fill(line, subject, listed(values)) for line in lines.CLAIMS[attribute])
+
+
+def truth(seed: int, question: Question) -> Values:
+    """Return the values a right answer gives, in the order asked for."""
+    values = town_facts(seed)[question.attribute, question.subject]
+    if question.attribute == "sells":
+        return tuple(sorted(values, reverse=question.asks("backward")))
+    return values
+
+
+@cache
+def right_drafts(seed: int, question: Question) -> tuple[Draft, ...]:
+    """Return every right answer: a true claim with one warm sentence, or a single word where that was asked for."""
+    values = truth(seed, question)
+    if question.asks("one_word"):
+        return tuple(Draft(values[0] + mark) for mark in ".!")
+    hello = lines.HELLO if question.asks("hello") else ""
+    goodbye = lines.GOODBYE if question.asks("goodbye") else ""
+    return tuple(
+        Draft(core, opener, closer, hello, goodbye)
+        for core, (opener, closer) in product(claims(question.attribute, question.subject, values), WARMTH)
+    )

@@ -1,0 +1,72 @@
+"""One optimizer step: micro-batches by token budget, their gradients summed to that of the whole batch."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from uptake.errors import ModelError
+from uptake.models import LanguageModel
+from uptake.objective import Objective
+from uptake.reference import RunningReference
+from uptake.update.optimization import Optimization
+
+
+def trainable(lm: LanguageModel) -> dict[str, nn.Parameter]:
+    """The weights that training moves, by name."""
+    weights = dict(lm.model.named_parameters())
+    for name, head in lm.heads.items():
+        weights |= {f"heads.{name}.{key}": weight for key, weight in head.named_parameters()}
+    return {name: weight for name, weight in weights.items() if weight.requires_grad}
+
+
+def optimizer_step(
+    policy: LanguageModel,
+    reference: RunningReference,
+    objective: Objective,
+    examples: Sequence[Any],
+    optimizer: torch.optim.Optimizer,
+    settings: Optimization,
+) -> dict[str, float]:
+    """Move the policy by one batch and return its metrics, averaged over the batch.
+
+    The gradient is that of the summed loss over the summed size of all examples, however they are cut.
+    Raises ModelError, before any weight has moved, where loss or gradient is not finite.
+    """
+    total = sum(map(objective.size, examples))
+    sums: Counter[str] = Counter()
+    optimizer.zero_grad(set_to_none=True)
+    for batch in micro_batches(objective, examples, settings.micro_tokens):
+        with _precision(settings, policy.device):
+            loss = objective(policy, reference, batch)
+            (loss.total / total).backward()  # type: ignore[no-untyped-call]
+        sums.update({name: float(value) for name, value in loss.metrics.items()})
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(weights, settings.clip or torch.inf))
+    metrics = {name: value / total for name, value in sums.items()}
+    for name, value in {**metrics, "grad_norm": norm}.items():
+        if value != value or value in (torch.inf, -torch.inf):
+            raise ModelError(f"{policy.name}: {name} is {value} at this step; the weights were left as they were")
+    optimizer.step()
+    return {**metrics, "grad_norm": norm}
+
+
+def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
+    """Consecutive examples of at most `budget` distinct tokens together; a larger one goes alone."""
+    start, used = 0, 0
+    for index, example in enumerate(examples):
+        cost = len(objective.tree(example))
+        if used and used + cost > budget:
+            yield examples[start:index]
+            start, used = index, 0
+        used += cost
+    yield examples[start:]
+
+
+def _precision(settings: Optimization, device: torch.device) -> AbstractContextManager[Any]:
+    if settings.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)

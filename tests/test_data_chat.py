@@ -1,0 +1,383 @@
+"""Spans of responses and follow-ups under every common chat template and tokenizer family."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat
+from uptake.errors import InputError, ModelError
+from uptake.types import Dialogue, Turn, Where
+
+TEMPLATES = {
+    "chatml": (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+    "llama3": (
+        "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' "
+        "+ m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+    ),
+    "mistral": (
+        "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Roles must alternate user/assistant') }}{% endif %}"
+        "{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+        "{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "gemma": (
+        "{{ bos_token }}{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+        "{{ '<start_of_turn>' + role + '\\n' + m['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+    ),
+    "zephyr": (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>\\n' + m['content'] + eos_token + '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ),
+    "plain": None,
+}
+END_OF_TURN = {
+    "chatml": "<|im_end|>",
+    "llama3": "<|eot_id|>",
+    "mistral": "</s>",
+    "gemma": "<end_of_turn>",
+    "zephyr": "</s>",
+    "plain": "</s>",
+}
+SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>"]
+SPECIAL += ["<|eot_id|>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>"]
+FOLLOW_UPS = [
+    "That answers my question.",
+    "You misunderstood me!",
+    "No, I asked when it opens.",
+    "why?",
+    "It's 8 o'clock",
+]
+CHAT = (
+    Turn("user", "When does the bakery open?"),
+    Turn("assistant", "It sells bread."),
+    Turn("user", "No, I asked when it opens. user"),
+    Turn("assistant", "At eight o'clock. That answers my question."),
+)
+LLAMA3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CORPUS = [*(turn.content for turn in CHAT), *FOLLOW_UPS, "user assistant model system User: Assistant: Hello.\n\n"] * 5
+
+
+def byte_level(gpt2: bool = False) -> Tokenizer:
+    """As Llama 3 and Qwen have it, or as GPT-2, whose pattern leaves the last newline before a word alone."""
+    tokenizer = Tokenizer(models.BPE())
+    words = pre_tokenizers.Split(Regex(LLAMA3_WORDS), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [*([] if gpt2 else [words]), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=gpt2)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer
+
+
+def sentencepiece_bpe() -> Tokenizer:
+    """As Llama 2 has it: blanks become a mark in the normalizer, and merges run over the whole text."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    words = [word for text in CORPUS for word in text.split()]
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[*SPECIAL, "\n"], show_progress=False)
+    tokenizer.train_from_iterator([*words, *CORPUS[-1:]], trainer)
+    return tokenizer
+
+
+def word_level() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(CORPUS, trainers.WordLevelTrainer(special_tokens=SPECIAL, show_progress=False))
+    return tokenizer
+
+
+class Characters(PreTrainedTokenizer):
+    """A tokenizer in Python, without offsets: one token per character, blanks joined with the next one."""
+
+    def __init__(self, **kwargs: object) -> None:
+        pieces = [*SPECIAL, *sorted({c for text in CORPUS for c in text}), *map("▁{}".format, "AHINTUYabiosmuwy18")]
+        self.pieces = {piece: i for i, piece in enumerate(dict.fromkeys([*pieces, "▁"]))}
+        special = [piece for piece in SPECIAL if piece not in ("<unk>", "<s>", "</s>")]
+        super().__init__(
+            unk_token="<unk>", bos_token="<s>", eos_token="</s>", additional_special_tokens=special, **kwargs
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.pieces)
+
+    def get_vocab(self) -> dict[str, int]:
+        return dict(self.pieces)
+
+    def _tokenize(self, text: str, **kwargs: object) -> Iterator[str]:
+        marked = text.replace(" ", "▁")
+        while marked:
+            size = 2 if marked[:2] in self.pieces else 1
+            yield marked[:size]
+            marked = marked[size:]
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return self.pieces.get(token, 0)
+
+    def _convert_id_to_token(self, index: int) -> str:
+        return list(self.pieces)[index]
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        return "".join(tokens).replace("▁", " ")
+
+
+FAMILIES: dict[str, Callable[[], Tokenizer]] = {
+    "byte_level": byte_level,
+    "unigram": unigram,
+    "sentencepiece_bpe": sentencepiece_bpe,
+    "word_level": word_level,
+}
+
+
+@cache
+def tokenizer_of(family: str) -> PreTrainedTokenizerBase:
+    if family == "characters":
+        return Characters()
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "additional_special_tokens": SPECIAL[3:]}
+    return PreTrainedTokenizerFast(tokenizer_object=FAMILIES[family](), clean_up_tokenization_spaces=False, **special)
+
+
+def chat_format(family: str, template: str) -> ChatFormat:
+    return ChatFormat.of(tokenizer_of(family), TEMPLATES[template])
+
+
+def ids_of(form: ChatFormat, text: str) -> tuple[int, ...]:
+    return tuple(form.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def squeeze(text: str) -> str:
+    """Text without blanks: what a word-level vocabulary keeps of it."""
+    return "".join(text.split())
+
+
+def every(*, slow: bool = True) -> pytest.MarkDecorator:
+    families = [*FAMILIES, "characters"] if slow else [*FAMILIES]
+    pairs = [(family, template) for family in families for template in TEMPLATES]
+    return pytest.mark.parametrize(("family", "template"), pairs)
+
+
+@every()
+def test_branch_decodes_to_the_follow_up_and_extends_the_stem(family: str, template: str) -> None:
+    form = chat_format(family, template)
+    for text in FOLLOW_UPS:
+        parts = form.follow_up(CHAT, f"  {text}\n")
+        decoded = str(form.tokenizer.decode(list(parts.branch)))
+        if family == "word_level":
+            assert squeeze(decoded) == squeeze(text)
+        else:
+            assert decoded.lstrip(" ") == text
+        whole = form.render((*CHAT, Turn("user", text)))
+        ids = ids_of(form, whole)
+        assert (*parts.stem, *parts.branch) == ids_of(form, whole[: whole.rindex(text) + len(text)])
+        if (family, template) != ("byte_level", "plain"):  # there one token joins the last full stop and the newline
+            assert (*parts.stem, *parts.branch) == ids[: len(parts.stem) + len(parts.branch)]
+        assert ids.count(form.tokenizer.bos_token_id or 0) == whole.count("<s>") <= 1
+
+
+@every()
+def test_all_follow_ups_at_once_equal_one_by_one(family: str, template: str) -> None:
+    form = chat_format(family, template)
+    stem, branches = form.follow_ups(CHAT, FOLLOW_UPS)
+    for text, branch in zip(FOLLOW_UPS, branches, strict=True):
+        alone = form.follow_up(CHAT, text)
+        assert (alone.stem, alone.branch) == (stem, branch)
+
+
+@every()
+def test_response_ends_with_the_end_of_turn_token_and_nothing_after_it(family: str, template: str) -> None:
+    form = chat_format(family, template)
+    prompt, response = form.response_ids(CHAT[:3], CHAT[3].content)
+    end = form.tokenizer.convert_tokens_to_ids(END_OF_TURN[template])
+    assert prompt == form.prompt_ids(CHAT[:3])
+    assert response[-1] == end
+    assert end not in response[:-1]
+    assert form.end_ids == {end, form.tokenizer.eos_token_id}
+    assert squeeze(str(form.tokenizer.decode(list(response[:-1])))) == squeeze(CHAT[3].content)
+
+
+def test_each_row_checks_a_follow_up_and_falls_back_to_the_whole_chat() -> None:
+    form = chat_format("byte_level", "chatml")
+    expected = form.follow_ups(CHAT, FOLLOW_UPS)
+    for text in FOLLOW_UPS:
+        form._branches[text] = (0,)
+    assert form.follow_ups(CHAT, FOLLOW_UPS) == expected
+
+
+def test_different_rows_check_different_follow_ups() -> None:
+    form = chat_format("byte_level", "chatml")
+    form.follow_ups(CHAT, FOLLOW_UPS)
+    form._branches[FOLLOW_UPS[0]] = (0,)
+    rows = [(*CHAT[:3], Turn("assistant", f"At {hour}.")) for hour in range(40)]
+    unmasked = [form.follow_ups(row, FOLLOW_UPS)[1][0] != (0,) for row in rows]
+    assert any(unmasked)
+    assert not all(unmasked)
+
+
+def test_a_follow_up_whose_first_letter_is_unknown_shares_the_stem_of_the_others() -> None:
+    for family in ("unigram", "sentencepiece_bpe", "characters", "byte_level"):
+        form = chat_format(family, "mistral")
+        stem, (plain, strange) = form.follow_ups(CHAT, ["That", "Ωmega"])
+        assert stem == form.follow_up(CHAT, "Ωmega").stem
+        assert plain != strange
+
+
+def test_the_plain_template_is_spelled_out_and_says_so() -> None:
+    form = chat_format("byte_level", "plain")
+    assert form.plain
+    assert form.template == PLAIN_TEMPLATE
+    assert form.render(CHAT[:2]) == "User: When does the bakery open?\nAssistant: It sells bread.</s>\n"
+    assert form.render(CHAT[:1], generation=True) == "User: When does the bakery open?\nAssistant:"
+    assert not chat_format("byte_level", "chatml").plain
+
+
+def test_the_plain_template_begins_as_the_tokenizer_begins_every_text() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(), bos_token="<s>", eos_token="</s>")
+    begin = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.backend_tokenizer.post_processor = begin
+    ids = ChatFormat.of(tokenizer).prompt_ids(CHAT[:1])
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_tokenizer_without_an_end_can_score_but_not_train() -> None:
+    form = ChatFormat.of(PreTrainedTokenizerFast(tokenizer_object=byte_level(), unk_token="<unk>"))
+    assert form.end_ids == frozenset()
+    assert form.follow_up(CHAT, "why?").branch
+    with pytest.raises(ModelError, match="special token"):
+        form.response_ids(CHAT[:1], "At eight.")
+
+
+def test_the_tokenizers_own_template_is_the_default() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(), chat_template=TEMPLATES["chatml"])
+    form = ChatFormat.of(tokenizer)
+    assert not form.plain
+    assert form.render(CHAT[:1]).startswith("<|im_start|>user\n")
+
+
+CHATML = str(TEMPLATES["chatml"])
+HOSTILE = {
+    "lower-cases": CHATML.replace("m['content']", "m['content'] | lower"),
+    "shortens earlier turns": CHATML.replace("m['content']", "(m['content'] if loop.last else m['content'][:9])"),
+    "strips earlier answers": CHATML.replace(
+        "m['content']", "(m['content'] if loop.last or m['role'] == 'user' else m['content'].split('. ')[-1])"
+    ),
+    "edits the last turn": CHATML.replace(
+        "m['content']", "(m['content'] | replace('ue', 'u') if loop.last else m['content'])"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
+def test_a_template_that_changes_content_is_refused_for_follow_ups(template: str) -> None:
+    row = Where(Path("chats.jsonl"), 17)
+    with pytest.raises(InputError, match="template changes"):
+        ChatFormat.of(tokenizer_of("byte_level"), template).follow_ups(CHAT, FOLLOW_UPS, where=row)
+
+
+def test_a_template_that_changes_the_response_is_refused_with_row_and_both_texts() -> None:
+    form = ChatFormat.of(tokenizer_of("byte_level"), HOSTILE["edits the last turn"])
+    with pytest.raises(InputError, match=r"chats.jsonl:17: .*True.*Tru"):
+        form.response_ids(CHAT[:1], "True.", where=Where(Path("chats.jsonl"), 17))
+
+
+def test_a_template_that_rewrites_the_prompt_once_answered_is_refused() -> None:
+    template = CHATML.replace("m['content']", "(m['content'] if loop.last else m['content'][:9])")
+    form = ChatFormat.of(tokenizer_of("byte_level"), template)
+    with pytest.raises(InputError, match=r"differently once it is answered.*bakery open"):
+        form.response_ids(CHAT[:1], "At eight.")
+
+
+@pytest.mark.parametrize("family", ["joined", "joined without offsets"])
+def test_a_token_across_header_and_follow_up_is_refused(family: str) -> None:
+    """A vocabulary with the token `>why`, and a header that ends in `>`."""
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIAL[:5], show_progress=False)
+    tokenizer.train_from_iterator(["user>why"] * 50 + CORPUS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+    if family == "joined without offsets":
+        fast = type("NoOffsets", (PreTrainedTokenizerFast,), {"is_fast": False})(
+            tokenizer_object=tokenizer, eos_token="</s>"
+        )
+    form = ChatFormat.of(fast, "{% for m in messages %}{{ m['role'] + '>' + m['content'] + '</s>' }}{% endfor %}")
+    assert form.follow_up(CHAT, "No").branch
+    with pytest.raises(InputError, match="joins the header and the follow-up"):
+        form.follow_up(CHAT, "why")
+    with pytest.raises(InputError, match="joins the header and the follow-up"):
+        form.follow_ups(CHAT, ["No", "why"])
+
+
+def test_a_prompt_whose_last_token_changes_with_the_answer_is_refused() -> None:
+    """The pattern of GPT-2 joins two newlines at the end of the prompt and separates them before an answer."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(gpt2=True), bos_token="<s>", eos_token="</s>")
+    form = ChatFormat.of(tokenizer, TEMPLATES["llama3"])
+    with pytest.raises(InputError, match=r"ids of the prompt change.*'ĊĊ'\], found .*'Ċ', 'Ċ', 'At'"):
+        form.response_ids(CHAT[:1], "At eight.")
+    assert ChatFormat.of(tokenizer, TEMPLATES["chatml"]).response_ids(CHAT[:1], "At eight.")
+
+
+def test_a_refusal_of_the_template_names_the_roles() -> None:
+    form = chat_format("byte_level", "mistral")
+    with pytest.raises(InputError, match=r"system, user: Roles must alternate"):
+        form.prompt_ids((Turn("system", "Be brief."), *CHAT[:1]))
+
+
+def test_blank_follow_ups_and_chats_without_a_response_are_refused() -> None:
+    form = chat_format("byte_level", "chatml")
+    with pytest.raises(InputError, match="blank"):
+        form.follow_up(CHAT, "  ")
+    with pytest.raises(InputError, match="ends with a user turn"):
+        form.follow_up(CHAT[:1], "why?")
+    with pytest.raises(InputError, match="no follow-ups"):
+        form.follow_ups(CHAT, [])
+
+
+def tokens(form: ChatFormat, turns: Dialogue) -> int:
+    text = form.render(turns, generation=turns[-1].role == "user")
+    return len(ids_of(form, text))
+
+
+@pytest.mark.parametrize("system", [(), (Turn("system", "Hello."),)])
+def test_fit_drops_the_oldest_turns_and_keeps_system_turn_and_response(system: Dialogue) -> None:
+    form = chat_format("byte_level", "chatml")
+    chat = (*system, *CHAT)
+    whole, shorter = tokens(form, chat), tokens(form, (*system, *CHAT[2:]))
+    assert form.fit(chat, whole) == (chat, 0)
+    assert form.fit(chat, whole + 5, 5) == (chat, 0)
+    assert form.fit(chat, whole - 1) == ((*system, *CHAT[2:]), 2)
+    assert form.fit(chat, shorter + 5, 5) == ((*system, *CHAT[2:]), 2)
+    with pytest.raises(InputError, match=rf"chats.jsonl:3: .*{shorter} tokens.*window of {shorter - 1}"):
+        form.fit(chat, shorter - 1, where=Where(Path("chats.jsonl"), 3))
+
+
+def test_fit_of_a_prompt_counts_the_generation_prompt() -> None:
+    form = chat_format("byte_level", "chatml")
+    size = tokens(form, CHAT[:3])
+    assert size == len(form.prompt_ids(CHAT[:3]))
+    assert form.fit(CHAT[:3], size) == (CHAT[:3], 0)
+    assert form.fit(CHAT[:3], size - 1) == (CHAT[2:3], 2)

@@ -1,0 +1,342 @@
+"""The report of a small run folder, read back as a browser would, and of folders that lack or break something."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uptake.errors import InputError
+from uptake.evaluate import compare_lengths, pairwise_accuracy, win_rate
+from uptake.report import write_report
+from uptake.report.charts import Axis, Series, histogram_chart, line_chart
+from uptake.report.folder import Histogram, read_run
+from uptake.report.page import build_page
+from uptake.report.text import duration, number, percent, percent_range, score, signed
+
+VOID = {"meta", "link", "polyline", "polygon", "rect"}
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would see: elements, addresses and text; fails on unbalanced elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: set[str] = set()
+        self.addresses: list[str | None] = []
+        self.pieces: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.addresses += [value for name, value in attrs if name in {"href", "src", "srcset", "action"}]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+
+def dump(path: Path, *rows: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Reader:
+    return Reader(write_report(path).read_text(encoding="utf-8"))
+
+
+def answer(response: str, quality: float) -> dict[str, Any]:
+    return {
+        "response": response,
+        "reward": 0.25,
+        "parts": {"correctness": 0.75, "following": -0.25},
+        "quality": quality,
+    }
+
+
+def write_mining(path: Path) -> None:
+    for number_of_round, pairs in enumerate((30, 20)):
+        mined = {
+            "prompts": 64,
+            "samples": 512,
+            "pairs": pairs,
+            "dropped": {"margin_too_small": 7, "unfinished": 4 + number_of_round},
+            "margin_histogram": {"edges": [0.0, 1.0, 2.0], "counts": [3, 12]},
+            "mean_length_chosen": 11.5,
+            "mean_length_rejected": 10.25,
+            "longer_wins": 0.625,
+            "category_agreement": {"correctness": 0.875, "following": None},
+        }
+        dump(path / f"rounds/0-{number_of_round + 9}/summary.json", mined)
+
+
+def write_evaluation(path: Path) -> None:
+    accuracy = pairwise_accuracy([2, 3, 4, 1], [1, 1, 1, 2], [9, 9, 9, 9], [9, 9, 20, 20])
+    dump(
+        path / "evaluation.json",
+        {
+            "judge": "oracle",
+            "prompts": 4,
+            "win_rate": asdict(win_rate([2.0, 2.0, 2.0, 0.0], [1.0, 1.0, 1.0, 1.0])),
+            "quality": {"before": 0.52, "after": 0.71},
+            "lengths": asdict(compare_lengths([10, 10], [12, 13])),
+            "follow_up_reward": {"before": -0.1, "after": 0.3},
+            "categories": {"before": {"follow_up": -0.34}, "after": {"follow_up": 0.37}},
+            "curve": [
+                {"step": 0, "quality": 0.52, "win_rate": 0.5, "low": 0.4, "high": 0.6},
+                {"step": 8, "quality": 0.71, "win_rate": 0.75, "low": 0.6, "high": 0.8},
+            ],
+            "reward_model": {"accuracy": asdict(accuracy), "by_category": {"correctness": 0.9375}},
+        },
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    dump(
+        tmp_path / "run.json",
+        {"title": "A quiet <town>", "method": "follow_up_likelihood", "models": {"policy": "tiny"}},
+    )
+    (tmp_path / "recipe.yaml").write_text("beta: 0.1 # <keep>\n", encoding="utf-8")
+    dump(tmp_path / "metrics.jsonl", *({"step": step, "round": step // 5, "loss": 1 / step} for step in range(1, 9)))
+    phases = [{"phase": "judge", "seconds": 70.0, "tokens": 700}, {"phase": "update", "seconds": 25.0}]
+    dump(tmp_path / "timing.jsonl", *phases, {"phase": "judge", "seconds": 5.0, "tokens": 50})
+    write_mining(tmp_path)
+    write_evaluation(tmp_path)
+    user = {"role": "user", "content": "When does <b>it</b> open?"}
+    sample = {"prompt": [user], "before": answer("Nine.", 0.25), "after": answer("<script>alert(1)</script>", 1.0)}
+    dump(tmp_path / "samples.jsonl", sample | {"winner": "after"})
+    return tmp_path
+
+
+def test_the_story_is_told_in_order(run: Path) -> None:
+    page = read(run)
+    verdict = "After 8 steps, new answers are not clearly better or worse: they beat old ones on 75.0% of 4 prompts"
+    interval = "(95% interval 30.1\N{EN DASH}95.4%, judged by the oracle)."
+    rest = "Mean quality rose from 0.52 to 0.71 while answers became 25.0% longer."
+    sections = ["Progress", "Reactions", "Samples", "Trust", "Mining", "Training", "Cost", "Recipe"]
+    places = [page.text.index(words) for words in ["A quiet <town>", verdict, interval, rest, *sections]]
+    assert places == sorted(places)
+    assert "Left out" not in page.text
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        "3 won, 0 tied, 1 lost",
+        "\N{MINUS SIGN}0.10 before, +0.40",
+        "10.0 before, 12.5 after, in tokens",
+        "follow-up \N{MINUS SIGN}0.34 0.37 +0.71",
+        "correctness 0.75 following \N{MINUS SIGN}0.25",
+        "follow-up score 75.0% lengths matched 100.0% longer wins 25.0%",
+        "correctness 93.8%",
+        "0-9 64 512 30 11 11.5 10.2 62.5%",
+        "margin too small 14 unfinished 9",
+        "correctness 87.5%",
+        "judge 1 min 15 s 75.0% 750 10",
+        "update 25 s 25.0%",
+        "policy model tiny",
+    ],
+)
+def test_figures_appear(run: Path, figure: str) -> None:
+    assert figure in read(run).text
+
+
+def test_the_page_is_inert_and_self_contained(run: Path) -> None:
+    page = read(run)
+    assert not page.elements & {"script", "img", "iframe", "object", "form", "town", "keep"}
+    assert page.addresses == ["data:,"]
+    assert "http" not in (run / "report.html").read_text(encoding="utf-8").replace("http-equiv", "")
+    assert "<script>alert(1)</script>" in page.text
+    assert "When does <b>it</b> open?" in page.text
+    assert "# <keep>" in page.text
+
+
+def test_every_file_is_optional(run: Path) -> None:
+    reasons = {
+        "evaluation.json": "Headline figures, categories and accuracy: there is no evaluation.json.",
+        "curve.jsonl": "Progress: there is no curve.jsonl.",
+        "samples.jsonl": "Samples: there is no samples.jsonl.",
+        "metrics.jsonl": "Training: there is no metrics.jsonl.",
+        "timing.jsonl": "Cost: there is no timing.jsonl.",
+        "recipe.yaml": "Recipe: there is no recipe.yaml.",
+        "run.json": "Setting and versions: there is no run.json.",
+    }
+    dump(run / "curve.jsonl", {"step": 0, "quality": 0.5})
+    for gone, (file, reason) in enumerate(reasons.items(), 1):
+        (run / file).unlink()
+        page = read(run)
+        assert reason in page.text
+        assert page.text.count("there is no") == gone
+    assert "Mined 50 pairs from 1,024 responses." in page.text
+
+
+@pytest.mark.parametrize(
+    "missing", ["win_rate", "quality", "lengths", "follow_up_reward", "categories", "reward_model"]
+)
+def test_every_key_of_the_evaluation_is_optional(run: Path, missing: str) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    del evaluation[missing]
+    dump(run / "evaluation.json", evaluation)
+    told = missing.replace("follow_up", "follow-up").replace("_", " ").capitalize()
+    assert f"{told}: not in evaluation.json." in read(run).text
+
+
+def test_the_curve_may_stand_in_its_own_file(tmp_path: Path) -> None:
+    dump(tmp_path / "curve.jsonl", {"step": 0, "quality": 0.5, "extra": []}, {"step": 4, "quality": 0.875})
+    page = build_page(read_run(tmp_path))
+    assert [(chart.title, chart.lines[0].last) for chart in page.curves] == [("Quality", "0.88")]
+    assert not any(line.startswith("Progress") for line in page.absent)
+
+
+def test_a_round_without_pairs_shows_what_it_has(tmp_path: Path) -> None:
+    dump(tmp_path / "rounds/0-0/summary.json", {"samples": 4096, "margin_histogram": None})
+    text = read(tmp_path).text
+    assert "0-0 \N{EN DASH} 4,096 \N{EN DASH} 0" in text
+    assert "Mined" not in text
+
+
+def test_a_folder_of_scores_only(tmp_path: Path) -> None:
+    dump(tmp_path / "samples.jsonl", {"prompt": [{"role": "user", "content": "Open?"}], "after": answer("Yes.", 1)})
+    text = read(tmp_path).text
+    assert "Sampled responses to 1 prompts." in text
+    assert "Yes." in text
+
+
+def test_the_verdict_follows_the_interval(run: Path) -> None:
+    def verdict(wins: int) -> str:
+        result = win_rate([1.0] * wins + [-1.0] * (100 - wins), [0.0] * 100)
+        dump(run / "evaluation.json", {"win_rate": asdict(result)})
+        return build_page(read_run(run)).headline
+
+    assert all("not clearly better or worse" in verdict(wins) for wins in (45, 50, 55))
+    assert "new answers are worse" in verdict(20)
+    assert "new answers beat old ones on 80.0%" in verdict(80)
+
+
+def break_line(run: Path) -> None:
+    dump(run / "metrics.jsonl", {"step": 1, "loss": 1.0})
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('\n{"step": 2, "loss"\n')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_line, r"metrics\.jsonl:3: not JSON"),
+        (
+            lambda run: dump(run / "metrics.jsonl", {"step": 1}, {"step": 2, "loss": "low"}),
+            r"metrics\.jsonl:2, field 'loss'",
+        ),
+        (lambda run: dump(run / "metrics.jsonl", {"loss": 1.0}), r"metrics\.jsonl:1: .*no step"),
+        (lambda run: dump(run / "timing.jsonl", {"phase": "judge"}), r"timing\.jsonl:1, field 'seconds'"),
+        (lambda run: dump(run / "samples.jsonl", {"prompt": [{"role": "me", "content": ""}]}), r"'prompt\.0\.role'"),
+        (lambda run: (run / "run.json").write_text('{\n"title": "a",\n}'), r"run\.json:3: not JSON"),
+        (lambda run: (run / "recipe.yaml").write_bytes(b"\xff"), r"recipe\.yaml: byte 0 is not UTF-8"),
+        (
+            lambda run: dump(run / "evaluation.json", {"categories": {"before": {"a": 1}, "after": {"b": 1}}}),
+            r"evaluation\.json, field 'categories'",
+        ),
+        (lambda run: dump(run / "rounds/0-9/summary.json", {"pairs": "few"}), r"0-9/summary\.json, field 'pairs'"),
+        (
+            lambda run: dump(run / "rounds/0-9/summary.json", {"margin_histogram": {"edges": [1, 1], "counts": [2]}}),
+            r"field 'margin_histogram'.*edges do not rise",
+        ),
+    ],
+)
+def test_a_broken_file_is_named(run: Path, damage: Callable[[Path], Any], message: str) -> None:
+    damage(run)
+    with pytest.raises(InputError, match=message):
+        write_report(run)
+
+
+def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run here"):
+        write_report(tmp_path)
+
+
+def test_the_page_goes_where_it_is_asked_to(run: Path, tmp_path: Path) -> None:
+    assert write_report(run, tmp_path / "page.html") == tmp_path / "page.html"
+    assert not (run / "report.html").exists()
+
+
+def test_rounds_come_in_the_order_of_their_numbers(run: Path) -> None:
+    assert list(read_run(run).rounds) == ["0-9", "0-10"]
+
+
+def test_line_chart_by_hand() -> None:
+    chart = line_chart("Loss", [Series("loss", [0, 5, 10], [0.0, 1.0, 4.0])], reference=2.0, marks=[5])
+    assert chart is not None
+    (line,) = chart.lines
+    assert line.points == "0,100 50,75 100,0"
+    assert (line.faint, line.band, line.x, line.y, line.last) == ("", "", 100, 100, "4.00")
+    assert (chart.reference, chart.marks) == (50, (50,))
+    assert [tick.label for tick in chart.y_ticks] == ["0", "2", "4"]
+
+
+def test_steps_without_a_finite_number_are_not_drawn() -> None:
+    chart = line_chart("Loss", [Series("loss", [0, 1, 2, 3], [1.0, None, float("nan"), 2.0])])
+    assert chart is not None
+    assert chart.lines[0].points == "0,100 100,0"
+    assert line_chart("Loss", [Series("loss", [0, 1], [None, None])]) is None
+
+
+def test_a_long_row_is_thinned_to_means_and_smoothing_keeps_a_constant() -> None:
+    chart = line_chart("Loss", [Series("loss", list(range(4800)), [step % 2 for step in range(4800)])])
+    assert chart is not None
+    points = [point.split(",") for point in chart.lines[0].points.split()]
+    assert len(points) == 240
+    assert {y for _, y in points} == {"50"}
+    assert float(points[0][0]) == pytest.approx(100 * 9.5 / 4799, abs=0.01)
+
+
+def test_histogram_by_hand() -> None:
+    chart = histogram_chart("Margin", Histogram((0.0, 1.0, 4.0), (3, 12)))
+    assert [(bar.at, bar.size, height) for bar, height in chart.bars] == [(0, 25, 25), (25, 75, 100)]
+    assert chart.most == 12
+
+
+def test_bars_start_at_zero_on_either_side() -> None:
+    axis = Axis(-1.0, 3.0)
+    assert (axis.place(0), axis.bar(1.0).at, axis.bar(1.0).size) == (25, 25, 25)
+    assert (axis.bar(-1.0).at, axis.bar(-1.0).size) == (0, 25)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(0.7142), "0.71"),
+        (number(-0.0042), "\N{MINUS SIGN}0.0042"),
+        (number(12345.6), "12,346"),
+        (number(7), "7"),
+        (number(43.21), "43.2"),
+        (score(-0.004), "0.00"),
+        (signed(0.3), "+0.30"),
+        (signed(-0.3), "\N{MINUS SIGN}0.30"),
+        (percent(0.7142), "71.4%"),
+        (percent_range(0.649, 0.773), "64.9\N{EN DASH}77.3%"),
+        (duration(0.63), "0.63\N{NARROW NO-BREAK SPACE}s"),
+        (duration(75.2), "1\N{NARROW NO-BREAK SPACE}min 15\N{NARROW NO-BREAK SPACE}s"),
+        (duration(7300), "2\N{NARROW NO-BREAK SPACE}h 1\N{NARROW NO-BREAK SPACE}min"),
+    ],
+)
+def test_numbers_as_text(shown: str, expected: str) -> None:
+    assert shown == expected
