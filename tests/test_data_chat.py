@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat
+from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat, FollowUpIds
 from uptake.errors import InputError, ModelError
 from uptake.types import Dialogue, Turn, Where
 
@@ -113,10 +113,10 @@ def word_level() -> Tokenizer:
 
 
 class Characters(PreTrainedTokenizer):
-    """A tokenizer in Python, without offsets: one token per character, blanks joined with the next one."""
+    """A tokenizer in Python, without offsets: one token per character, blanks joined with some of the letters."""
 
     def __init__(self, **kwargs: object) -> None:
-        pieces = [*SPECIAL, *sorted({c for text in CORPUS for c in text}), *map("▁{}".format, "AHINTUYabiosmuwy18")]
+        pieces = [*SPECIAL, *sorted({c for text in CORPUS for c in text}), *map("▁{}".format, "AINmwo")]
         self.pieces = {piece: i for i, piece in enumerate(dict.fromkeys([*pieces, "▁"]))}
         special = [piece for piece in SPECIAL if piece not in ("<unk>", "<s>", "</s>")]
         super().__init__(
@@ -225,14 +225,14 @@ def test_each_row_checks_a_follow_up_and_falls_back_to_the_whole_chat() -> None:
     form = chat_format("byte_level", "chatml")
     expected = form.follow_ups(CHAT, FOLLOW_UPS)
     for text in FOLLOW_UPS:
-        form._branches[text] = (0,)
+        form._probed[text] = FollowUpIds((), (0,))
     assert form.follow_ups(CHAT, FOLLOW_UPS) == expected
 
 
 def test_different_rows_check_different_follow_ups() -> None:
     form = chat_format("byte_level", "chatml")
     form.follow_ups(CHAT, FOLLOW_UPS)
-    form._branches[FOLLOW_UPS[0]] = (0,)
+    form._probed[FOLLOW_UPS[0]] = FollowUpIds(form._probed[FOLLOW_UPS[0]].stem, (0,))
     rows = [(*CHAT[:3], Turn("assistant", f"At {hour}.")) for hour in range(40)]
     unmasked = [form.follow_ups(row, FOLLOW_UPS)[1][0] != (0,) for row in rows]
     assert any(unmasked)
@@ -332,6 +332,19 @@ def test_a_token_across_header_and_follow_up_is_refused(family: str) -> None:
         form.follow_ups(CHAT, ["No", "why"])
 
 
+def test_follow_ups_whose_first_letters_split_the_header_differently_are_refused() -> None:
+    """A vocabulary that joins the header's last blank with "x", and else with the mark before it."""
+    pieces = [*SPECIAL[:3], *sorted({c for text in CORPUS for c in text} | {">", "x"}), " x", "> "]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [(" ", "x"), (">", " ")], unk_token="<unk>"))
+    template = "{% for m in messages %}{{ m['role'] + '> ' + m['content'] + '</s>' }}{% endfor %}"
+    form = ChatFormat.of(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>"), template)
+    assert form.follow_ups(CHAT, ["who", "why"])
+    for texts in (["x", "why"], ["why", "x"]):
+        with pytest.raises(InputError, match=r"change with the follow-up: .*'>"):
+            form.follow_ups(CHAT, texts)
+
+
 def test_a_prompt_whose_last_token_changes_with_the_answer_is_refused() -> None:
     """The pattern of GPT-2 joins two newlines at the end of the prompt and separates them before an answer."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(gpt2=True), bos_token="<s>", eos_token="</s>")
@@ -369,6 +382,7 @@ def test_fit_drops_the_oldest_turns_and_keeps_system_turn_and_response(system: D
     whole, shorter = tokens(form, chat), tokens(form, (*system, *CHAT[2:]))
     assert form.fit(chat, whole) == (chat, 0)
     assert form.fit(chat, whole + 5, 5) == (chat, 0)
+    assert form.fit(chat, whole + 4, 5) == ((*system, *CHAT[2:]), 2)
     assert form.fit(chat, whole - 1) == ((*system, *CHAT[2:]), 2)
     assert form.fit(chat, shorter + 5, 5) == ((*system, *CHAT[2:]), 2)
     with pytest.raises(InputError, match=rf"chats.jsonl:3: .*{shorter} tokens.*window of {shorter - 1}"):

@@ -138,9 +138,9 @@ def test_unfinished_responses_stay_flagged_where_they_are_kept() -> None:
             "length ratio",
         ),
         (
-            replace(OPEN, max_length_ratio=1.15),
-            pair_of("p", chosen=23, rejected=20),
-            pair_of("p", chosen=24, rejected=20),
+            replace(OPEN, max_length_ratio=1.4),
+            pair_of("p", chosen=63, rejected=45),
+            pair_of("p", chosen=64, rejected=45),
             "length ratio",
         ),
         (

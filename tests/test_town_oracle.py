@@ -93,6 +93,8 @@ def test_scores_by_hand() -> None:
     assert quality(BAKERY, f"the florist opens at {HOUR}. have a lovely day!") == Quality(1, 0, 0, 1, 1, 1)
     assert quality(BAKERY, "the bakery opens at some time. have a lovely day!") == Quality(1, 1, 1, 1, 0.2, 1)
     assert quality(BAKERY, "what do you mean? have a lovely day!") == Quality(0, 0.2, 0.2, 1, 0.2, 1)
+    # Nothing opens at a colour: the sentence has no meaning, and says less than a wrong hour.
+    assert quality(BAKERY, "the bakery opens at red. have a lovely day!").informativeness < 0.2
     half = f"{RIGHT} the bakery opens at red flowers have six."
     assert quality(BAKERY, half).understanding == pytest.approx(len(words(RIGHT)) / len(words(half)))
 
@@ -110,7 +112,7 @@ def test_gibberish_and_fragments_score_low_and_can_be_mended(response: str) -> N
 
 
 def test_rambling_after_a_right_answer_lowers_quality_more_and_more() -> None:
-    for more in (RIGHT, "have a lovely day!", "hello!", "the dairy is here.", "it may rain today.", "bread"):
+    for more in (RIGHT, "have a lovely day!", "hello!", "the bakery is here.", "it may rain today.", "bread"):
         scores = [overall(" ".join((RIGHT, *(more,) * times))) for times in range(4)]
         assert scores == sorted(scores, reverse=True)
         assert len(set(scores)) == 4
@@ -118,13 +120,13 @@ def test_rambling_after_a_right_answer_lowers_quality_more_and_more() -> None:
 
 
 def test_hedging_does_not_pay() -> None:
-    every = " ".join(f"the bakery opens at {hour}." for hour in ("six", "seven", "eight", "nine", "ten", "eleven"))
+    every = " ".join(f"the bakery opens at {hour}." for hour in ("six", "seven", "eight", "nine"))
     assert overall(f"{every} have a lovely day!") < overall("the bakery opens at some time. have a lovely day!")
 
 
 def test_only_right_answers_are_perfect() -> None:
     rng, vocabulary = random.Random(0), TOWN.vocabulary()
-    for question in rng.sample(QUESTIONS, 200):
+    for question in rng.sample(QUESTIONS, 100):
         right = {words(draft.text) for draft in right_drafts(0, question)}
         said = list(rng.choice(sorted(right)))
         at = rng.randrange(len(said))

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from uptake.data import replacing
 from uptake.errors import UptakeError
 
 KEPT = 2
@@ -35,6 +37,7 @@ class Snapshot:
     weights: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     reference: Mapping[str, Tensor]
+    rng: Tensor
 
 
 def save(folder: Path, snapshot: Snapshot) -> None:
@@ -48,31 +51,40 @@ def save(folder: Path, snapshot: Snapshot) -> None:
         partial.mkdir(parents=True)
         tensors = {"weights": snapshot.weights, "optimizer": snapshot.optimizer, "reference": snapshot.reference}
         for name, group in tensors.items():
-            save_file({key: value.detach().contiguous() for key, value in group.items()}, partial / f"{name}.safetensors")
-        save_file({"torch": torch.get_rng_state()}, partial / "rng.safetensors")
+            save_file(_plain(group), partial / f"{name}.safetensors")
+        save_file({"torch": snapshot.rng}, partial / "rng.safetensors")
         (partial / "cursor.json").write_text(json.dumps(asdict(cursor)))
         _sync(partial)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UptakeError(f"{target}: the checkpoint could not be written ({error}); the one before it is whole") from error
     for old in _all(root)[:-KEPT]:
         shutil.rmtree(old)
 
 
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights alone to a file that appears whole; raises UptakeError where the disk refuses."""
+    with replacing(path, overwrite=True) as temporary:
+        try:
+            save_file(_plain(weights), temporary)
+        except SafetensorError as error:
+            raise UptakeError(f"{path}: the weights could not be written ({error})") from error
+
+
 def load(folder: Path) -> Snapshot | None:
-    """The newest whole snapshot, with the random state restored; None where there is none."""
+    """The newest whole snapshot; None where there is none."""
     found = _all(folder / "checkpoints")
     if not found:
         return None
     newest = found[-1]
-    torch.set_rng_state(load_file(newest / "rng.safetensors")["torch"])
     cursor = Cursor(**json.loads((newest / "cursor.json").read_text()))
     weights, optimizer, reference = (
         load_file(newest / f"{name}.safetensors") for name in ("weights", "optimizer", "reference")
     )
-    return Snapshot(cursor, weights, optimizer, reference)
+    rng = load_file(newest / "rng.safetensors")["torch"]
+    return Snapshot(cursor, weights, optimizer, reference, rng)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -88,6 +100,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 def _all(root: Path) -> list[Path]:

@@ -3,14 +3,18 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from uptake.errors import InputError, UptakeError
+
+if TYPE_CHECKING:
+    from uptake.recipe import Recipe
 
 app = typer.Typer(
     help="Align language models from the way their readers react.",
@@ -28,6 +32,7 @@ Dtype = Annotated[str, typer.Option(help="auto (bfloat16 on CUDA, else float32),
 Limit = Annotated[int | None, typer.Option(help="Take the first rows only.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
+DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
 Followups = Annotated[Path | None, typer.Option(help="Follow-up set, YAML or JSON. Default: the English set of Uptake.")]
 Options = Annotated[Path | None, typer.Option("--config", help="YAML file with options of the method.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the method, e.g. --set beta=0.05.")]
@@ -69,6 +74,7 @@ def score(
     limit: Limit = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    drop_bad: DropBad = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Rate responses by what the user would say next.
@@ -82,12 +88,14 @@ def score(
         model, followups, reduction=reduction, polarity=polarity, standardize=standardize, mode=mode, device=device, dtype=dtype
     )
     _say_plain(reward.chat.plain, model)
-    summary = score_file(source, reward, target, overwrite=overwrite, limit=limit, logps=logps)
+    summary = score_file(source, reward, target, overwrite=overwrite, limit=limit, logps=logps, drop_bad=drop_bad)
     table = Table("reward", "mean")
     for name, value in {"all": summary.mean_reward, **summary.by_category}.items():
         table.add_row(name, f"{value:+.4f}")
     out.print(table)
     out.print(f"{summary.responses} responses in {summary.rows} rows -> {target}")
+    if summary.dropped:
+        out.print(f"{summary.dropped} rows were left out: broken, or longer than the model's window")
     if summary.shortened:
         out.print(f"{summary.shortened} conversations lost their oldest turns to the model's window")
     if summary.accuracy is not None:
@@ -113,13 +121,12 @@ def mine(
 
     Example: `uptake mine prompts.jsonl --policy ./my-model --judge followup --out pairs.jsonl --set n=8`
     """
-    from uptake import methods
     from uptake.tasks.mine import mine as run_mine
     from uptake.tasks.train import Given, build_world
 
     if judge != "followup":
         raise InputError(f"no judge {judge!r}", field="judge", allowed="followup")
-    recipe = methods.build("follow_up_likelihood", _options(config, sets))
+    recipe = _recipe("follow_up_likelihood", config, sets)
     given = Given(policy, source, follow_up_model, seed=seed, limit=limit, device=device, dtype=dtype)
     world = build_world(given, target.with_name(f"{target.name}.work"))
     _say_plain(world.chat.plain, policy)
@@ -135,7 +142,7 @@ def train(
     data: Data,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the trained model is under model/.")],
     follow_up_model: FollowUpModel = None,
-    reference: Annotated[str | None, typer.Option(help="Another frozen reference; needs --set reference=given.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")] = None,
     config: Options = None,
     sets: Sets = None,
     lora: Annotated[int, typer.Option(help="Rank of a LoRA adapter; 0 trains all weights.")] = 0,
@@ -150,15 +157,11 @@ def train(
 
     Example: `uptake train dpo --policy ./my-model --data pairs.jsonl --out runs/dpo --set beta=0.1`
     """
-    from uptake import methods
     from uptake.loop import Options as RunOptions
     from uptake.report import write_report
     from uptake.tasks.train import Given, train as run_train
 
-    options = _options(config, sets)
-    if lora and "reference" not in options:
-        options["reference"] = "adapter_off"
-    recipe = methods.build(method, options)
+    recipe = _recipe(method, config, sets, reference, lora)
     given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype)
     run_train(recipe, given, folder, RunOptions(resume=resume, save_every=save_every, title=f"{method} on {Path(data).name}"))
     out.print(f"model: {folder / 'model'}\nreport: {write_report(folder)}")
@@ -216,7 +219,7 @@ def check(
     policy: Policy,
     data: Data,
     follow_up_model: FollowUpModel = None,
-    reference: Annotated[str | None, typer.Option(help="Another frozen reference.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")] = None,
     config: Options = None,
     sets: Sets = None,
     limit: Limit = None,
@@ -229,11 +232,10 @@ def check(
     """
     from rich.text import Text
 
-    from uptake import methods
     from uptake.tasks.check import check as run_check
     from uptake.tasks.train import Given, build_world
 
-    recipe = methods.build(method, _options(config, sets))
+    recipe = _recipe(method, config, sets, reference)
     given = Given(policy, data, follow_up_model, reference, limit=limit, device=device, dtype=dtype)
     found = run_check(recipe, build_world(given, Path(".")))
     for sample in found.samples:
@@ -268,19 +270,36 @@ def show(method: Method, config: Options = None, sets: Sets = None) -> None:
     from uptake import methods
 
     out.print((methods.find(method).__doc__ or "").strip(), "\n", markup=False)
-    out.print(str(methods.build(method, _options(config, sets))), markup=False)
+    out.print(str(_recipe(method, config, sets)), markup=False)
 
 
-def _options(config: Path | None, sets: list[str] | None) -> dict[str, Any]:
-    """Options from a file, then those of `--set`, whose values are YAML."""
+def _recipe(
+    method: str, config: Path | None, sets: list[str] | None, reference: str | None = None, lora: int = 0
+) -> "Recipe":
+    """A method's recipe with the options of a file, then those of `--set`; the reference follows what was named."""
     from uptake import methods
 
-    options = methods.read_options(config) if config is not None else {}
+    read = methods.read_options(config) if config is not None else {}
+    options = read | _sets(sets)
+    if reference is not None or lora:
+        options.setdefault("reference", "adapter_off" if reference is None else "given")
+    if reference is not None and options["reference"] != "given":
+        raise InputError(f"{reference} is not used by reference={options['reference']}", field="--reference")
+    files = {name: config for name in read if config is not None and name not in _sets(sets)}
+    return methods.build(method, options, files)
+
+
+def _sets(sets: list[str] | None) -> dict[str, Any]:
+    """The options of `--set name=value`; values are YAML."""
+    options: dict[str, Any] = {}
     for item in sets or ():
         name, found, value = item.partition("=")
+        try:
+            options[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"{item!r} is not YAML: {error}", field="--set") from error
         if not found:
             raise InputError(f"{item!r}", field="--set", allowed="name=value")
-        options[name.strip()] = yaml.safe_load(value)
     return options
 
 
@@ -314,7 +333,7 @@ def main() -> None:
     try:
         app()
     except UptakeError as error:
-        Console(stderr=True).print(f"[bold red]error[/bold red]: {error}", highlight=False, soft_wrap=True, markup=True)
+        Console(stderr=True).print(f"[bold red]error[/bold red]: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 

@@ -11,7 +11,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from uptake import checkpoint
 from uptake.checkpoint import Cursor, Snapshot
@@ -54,15 +54,18 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
         stage = recipe.stages[index]
         if index:
             _load_weights(world, load_file(_stage_start(folder, index)))
+        # New modules draw their weights, which must not depend on what this process did before.
+        torch.manual_seed(world.seed)
         learner = Learner(stage, world)
-        if snapshot is not None:
+        # A snapshot between two stages holds modules and optimizer of the one that is over.
+        if snapshot is not None and cursor != Cursor(stage=index, step=cursor.step):
             learner.restore(snapshot)
-            snapshot = None
+        snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
             stage.finish(learner.world)
         if index + 1 < len(recipe.stages):
-            _save_stage_start(folder, index + 1, world)
+            checkpoint.save_weights(_stage_start(folder, index + 1), trainable(world.policy))
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
     save_model(world.policy, world.chat.template, folder / "model")
@@ -91,12 +94,14 @@ class Learner:
     def save(self, folder: Path, cursor: Cursor) -> None:
         weights = {name: weight.data for name, weight in self.weights.items()}
         state = self.reference.state()
-        checkpoint.save(folder, Snapshot(cursor, weights, checkpoint.optimizer_tensors(self.optimizer), state))
+        optimizer = checkpoint.optimizer_tensors(self.optimizer)
+        checkpoint.save(folder, Snapshot(cursor, weights, optimizer, state, torch.get_rng_state()))
 
     def restore(self, snapshot: Snapshot) -> None:
         self.load(snapshot.weights)
         checkpoint.restore_optimizer(self.optimizer, snapshot.optimizer)
         self.reference.restore(snapshot.reference)
+        torch.set_rng_state(snapshot.rng)
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         _load_weights(self.world, weights)
@@ -166,13 +171,5 @@ def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def _stage_start(folder: Path, index: int) -> Path:
+    """The weights a stage begins with, kept so that its reference can be started again after a kill."""
     return folder / "stages" / f"{index:02d}.safetensors"
-
-
-def _save_stage_start(folder: Path, index: int, world: World) -> None:
-    """Keep the weights a stage begins with, so that its reference can be started again after a kill."""
-    path = _stage_start(folder, index)
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: weight.detach().contiguous() for name, weight in trainable(world.policy).items()}, partial)
-    partial.replace(path)

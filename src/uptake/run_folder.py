@@ -11,9 +11,10 @@ thing (time, machine) stands in the other files.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -22,10 +23,15 @@ import transformers
 
 import uptake
 from uptake.checkpoint import Cursor
-from uptake.data import Journal, Writer, replacing
+from uptake.data import Journal, Writer, replacing, to_record
+from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.recipe import Recipe
+from uptake.types import Row
 from uptake.world import World
+
+# What makes a run another one beside its recipe, by its name in run.json.
+IDENTITY = ("seed", "models", "rows")
 
 
 def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Path:
@@ -35,22 +41,42 @@ def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Pat
     if written.exists():
         if not resume:
             raise InputError("this folder holds a run", path=folder, allowed="another folder, or --resume to go on")
-        if written.read_text() != text:
-            raise InputError(f"the run was started with another recipe: {_first_change(written.read_text(), text)}", path=written)
+        _check_same(folder, text, world)
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise InputError("this is a file", path=folder, allowed="a new or empty folder")
+    # A run that was killed before its recipe was written has not begun.
+    if folder.exists() and any(path.name != "run.json" and path.suffix != ".tmp" for path in folder.iterdir()):
         raise InputError("this folder is not empty and holds no run", path=folder, allowed="a new or empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", {"title": title or folder.name, **_facts(world)})
-    with replacing(written) as path:
-        path.write_text(text)
+    _write(written, text)
     return folder
+
+
+def _check_same(folder: Path, text: str, world: World) -> None:
+    """Raise InputError where the run in a folder is not the one of this recipe and world."""
+    allowed = "what the run was started with, or another folder"
+    written = (folder / "recipe.yaml").read_text()
+    if written != text:
+        problem = f"the run was started with another recipe: {_first_change(written, text)}"
+        raise InputError(problem, path=folder / "recipe.yaml", allowed=allowed)
+    then, now = json.loads((folder / "run.json").read_text()), _facts(world)
+    for name in IDENTITY:
+        if then[name] != now[name]:
+            problem = f"the run was started with other {name}: {then[name]} there, {now[name]} now"
+            raise InputError(problem, path=folder / "run.json", field=name, allowed=allowed)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a small JSON file, whole or not at all."""
-    with replacing(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n")
+    _write(path, json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, overwrite=True) as temporary, disk_errors(path):
+        temporary.write_text(text)
 
 
 @dataclass
@@ -110,9 +136,18 @@ def _facts(world: World) -> dict[str, Any]:
         "transformers_version": transformers.__version__,
         "seed": world.seed,
         "models": models,
+        "rows": {"count": len(world.rows), "fingerprint": _fingerprint(world.rows)},
         "device": str(world.policy.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def _fingerprint(rows: Sequence[Row]) -> str:
+    """A content hash of rows, wherever they were read from."""
+    seen = sha256()
+    for row in rows:
+        seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
+    return seen.hexdigest()[:16]
 
 
 def _first_change(old: str, new: str) -> str:

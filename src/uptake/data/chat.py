@@ -54,7 +54,7 @@ class ChatFormat:
     plain: bool
     closing: str = ""
     end_ids: frozenset[int] = frozenset()
-    _branches: dict[str, Ids] = field(default_factory=dict, repr=False, compare=False)
+    _probed: dict[str, FollowUpIds] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> Self:
@@ -136,13 +136,13 @@ class ChatFormat:
         """
         if not texts:
             raise InputError("no follow-ups", allowed="at least one text")
-        new = [text for text in dict.fromkeys(texts) if text not in self._branches]
-        for text, probe in zip(new, self._split(_PROBE, new, None), strict=True):
-            self._branches[text] = probe.branch
-        witness = texts[crc32(turns[-1].content.encode(errors="replace")) % len(texts)]
-        checked = self.follow_up(turns, witness, where=where)
-        if checked.branch == self._branches[witness]:
-            return checked.stem, tuple(self._branches[text] for text in texts)
+        new = [text for text in dict.fromkeys(texts) if text not in self._probed]
+        self._probed.update(zip(new, self._split(_PROBE, new, None), strict=True))
+        probed = [self._probed[text] for text in texts]
+        place = crc32(turns[-1].content.encode(errors="replace")) % len(texts)
+        checked = self.follow_up(turns, texts[place], where=where)
+        if checked.branch == probed[place].branch and all(one.stem == probed[0].stem for one in probed):
+            return checked.stem, tuple(one.branch for one in probed)
         parts = self._split(turns, texts, where)
         for part in parts:
             if part.stem != checked.stem:

@@ -5,7 +5,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uptake.data.place import bad_row
+from uptake.data.place import Record, bad_row
 from uptake.errors import InputError
 from uptake.types import Where
-
-Record = Mapping[str, Any]
 
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<split>[\w.\[\]:%+-]+))?")
 _BETWEEN_ITEMS = " \t\r\n,"

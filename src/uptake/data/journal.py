@@ -5,7 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, final
 
-from uptake.data.files import Record, records, suffix
+from uptake.data.files import records, suffix
+from uptake.data.place import Record
 from uptake.data.write import disk_errors, json_line
 
 

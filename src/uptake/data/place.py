@@ -1,7 +1,12 @@
-"""Errors that name the row they are about."""
+"""A record, and the errors that name its place."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from uptake.errors import InputError
 from uptake.types import Where
+
+Record = Mapping[str, Any]
 
 
 def bad_row(problem: str, where: Where | None, *, field: str | None = None, allowed: str | None = None) -> InputError:

@@ -4,12 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from uptake.data.place import bad_row
+from uptake.data.place import Record, bad_row
 from uptake.data.turns import conversation, is_marked, messages
 from uptake.keys import prompt_key
 from uptake.types import Answered, Dialogue, Preference, Prompt, Rated, Row, Turn, Where
-
-Record = Mapping[str, Any]
 
 FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text")
 SHAPES = "prompt | messages | prompt, completion | prompt, completion, label | [prompt,] chosen, rejected | text"

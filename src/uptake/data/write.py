@@ -14,7 +14,8 @@ from typing import Any, Self, final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uptake.data.files import Record, suffix
+from uptake.data.files import suffix
+from uptake.data.place import Record
 from uptake.errors import InputError, UptakeError
 
 _File = BufferedWriter | gzip.GzipFile

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, final, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +23,7 @@ from uptake.feedback.combine import Combine, Polarity, Standardize
 from uptake.feedback.followup_set import FollowUpSet
 from uptake.feedback.released import released_logits
 from uptake.keys import prompt_key
-from uptake.models import LanguageModel, branches, load, score_trees
+from uptake.models import LanguageModel, TokenTree, branches, load, score_trees
 from uptake.types import Dialogue, Judgement, Rollout, Turn, Where
 from uptake.world import World
 
@@ -73,6 +73,9 @@ class FollowUpReward:
         mode: ScoreMode = "log_likelihood",
         chat: ChatFormat | None = None,
     ) -> None:
+        for name, value, known in (("reduction", reduction, Reduction), ("mode", mode, ScoreMode)):
+            if value not in get_args(known):
+                raise InputError(repr(value), field=name, allowed=", ".join(get_args(known)))
         self.lm, self.followups, self.reduction, self.mode = lm, followups, reduction, mode
         self.chat = ChatFormat.of(lm.tokenizer) if chat is None else chat
         self.combine = Combine(followups, polarity, standardize)
@@ -95,37 +98,63 @@ class FollowUpReward:
         dialogues: Sequence[Sequence[Any]],
         *,
         where: Sequence[Where | None] | None = None,
+        unscored: dict[int, InputError] | None = None,
         on_progress: Callable[[int], None] = lambda done: None,
     ) -> FollowUpScores:
         """Score dialogues, each a list of messages that ends with the response to rate.
 
         Messages are `{"role": ..., "content": ...}` or `Turn`. `where` names the rows in error messages; `on_progress`
-        is told how many more dialogues are done. Raises InputError for a dialogue that cannot be scored and ModelError
-        where the model gives not-a-number.
+        is told how many more dialogues are done. Raises InputError for a dialogue that cannot be scored (too long for
+        the model's window, roles out of order, no response) and ModelError where the model gives not-a-number. Where a
+        dictionary is given as `unscored`, the error goes there by index instead and the scores of the row are
+        not-a-number.
         """
         places = list(where) if where is not None else [None] * len(dialogues)
-        turns = [answered_turns(messages, place) for messages, place in zip(dialogues, places, strict=True)]
+        asked: list[_Asked] = []
+        for index, (messages, place) in enumerate(zip(dialogues, places, strict=True)):
+            try:
+                asked.append(self._ask(index, messages, place))
+            except InputError as error:
+                if unscored is None:
+                    raise
+                unscored[index] = error
         exact = torch.promote_types(self.lm.dtype, torch.float32)
-        logps = torch.zeros(len(turns), len(self.followups.sentences), dtype=exact)
+        logps = torch.full((len(places), len(self.followups.sentences)), torch.nan, dtype=exact)
         lengths = torch.zeros(logps.shape, dtype=torch.long)
-        dropped: list[int] = []
-        for start in range(0, len(turns), CHUNK):
-            rows = slice(start, start + CHUNK)
-            fitted = [self._fit(each, place) for each, place in zip(turns[rows], places[rows], strict=True)]
-            logps[rows], lengths[rows] = self._logps([kept for kept, _ in fitted], places[rows])
-            dropped.extend(count for _, count in fitted)
-            on_progress(len(fitted))
-        values = logps * lengths if self.reduction == "sum" else logps
-        prompts = {key: index for index, key in enumerate(dict.fromkeys(prompt_key(each[:-1]) for each in turns))}
-        groups = torch.tensor([prompts[prompt_key(each[:-1])] for each in turns], dtype=torch.long)
-        rewards, by_category = self.combine(values, groups)
-        return FollowUpScores(rewards, by_category, logps, lengths, self.followups.sentences, tuple(dropped))
+        for start in range(0, len(asked), CHUNK):
+            chunk = asked[start : start + CHUNK]
+            rows = torch.tensor([each.index for each in chunk])
+            values, lengths[rows] = self._logps(chunk)
+            logps[rows] = values.to(exact)
+            on_progress(len(chunk))
+        return self._scores(asked, logps, lengths)
 
-    def _fit(self, turns: Dialogue, where: Where | None) -> tuple[Dialogue, int]:
-        """The conversation without the oldest turns that do not fit the window beside the longest follow-up."""
-        if self.lm.window is None:
-            return turns, 0
-        return self.chat.fit(turns, self.lm.window, reserve=self._longest, where=where)
+    def _scores(self, asked: Sequence["_Asked"], logps: Tensor, lengths: Tensor) -> FollowUpScores:
+        """Combine the log-probabilities of the rows that were scored; the others stay not-a-number."""
+        rows = torch.tensor([each.index for each in asked], dtype=torch.long)
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(each.prompt for each in asked))}
+        groups = torch.tensor([numbers[each.prompt] for each in asked], dtype=torch.long)
+        values = logps[rows] * lengths[rows] if self.reduction == "sum" else logps[rows]
+        combined = self.combine(values, groups)
+
+        def placed(column: Tensor) -> Tensor:
+            return column.new_full((len(logps),), torch.nan).index_copy(0, rows, column)
+
+        by_category = {name: placed(column) for name, column in combined.by_category.items()}
+        dropped = [0] * len(logps)
+        for each in asked:
+            dropped[each.index] = each.dropped
+        total = placed(combined.total)
+        return FollowUpScores(total, by_category, logps, lengths, self.followups.sentences, tuple(dropped))
+
+    def _ask(self, index: int, messages: Sequence[Any], where: Where | None) -> "_Asked":
+        """One dialogue as stem and branches; the oldest turns go where the window is too small."""
+        turns, dropped = answered_turns(messages, where), 0
+        prompt = prompt_key(turns[:-1])
+        if self.lm.window is not None:
+            turns, dropped = self.chat.fit(turns, self.lm.window, reserve=self._longest, where=where)
+        stem, asked = self.chat.follow_ups(turns, self.followups.sentences, where=where)
+        return _Asked(index, prompt, turns, branches(stem, *asked), dropped, where)
 
     @cached_property
     def _longest(self) -> int:
@@ -134,23 +163,32 @@ class FollowUpReward:
         stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences)
         return len(stem) - len(self.chat.prompt_ids(turns[:1])) + max(map(len, branches_))
 
-    def _logps(self, dialogues: Sequence[Dialogue], places: Sequence[Where | None]) -> tuple[Tensor, Tensor]:
+    def _logps(self, asked: Sequence["_Asked"]) -> tuple[Tensor, Tensor]:
         """Mean log-probability (or released score) and token count of every follow-up to every dialogue."""
-        texts = self.followups.sentences
-        parts = [
-            self.chat.follow_ups(turns, texts, where=place) for turns, place in zip(dialogues, places, strict=True)
-        ]
-        lengths = torch.tensor([[len(branch) for branch in each] for _, each in parts])
+        lengths = torch.tensor([[len(node.ids) for node in each.tree.nodes[1:]] for each in asked])
         if self.mode == "legacy_released":
-            values = torch.stack([released_logits(self.lm, self.chat, turns, texts) for turns in dialogues])
+            texts = self.followups.sentences
+            values = torch.stack([released_logits(self.lm, self.chat, each.turns, texts) for each in asked])
         else:
-            scored = score_trees(self.lm, [branches(stem, *each) for stem, each in parts], BUDGET)
+            scored = score_trees(self.lm, [each.tree for each in asked], BUDGET)
             values = torch.stack([torch.stack([node.mean() for node in nodes]) for nodes in scored])
-        for row, place in zip(values, places, strict=True):
+        for row, each in zip(values, asked, strict=True):
             if not bool(row.isfinite().all()):
-                at = f"{place.path}:{place.line}: " if place else ""
+                at = f"{each.where.path}:{each.where.line}: " if each.where else ""
                 raise ModelError(f"{at}{self.lm.name} gives not-a-number for the follow-ups to this response")
         return values, lengths
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A dialogue ready to be scored: its place in the call, its prompt, and its follow-ups as branches of one tree."""
+
+    index: int
+    prompt: str
+    turns: Dialogue
+    tree: TokenTree
+    dropped: int
+    where: Where | None
 
 
 def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialogue:
@@ -187,12 +225,13 @@ class FollowUps:
             polarity=self.polarity,
             standardize=self.standardize,
         )
-        answered = [rollout for rollout in rollouts if rollout.response.strip()]
-        dialogues = [(*rollout.prompt.turns, Turn("assistant", rollout.response)) for rollout in answered]
-        scores = reward.score(dialogues, where=[rollout.prompt.where for rollout in answered])
-        judged = iter(judgements(scores))
-        empty = Judgement(0.0, valid=False, reason="empty response")
-        return [next(judged) if rollout.response.strip() else empty for rollout in rollouts]
+        dialogues = [(*rollout.prompt.turns, Turn("assistant", rollout.response)) for rollout in rollouts]
+        unscored: dict[int, InputError] = {}
+        scores = reward.score(dialogues, where=[rollout.prompt.where for rollout in rollouts], unscored=unscored)
+        return [
+            Judgement(0.0, valid=False, reason=str(unscored[index])) if index in unscored else judgement
+            for index, judgement in enumerate(judgements(scores))
+        ]
 
 
 def judgements(scores: FollowUpScores) -> list[Judgement]:

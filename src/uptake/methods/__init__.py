@@ -47,21 +47,27 @@ def find(name: str) -> ModuleType:
     return known[wanted]
 
 
-def configure(name: str, options: Mapping[str, Any], path: Path | None = None) -> MethodConfig:
-    """A method's options, checked; `path` is the file they came from, for the message.
-
-    Raises InputError that names the option and what is allowed.
-    """
+def configure(name: str, options: Mapping[str, Any]) -> MethodConfig:
+    """A method's options, checked; raises InputError that names the option and what is allowed."""
     config = find(name).Config
     try:
         return cast(MethodConfig, config.model_validate(options))
     except ValidationError as error:
-        raise _as_input_error(error, config, path) from error
+        raise _as_input_error(error, config) from error
 
 
-def build(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of a method with the given options; everything else is the paper's setting."""
-    recipe: Recipe = find(name).build(configure(name, options or {}))
+def build(
+    name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None
+) -> Recipe:
+    """The recipe of a method with the given options; everything else is the paper's setting.
+
+    `files` holds the file that an option was read from. Raises InputError that names the option and its file.
+    """
+    try:
+        recipe: Recipe = find(name).build(configure(name, options or {}))
+    except InputError as error:
+        path = (files or {}).get((error.field or "").split(".")[0], error.path)
+        raise InputError(error.problem, path=path, field=error.field, allowed=error.allowed) from error
     return recipe
 
 
@@ -75,19 +81,21 @@ def read_options(path: Path) -> dict[str, Any]:
     """The options in a YAML file."""
     try:
         options = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot be read as YAML: {error}", path=path) from error
     if not isinstance(options, dict):
         raise InputError("holds no options", path=path, allowed="a mapping such as `beta: 0.1`")
     return options
 
 
-def _as_input_error(error: ValidationError, config: type[BaseModel], path: Path | None) -> InputError:
+def _as_input_error(error: ValidationError, config: type[BaseModel]) -> InputError:
     first = error.errors()[0]
+    if not first["loc"]:
+        return InputError(str(first["ctx"]["error"]))
     field = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
-        return InputError(f"{first['msg']}, not {first['input']!r}", path=path, field=field)
+        return InputError(f"{first['msg']}, not {first['input']!r}", field=field)
     near = difflib.get_close_matches(field, config.model_fields, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     allowed = ", ".join(config.model_fields)
-    return InputError(f"this method has no such option{hint}", path=path, field=field, allowed=allowed)
+    return InputError(f"this method has no such option{hint}", field=field, allowed=allowed)

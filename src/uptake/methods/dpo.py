@@ -42,9 +42,11 @@ class Config(MethodConfig):
     micro_tokens: int = 8192
 
     @model_validator(mode="after")
-    def _smoothing_is_used(self) -> Self:
+    def _loss_uses_its_options(self) -> Self:
         if self.label_smoothing and self.loss not in ("cdpo", "robust_dpo"):
             raise ValueError(f"label_smoothing is not used by loss {self.loss!r}, only by cdpo and robust_dpo")
+        if self.ipo_normalize != "sum" and self.loss != "ipo":
+            raise ValueError(f"ipo_normalize is not used by loss {self.loss!r}, only by ipo")
         return self
 
 

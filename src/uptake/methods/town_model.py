@@ -17,13 +17,13 @@ from uptake.data.chat import ChatFormat
 from uptake.feedback.recorded import Recorded
 from uptake.keys import prompt_key
 from uptake.methods import MethodConfig, fill
-from uptake.models import LanguageModel, prepare
+from uptake.models import LanguageModel, Node, TokenTree, prepare
 from uptake.models.words import word_tokenizer
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.signal.as_given import Imitate
+from uptake.signal import Examples
 from uptake.town import CHAT_TEMPLATE, SPECIAL_TOKENS, Town
-from uptake.types import Prompt, Rollout, Row
+from uptake.types import Dialogue, Judgement, Prompt, Rollout, Row, Turn
 from uptake.update import Optimization
 from uptake.world import World
 
@@ -32,9 +32,11 @@ ALIASES = ("town",)
 
 class Config(MethodConfig):
     town: int = 0
-    rounds: int = Field(20, ge=1)
+    rounds: int = Field(12, ge=1)
     conversations: int = Field(4096, ge=1)
-    lr: float = 2e-3
+    users: int = Field(3, ge=1)
+    lr: float = 6e-3
+    betas: tuple[float, float] = (0.9, 0.95)
     batch_size: int = 64
     warmup: float = 0.05
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
@@ -45,23 +47,46 @@ class Config(MethodConfig):
 
 @dataclass(frozen=True)
 class TownTalk:
-    """Fresh conversations of the town as whole texts without a prompt; the rows of the world do not matter."""
+    """Fresh conversations of the town, each with the next lines of several users; the world's rows do not matter."""
 
     town: int
     conversations: int
+    users: int
 
     def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
-        town = Town(self.town)
-        rng = random.Random(f"{world.seed} {round_}")
-        return [self._whole(world.chat, Prompt(turns, prompt_key(turns))) for turns in self._talk(town, rng)]
+        town, rng = Town(self.town), random.Random(f"{world.seed} {round_}")
+        rollouts = []
+        for _ in range(self.conversations):
+            *answered, said = town.conversation(rng)
+            lines = [said.content, *(town.react(tuple(answered), rng) for _ in range(self.users - 1))]
+            rollouts += [_next_line(world.chat, tuple(answered), line) for line in lines]
+        return rollouts
 
-    def _talk(self, town: Town, rng: random.Random) -> list[tuple]:
-        return [town.conversation(rng) for _ in range(self.conversations)]
 
-    def _whole(self, chat: ChatFormat, prompt: Prompt) -> Rollout:
-        text = chat.render(prompt.turns)
-        ids = tuple(chat.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return Rollout(prompt, (), ids, text, finished=True, source="dataset")
+def _next_line(chat: ChatFormat, answered: Dialogue, line: str) -> Rollout:
+    """What a user says after an answered question, with the end of the turn; the rest is the prompt."""
+    stem = tuple(chat.tokenizer(chat.render(answered), add_special_tokens=False)["input_ids"])
+    whole = tuple(chat.tokenizer(chat.render((*answered, Turn("user", line))), add_special_tokens=False)["input_ids"])
+    prompt = Prompt(answered, prompt_key(answered))
+    return Rollout(prompt, stem, whole[len(stem) :], line, finished=True, source="dataset")
+
+
+@dataclass(frozen=True)
+class Overheard:
+    """Every conversation becomes one tree: question and answer as the stem, all users' next lines as branches.
+
+    All of it is trained on. What users say is a small and noisy part of a conversation, and several of them cost little
+    on a stem that is computed once.
+    """
+
+    users: int
+
+    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
+        groups = [rollouts[start : start + self.users] for start in range(0, len(rollouts), self.users)]
+        trees = tuple(
+            TokenTree((Node(group[0].prompt_ids), *(Node(each.response_ids, 0) for each in group))) for group in groups
+        )
+        return Examples(trees, {"samples": len(rollouts)})
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,7 @@ class OneRow:
         return world.rows[:1]
 
 
-def newborn(seed: int = 0, town: int = 0, width: int = 128, layers: int = 4) -> LanguageModel:
+def newborn(seed: int = 0, town: int = 0, width: int = 128, layers: int = 3) -> LanguageModel:
     """A Llama with random weights whose words are the town's, with the town's chat template."""
     tokenizer = word_tokenizer(Town(town).vocabulary(), SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE)
     torch.manual_seed(seed)
@@ -96,9 +121,9 @@ def build(config: Config) -> Recipe:
         stages=(
             Stage(
                 select=OneRow(),
-                produce=TownTalk(config.town, config.conversations),
+                produce=fill(TownTalk, config),
                 judge=Recorded(),
-                signal=Imitate(),
+                signal=Overheard(config.users),
                 objective=NextToken(),
                 update=fill(Optimization, config),
                 rounds=config.rounds,

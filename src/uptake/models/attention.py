@@ -1,8 +1,8 @@
-"""Attention over token trees: a token sees its ancestors and the earlier tokens of its own segment, and pays for no more.
+"""Attention over token trees: a token sees its ancestors and the earlier tokens of its own segment.
 
 Transformers lets a program register an attention function. Ours hands queries, keys and values to whatever `attend`
-object came along with the forward call: a `TreeAttention` for packed trees, or a sampler's key-value store. Without one
-it is plain attention under the mask that Transformers made, so the model keeps working everywhere else.
+object came along with the forward call: attention over packed trees, or a sampler's key-value store. Without one it is
+plain attention under the mask that Transformers made, so the model keeps working everywhere else.
 """
 
 from collections.abc import Sequence
@@ -61,6 +61,7 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    *,
     attend: Attend | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
@@ -167,7 +168,8 @@ def attend_capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, score
     mask = mask if mask.ndim == 2 else mask.unsqueeze(2)
     # Finite, because a padded query may see nothing and its not-a-number would spread through its values.
     weights = _softmax(weights.masked_fill(~mask, torch.finfo(weights.dtype).min), value.dtype)
-    return (weights @ value.unsqueeze(2)).flatten(1, 2)
+    out: Tensor = weights @ value.unsqueeze(2)
+    return out.flatten(1, 2)
 
 
 def cap(scores: Tensor, softcap: float | None) -> Tensor:
@@ -198,7 +200,7 @@ def _attend_siblings(own: States, far: States, block: Block, masks: Masks, score
     (groups, width, length), context = block.queries.shape, block.context.shape[1]
     query, key, value = own
     heads = key.shape[1]
-    # [groups, heads, width, repeats, length, dim]: all queries of a group, and those of a child, are rows of one matrix.
+    # [groups, heads, width, repeats, length, dim]: the queries of a group are rows of one matrix, as are a child's.
     query = query.reshape(groups, width, length, heads, -1, query.shape[-1]).permute(0, 3, 1, 4, 2, 5).contiguous()
     query = query * scores.scale
     key, value = (states.unflatten(0, (groups, width, length)).permute(0, 3, 1, 2, 4) for states in (key, value))
@@ -211,5 +213,6 @@ def _attend_siblings(own: States, far: States, block: Block, masks: Masks, score
     near = near.masked_fill(~masks.own, -torch.inf)
     weights = _softmax(torch.cat((distant, near), -1), value.dtype)
     distant, near = weights.split((context, length), -1)
-    out = (distant.flatten(2, 4) @ far_value).view(*shape, -1) + (near.flatten(3, 4) @ value).view(*shape, -1)
+    out: Tensor = (distant.flatten(2, 4) @ far_value).view(*shape, -1)
+    out = out + (near.flatten(3, 4) @ value).view(*shape, -1)
     return out.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1, 2)

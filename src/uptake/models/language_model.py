@@ -30,8 +30,8 @@ class LanguageModel:
     @property
     def base(self) -> PreTrainedModel:
         """The Transformers model itself, adapters injected, wrapper off."""
-        wrapped = getattr(self.model, "get_base_model", None)
-        base: PreTrainedModel = wrapped() if wrapped is not None else self.model
+        model: Any = self.model
+        base: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
         return base
 
     @property
@@ -42,7 +42,7 @@ class LanguageModel:
     @property
     def head(self) -> nn.Module:
         """The vocabulary projection."""
-        head = self.base.get_output_embeddings()
+        head: nn.Module | None = self.base.get_output_embeddings()
         if head is None:
             raise ModelError(f"{self.name}: the model has no vocabulary projection; a causal language model is needed")
         return head

@@ -16,8 +16,8 @@ Shape = tuple[int, int, int]
 
 # From this many tokens on, a branch gets its own copy of its context's keys: the copy costs less than holding scores.
 LONG = 64
-# Scores of one block, in queries x keys, beyond which siblings are split: bounds memory at about 8 MB a head.
-MAX_SCORES = 1 << 21
+# Scores of one block, in queries x keys, beyond which it is split: 1 MB a head in fp32, which stays in the cache.
+MAX_SCORES = 1 << 18
 # What padding to one shape may cost: padded work over real work, and scores that are cheaper than one more block.
 MAX_WASTE = 1.25
 FREE_WASTE = 1 << 14

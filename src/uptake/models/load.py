@@ -12,17 +12,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from uptake.errors import InputError, ModelError
 from uptake.models import attention
-from uptake.models.check import TOLERANCE, check_trees
+from uptake.models.backend import attend_for
+from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
-from uptake.models.scorer import token_logps
+from uptake.models.scorer import tree_logps
 
 log = logging.getLogger(__name__)
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
 
-def load(name: str | Path, *, dtype: Dtype = "auto", device: str = "auto", adapter: str | Path | None = None) -> LanguageModel:
+def load(
+    name: str | Path, *, dtype: Dtype = "auto", device: str = "auto", adapter: str | Path | None = None
+) -> LanguageModel:
     """Load a model and its tokenizer.
 
     `name` is a Transformers folder, a PEFT adapter folder (its base model is loaded under it) or a Hub name. `dtype`
@@ -33,13 +36,11 @@ def load(name: str | Path, *, dtype: Dtype = "auto", device: str = "auto", adapt
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     base, adapter = _split_adapter(name, adapter)
-    tokenizer = _tokenizer(base)
-    model: Any = _weights(base, kind).to(place)
-    if adapter is not None:
-        from peft import PeftModel  # noqa: PLC0415  # seconds of import time that plain models need not pay
-
-        model = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    return prepare(model, tokenizer, str(name))
+    # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
+    tokenizer = _tokenizer(str(adapter) if adapter is not None and _has_tokenizer(adapter) else base)
+    model: Any = _weights(base, kind)
+    model.to(place)
+    return prepare(model if adapter is None else _adapted(model, adapter), tokenizer, str(name))
 
 
 def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model") -> LanguageModel:
@@ -68,16 +69,21 @@ def _why_not_trees(lm: LanguageModel) -> str:
             raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
         try:
             lm.base.set_attn_implementation(attention.NAME)
-            found = token_logps(lm, packed)
+            attend = Watched(attend_for(packed.segments, lm.device))
+            found = tree_logps(lm, packed, attend)
         except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
             # Architectures without a registered attention interface fail here in ways of their own.
             return f"tree attention raises {type(error).__name__}: {error}"
     difference = float((found - expected).abs().nan_to_num(torch.inf).max())
     allowed = TOLERANCE[lm.dtype]
-    return "" if difference <= allowed else f"self-check differs by {difference:.2g} (allowed: {allowed:.0e})"
+    if difference > allowed:
+        return f"self-check differs by {difference:.2g} (allowed: {allowed:.0e})"
+    return hidden_window(lm.config, attend.windows)
 
 
-def add_lora(lm: LanguageModel, rank: int = 16, alpha: int = 32, targets: str | Sequence[str] = "all-linear") -> LanguageModel:
+def add_lora(
+    lm: LanguageModel, rank: int = 16, alpha: int = 32, targets: str | Sequence[str] = "all-linear"
+) -> LanguageModel:
     """The model with a fresh trainable LoRA adapter (PEFT) on all linear layers or those named; no dropout."""
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415  # seconds that models without adapters need not pay
 
@@ -92,10 +98,15 @@ def resolve_device(device: str) -> torch.device:
     """The device that a name means; "auto" is CUDA where there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    allowed = "auto, cpu, cuda, cuda:N"
     try:
-        return torch.device(device)
+        place = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"unknown device {device!r}", field="device", allowed="auto, cpu, cuda, cuda:N") from error
+        raise InputError(f"unknown device {device!r}", field="device", allowed=allowed) from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"no device {device!r}: CUDA devices found: {count}", field="device", allowed=allowed)
+    return place
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -111,18 +122,28 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def _split_adapter(name: str | Path, adapter: str | Path | None) -> tuple[str, str | Path | None]:
     """A PEFT folder names its base model; anything else is the base model itself."""
     config = Path(name) / "adapter_config.json"
-    if adapter is None and config.is_file():
+    if adapter is not None or not config.is_file():
+        return str(name), adapter
+    try:
         base = json.loads(config.read_text()).get("base_model_name_or_path")
-        if not base:
-            raise ModelError(f"{config}: no base_model_name_or_path; pass the base model and adapter={str(name)!r}")
-        return str(base), name
-    return str(name), adapter
+    except ValueError as error:
+        raise ModelError(f"{config}: not JSON: {error}") from error
+    if not base:
+        raise ModelError(f"{config}: no base_model_name_or_path; pass the base model and adapter={str(name)!r}")
+    return str(base), name
+
+
+def _has_tokenizer(folder: str | Path) -> bool:
+    return (Path(folder) / "tokenizer_config.json").is_file()
+
+
+# The libraries below pass on whatever theirs raise, down to bare Exception; every case gets the same message.
 
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
     return tokenizer
 
@@ -130,14 +151,25 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase:
 def _weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
     """The model with every weight read from disk: Transformers only warns when some are made up."""
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except Exception as error:
         raise ModelError(f"{name}: no causal language model could be loaded: {_first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
+    model: PreTrainedModel = loaded[0]
+    missing = sorted(loaded[1]["missing_keys"])
     if missing:
-        raise ModelError(f"{name}: weights are missing for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}")
-    loaded: PreTrainedModel = model
-    return loaded
+        raise ModelError(
+            f"{name}: weights are missing for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+        )
+    return model
+
+
+def _adapted(model: PreTrainedModel, adapter: str | Path) -> Any:
+    from peft import PeftModel  # noqa: PLC0415  # seconds of import time that plain models need not pay
+
+    try:
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+    except Exception as error:
+        raise ModelError(f"{adapter}: no adapter could be loaded: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ trees save, and gives the same numbers, so every model that Transformers can run
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -57,7 +58,7 @@ def _row_batches(
     longest = max(map(len, rows))
     size = max(1, MAX_LOGITS // (longest * vocabulary))
     for row in rows:
-        for column, step in enumerate(zip(row, row[1:], strict=False)):
+        for column, step in enumerate(pairwise(row)):
             wanted = after.get(step)
             if wanted is not None and wanted not in claimed:
                 claimed.add(wanted)

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from uptake.models.attention import Attend, TreeAttention
+from uptake.models.attention import Attend
+from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
 from uptake.models.tree import Packed, TokenTree, batches
@@ -30,10 +31,13 @@ def token_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
     """
     if lm.attention == "rows":
         return row_logps(lm, packed)
-    device = lm.device
-    attend = TreeAttention(packed.segments, device)
-    states = hidden_states(lm, packed.ids.to(device), packed.positions.to(device), attend)
-    return _project(lm, states[packed.sources.to(device)], packed)
+    return tree_logps(lm, packed, attend_for(packed.segments, lm.device))
+
+
+def tree_logps(lm: LanguageModel, packed: Packed, attend: Attend) -> Float[Tensor, " wanted"]:
+    """What `token_logps` gives, from one forward call under the given attention."""
+    states = hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend)
+    return _project(lm, states.index_select(0, packed.sources.to(lm.device)), packed)
 
 
 def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> list[tuple[Tensor, ...]]:
@@ -45,14 +49,11 @@ def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> l
     with torch.no_grad():
         for indices, packed in batches(trees, budget):
             nodes = iter(packed.per_node(token_logps(lm, packed).cpu()))
-            for index in indices:
-                results.append(tuple(next(nodes) for node in trees[index].nodes if node.scored))
+            results.extend(tuple(next(nodes) for node in trees[i].nodes if node.scored) for i in indices)
     return results
 
 
-def hidden_states(
-    lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Attend
-) -> Float[Tensor, "tokens width"]:
+def hidden_states(lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Attend) -> Float[Tensor, "tokens width"]:
     """Final hidden states of one row of tokens under the given attention."""
     # A 4-D mask tells Transformers that the caller has taken care of masking; `attend` has.
     handled = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
@@ -90,8 +91,7 @@ def _project(lm: LanguageModel, states: Float[Tensor, "sources width"], packed: 
 
 
 def _chunk_logps(lm: LanguageModel, states: Tensor, rows: Tensor, targets: Tensor) -> Float[Tensor, " wanted"]:
-    scores = logits(lm, states)
-    return scores[rows, targets] - scores.logsumexp(-1)[rows]
+    return logits(lm, states).log_softmax(-1)[rows, targets]
 
 
 def _recomputed(function: Callable[..., Tensor], *arguments: object) -> Tensor:

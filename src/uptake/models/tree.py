@@ -41,7 +41,8 @@ class TokenTree:
                 raise InputError(f"node {index} of a token tree is empty", allowed="at least one token id")
             if node.parent >= index or (node.parent < 0) != (index == 0):
                 raise InputError(
-                    f"node {index} of a token tree has parent {node.parent}", allowed=f"-1 for node 0, else 0 to {index - 1}"
+                    f"node {index} of a token tree has parent {node.parent}",
+                    allowed=f"-1 for node 0, else 0 to {index - 1}",
                 )
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ def branches(stem: Sequence[int], *continuations: Sequence[int]) -> TokenTree:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A maximal run of the packed row that no branch interrupts: tokens `start` to `stop` after the `path` of segments."""
+    """A run of the packed row that no branch interrupts: tokens `start` to `stop`, after those of the `path`."""
 
     start: int
     stop: int
@@ -106,7 +107,8 @@ class Packed:
 
     def per_node(self, logps: Float[Tensor, " wanted"]) -> tuple[Tensor, ...]:
         """The log-probabilities of each scored node, one tensor a node."""
-        return logps.split(self.lengths.tolist())
+        parts: tuple[Tensor, ...] = logps.split(self.lengths.tolist())
+        return parts
 
 
 def pack(trees: Sequence[TokenTree]) -> Packed:

@@ -21,6 +21,7 @@ class FromRows:
 def recorded_rollout(world: World, row: Row, response: str, sample: int = 0) -> Rollout:
     """A recorded response as token ids under the world's chat format.
 
+    Raises InputError for a row that the model's window cannot hold: a response that is cut off would lose its end.
     Mined rows carry the ids that were sampled; where their tokenizer is ours, these are taken, since another way to cut
     the same text into tokens would be a response that the policy never gave.
     """
@@ -30,6 +31,10 @@ def recorded_rollout(world: World, row: Row, response: str, sample: int = 0) -> 
         prompt_ids, response_ids = tuple(ids["prompt"]), tuple(ids[("chosen", "rejected")[sample]])
     else:
         prompt_ids, response_ids = world.chat.response_ids(prompt.turns, response, where=prompt.where)
+    window, size = world.policy.window, len(prompt_ids) + len(response_ids)
+    if window is not None and size > window:
+        allowed = f"at most {window}, the window of {world.policy.name}"
+        raise bad_row(f"prompt and response have {size} tokens", prompt.where, allowed=allowed)
     finished = response_ids[-1] in world.chat.end_ids
     return Rollout(prompt, prompt_ids, response_ids, response, finished, sample=sample, source="dataset")
 

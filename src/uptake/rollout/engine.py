@@ -156,7 +156,7 @@ class _Pool:
         done = [row for row, answer in enumerate(self.rows) if answer.done]
         if not done:
             return
-        columns = max(len(answer.ids) for answer in self.rows)
+        columns = max(len(answer.ids) for answer in self.rows) - 1  # the last token has no key yet
         self.store.move_rows(close_gaps(self.rows, done), columns)
         live = {answer.home for answer in self.rows}
         over = [index for index in self.slots if index not in live]

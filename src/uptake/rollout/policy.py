@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
-from uptake.data.chat import ChatFormat
+from uptake.data import ChatFormat, prompts
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
 from uptake.rollout.answer import PromptIds
 from uptake.rollout.engine import sample
 from uptake.rollout.sampling import Sampling
-from uptake.types import Prompt, Rollout
+from uptake.types import Prompt, Rollout, Row
+from uptake.world import World
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +38,21 @@ class PolicySamples:
             problem = f"max_prompt_tokens is {self.max_prompt_tokens}"
             raise InputError(problem, field="max_prompt_tokens", allowed="at least 1, or none")
 
-    def __call__(
-        self, lm: LanguageModel, prompts: Sequence[Prompt], chat: ChatFormat, seed: int, version: int
+    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
+        """Samples of the world's policy for the prompts of rows; every round draws anew."""
+        seed = int.from_bytes(sha256(f"{world.seed} {round_}".encode()).digest()[:7], "big")
+        return self.of(world.policy, prompts(rows), world.chat, seed, version)
+
+    def of(
+        self, lm: LanguageModel, asked: Sequence[Prompt], chat: ChatFormat, seed: int, version: int
     ) -> list[Rollout]:
-        """Ordered by prompt, then sample. Raises ModelError where no token would end a response."""
+        """Samples of any model, ordered by prompt, then sample; ModelError where no token would end a response."""
         if not chat.end_ids:
             raise ModelError(f"{lm.name}: the chat format has no end-of-turn token, so no response would ever finish")
-        ids = [self._ids(prompt, chat) for prompt in prompts]
+        ids = [self._ids(prompt, chat) for prompt in asked]
         cut = sum(dropped > 0 for _, dropped in ids)
         if cut:
-            log.warning("%d of %d prompts lost their oldest turns to max_prompt_tokens", cut, len(prompts))
+            log.warning("%d of %d prompts lost their oldest turns to max_prompt_tokens", cut, len(asked))
         return sample(lm, [one for one, _ in ids], self._sampling(seed), chat.end_ids, version=version)
 
     def _sampling(self, seed: int) -> Sampling:

@@ -6,13 +6,13 @@ and its own, whose scores meet in one softmax. A row that leaves is overwritten 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Self, final
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from uptake.models.attention import Scores, TreeAttention, cap
+from uptake.models.attention import Attend, Scores, cap
 from uptake.models.tree import Segment
 
 KeyValue = tuple[Tensor, Tensor]
@@ -66,11 +66,11 @@ class Prefill:
     store: KeyValueStore
     slots: Sequence[int]
     segments: Sequence[Segment]
-    tree: TreeAttention
+    attend: Attend
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         self.store.fill(layer, self.slots, self.segments, (key, value))
-        return self.tree(layer, query, key, value, scores)
+        return self.attend(layer, query, key, value, scores)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Layout:
     place: Int[Tensor, " rows"] | None
 
     @classmethod
-    def of(cls, slots: Sequence[int], lengths: Sequence[int], device: torch.device) -> "Layout":
+    def of(cls, slots: Sequence[int], lengths: Sequence[int], device: torch.device) -> Self:
         """The layout of rows in `slots`, whose prompts have `lengths` tokens."""
         filled = [0] * len(lengths)
         ranks = []

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from uptake.data.place import bad_row
 from uptake.models import Node, TokenTree, branches
 from uptake.types import Judgement, Pair, Rollout
 
@@ -18,12 +19,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class AsGiven:
-    """Consecutive rollouts form a pair, the higher judgement chosen; equal responses give no pair."""
+    """Consecutive rollouts form a pair, the higher judgement chosen; equal responses give no pair.
+
+    Raises InputError for a row that has one response only.
+    """
 
     def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
         pairs = []
         for index in range(0, len(rollouts), 2):
-            (first, second), (one, two) = rollouts[index : index + 2], judgements[index : index + 2]
+            first = rollouts[index]
+            if [rollout.sample for rollout in rollouts[index : index + 2]] != [0, 1]:
+                raise bad_row("this row has one response", first.prompt.where, allowed="chosen and rejected")
+            second, one, two = rollouts[index + 1], *judgements[index : index + 2]
             if first.response_ids != second.response_ids:
                 chosen, rejected = (first, second) if one.score >= two.score else (second, first)
                 pairs.append(Pair(chosen, rejected, abs(one.score - two.score)))

@@ -74,7 +74,7 @@ def clear(pairs: Sequence[Pair], min_margin: float) -> list[Pair]:
 def similarly_long(pairs: Sequence[Pair], max_ratio: float) -> list[Pair]:
     """Pairs whose longer response has at most `max_ratio` times the tokens of the shorter, whichever is chosen."""
     lengths = [sorted((len(pair.chosen.response_ids), len(pair.rejected.response_ids))) for pair in pairs]
-    # A quotient, not a product: 23 / 20 is 1.15 to the last bit, while 1.15 * 20 falls short of 23.
+    # A quotient, not a product: 63 / 45 is 1.4 to the last bit, while 1.4 * 45 falls short of 63.
     return [pair for pair, (short, long) in zip(pairs, lengths, strict=True) if long / max(short, 1) <= max_ratio]
 
 

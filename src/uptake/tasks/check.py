@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from uptake.data import prompts
+from uptake.data.place import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
+from uptake.reference import Given
 from uptake.rollout.dataset import FromRows
 from uptake.types import Prompt, Row
 from uptake.update import trainable
@@ -60,8 +62,10 @@ def _recorded(stage: Stage, world: World, rows: Sequence[Row]) -> tuple[tuple[tu
     rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
     for rollout in rollouts:
         if not rollout.finished and rollout.source == "dataset":
-            raise InputError("a response without an end-of-turn token", path=world.folder, field="response_ids")
+            raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
     harvest = stage.signal(rollouts, stage.judge(world, rollouts))
+    if not harvest.examples:
+        raise InputError(f"no training example in the first {len(rollouts)} responses: {dict(harvest.summary)}")
     trees = [stage.objective.tree(example) for example in harvest.examples]
     mean = sum(map(len, trees)) / len(trees)
     steps = -(-len(rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
@@ -81,9 +85,9 @@ def _first_loss(stage: Stage, world: World, examples: Sequence[object]) -> str:
     """The loss of some examples; where policy and reference are the same it may depend on nothing but the kernel."""
     reference = stage.reference.start(world)
     with torch.no_grad():
-        losses = [float(stage.objective(world.policy, reference, [each]).total) for each in examples]
-    metrics = stage.objective(world.policy, reference, examples[:1]).metrics
-    if "margin" in metrics and max(losses) - min(losses) > 1e-5:
+        found = [stage.objective(world.policy, reference, [each]) for each in examples]
+    losses, metrics = [float(each.total) for each in found], found[0].metrics
+    if "margin" in metrics and not isinstance(stage.reference, Given) and max(losses) - min(losses) > 1e-5:
         raise InputError(
             f"policy and reference differ before the first step: losses {', '.join(f'{loss:.6f}' for loss in losses)}",
             field="reference",

@@ -23,7 +23,7 @@ from uptake.models import LanguageModel, load
 from uptake.report import write_report
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import Answers, Quality, answers, comparison, side_by_side, write_comparison
-from uptake.town import Town
+from uptake.town import AXES, Town
 from uptake.types import Dialogue, Prompt, Turn
 from uptake.world import World
 
@@ -48,10 +48,10 @@ class DemoSettings:
         }
     )
     prompts: int = 600
-    held_out: int = 200
+    held_out: int = 144
     curve_prompts: int = 64
     curve_every: int = 10
-    pairs_per_axis: int = 60
+    pairs_per_axis: int = 100
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def demo(folder: str | Path, settings: DemoSettings = DemoSettings(), *, resume:
         say(f"     {name:16s} {each.rate:6.1%} of pairs ranked as the oracle does")
     say(f"     {'all':16s} {accuracy.plain.rate:6.1%}")
     say("3/4  mine pairs from its own answers and align on them")
-    held_out = [question.prompt for question in town.questions(settings.held_out, settings.seed + 1, "heldout")]
+    held_out = [question.prompt for question in town.questions(settings.held_out, settings.seed, "heldout")]
     judge = _Judge(reward, lambda dialogue: town.quality(dialogue).overall, _one_answer(settings), settings.seed)
     world = _align(folder, town, held_out, judge, settings, resume)
     say("4/4  compare answers to held-out questions before and after")
@@ -117,18 +117,17 @@ def scorer_accuracy(reward: FollowUpReward, town: Town, settings: DemoSettings) 
 
 
 def _fault_pairs(town: Town, settings: DemoSettings) -> list[tuple[str, Dialogue, Dialogue]]:
-    """(axis, right answer, faulty answer) for held-out questions, the same number for every axis."""
+    """(axis, right answer, faulty answer) for held-out questions, at most `pairs_per_axis` for every axis."""
     rng = random.Random(settings.seed)
-    wanted = settings.pairs_per_axis
-    found: dict[str, list[tuple[str, Dialogue, Dialogue]]] = {}
-    for question in town.questions(wanted * 20, settings.seed + 2, "heldout"):
-        fault = rng.choice(town.faults(question))
-        kept = found.setdefault(fault.axis, [])
-        if len(kept) < wanted:
-            turns = question.prompt.turns
-            right, faulty = (Turn("assistant", town.answer(question, each, rng)) for each in (None, fault))
-            kept.append((fault.axis, (*turns, right), (*turns, faulty)))
-    return [pair for pairs in found.values() for pair in pairs]
+    questions = town.questions(settings.held_out, settings.seed, "heldout")
+    cases = [(question, fault) for question in questions for fault in town.faults(question)]
+    rng.shuffle(cases)
+    found: dict[str, list[tuple[str, Dialogue, Dialogue]]] = {axis: [] for axis in AXES}
+    for question, fault in cases:
+        right, faulty = (Turn("assistant", town.answer(question, each, rng)) for each in (None, fault))
+        turns = question.prompt.turns
+        found[fault.axis].append((fault.axis, (*turns, right), (*turns, faulty)))
+    return [pair for pairs in found.values() for pair in pairs[: settings.pairs_per_axis]]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from uptake.collect import collect
 from uptake.data import Writer
 from uptake.recipe import Recipe
 from uptake.run_folder import RunLog, open_run, write_json
+from uptake.tasks.train import warn_of_own_judge
 from uptake.types import Pair, Rollout
 from uptake.world import World
 
@@ -31,6 +32,7 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     that exists, unless `overwrite`, and ModelError where no pair is left.
     """
     out = Path(out)
+    warn_of_own_judge(recipe, world)
     with Writer(out, overwrite=overwrite) as writer:
         folder = open_run(recipe, world, resume=True)
         log = RunLog(folder, 0)

@@ -8,6 +8,7 @@ import torch
 
 from uptake.data import ChatFormat, read
 from uptake.errors import InputError
+from uptake.feedback import FollowUps
 from uptake.loop import Options, run
 from uptake.models import LanguageModel, add_lora, load
 from uptake.models.load import Dtype
@@ -35,17 +36,24 @@ class Given:
 
 def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # noqa: B008  # frozen
     """Run a recipe on named models and data; the run, with the trained model under `model/`, is in `folder`."""
-    return run(recipe, build_world(given, folder), options)
+    world = build_world(given, folder)
+    warn_of_own_judge(recipe, world)
+    return run(recipe, world, options)
+
+
+def warn_of_own_judge(recipe: Recipe, world: World) -> None:
+    """Say so where the judge of a recipe is the very model that it judges."""
+    for stage in recipe.stages:
+        if isinstance(stage.judge, FollowUps) and world.model(stage.judge.model).base is world.policy.base:
+            log.warning("%s is its own follow-up model: it may prefer what it would say itself", world.policy.name)
 
 
 def build_world(given: Given, folder: str | Path) -> World:
-    """Load what was named. Without a follow-up model the policy judges itself, which a warning says."""
+    """Load what was named. Without a follow-up model the policy judges itself."""
     policy = load(given.policy, dtype=given.dtype, device=given.device)
     models: dict[str, LanguageModel] = {"follow_up": policy}
     if given.follow_up_model is not None and given.follow_up_model != given.policy:
         models["follow_up"] = load(given.follow_up_model, dtype=given.dtype, device=given.device)
-    else:
-        log.warning("%s is its own follow-up model: it may prefer what it would say itself", given.policy)
     if given.reference is not None:
         models["reference"] = load(given.reference, dtype=given.dtype, device=given.device)
     if given.lora:

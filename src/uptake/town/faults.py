@@ -20,13 +20,15 @@ class Fault:
     """One way to go wrong: `Fault("wrong_value", "correctness", ...)`.
 
     `applies` says which questions can be answered with it; `change` turns a right answer into the faulty one, given
-    the town's seed, the question, the right answer and a source of chance.
+    the town's seed, the question, the right answer and a source of chance. `weight` is how often it is made: faults of
+    fact are harder to learn than faults of form, and more frequent.
     """
 
     name: str
     axis: Axis
     applies: Applies = field(repr=False)
     change: Change = field(repr=False)
+    weight: int = 1
 
 
 def _spoken(question: Question) -> bool:
@@ -124,18 +126,18 @@ def _is_list(question: Question) -> bool:
 
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("other_attribute", "understanding", lambda question: bool(_other_attributes(question)), _other_attribute),
+    Fault("other_attribute", "understanding", lambda question: bool(_other_attributes(question)), _other_attribute, 2),
     Fault("puzzled", "understanding", _spoken, _puzzled),
-    Fault("other_subject", "relevance", _spoken, _other_subject),
+    Fault("other_subject", "relevance", _spoken, _other_subject, 2),
     Fault("off_topic", "relevance", _spoken, _off_topic),
-    Fault("wrong_value", "correctness", lambda question: True, _wrong_value),
+    Fault("wrong_value", "correctness", lambda question: True, _wrong_value, 4),
     Fault("cold", "engagingness", _spoken, _cold),
     Fault("repeats", "engagingness", _spoken, _repeats),
     Fault("curt", "engagingness", lambda question: _spoken(question) and not _is_list(question), _curt),
     Fault("vague", "informativeness", lambda question: True, _vague),
     Fault("unfinished_list", "informativeness", _is_list, _unfinished_list),
-    Fault("no_hello", "following", lambda question: question.asks("hello"), _no_hello),
-    Fault("no_goodbye", "following", lambda question: question.asks("goodbye"), _no_goodbye),
-    Fault("not_one_word", "following", lambda question: question.asks("one_word"), _not_one_word),
-    Fault("wrong_order", "following", _is_list, _wrong_order),
+    Fault("no_hello", "following", lambda question: question.asks("hello"), _no_hello, 2),
+    Fault("no_goodbye", "following", lambda question: question.asks("goodbye"), _no_goodbye, 2),
+    Fault("not_one_word", "following", lambda question: question.asks("one_word"), _not_one_word, 2),
+    Fault("wrong_order", "following", _is_list, _wrong_order, 2),
 )

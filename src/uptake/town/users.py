@@ -13,7 +13,7 @@ from uptake.town.quality import AXES, Axis, Quality
 NOISE = 0.1
 # How often a displeased user finds fault with just anything. People who dislike one thing about an answer speak ill of
 # the rest as well; without this halo a complaint about one axis would be evidence that the others are fine.
-HALO = 0.5
+HALO = 0.25
 
 Lines = tuple[str, ...]
 
@@ -124,9 +124,13 @@ COMPLAINT: Mapping[Axis, Lines] = MappingProxyType(
 )
 
 
+PLEASED: Lines = ("thank you!", "great!", "yes!", "good!")
+DISPLEASED: Lines = ("no!", "sorry!", "wrong!", "oh no!")
+
+
 def all_lines() -> Lines:
     """Return everything a user can say to an answer."""
-    return tuple(line for group in (APPROVAL, COMPLAINT) for lines in group.values() for line in lines)
+    return PLEASED + DISPLEASED + tuple(line for group in (APPROVAL, COMPLAINT) for lines in group.values() for line in lines)
 
 
 def react(quality: Quality, rng: random.Random) -> str:
@@ -138,4 +142,5 @@ def react(quality: Quality, rng: random.Random) -> str:
     axis = rng.choice(AXES) if pleased or rng.random() < HALO else quality.weakest
     if rng.random() < NOISE:
         pleased = not pleased
-    return rng.choice((APPROVAL if pleased else COMPLAINT)[axis])
+    opener = rng.choice(PLEASED if pleased else DISPLEASED) + " " if rng.random() < 0.5 else ""
+    return opener + rng.choice((APPROVAL if pleased else COMPLAINT)[axis])

@@ -8,7 +8,7 @@ from uptake.town import oracle, users
 from uptake.town.answers import right_drafts
 from uptake.town.facts import ASKED
 from uptake.town.faults import FAULTS, Fault
-from uptake.town.quality import AXES, Quality
+from uptake.town.quality import Quality
 from uptake.town.questions import Question, Split, all_questions, questions_about
 from uptake.town.vocabulary import vocabulary
 from uptake.types import Dialogue, Turn
@@ -57,8 +57,7 @@ class Town:
         question, fault = rng.choice(questions_about(self.seed, "train", rng.choice(ASKED))), None
         if rng.random() < FAULTY:
             possible = self.faults(question)
-            axis = rng.choice([axis for axis in AXES if any(fault.axis == axis for fault in possible)])
-            fault = rng.choice([fault for fault in possible if fault.axis == axis])
+            (fault,) = rng.choices(possible, [fault.weight for fault in possible])
         answered = (Turn("user", question.text), Turn("assistant", self.answer(question, fault, rng)))
         return (*answered, Turn("user", self.react(answered, rng)))
 

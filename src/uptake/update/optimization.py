@@ -3,12 +3,16 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from uptake.errors import InputError
+
+Schedule = Literal["constant", "linear", "cosine"]
+Kind = Literal["adamw", "rmsprop"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,12 @@ class Optimization:
     batch_size: int = 64
     epochs: int = 1
     warmup: float = 0.1
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    optimizer: Literal["adamw", "rmsprop"] = "adamw"
+    schedule: Schedule = "cosine"
+    optimizer: Kind = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float | None = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
     def __post_init__(self) -> None:
@@ -42,6 +46,10 @@ class Optimization:
                 raise InputError(f"{getattr(self, name)}", field=name, allowed="a whole number from 1 up")
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"{self.clip}", field="clip", allowed="a number above 0, or null for none")
+
+        for name, known in (("schedule", Schedule), ("optimizer", Kind), ("precision", Precision)):
+            if getattr(self, name) not in get_args(known):
+                raise InputError(f"{getattr(self, name)!r}", field=name, allowed=", ".join(get_args(known)))
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of optimizer step `step` (from 0) of `total`."""

@@ -42,7 +42,7 @@ def optimizer_step(
     for batch in micro_batches(objective, examples, settings.micro_tokens):
         with _precision(settings, policy.device):
             loss = objective(policy, reference, batch)
-            (loss.total / total).backward()  # type: ignore[no-untyped-call]
+        (loss.total / total).backward()  # type: ignore[no-untyped-call]
         sums.update({name: float(value) for name, value in loss.metrics.items()})
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = float(nn.utils.clip_grad_norm_(weights, settings.clip or torch.inf))

@@ -1,0 +1,157 @@
+"""One DPO step against `trl`'s DPOTrainer: a shared prompt is computed once, and logits where they are asked for.
+
+Both sides run forward, backward, clipping and AdamW on the same pairs with the same weights and the same reference, a
+model of its own, so that the losses are not the constant of a fresh policy.
+"""
+
+import random
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from _harness import compare, environment, peak_bytes, record
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import DPOConfig, DPOTrainer
+
+from uptake.losses.pairwise import Logistic
+from uptake.models import LanguageModel, prepare
+from uptake.models.words import word_tokenizer
+from uptake.objective import Pairs
+from uptake.reference.frozen import FrozenModel
+from uptake.types import Pair, Prompt, Rollout
+from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
+
+BATCH, PROMPT, ANSWER, VOCABULARY, BETA, LR = 8, 256, 96, 32_000, 0.1, 1e-5
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+@cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = [f"w{index}" for index in range(VOCABULARY - 3)]
+    return word_tokenizer(words, ("<end>",), end="<end>", chat_template=TEMPLATE)
+
+
+def model(seed: int) -> LlamaForCausalLM:
+    """About 30 M parameters, half of them the vocabulary's."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=384,
+        intermediate_size=1024,
+        num_hidden_layers=10,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=tokenizer().eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def rows() -> list[dict[str, str]]:
+    """Random words; an answer is one token short, since both sides close it with the end-of-turn token."""
+    rng = random.Random(0)
+
+    def text(count: int) -> str:
+        return " ".join(f"w{rng.randrange(VOCABULARY - 3)}" for _ in range(count))
+
+    return [
+        {"prompt": text(PROMPT) + " ", "chosen": text(ANSWER - 1), "rejected": text(ANSWER - 1)} for _ in range(BATCH)
+    ]
+
+
+def our_step() -> Callable[[], float]:
+    policy = prepare(model(0), tokenizer())
+    settings = Optimization(lr=LR, batch_size=BATCH, clip=1.0)
+    optimizer = build_optimizer(settings, trainable(policy).values())
+    reference = FrozenModel(prepare(model(1), tokenizer()))
+    pairs = [_pair(row, policy) for row in rows()]
+    objective = Pairs(Logistic(BETA))
+    return lambda: optimizer_step(policy, reference, objective, pairs, optimizer, settings)["loss"]
+
+
+def _pair(row: dict[str, str], policy: LanguageModel) -> Pair:
+    end = policy.tokenizer.eos_token_id
+    prompt_ids = tuple(policy.tokenizer(row["prompt"])["input_ids"])
+
+    def rollout(text: str) -> Rollout:
+        ids = (*policy.tokenizer(text)["input_ids"], end)
+        return Rollout(Prompt((), ""), prompt_ids, ids, text, finished=True)
+
+    return Pair(rollout(row["chosen"]), rollout(row["rejected"]))
+
+
+def peer_step() -> Callable[[], float]:
+    arguments = DPOConfig(
+        output_dir="/tmp/uptake-bench-dpo",
+        per_device_train_batch_size=BATCH,
+        learning_rate=LR,
+        beta=BETA,
+        max_length=PROMPT + ANSWER,
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=not torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_strategy="no",
+        dataloader_pin_memory=False,
+        seed=0,
+    )
+    trainer = DPOTrainer(
+        model=model(0),
+        ref_model=model(1),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows()),
+        processing_class=tokenizer(),
+    )
+    trainer.create_optimizer()
+    trainer.current_gradient_accumulation_steps = 1  # set by `train`, which would add logging to the time
+    batch = next(iter(trainer.get_train_dataloader()))
+
+    def step() -> float:
+        loss = float(trainer.training_step(trainer.model, batch))
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        return loss
+
+    return step
+
+
+def main() -> None:
+    ours, peer = our_step(), peer_step()
+    losses = [(ours(), peer()) for _ in range(2)]
+    for step, (mine, theirs) in enumerate(losses):
+        print(f"loss of step {step}: uptake {mine:.6f}, trl {theirs:.6f}")
+        if abs(mine - theirs) > 1e-4:
+            raise SystemExit("the two sides do not compute the same loss")
+    speed = compare(ours, peer)
+    memory = [peak_bytes(side)[0] for side in (our_step, peer_step)]
+    environment()
+    record(
+        "dpo",
+        f"One DPO step, {BATCH} pairs of {PROMPT} + 2 x {ANSWER} tokens, 30 M parameters, fp32, against trl",
+        [
+            {"measure": "seconds a step", "uptake": str(speed.ours), "trl": str(speed.peer), "ratio": str(speed.ratio)},
+            {
+                "measure": "peak memory, GiB",
+                "uptake": f"{memory[0] / 2**30:.2f}",
+                "trl": f"{memory[1] / 2**30:.2f}",
+                "ratio": f"{memory[0] / memory[1]:.2f}",
+            },
+            {
+                "measure": "loss of the second step",
+                "uptake": f"{losses[1][0]:.6f}",
+                "trl": f"{losses[1][1]:.6f}",
+                "ratio": f"difference {abs(losses[1][0] - losses[1][1]):.1e}",
+            },
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

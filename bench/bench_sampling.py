@@ -1,0 +1,105 @@
+"""Sampling several answers to each prompt, against Transformers' own `generate`.
+
+Both sides draw from the same filtered distribution and produce the same number of tokens: no token ends an answer.
+Greedy answers of both are compared first.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from _harness import compare, record
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from uptake.keys import prompt_key
+from uptake.models import LanguageModel, prepare
+from uptake.models.words import word_tokenizer
+from uptake.rollout import PromptIds, Sampling, sample
+from uptake.types import Prompt, Turn
+
+PROMPTS, PROMPT_TOKENS, ANSWERS, ANSWER_TOKENS, CHECKED = 8, 256, 8, 128, 16
+VOCABULARY, WIDTH, INNER, LAYERS, REPEATS = 32_000, 384, 1024, 8, 3
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = [f"w{index}" for index in range(VOCABULARY - 3)]
+    return word_tokenizer(words, ("<end>",), end="<end>", chat_template="")
+
+
+def random_model() -> Any:
+    """About 26 M parameters, half of them the vocabulary's."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def prompt_ids() -> Tensor:
+    return torch.randint(VOCABULARY, (PROMPTS, PROMPT_TOKENS), generator=torch.Generator().manual_seed(0))
+
+
+def uptake(lm: LanguageModel, sampling: Sampling) -> list[list[int]]:
+    asked = []
+    for index, ids in enumerate(prompt_ids().tolist()):
+        turns = (Turn("user", f"prompt {index}"),)
+        asked.append(PromptIds(Prompt(turns, prompt_key(turns)), tuple(ids)))
+    return [list(one.response_ids) for one in sample(lm, asked, sampling, ())]
+
+
+def generate(model: Any, sampling: Sampling) -> list[list[int]]:
+    ids = prompt_ids()
+    greedy = sampling.temperature == 0
+    filters = {} if greedy else {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+    out = model.generate(
+        ids.repeat_interleave(sampling.n, 0) if greedy else ids,
+        attention_mask=torch.ones_like(ids).repeat_interleave(sampling.n if greedy else 1, 0),
+        do_sample=not greedy,
+        num_return_sequences=1 if greedy else sampling.n,
+        max_new_tokens=sampling.max_new_tokens,
+        pad_token_id=0,
+        **filters,
+    )
+    if out.shape != (PROMPTS * sampling.n, PROMPT_TOKENS + sampling.max_new_tokens):
+        raise SystemExit(f"the peer gave answers of another size: {tuple(out.shape)}")
+    answers: list[list[int]] = out[:, PROMPT_TOKENS:].tolist()
+    return answers
+
+
+def main() -> None:
+    plain = random_model()
+    lm = prepare(copy.deepcopy(plain), tokenizer(), "random Llama")
+    greedy = Sampling(n=2, temperature=0, max_new_tokens=CHECKED)
+    if uptake(lm, greedy) != generate(plain, greedy):
+        raise SystemExit("the greedy answers of the two sides differ")
+    rows = []
+    for top_p in (1.0, 0.9):
+        sampling = Sampling(n=ANSWERS, temperature=0.7, top_p=top_p, max_new_tokens=ANSWER_TOKENS)
+        # Called at once in each turn, before `sampling` changes.
+        found = compare(lambda: uptake(lm, sampling), lambda: generate(plain, sampling), REPEATS)  # noqa: B023
+        tokens = PROMPTS * ANSWERS * ANSWER_TOKENS
+        rows.append(
+            {
+                "filter": f"temperature 0.7, top_p {top_p}",
+                "uptake, s": found.ours,
+                "generate, s": found.peer,
+                "uptake, tokens/s": round(tokens / found.ours.median),
+                "generate / uptake": found.ratio,
+            }
+        )
+    claim = f"{ANSWERS} answers of {ANSWER_TOKENS} tokens to each of {PROMPTS} prompts of {PROMPT_TOKENS} tokens"
+    record("sampling", f"{claim}, against generate of Transformers", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Every test runs offline, and calls into the rooms that hold tensors are held to their annotations, axes included."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import jaxtyping
+import pytest
+from beartype import BeartypeConf, beartype
+from beartype.roar import BeartypeDecorHintException
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("house")
+
+ROOMS = ("ops", "losses", "models", "reference", "rollout", "feedback", "signal", "objective", "weights", "update")
+CONFIG = BeartypeConf(is_pep484_tower=True)  # an int is a float, as it is for mypy
+
+
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function under beartype, or as it is where beartype cannot check a hint (`Self`, a foreign generic)."""
+    try:
+        return beartype(function, conf=CONFIG)
+    except BeartypeDecorHintException:
+        return function
+
+
+jaxtyping.install_import_hook([f"uptake.{room}" for room in ROOMS], "conftest.checked")
+
+
+@pytest.fixture(autouse=True)
+def _check_annotations(request: pytest.FixtureRequest) -> None:
+    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)

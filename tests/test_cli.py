@@ -1,0 +1,244 @@
+"""The command line: what every command does."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from tiny import (
+    answered_records,
+    command_line,
+    in_process,
+    pair_records,
+    prompt_records,
+    read_jsonl,
+    saved,
+    tiny_llama,
+    write_followups,
+    write_jsonl,
+)
+from tiny_cli import Cli, sets
+
+from uptake import methods
+
+MINING = {
+    "n": 3, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "keep_unfinished": True,
+    "min_margin_quantile": 0.0, "max_length_ratio": 100.0, "min_category_agreement": 0.0,
+}  # fmt: skip
+FAST = {"lr": 0.01, "batch_size": 2, "warmup": 1}
+# PEFT still asks Transformers by an old name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+@pytest.fixture
+def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_followups(tmp_path)
+    return Cli(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tiny_llama(), tmp_path_factory.mktemp("models") / "policy")
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tiny_llama(1), tmp_path_factory.mktemp("models") / "judge")
+
+
+def test_score_answers(uptake: Cli, model: Path) -> None:
+    rows = [{**row, "id": index} for index, row in enumerate(answered_records(20))]
+    write_jsonl(Path("in.jsonl"), rows)
+    out = uptake(
+        "score", "in.jsonl", "--model", model, "--out", "out.jsonl", "--followups", "followups.yaml", "--logps"
+    )
+    assert "20 responses in 20 rows -> out.jsonl" in out
+    scored = read_jsonl(Path("out.jsonl"))
+    assert [each["id"] for each in scored] == list(range(20))
+    assert [len(each["logps"]) for each in scored] == [6] * 20
+    assert all(each["reward"] == pytest.approx(sum(each["by_category"].values()) / 2) for each in scored)
+    assert sorted(path.name for path in Path().iterdir()) == ["followups.yaml", "in.jsonl", "out.jsonl"]
+    mean = sum(each["reward"] for each in scored) / 20
+    assert f"{mean:+.4f}" in out
+
+
+def test_score_preferences(uptake: Cli, model: Path) -> None:
+    write_jsonl(Path("in.jsonl"), pair_records(12))
+    out = uptake(
+        "score", "in.jsonl", "--model", model, "--out", "out.csv", "--followups", "followups.yaml", "--limit", 11
+    )
+    assert "22 responses in 11 rows" in out
+    assert "by length alone" in out
+    header = Path("out.csv").read_text().splitlines()[0].split(",")
+    assert {"chosen_reward", "rejected_reward", "chosen_by_category", "followups"} < set(header)
+    assert "chosen_logps" not in header
+
+
+def test_score_goes_on_where_it_was_killed(uptake: Cli, model: Path) -> None:
+    """A planted figure in the journal shows up in the output: what the journal holds is not scored again."""
+    write_jsonl(Path("in.jsonl"), answered_records(40))
+    arguments = ["score", "in.jsonl", "--model", str(model), "--followups", "followups.yaml"]
+    uptake(*arguments, "--out", "whole.jsonl")
+    assert (
+        in_process(command_line, [*arguments, "--out", "out.jsonl"], ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
+    )
+    journal = Path("out.jsonl.journal.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert [len(json.loads(line)["scores"]) for line in lines] == [16, 16, 8]
+    assert not Path("out.jsonl").exists()
+    first = json.loads(lines[0])
+    first["scores"][0][0]["reward"] = 123.0
+    # The third line is torn, the first carries the mark.
+    journal.write_bytes(json.dumps(first).encode() + b"\n" + lines[1] + lines[2][:-30])
+    uptake(*arguments, "--out", "out.jsonl")
+    found, whole = read_jsonl(Path("out.jsonl")), read_jsonl(Path("whole.jsonl"))
+    assert found[0]["reward"] == 123.0
+    assert found[1:] == whole[1:]
+    assert not journal.exists()
+
+
+def test_a_journal_of_other_scores_is_not_used(uptake: Cli, model: Path) -> None:
+    write_jsonl(Path("in.jsonl"), answered_records(3))
+    arguments = ["score", "in.jsonl", "--model", str(model), "--followups", "followups.yaml"]
+    assert (
+        in_process(command_line, [*arguments, "--out", "out.jsonl"], ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
+    )
+    uptake(*arguments, "--out", "out.jsonl", "--reduction", "sum")
+    uptake(*arguments, "--out", "sum.jsonl", "--reduction", "sum")
+    assert Path("out.jsonl").read_bytes() == Path("sum.jsonl").read_bytes()
+
+
+def test_drop_bad_leaves_out_and_counts(uptake: Cli, model: Path) -> None:
+    good = answered_records(3)
+    bad = [
+        {"prompt": "when ?"},
+        {"prompt": "when ?", "completion": " "},
+        {"prompt": "when ?", "completion": "bread " * 200},
+        {"x": 1},
+    ]
+    write_jsonl(Path("in.jsonl"), [good[0], *bad[:2], good[1], *bad[2:], good[2]])
+    out = uptake(
+        "score", "in.jsonl", "--model", model, "--out", "out.jsonl", "--followups", "followups.yaml", "--drop-bad"
+    )
+    assert "4 rows were left out" in out
+    write_jsonl(Path("good.jsonl"), good)
+    uptake("score", "good.jsonl", "--model", model, "--out", "alone.jsonl", "--followups", "followups.yaml")
+    rewards, alone = ([each["reward"] for each in read_jsonl(Path(name))] for name in ("out.jsonl", "alone.jsonl"))
+    assert rewards == pytest.approx(alone, abs=1e-5)
+
+
+def test_nothing_but_bad_rows(uptake: Cli, model: Path) -> None:
+    write_jsonl(Path("in.jsonl"), [{"prompt": "when ?", "completion": "bread " * 200}] * 2)
+    options = ["--model", model, "--out", "out.jsonl", "--followups", "followups.yaml", "--drop-bad"]
+    code, _, error = uptake.run("score", "in.jsonl", *options)
+    assert (code, Path("out.jsonl").exists()) == (2, False)
+    assert "in.jsonl: no row could be scored" in error
+
+
+def test_mine_then_train_then_eval_then_report(uptake: Cli, model: Path, judge: Path) -> None:
+    write_jsonl(Path("prompts.jsonl"), prompt_records(6))
+    options = [*sets(MINING), "--set", "followups=followups.yaml"]
+    out = uptake(
+        "mine", "prompts.jsonl", "--policy", model, "--follow-up-model", judge, "--out", "pairs.jsonl", *options
+    )
+    pairs = read_jsonl(Path("pairs.jsonl"))
+    assert f"{len(pairs)} pairs -> pairs.jsonl" in out
+    assert len(pairs) > 3
+    assert all(pair["margin"] > 0 and pair["token_ids"]["chosen"] for pair in pairs)
+    assert json.loads(Path("pairs.jsonl.summary.json").read_text())["pairs"] == len(pairs)
+    assert not Path("pairs.jsonl.work").exists()
+    out = uptake("train", "dpo", "--policy", model, "--data", "pairs.jsonl", "--out", "run", *sets(FAST))
+    assert f"model: {Path('run/model')}" in out
+    assert Path("run/report.html").is_file()
+    sampling = ["--max-new-tokens", 5, "--followups", "followups.yaml"]
+    out = uptake(
+        "eval",
+        "prompts.jsonl",
+        "--policy",
+        "run/model",
+        "--against",
+        model,
+        "--follow-up-model",
+        judge,
+        "--out",
+        "run",
+        *sampling,
+    )
+    assert "win rate" in out
+    assert json.loads(Path("run/evaluation.json").read_text())["prompts"] == 6
+    uptake("report", "run", "--out", "page.html")
+    assert "win rate" in Path("page.html").read_text().lower()
+
+
+def test_train_follow_up_likelihood(uptake: Cli, model: Path, judge: Path) -> None:
+    write_jsonl(Path("prompts.jsonl"), prompt_records(4))
+    Path("options.yaml").write_text(yaml.safe_dump({**MINING, **FAST, "epochs": 1, "followups": "followups.yaml"}))
+    options = ["--config", "options.yaml", "--follow-up-model", judge, "--set", "epochs=2"]
+    uptake("train", "flr", "--policy", model, "--data", "prompts.jsonl", "--out", "run", *options)
+    recipe = yaml.safe_load(Path("run/recipe.yaml").read_text())
+    update = recipe["Recipe"]["stages"][0]["Stage"]["update"]["Optimization"]
+    assert (update["epochs"], update["lr"]) == (2, 0.01)
+
+
+def test_train_an_adapter(uptake: Cli, model: Path) -> None:
+    """The adapter switched off is the reference, and the folder holds the adapter alone, which can be scored with."""
+    write_jsonl(Path("pairs.jsonl"), pair_records(4))
+    uptake("train", "dpo", "--policy", model, "--data", "pairs.jsonl", "--out", "run", "--lora", 2, *sets(FAST))
+    assert "AdapterOff" in Path("run/recipe.yaml").read_text()
+    assert all("lora" in name for name in load_file("run/model/adapter_model.safetensors"))
+    assert read_jsonl(Path("run/metrics.jsonl"))[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    write_jsonl(Path("in.jsonl"), answered_records(2))
+    uptake("score", "in.jsonl", "--model", "run/model", "--out", "out.jsonl", "--followups", "followups.yaml")
+    assert len(read_jsonl(Path("out.jsonl"))) == 2
+
+
+def test_train_against_another_reference(uptake: Cli, model: Path, judge: Path) -> None:
+    write_jsonl(Path("pairs.jsonl"), pair_records(4))
+    uptake(
+        "train", "dpo", "--policy", model, "--data", "pairs.jsonl", "--out", "run", "--reference", judge, *sets(FAST)
+    )
+    assert "Given" in Path("run/recipe.yaml").read_text()
+    assert read_jsonl(Path("run/metrics.jsonl"))[0]["loss"] != pytest.approx(0.693147, abs=1e-3)
+    message = uptake.fails(
+        "check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--reference", judge, "--set", "reference=initial"
+    )
+    assert "not used by reference=initial" in message
+    assert "ready" in uptake("check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--reference", judge)
+
+
+def test_check_before_a_start(uptake: Cli, model: Path) -> None:
+    records = pair_records(5)
+    write_jsonl(Path("pairs.jsonl"), records)
+    before = uptake.files()
+    out = uptake(
+        "check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--set", "batch_size=2", "--set", "epochs=3"
+    )
+    assert uptake.files() == before
+    facts = {
+        line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") == 3
+    }
+    assert facts["rows"] == "5"
+    assert facts["optimizer steps"] == "9"
+    assert facts["loss before step 1"] == "0.693147, 0.693147"
+    assert "'<end>'" in facts["stop token"]
+    assert records[0]["chosen"].replace(" .", ".").replace(" ?", "?") in out
+    assert "ready" in out
+
+
+def test_check_of_a_method_that_samples(uptake: Cli, model: Path) -> None:
+    write_jsonl(Path("prompts.jsonl"), prompt_records(3))
+    out = uptake("check", "flr", "--policy", model, "--data", "prompts.jsonl")
+    assert "sampled when the run starts" in out
+
+
+def test_list_and_show_methods(uptake: Cli) -> None:
+    listed = uptake("methods")
+    assert all(name in listed for name in methods.names())
+    shown = uptake("methods", "show", "flr", "--set", "n=4")
+    assert "Follow-up likelihood as reward" in shown
+    text = shown[shown.index("Recipe:") :]
+    assert yaml.safe_load(text) == yaml.safe_load(str(methods.build("flr", {"n": 4})))

@@ -1,0 +1,54 @@
+"""FlexAttention's mask against the matrix products, uncompiled; and the depth-first numbers by hand."""
+
+import pytest
+import torch
+from tiny_models import forest, long_forest, ready, tiny
+
+from uptake.models import Node, TokenTree, pack
+from uptake.models.attention import Scores, TreeAttention
+from uptake.models.backend import attend_for
+from uptake.models.flex import FlexAttend, _walk
+from uptake.models.scorer import tree_logps
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+def test_walk_numbers_by_hand() -> None:
+    # Breadth first: root, two children, a child of the first, a child of the second, and another tree.
+    tree = TokenTree((Node((1,)), Node((2,), 0), Node((3,), 0), Node((4,), 1), Node((5,), 2)))
+    packed = pack((tree, TokenTree((Node((6, 7)),))))
+    enter, leave = _walk(packed.segments)
+    assert enter == [0, 1, 3, 2, 4, 5]
+    assert leave == [5, 3, 5, 3, 5, 6]
+
+
+@pytest.mark.parametrize("scores", [Scores(0.3), Scores(0.3, softcap=2.0), Scores(0.3, window=5), Scores(0.3, 2.0, 30)])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_flex_sees_what_the_products_see(scores: Scores, kv_heads: int) -> None:
+    packed = pack([*forest(), *long_forest()])
+    torch.manual_seed(0)
+    query = torch.randn(1, 4, len(packed), 16)
+    key, value = torch.randn(2, 1, kv_heads, len(packed), 16).unbind()
+    flex = FlexAttend(packed.segments, CPU, compiled=False)
+    products = TreeAttention(packed.segments, CPU)
+    for layer in range(2):
+        found = flex(layer, query, key, value, scores)
+        expected = products(layer, query, key, value, scores)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["Gemma2", "Llama"])
+def test_a_model_scores_the_same_through_flex(family: str) -> None:
+    lm = ready(tiny(family))
+    packed = pack(forest())
+    with torch.no_grad():
+        found, expected = (
+            tree_logps(lm, packed, attend)
+            for attend in (FlexAttend(packed.segments, CPU, compiled=False), TreeAttention(packed.segments, CPU))
+        )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_cpu_gets_the_products() -> None:
+    assert isinstance(attend_for(pack(forest()).segments, CPU), TreeAttention)
