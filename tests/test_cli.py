@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -114,7 +115,7 @@ def test_a_journal_of_other_scores_is_not_used(uptake: Cli, model: Path) -> None
 
 def test_drop_bad_leaves_out_and_counts(uptake: Cli, model: Path) -> None:
     good = answered_records(3)
-    bad = [
+    bad: list[dict[str, Any]] = [
         {"prompt": "when ?"},
         {"prompt": "when ?", "completion": " "},
         {"prompt": "when ?", "completion": "bread " * 200},

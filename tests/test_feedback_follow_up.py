@@ -307,8 +307,9 @@ def test_conversations_that_cannot_be_scored(
 @pytest.mark.unchecked
 @pytest.mark.parametrize("option", ["reduction", "polarity", "standardize", "mode"])
 def test_unknown_options(option: str, lm: LanguageModel, followups: FollowUpSet) -> None:
+    options: dict[str, Any] = {option: "median"}
     with pytest.raises(InputError, match=f"field '{option}': 'median' .allowed: "):
-        FollowUpReward(lm, followups, **{option: "median"})
+        FollowUpReward(lm, followups, **options)
 
 
 def test_not_a_number_is_an_error_that_names_the_row(lm: LanguageModel, followups: FollowUpSet) -> None:

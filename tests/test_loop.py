@@ -46,10 +46,15 @@ from uptake.tasks.mine import mine
 from uptake.update import Optimization
 from uptake.world import World
 
-FAST = {"lr": 1e-2, "batch_size": 2, "warmup": 2, "micro_tokens": 40}
+FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 2, "micro_tokens": 40}
 # Every sample may be paired: an untrained model seldom ends a sentence.
-OPEN = {"min_margin_quantile": 0.0, "max_length_ratio": 100.0, "min_category_agreement": 0.0, "keep_unfinished": True}
-SAMPLED = {"n": 4, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8}
+OPEN: dict[str, Any] = {
+    "min_margin_quantile": 0.0,
+    "max_length_ratio": 100.0,
+    "min_category_agreement": 0.0,
+    "keep_unfinished": True,
+}
+SAMPLED: dict[str, Any] = {"n": 4, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8}
 
 
 def flr(folder: Path, **changes: Any) -> Recipe:
@@ -224,7 +229,7 @@ def observe(world: World, step: int) -> Mapping[str, Any]:
 def two_stages(**changes: Any) -> Recipe:
     """First imitate every response, then prefer the chosen ones; the reference is then the end of the first stage."""
     update = Optimization(**{**FAST, "epochs": 2, "schedule": "linear", **changes})
-    parts = {"produce": FromRows(), "judge": Recorded(), "update": update}
+    parts: dict[str, Any] = {"produce": FromRows(), "judge": Recorded(), "update": update}
     first = Stage(**parts, signal=Imitate(), objective=NextToken(), rounds=2)
     return Recipe((first, Stage(**parts, signal=AsGiven(), reference=Frozen(), objective=Pairs(Logistic(0.1)))))
 
@@ -351,7 +356,13 @@ class Shift:
 
 def with_slots(rounds: int = 2, **slots: Any) -> Recipe:
     update = Optimization(**{**FAST, "lr": 0.1, "warmup": 0})
-    shared = {"produce": FromRows(), "judge": Recorded(), "signal": Imitate(), "update": update, "rounds": rounds}
+    shared: dict[str, Any] = {
+        "produce": FromRows(),
+        "judge": Recorded(),
+        "signal": Imitate(),
+        "update": update,
+        "rounds": rounds,
+    }
     return Recipe((Stage(**shared, objective=Biased(), modules=Bias(), **slots),))
 
 

@@ -63,12 +63,13 @@ def plain(lm: LanguageModel) -> PreTrainedModel:
         deepcopy(lm.base.config), dtype=lm.dtype, attn_implementation="sdpa"
     )
     model.load_state_dict(lm.base.state_dict())
-    return model.eval()
+    model.eval()
+    return model
 
 
 def response_logps(model: PreTrainedModel, prompt: Sequence[int], response: Sequence[int]) -> Tensor:
     ids = torch.tensor([[*prompt, *response]])
-    logps = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+    logps: Tensor = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
     return logps.gather(1, ids[0, 1:, None])[len(prompt) - 1 :, 0]
 
 

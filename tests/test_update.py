@@ -24,7 +24,10 @@ from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.update.step import micro_batches
 
-CASES = {"dpo": (Pairs(Logistic(0.5)), AsGiven()), "next token": (NextToken(), Imitate())}
+CASES: dict[str, tuple[Objective, Any]] = {
+    "dpo": (Pairs(Logistic(0.5)), AsGiven()),
+    "next token": (NextToken(), Imitate()),
+}
 Weights = dict[str, Tensor]
 
 

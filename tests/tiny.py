@@ -51,8 +51,8 @@ def tiny_llama(
     options = {"max_position_embeddings": 96, "initializer_range": 0.4, **shape, **ends, **changes}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **options)).to(dtype)
-    return prepare(model, tokenizer, f"tiny-{seed}")
+        model: Any = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **options))
+    return prepare(model.to(dtype), tokenizer, f"tiny-{seed}")
 
 
 def saved(lm: LanguageModel, folder: Path) -> Path:

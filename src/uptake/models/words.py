@@ -15,7 +15,9 @@ def word_tokenizer(
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    # Not WordPiece's own clean-up, which also turns "do not" into "don't".
+    joined = [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*joined, *(decoders.Replace(f" {mark}", mark) for mark in ".,!?")])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

@@ -47,7 +47,7 @@ class DemoSettings:
             "epochs": 2,
         }
     )
-    prompts: int = 600
+    prompts: int = 432
     held_out: int = 144
     curve_prompts: int = 64
     curve_every: int = 10
