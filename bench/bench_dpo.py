@@ -7,12 +7,13 @@ model of its own, so that the losses are not the constant of a fresh policy.
 import random
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 import torch
-from _harness import compare, environment, peak_bytes, record
+from _harness import compare, peak_bytes, record
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import DPOConfig, DPOTrainer
 
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, prepare
@@ -85,7 +86,8 @@ def _pair(row: dict[str, str], policy: LanguageModel) -> Pair:
 
 
 def peer_step() -> Callable[[], float]:
-    arguments = DPOConfig(
+    trl: Any = import_module("trl")  # has no types
+    arguments = trl.DPOConfig(
         output_dir="/tmp/uptake-bench-dpo",
         per_device_train_batch_size=BATCH,
         learning_rate=LR,
@@ -101,7 +103,7 @@ def peer_step() -> Callable[[], float]:
         dataloader_pin_memory=False,
         seed=0,
     )
-    trainer = DPOTrainer(
+    trainer = trl.DPOTrainer(
         model=model(0),
         ref_model=model(1),
         args=arguments,
@@ -131,7 +133,6 @@ def main() -> None:
             raise SystemExit("the two sides do not compute the same loss")
     speed = compare(ours, peer)
     memory = [peak_bytes(side)[0] for side in (our_step, peer_step)]
-    environment()
     record(
         "dpo",
         f"One DPO step, {BATCH} pairs of {PROMPT} + 2 x {ANSWER} tokens, 30 M parameters, fp32, against trl",

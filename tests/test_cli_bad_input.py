@@ -173,7 +173,7 @@ def test_an_output_that_exists_is_kept(uptake: Cli, model: Path) -> None:
     Path("out.jsonl").write_text("precious\n")
     arguments = ["--out", "out.jsonl", "--limit", 1]
     message = uptake.fails("score", "in.jsonl", "--model", model, "--followups", "followups.yaml", *arguments)
-    assert message == "out.jsonl: the output file exists (allowed: a new path, or overwrite)"
+    assert message == "out.jsonl: the output file exists (allowed: a new path, or --overwrite)"
     assert uptake.fails("mine", "in.jsonl", "--policy", model, *arguments).startswith(
         "out.jsonl: the output file exists"
     )
@@ -325,4 +325,4 @@ def test_a_real_process(uptake: Cli, model: Path) -> None:
         [*command, "--out", "out.jsonl"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == "error: out.jsonl: the output file exists (allowed: a new path, or overwrite)\n"
+    assert done.stderr == "error: out.jsonl: the output file exists (allowed: a new path, or --overwrite)\n"

@@ -59,7 +59,9 @@ def save(folder: Path, snapshot: Snapshot) -> None:
         os.replace(partial, target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise UptakeError(f"{target}: the checkpoint could not be written ({error}); the one before it is whole") from error
+        raise UptakeError(
+            f"{target}: the checkpoint could not be written ({error}); the one before it is whole"
+        ) from error
     for old in _all(root)[:-KEPT]:
         shutil.rmtree(old)
 

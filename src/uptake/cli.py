@@ -33,7 +33,9 @@ Limit = Annotated[int | None, typer.Option(help="Take the first rows only.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
-Followups = Annotated[Path | None, typer.Option(help="Follow-up set, YAML or JSON. Default: the English set of Uptake.")]
+Followups = Annotated[
+    Path | None, typer.Option(help="Follow-up set, YAML or JSON. Default: the English set of Uptake.")
+]
 Options = Annotated[Path | None, typer.Option("--config", help="YAML file with options of the method.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the method, e.g. --set beta=0.05.")]
 Method = Annotated[str, typer.Argument(help="A method's name or alias; see `uptake methods`.")]
@@ -49,27 +51,34 @@ def demo(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demonstration that was stopped.")] = False,
 ) -> None:
     """Watch it work: a tiny model learns a small town, is aligned from its users' reactions, and a report shows it."""
-    from uptake.tasks.demo import DemoSettings, demo as run_demo
+    from uptake.tasks.demo import DemoSettings
+    from uptake.tasks.demo import demo as run_demo
 
     result = run_demo(folder, DemoSettings(seed=seed), resume=resume, say=out.print)
     wins, lengths = result.evaluation["win_rate"], result.evaluation["lengths"]
     out.print(
         f"\nThe aligned model wins [bold]{wins['rate']:.1%}[/bold] of {wins['n']} held-out questions "
-        f"(95 % interval {wins['low']:.1%} to {wins['high']:.1%}, ties half), at {lengths['ratio']:.2f} times the length."
+        f"(95 % interval {wins['low']:.1%} to {wins['high']:.1%}, ties half), "
+        f"at {lengths['ratio']:.2f} times the length."
     )
     out.print(f"Report: {result.report}")
 
 
 @app.command()
 def score(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Conversations that end with a response, or preferences.")],
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Conversations that end with a response, or preferences.")
+    ],
+    *,
     model: Model,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     followups: Followups = None,
     reduction: Annotated[str, typer.Option(help="mean or sum over a follow-up's tokens.")] = "mean",
     polarity: Annotated[str, typer.Option(help="both, negative_only or positive_only.")] = "both",
     standardize: Annotated[str, typer.Option(help="none or within_prompt.")] = "none",
-    mode: Annotated[str, typer.Option(help="log_likelihood, or legacy_released: the authors' released code.")] = "log_likelihood",
+    mode: Annotated[
+        str, typer.Option(help="log_likelihood, or legacy_released: the authors' released code.")
+    ] = "log_likelihood",
     logps: Annotated[bool, typer.Option("--logps", help="Write the log-probability of every follow-up too.")] = False,
     limit: Limit = None,
     device: Device = "auto",
@@ -85,7 +94,14 @@ def score(
     from uptake.tasks.score import score_file
 
     reward = FollowUpReward.from_pretrained(
-        model, followups, reduction=reduction, polarity=polarity, standardize=standardize, mode=mode, device=device, dtype=dtype
+        model,
+        followups,
+        reduction=reduction,
+        polarity=polarity,
+        standardize=standardize,
+        mode=mode,
+        device=device,
+        dtype=dtype,
     )
     _say_plain(reward.chat.plain, model)
     summary = score_file(source, reward, target, overwrite=overwrite, limit=limit, logps=logps, drop_bad=drop_bad)
@@ -104,7 +120,10 @@ def score(
 
 @app.command()
 def mine(
-    source: Annotated[str, typer.Argument(metavar="PROMPTS", help="Prompts: conversations that wait for the assistant.")],
+    source: Annotated[
+        str, typer.Argument(metavar="PROMPTS", help="Prompts: conversations that wait for the assistant.")
+    ],
+    *,
     policy: Policy,
     target: Annotated[Path, typer.Option("--out", help="Output: preference pairs, .jsonl[.gz], .csv or .parquet.")],
     judge: Annotated[str, typer.Option(help="Who rates the samples: followup.")] = "followup",
@@ -138,11 +157,14 @@ def mine(
 @app.command()
 def train(
     method: Method,
+    *,
     policy: Policy,
     data: Data,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the trained model is under model/.")],
     follow_up_model: FollowUpModel = None,
-    reference: Annotated[str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")
+    ] = None,
     config: Options = None,
     sets: Sets = None,
     lora: Annotated[int, typer.Option(help="Rank of a LoRA adapter; 0 trains all weights.")] = 0,
@@ -159,21 +181,27 @@ def train(
     """
     from uptake.loop import Options as RunOptions
     from uptake.report import write_report
-    from uptake.tasks.train import Given, train as run_train
+    from uptake.tasks.train import Given
+    from uptake.tasks.train import train as run_train
 
     recipe = _recipe(method, config, sets, reference, lora)
     given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype)
-    run_train(recipe, given, folder, RunOptions(resume=resume, save_every=save_every, title=f"{method} on {Path(data).name}"))
+    run_train(
+        recipe, given, folder, RunOptions(resume=resume, save_every=save_every, title=f"{method} on {Path(data).name}")
+    )
     out.print(f"model: {folder / 'model'}\nreport: {write_report(folder)}")
 
 
 @app.command("eval")
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="PROMPTS", help="Held-out prompts.")],
+    *,
     policy: Annotated[str, typer.Option(help="The model to judge.")],
     against: Annotated[str, typer.Option(help="The model to compare it with.")],
     follow_up_model: Annotated[str, typer.Option(help="The model that rates both by follow-ups.")],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json and samples.jsonl; a run's folder will do.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for evaluation.json and samples.jsonl; a run's folder will do.")
+    ],
     followups: Followups = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Nucleus of the sampling distribution.")] = 0.9,
@@ -185,7 +213,7 @@ def evaluate(
 ) -> None:
     """Compare two models: win rate with its interval, follow-up scores, and lengths beside them.
 
-    Example: `uptake eval heldout.jsonl --policy runs/dpo/model --against ./my-model --follow-up-model ./judge --out runs/dpo`
+    Example: `uptake eval heldout.jsonl --policy runs/dpo/model --against ./base --follow-up-model ./judge --out runs/1`
     """
     from uptake.rollout import PolicySamples
     from uptake.tasks.compare import compare_files
@@ -199,7 +227,10 @@ def evaluate(
     table.add_row("follow-up reward", *(f"{figures['follow_up_reward'][side]:+.4f}" for side in ("before", "after")))
     table.add_row("mean tokens", *(f"{lengths[side]['mean']:.1f}" for side in ("before", "after")))
     out.print(table)
-    out.print(f"win rate {wins['rate']:.1%} (95 % interval {wins['low']:.1%} to {wins['high']:.1%}, {wins['ties']} ties, n {wins['n']})")
+    out.print(
+        f"win rate {wins['rate']:.1%} (95 % interval {wins['low']:.1%} to {wins['high']:.1%}, "
+        f"{wins['ties']} ties, n {wins['n']})"
+    )
 
 
 @app.command()
@@ -216,10 +247,13 @@ def report(
 @app.command()
 def check(
     method: Method,
+    *,
     policy: Policy,
     data: Data,
     follow_up_model: FollowUpModel = None,
-    reference: Annotated[str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")
+    ] = None,
     config: Options = None,
     sets: Sets = None,
     limit: Limit = None,

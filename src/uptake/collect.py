@@ -56,5 +56,6 @@ def collect(stage: Stage, world: World, log: RunLog, place: tuple[int, int], ver
     )
     log.summary(place, harvest.summary)
     if not harvest.examples:
-        raise ModelError(f"{folder}: no training example is left; what was dropped and why is in summary.json")
+        dropped = ", ".join(f"{reason} {count}" for reason, count in harvest.summary["dropped"].items() if count)
+        raise ModelError(f"{folder}: no training example is left; dropped: {dropped or 'nothing, there were none'}")
     return harvest

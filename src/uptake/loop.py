@@ -39,7 +39,7 @@ class Options:
     observe_every: int = 0
 
 
-def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # noqa: B008  # frozen
+def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
     """Run a recipe in `world.folder`; returns the world with its trained policy, which is also saved under `model/`.
 
     Raises InputError where the folder holds another run, or a run and `resume` was not asked for.

@@ -1,4 +1,4 @@
-"""A method is a record of parts: a recipe is a sequence of stages, a stage nine slots and the settings of its update."""
+"""A method is a record of parts: a recipe is a sequence of stages, a stage nine slots and how its weights move."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass

@@ -38,15 +38,14 @@ def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Pat
     """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for."""
     folder, text = world.folder, str(recipe)
     written = folder / "recipe.yaml"
-    if written.exists():
+    if written.exists() and _has_begun(folder):
         if not resume:
             raise InputError("this folder holds a run", path=folder, allowed="another folder, or --resume to go on")
         _check_same(folder, text, world)
         return folder
     if folder.exists() and not folder.is_dir():
         raise InputError("this is a file", path=folder, allowed="a new or empty folder")
-    # A run that was killed before its recipe was written has not begun.
-    if folder.exists() and any(path.name != "run.json" and path.suffix != ".tmp" for path in folder.iterdir()):
+    if folder.exists() and not written.exists() and _holds_something(folder):
         raise InputError("this folder is not empty and holds no run", path=folder, allowed="a new or empty folder")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,9 +54,20 @@ def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Pat
     return folder
 
 
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has done anything that would be lost: a judged row, an optimizer step, a checkpoint."""
+    done = (*folder.glob("rounds/*/judged.jsonl"), folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    return any(path.exists() and path.stat().st_size for path in done)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether a folder holds more than the beginnings of a run that was killed before its recipe was written."""
+    return any(path.name != "run.json" and path.suffix != ".tmp" for path in folder.iterdir())
+
+
 def _check_same(folder: Path, text: str, world: World) -> None:
     """Raise InputError where the run in a folder is not the one of this recipe and world."""
-    allowed = "what the run was started with, or another folder"
+    allowed = "what the run was started with, or another folder; delete this one to start anew"
     written = (folder / "recipe.yaml").read_text()
     if written != text:
         problem = f"the run was started with another recipe: {_first_change(written, text)}"

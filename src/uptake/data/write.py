@@ -29,7 +29,7 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     exists and is not to be overwritten, and UptakeError where the disk refuses.
     """
     if path.exists() and not overwrite:
-        raise InputError("the output file exists", path=path, allowed="a new path, or overwrite")
+        raise InputError("the output file exists", path=path, allowed="a new path, or --overwrite")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with disk_errors(path):

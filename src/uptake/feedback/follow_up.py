@@ -193,9 +193,7 @@ class _Asked:
 
 def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialogue:
     """Messages, as dictionaries or turns, that end with a response; raises InputError for any others."""
-    spelled = [
-        {"role": each.role, "content": each.content} if isinstance(each, Turn) else each for each in messages
-    ]
+    spelled = [{"role": each.role, "content": each.content} if isinstance(each, Turn) else each for each in messages]
     turns = conversation(spelled, where, "messages")
     if turns[-1].role != "assistant":
         raise bad_row("the last turn is the user's", where, field="messages", allowed="a response to rate at the end")

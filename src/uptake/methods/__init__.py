@@ -1,7 +1,8 @@
 """The methods: one file each, and the file name is the registry.
 
-A method file holds a `Config` (pydantic, frozen, unknown options refused) whose defaults are the paper's setting, and
-`build(config) -> Recipe`. Its docstring is what `uptake methods show` prints. `ALIASES` in the file are the short names.
+A method file holds a `Config` (pydantic, frozen, unknown options refused) whose defaults are the paper's setting,
+and `build(config) -> Recipe`. Its docstring is what `uptake methods show` prints, and `ALIASES`
+are its short names.
 """
 
 import difflib
@@ -56,9 +57,7 @@ def configure(name: str, options: Mapping[str, Any]) -> MethodConfig:
         raise _as_input_error(error, config) from error
 
 
-def build(
-    name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None
-) -> Recipe:
+def build(name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None) -> Recipe:
     """The recipe of a method with the given options; everything else is the paper's setting.
 
     `files` holds the file that an option was read from. Raises InputError that names the option and its file.

@@ -61,7 +61,8 @@ def kernel(config: Config) -> PairKernel:
 
 
 def reference(config: Config) -> Reference:
-    return {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}[config.reference]
+    parts: dict[str, Reference] = {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}
+    return parts[config.reference]
 
 
 def build(config: Config) -> Recipe:

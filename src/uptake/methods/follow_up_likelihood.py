@@ -41,6 +41,8 @@ class Config(dpo.Config):
     max_length_ratio: float = 2.0
     min_category_agreement: float = 2 / 3
     keep_unfinished: bool = False
+    # Rounds of fresh samples from the policy as it is by then; the paper mines once.
+    rounds: int = Field(1, ge=1)
     # The starting guess of the trainer that the authors name; the paper's own values are not established.
     lr: float = 5e-6
     batch_size: int = 8
@@ -61,6 +63,7 @@ def build(config: Config) -> Recipe:
                 reference=dpo.reference(config),
                 objective=Pairs(dpo.kernel(config)),
                 update=fill(Optimization, config),
+                rounds=config.rounds,
             ),
         )
     )

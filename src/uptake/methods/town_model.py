@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import Field
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from uptake.data.chat import ChatFormat
 from uptake.feedback.recorded import Recorded
 from uptake.keys import prompt_key
 from uptake.methods import MethodConfig, fill
-from uptake.models import LanguageModel, Node, TokenTree, prepare
-from uptake.models.words import word_tokenizer
+from uptake.models import LanguageModel, Node, TokenTree
+from uptake.models.words import tiny_llama, word_tokenizer
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
 from uptake.signal import Examples
@@ -97,23 +95,10 @@ class OneRow:
         return world.rows[:1]
 
 
-def newborn(seed: int = 0, town: int = 0, width: int = 128, layers: int = 3) -> LanguageModel:
-    """A Llama with random weights whose words are the town's, with the town's chat template."""
-    tokenizer = word_tokenizer(Town(town).vocabulary(), SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE)
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=3 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return prepare(LlamaForCausalLM(config), tokenizer, "town-model")
+def newborn(seed: int = 0, town: int = 0) -> LanguageModel:
+    """A tiny Llama with random weights whose words are the town's, with the town's chat template."""
+    words = Town(town).vocabulary()
+    return tiny_llama(word_tokenizer(words, SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE), seed=seed)
 
 
 def build(config: Config) -> Recipe:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -20,11 +20,9 @@ from uptake.models.scorer import tree_logps
 
 log = logging.getLogger(__name__)
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
-
 
 def load(
-    name: str | Path, *, dtype: Dtype = "auto", device: str = "auto", adapter: str | Path | None = None
+    name: str | Path, *, dtype: str = "auto", device: str = "auto", adapter: str | Path | None = None
 ) -> LanguageModel:
     """Load a model and its tokenizer.
 

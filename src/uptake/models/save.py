@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from uptake.errors import UptakeError
 from uptake.models.language_model import LanguageModel
 
@@ -22,6 +24,6 @@ def save_model(lm: LanguageModel, chat_template: str, folder: Path) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UptakeError(f"{folder}: the model could not be written ({error})") from error

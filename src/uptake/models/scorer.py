@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from uptake.models.attention import Attend
+from uptake.errors import ModelError
+from uptake.models.attention import NAME, Attend
 from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
@@ -55,6 +56,9 @@ def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> l
 
 def hidden_states(lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Attend) -> Float[Tensor, "tokens width"]:
     """Final hidden states of one row of tokens under the given attention."""
+    if lm.base.config._attn_implementation != NAME:
+        # The model would read the row as one sequence and give wrong numbers without an error.
+        raise ModelError(f"{lm.name}: its attention was exchanged after loading; load or prepare the model again")
     # A 4-D mask tells Transformers that the caller has taken care of masking; `attend` has.
     handled = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
     output = lm.decoder(

@@ -1,10 +1,14 @@
-"""A tokenizer of whole words, for models that are made from scratch."""
+"""Models made from scratch: a tokenizer of whole words and a tiny Llama that speaks them."""
 
 from collections.abc import Sequence
 
+import torch
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from uptake.models.language_model import LanguageModel
+from uptake.models.load import prepare
 
 
 def word_tokenizer(
@@ -26,3 +30,23 @@ def word_tokenizer(
         additional_special_tokens=[token for token in special if token != end],
         chat_template=chat_template,
     )
+
+
+def tiny_llama(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, width: int = 128, layers: int = 3
+) -> LanguageModel:
+    """A Llama with random weights for a tokenizer of its own: half a million parameters by default."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return prepare(LlamaForCausalLM(config), tokenizer, "newborn")

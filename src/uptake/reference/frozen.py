@@ -60,7 +60,7 @@ def check_same_tokens(policy: LanguageModel, reference: LanguageModel) -> None:
         )
     if policy.dtype != reference.dtype:
         raise InputError(
-            f"the policy is {policy.dtype} and the reference {reference.dtype}; their difference would be rounding error",
+            f"the policy is {policy.dtype} and the reference {reference.dtype}: they would differ by rounding alone",
             field="reference",
             allowed="the same dtype for both",
         )

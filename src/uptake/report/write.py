@@ -19,6 +19,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     target = out or run / "report.html"
     page = build_page(read_run(run))
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(_environment().get_template("report.html.j2").render(page=page), encoding="utf-8")
     return target
 

@@ -40,7 +40,7 @@ class AsGiven:
 
 @dataclass(frozen=True)
 class Imitate:
-    """Every rollout is a text to imitate: its response after its prompt, or all of it where the prompt has no tokens."""
+    """Every rollout is a text to imitate: its response after its prompt, or all of it without prompt tokens."""
 
     def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
         trees = tuple(

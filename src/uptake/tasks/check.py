@@ -57,7 +57,9 @@ def check(recipe: Recipe, world: World) -> Preflight:
     return Preflight(samples, (*facts, *more, *_memory(stage, world)))
 
 
-def _recorded(stage: Stage, world: World, rows: Sequence[Row]) -> tuple[tuple[tuple[Piece, ...], ...], list[tuple[str, str]]]:
+def _recorded(
+    stage: Stage, world: World, rows: Sequence[Row]
+) -> tuple[tuple[tuple[Piece, ...], ...], list[tuple[str, str]]]:
     """Samples and facts for rows that carry their responses."""
     rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
     for rollout in rollouts:
@@ -112,7 +114,10 @@ def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
     gigabytes = (weights * size * 2 + moved * (size + 8)) / 2**30
     return [
         ("weights", f"{weights:,}, of which {moved:,} are trained"),
-        ("memory for weights", f"about {gigabytes:.2f} GiB: policy, frozen reference, gradients, two optimizer moments"),
+        (
+            "memory for weights",
+            f"about {gigabytes:.2f} GiB: policy, frozen reference, gradients, two optimizer moments",
+        ),
     ]
 
 

@@ -90,14 +90,14 @@ def compare_files(
     folder: str | Path,
     *,
     followups: str | Path | None = None,
-    sampling: PolicySamples = PolicySamples(n=1),  # noqa: B008  # frozen
+    sampling: PolicySamples = PolicySamples(n=1),  # frozen
     limit: int | None = None,
     seed: int = 0,
     **loading: Any,
 ) -> dict[str, Any]:
-    """Compare `models["after"]` with `models["before"]` on prompts, rated by `models["follow_up"]`; write it to `folder`.
+    """Compare the models called "after" and "before" on prompts, rated by the one called "follow_up".
 
-    `loading` are options of `uptake.load`. Returns the figures that stand in `evaluation.json`.
+    The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
     asked = prompts(read(source, limit=limit))
     reward = FollowUpReward.from_pretrained(models["follow_up"], followups, **loading)

@@ -65,7 +65,9 @@ class DemoResult:
     evaluation: Mapping[str, Any]
 
 
-def demo(folder: str | Path, settings: DemoSettings = DemoSettings(), *, resume: bool = False, say: Say = print) -> DemoResult:  # noqa: B008
+def demo(
+    folder: str | Path, settings: DemoSettings = DemoSettings(), *, resume: bool = False, say: Say = print
+) -> DemoResult:
     """Learn the town, mine, align, compare and report, all under `folder`; a call that was killed can be resumed."""
     folder = Path(folder)
     town = Town()
@@ -82,13 +84,13 @@ def demo(folder: str | Path, settings: DemoSettings = DemoSettings(), *, resume:
     judge = _Judge(reward, lambda dialogue: town.quality(dialogue).overall, _one_answer(settings), settings.seed)
     world = _align(folder, town, held_out, judge, settings, resume)
     say("4/4  compare answers to held-out questions before and after")
-    sides = [judge(lm, held_out) for lm in (base, world.policy)]
-    figures = comparison(*sides, judge="the town's oracle")
+    before, after = (judge(lm, held_out) for lm in (base, world.policy))
+    figures = comparison(before, after, judge="the town's oracle")
     figures["reward_model"] = {
         "accuracy": asdict(accuracy),
         "by_category": {name: each.rate for name, each in by_category.items()},
     }
-    write_comparison(world.folder, figures, side_by_side(*sides, count=12))
+    write_comparison(world.folder, figures, side_by_side(before, after, count=12))
     return DemoResult(folder, write_report(world.folder), accuracy, by_category, figures)
 
 
@@ -159,7 +161,11 @@ def _learn(folder: Path, settings: DemoSettings, resume: bool) -> LanguageModel:
         newborn = town_model.newborn(settings.seed)
         start = Prompt((Turn("user", "hello"),), key="")
         world = World(newborn, ChatFormat.of(newborn.tokenizer), rows=[start], folder=folder, seed=settings.seed)
-        run(methods.build("town_model", settings.learn), world, Options("A tiny model learns the town", resume and folder.is_dir()))
+        run(
+            methods.build("town_model", settings.learn),
+            world,
+            Options("A tiny model learns the town", resume and folder.is_dir()),
+        )
     return load(folder / "model")
 
 

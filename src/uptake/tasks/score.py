@@ -120,7 +120,14 @@ def _columns(row: Row, scores: Scores, logps: bool) -> dict[str, Any]:
 def _identity(rows: Sequence[Row], reward: FollowUpReward) -> str:
     """What a journal line depends on: the rows, the model, the follow-ups and how they are used."""
     seen = sha256()
-    for part in (rows, reward.lm.name, reward.lm.dtype, reward.chat.template, reward.followups.fingerprint, reward.mode):
+    for part in (
+        rows,
+        reward.lm.name,
+        reward.lm.dtype,
+        reward.chat.template,
+        reward.followups.fingerprint,
+        reward.mode,
+    ):
         seen.update(repr(part).encode())
     seen.update(repr((reward.reduction, reward.combine.polarity, reward.combine.standardize)).encode())
     return seen.hexdigest()

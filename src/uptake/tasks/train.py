@@ -11,7 +11,6 @@ from uptake.errors import InputError
 from uptake.feedback import FollowUps
 from uptake.loop import Options, run
 from uptake.models import LanguageModel, add_lora, load
-from uptake.models.load import Dtype
 from uptake.recipe import Recipe
 from uptake.types import Row
 from uptake.world import World
@@ -31,10 +30,10 @@ class Given:
     seed: int = 0
     limit: int | None = None
     device: str = "auto"
-    dtype: Dtype = "auto"
+    dtype: str = "auto"
 
 
-def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # noqa: B008  # frozen
+def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # frozen
     """Run a recipe on named models and data; the run, with the trained model under `model/`, is in `folder`."""
     world = build_world(given, folder)
     warn_of_own_judge(recipe, world)

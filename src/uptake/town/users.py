@@ -130,13 +130,15 @@ DISPLEASED: Lines = ("no!", "sorry!", "wrong!", "oh no!")
 
 def all_lines() -> Lines:
     """Return everything a user can say to an answer."""
-    return PLEASED + DISPLEASED + tuple(line for group in (APPROVAL, COMPLAINT) for lines in group.values() for line in lines)
+    lines = (line for group in (APPROVAL, COMPLAINT) for lines in group.values() for line in lines)
+    return (*PLEASED, *DISPLEASED, *lines)
 
 
 def react(quality: Quality, rng: random.Random) -> str:
     """Say what a user sends next: approval of a perfect answer, else a complaint, most often about its weakest axis.
 
-    Half of the complaints (`HALO`) are about any axis, and one line in ten (`NOISE`) says the opposite.
+    A quarter of the complaints (`HALO`) are about any axis, one line in ten (`NOISE`) says the opposite; half of
+    all lines open with a word of praise or blame.
     """
     pleased = quality.overall == 1
     axis = rng.choice(AXES) if pleased or rng.random() < HALO else quality.weakest

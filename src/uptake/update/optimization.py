@@ -69,6 +69,4 @@ def build_optimizer(settings: Optimization, weights: Iterable[nn.Parameter]) -> 
     kept = list(weights)
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(kept, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.AdamW(
-        kept, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(kept, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)

@@ -1,5 +1,6 @@
 """One optimizer step: micro-batches by token budget, their gradients summed to that of the whole batch."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -42,13 +43,13 @@ def optimizer_step(
     for batch in micro_batches(objective, examples, settings.micro_tokens):
         with _precision(settings, policy.device):
             loss = objective(policy, reference, batch)
-        (loss.total / total).backward()  # type: ignore[no-untyped-call]
+        (loss.total / total).backward()
         sums.update({name: float(value) for name, value in loss.metrics.items()})
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     norm = float(nn.utils.clip_grad_norm_(weights, settings.clip or torch.inf))
     metrics = {name: value / total for name, value in sums.items()}
     for name, value in {**metrics, "grad_norm": norm}.items():
-        if value != value or value in (torch.inf, -torch.inf):
+        if not math.isfinite(value):
             raise ModelError(f"{policy.name}: {name} is {value} at this step; the weights were left as they were")
     optimizer.step()
     return {**metrics, "grad_norm": norm}
