@@ -137,6 +137,7 @@ def test_every_option_reaches_a_part() -> None:
         "top_p": 0.5, "top_k": 4, "max_new_tokens": 5, "max_prompt_tokens": 6, "followups": "mine.yaml",
         "reduction": "sum", "polarity": "negative_only", "standardize": "within_prompt", "min_margin": 0.5,
         "min_margin_quantile": 0.1, "max_length_ratio": 3.0, "min_category_agreement": 0.5, "keep_unfinished": True,
+        "rounds": 2,
     }  # fmt: skip
     assert changed.keys() == methods.find("flr").Config.model_fields.keys()
     plain = str(methods.build("flr"))

@@ -13,7 +13,7 @@ from uptake.town import AXES, CHAT_TEMPLATE, FAULTS, SPECIAL_TOKENS, Quality, To
 from uptake.town.facts import ASKED, POOLS, town_facts
 from uptake.town.lines import words
 from uptake.town.questions import all_questions, read_question
-from uptake.town.users import APPROVAL, COMPLAINT, all_lines, react
+from uptake.town.users import APPROVAL, COMPLAINT, DISPLEASED, PLEASED, all_lines, react
 from uptake.types import Dialogue, Turn
 
 TOWN = Town(0)
@@ -76,14 +76,28 @@ def test_a_conversation_asks_training_questions_and_is_repeatable() -> None:
     made = conversations(300)
     assert made == conversations(300) != conversations(300, Town(1))
     assert all(tuple(turn.role for turn in dialogue) == ("user", "assistant", "user") for dialogue in made)
-    assert all(dialogue[0].content in asked and dialogue[2].content in all_lines() for dialogue in made)
+    assert all(dialogue[0].content in asked and body(dialogue[2].content) in all_lines() for dialogue in made)
+
+
+def body(line: str) -> str:
+    """A user's line without the word of praise or blame that half of them open with."""
+    opener = next((opener for opener in (*PLEASED, *DISPLEASED) if line.startswith(f"{opener} ")), "")
+    return line.removeprefix(opener).strip()
+
+
+def test_half_of_the_lines_open_with_praise_or_blame_that_fits() -> None:
+    lines = [dialogue[2].content for dialogue in conversations(2000)]
+    opened = [line for line in lines if body(line) != line]
+    assert len(opened) / len(lines) == pytest.approx(0.5, abs=0.04)
+    approval = set(sum(APPROVAL.values(), ()))
+    assert all(line.startswith(PLEASED) == (body(line) in approval) for line in opened)
 
 
 def test_half_of_the_answers_are_faulty_and_a_tenth_of_the_users_say_the_opposite() -> None:
     made = conversations(3000)
     right = [TOWN.quality(dialogue[:2]).overall == 1 for dialogue in made]
     approval = set(sum(APPROVAL.values(), ()))
-    pleased = [dialogue[2].content in approval for dialogue in made]
+    pleased = [body(dialogue[2].content) in approval for dialogue in made]
     assert sum(right) / 3000 == pytest.approx(0.5, abs=0.03)
     assert sum(a != b for a, b in zip(right, pleased, strict=True)) / 3000 == pytest.approx(0.1, abs=0.02)
 
@@ -95,10 +109,11 @@ def test_answers_fail_on_every_axis() -> None:
 
 def test_complaints_are_most_often_about_the_axis_that_failed() -> None:
     rng, wrong = random.Random(0), Quality(1, 1, 0, 1, 1, 1)
-    complaints = [line for line in (react(wrong, rng) for _ in range(4000)) if line not in sum(APPROVAL.values(), ())]
+    said = [body(react(wrong, rng)) for _ in range(4000)]
+    complaints = [line for line in said if line not in sum(APPROVAL.values(), ())]
     share = {axis: sum(line in COMPLAINT[axis] for line in complaints) / len(complaints) for axis in AXES}
-    assert share.pop("correctness") == pytest.approx(1 / 2 + 1 / 12, abs=0.03)
-    assert list(share.values()) == pytest.approx([1 / 12] * 5, abs=0.02)
+    assert share.pop("correctness") == pytest.approx(3 / 4 + 1 / 24, abs=0.03)
+    assert list(share.values()) == pytest.approx([1 / 24] * 5, abs=0.02)
 
 
 def test_a_fault_that_does_not_apply_is_refused() -> None:

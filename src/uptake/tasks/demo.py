@@ -42,15 +42,16 @@ class DemoSettings:
             "max_new_tokens": 48,
             "temperature": 1.0,
             "top_p": 1.0,
-            "lr": 5e-5,
+            "lr": 3e-4,
+            "beta": 0.5,
             "batch_size": 32,
-            "epochs": 2,
+            "epochs": 6,
         }
     )
     prompts: int = 432
     held_out: int = 144
     curve_prompts: int = 64
-    curve_every: int = 10
+    curve_every: int = 20
     pairs_per_axis: int = 100
 
 

@@ -126,11 +126,11 @@ def _is_list(question: Question) -> bool:
 
 
 FAULTS: tuple[Fault, ...] = (
-    Fault("other_attribute", "understanding", lambda question: bool(_other_attributes(question)), _other_attribute, 2),
+    Fault("other_attribute", "understanding", lambda question: bool(_other_attributes(question)), _other_attribute),
     Fault("puzzled", "understanding", _spoken, _puzzled),
-    Fault("other_subject", "relevance", _spoken, _other_subject, 2),
+    Fault("other_subject", "relevance", _spoken, _other_subject),
     Fault("off_topic", "relevance", _spoken, _off_topic),
-    Fault("wrong_value", "correctness", lambda question: True, _wrong_value, 4),
+    Fault("wrong_value", "correctness", lambda question: True, _wrong_value, 2),
     Fault("cold", "engagingness", _spoken, _cold),
     Fault("repeats", "engagingness", _spoken, _repeats),
     Fault("curt", "engagingness", lambda question: _spoken(question) and not _is_list(question), _curt),
