@@ -1,6 +1,6 @@
 """Draw the README's picture from what was measured: `bench/results/*.json` and a finished demonstration.
 
-    python bench/first_screen.py runs/demo
+python bench/first_screen.py runs/demo
 """
 
 import json
@@ -41,7 +41,7 @@ def _speed(axes: Axes) -> None:
 
 def _ratio(name: str) -> float:
     rows = json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())["rows"]
-    ratio = next(row["ratio"] for row in rows if "ratio" in row)
+    ratio = next(value for key, value in rows[0].items() if key == "ratio" or " / " in key)
     return float(ratio["median"] if isinstance(ratio, dict) else str(ratio).split()[0])
 
 
@@ -58,10 +58,12 @@ def _quality(axes: Axes, figures: dict[str, Any]) -> None:
     axes.text(
         0,
         -0.32,
-        f"mean quality {quality['before']:.2f} to {quality['after']:.2f}, length x {ratio:.2f}; win rate {wins['rate']:.0%}",
+        f"mean quality {quality['before']:.2f} to {quality['after']:.2f}, length x {ratio:.2f}, "
+        f"win rate {wins['rate']:.0%}",
         va="top",
     )
-    axes.set_title(f"Answers to {wins['n']} held-out questions, after alignment", loc="left", fontsize=10, fontweight="bold")
+    title = f"Answers to {wins['n']} held-out questions, after alignment"
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_ylim(-0.9, 0.95)
     axes.set_yticks([])
     _bare(axes)

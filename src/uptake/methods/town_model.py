@@ -95,10 +95,11 @@ class OneRow:
         return world.rows[:1]
 
 
-def newborn(seed: int = 0, town: int = 0) -> LanguageModel:
+def newborn(seed: int = 0, town: int = 0, *, width: int = 128, layers: int = 3) -> LanguageModel:
     """A tiny Llama with random weights whose words are the town's, with the town's chat template."""
     words = Town(town).vocabulary()
-    return tiny_llama(word_tokenizer(words, SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE), seed=seed)
+    tokenizer = word_tokenizer(words, SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE)
+    return tiny_llama(tokenizer, seed=seed, width=width, layers=layers)
 
 
 def build(config: Config) -> Recipe:

@@ -69,7 +69,7 @@ def _why_not_trees(lm: LanguageModel) -> str:
             lm.base.set_attn_implementation(attention.NAME)
             attend = Watched(attend_for(packed.segments, lm.device))
             found = tree_logps(lm, packed, attend)
-        except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
             # Architectures without a registered attention interface fail here in ways of their own.
             return f"tree attention raises {type(error).__name__}: {error}"
     difference = float((found - expected).abs().nan_to_num(torch.inf).max())

@@ -44,7 +44,7 @@ class DemoSettings:
             "top_p": 1.0,
             "lr": 3e-4,
             "beta": 0.5,
-            "batch_size": 32,
+            "batch_size": 64,
             "epochs": 6,
         }
     )
