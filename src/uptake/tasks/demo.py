@@ -86,7 +86,7 @@ def demo(
     world = _align(folder, town, held_out, judge, settings, resume)
     say("4/4  compare answers to held-out questions before and after")
     before, after = (judge(lm, held_out) for lm in (base, world.policy))
-    figures = comparison(before, after, judge="the town's oracle")
+    figures = comparison(before, after, judge="town's oracle")
     figures["reward_model"] = {
         "accuracy": asdict(accuracy),
         "by_category": {name: each.rate for name, each in by_category.items()},
