@@ -16,7 +16,7 @@ from uptake.models import LanguageModel, Packed, TokenTree, branches, pack, prep
 from uptake.models.words import word_tokenizer
 
 CONTEXT, FOLLOWUPS, SHORTEST, LONGEST = 512, 120, 5, 12
-VOCABULARY, WIDTH, INNER, LAYERS, ROWS, REPEATS = 32_000, 512, 1408, 8, 8, 1
+VOCABULARY, WIDTH, INNER, LAYERS, ROWS, REPEATS = 32_000, 512, 1408, 8, 8, 3
 SQUARE = 2048
 AGREEMENT = 1e-4  # largest accepted difference of a token's log-probability between the sides
 
