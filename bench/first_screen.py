@@ -13,13 +13,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
-SPEED = (("scoring", "score 120 follow-ups"), ("sampling", "sample 8 x 8 answers"), ("dpo", "one DPO step"))
+SPEED = (("scoring", "score 120 follow-ups"), ("sampling", "sample 8 x 8 answers"), ("dpo", "one DPO step, to trl"))
 INK, ACCENT, PALE = "#24292f", "#0f7b6c", "#b9c4c2"
 
 
 def main(demo: Path) -> None:
     mpl.rcParams |= {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.7), width_ratios=(1, 1.15))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 2.7), width_ratios=(1, 1.6))
     _speed(left)
     _quality(right, json.loads((demo / "aligned" / "evaluation.json").read_text()))
     figure.tight_layout(w_pad=3)
@@ -33,7 +33,7 @@ def _speed(axes: Axes) -> None:
     labels, ratios = zip(*found, strict=True)
     bars = axes.barh(labels, ratios, color=ACCENT, height=0.55)
     axes.bar_label(bars, labels=[f"{ratio:.3g}x" for ratio in ratios], padding=4)
-    axes.set_title("Times as fast as the plain way", loc="left", fontsize=10, fontweight="bold")
+    axes.set_title("Times as fast", loc="left", fontsize=10, fontweight="bold")
     axes.set_xlim(0, max(ratios) * 1.2)
     axes.set_ylim(len(found) - 0.4, -0.6)
     _bare(axes)
@@ -62,7 +62,7 @@ def _quality(axes: Axes, figures: dict[str, Any]) -> None:
         f"win rate {wins['rate']:.0%}",
         va="top",
     )
-    title = f"Answers to {wins['n']} held-out questions, after alignment"
+    title = f"{wins['n']} held-out answers, after alignment"
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_ylim(-0.9, 0.95)
     axes.set_yticks([])
