@@ -113,3 +113,21 @@ class Pair:
     rejected: Rollout
     margin: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an annotator says of two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
+
+    `p` is the probability that the first response is the better one; `by_order` is the same probability as read with
+    the first response shown first, and with it shown second. A verdict that could not be had is `valid=False` with the
+    reason: the pair is dropped and counted, never guessed. `tokens` counts what was read and written, `cost` is in the
+    currency of the configured prices.
+    """
+
+    p: float
+    by_order: tuple[float, float]
+    valid: bool = True
+    reason: str = ""
+    tokens: int = 0
+    cost: float = 0.0

@@ -1,0 +1,100 @@
+"""Benchmarks of reward models: one file per data set, and the file name is the registry.
+
+A benchmark's file has a docstring (what its rows are, who judged them, source and license), and
+
+    FOLDER   the folder of its files under the data folder, or None where it is read from the Hub only
+    local    (folder) -> the items of the files there
+    hub      () -> the items from the Hub, or None where it is not on the Hub
+
+Items of one benchmark are all of one kind: `Comparison`, `Rating` or `Candidates`.
+"""
+
+import difflib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from uptake.benchmarks.items import Candidates, Comparison, Item, Rating, Row
+from uptake.errors import InputError
+
+__all__ = [
+    "Absent",
+    "Benchmark",
+    "Candidates",
+    "Comparison",
+    "Item",
+    "Rating",
+    "Row",
+    "find",
+    "names",
+    "open_benchmark",
+]
+
+# Files of this room that are not a benchmark.
+_PARTS = frozenset({"items", "parse"})
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The items of one data set, all of one kind, with how many rows were left out and why."""
+
+    name: str
+    about: str
+    items: Sequence[Item]
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A benchmark that is not at hand, and why."""
+
+    name: str
+    reason: str
+
+
+def names() -> list[str]:
+    """The benchmarks there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _PARTS)
+
+
+def find(name: str) -> ModuleType:
+    """A benchmark's module; raises InputError with the nearest name for one that is not there."""
+    wanted = name.strip().lower().replace("-", "_")
+    if wanted not in names():
+        near = difflib.get_close_matches(wanted, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"there is no benchmark {name!r}{hint}", allowed=", ".join(names()))
+    return import_module(f"{__name__}.{wanted}")
+
+
+def open_benchmark(name: str, data: Path | None) -> Benchmark | Absent:
+    """The items of a benchmark from the data folder, else from the Hub; Absent, with one line why, from neither.
+
+    Rows that cannot be used (no response, say) are skipped and counted by reason. Raises InputError for an unknown name
+    and for a file that cannot be read.
+    """
+    module = find(name)
+    folder = data / module.FOLDER if data is not None and module.FOLDER else None
+    if folder is not None and folder.is_dir():
+        return _benchmark(name, module, module.local(folder))
+    if module.hub is None:
+        return Absent(name, f"no folder {module.FOLDER!r} under the data folder, and it is not on the Hub")
+    try:
+        return _benchmark(name, module, module.hub())
+    except InputError as error:
+        return Absent(name, str(error))
+
+
+def _benchmark(name: str, module: ModuleType, rows: Any) -> Benchmark:
+    items: list[Item] = []
+    skipped: dict[str, int] = {}
+    for row in rows:
+        if isinstance(row, str):
+            skipped[row] = skipped.get(row, 0) + 1
+        else:
+            items.append(row)
+    return Benchmark(name, (module.__doc__ or "").split("\n")[0], items, skipped)

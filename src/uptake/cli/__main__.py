@@ -1,0 +1,5 @@
+"""`python -m uptake.cli`."""
+
+from uptake.cli import main
+
+main()

@@ -1,0 +1,69 @@
+"""`uptake mine`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from uptake.cli.options import (
+    Device,
+    Dtype,
+    FollowUpModel,
+    Limit,
+    Options,
+    Overwrite,
+    Policy,
+    Seed,
+    Sets,
+    app,
+    out,
+    recipe_of,
+    say_plain,
+)
+from uptake.errors import InputError
+
+
+@app.command()
+def mine(
+    source: Annotated[
+        str, typer.Argument(metavar="PROMPTS", help="Prompts: conversations that wait for the assistant.")
+    ],
+    *,
+    policy: Policy,
+    target: Annotated[Path, typer.Option("--out", help="Output: preference pairs, .jsonl[.gz], .csv or .parquet.")],
+    judge: Annotated[str, typer.Option(help="Who rates the samples: followup.")] = "followup",
+    follow_up_model: FollowUpModel = None,
+    config: Options = None,
+    sets: Sets = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Sample a policy and keep its best answer against its worst, as a preference data set.
+
+    Example: `uptake mine prompts.jsonl --policy ./my-model --judge followup --out pairs.jsonl --set n=8`
+    """
+    from uptake.tasks.mine import mine as run_mine
+    from uptake.tasks.train import Given, build_world
+
+    if judge != "followup":
+        raise InputError(f"no judge {judge!r}", field="judge", allowed="followup")
+    recipe = recipe_of("follow_up_likelihood", config, sets)
+    given = Given(policy, source, follow_up_model, seed=seed, limit=limit, device=device, dtype=dtype)
+    world = build_world(given, target.with_name(f"{target.name}.work"))
+    say_plain(world.chat.plain, policy)
+    summary = run_mine(recipe, world, target, overwrite=overwrite)
+    _print_dropped(summary.figures)
+    out.print(f"{summary.pairs} pairs -> {summary.path}")
+
+
+def _print_dropped(figures: Any) -> None:
+    table = Table("mined", "count")
+    for name in ("prompts", "samples", "pairs"):
+        table.add_row(name, str(figures[name]))
+    for reason, count in figures["dropped"].items():
+        table.add_row(f"dropped: {reason}", str(count))
+    out.print(table)

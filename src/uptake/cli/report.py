@@ -1,0 +1,19 @@
+"""`uptake report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uptake.cli.options import app, out
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    target: Annotated[Path | None, typer.Option("--out", help="The page. Default: report.html in the folder.")] = None,
+) -> None:
+    """Write the story of a run as one self-contained page."""
+    from uptake.report import write_report
+
+    out.print(f"report: {write_report(folder, target)}")

@@ -1,0 +1,66 @@
+"""Answers that cost time or money, kept on disk under the content of the question."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, final
+
+from uptake.data.write import disk_errors
+from uptake.errors import UptakeError
+
+# SQLite's own limit on the values of one statement.
+_MOST = 500
+
+
+def content_key(*parts: Any) -> str:
+    """A key that differs wherever the parts do; they are written as JSON."""
+    return sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+@final
+class Cache:
+    """A mapping from content keys to JSON values in one SQLite file, which several processes may share.
+
+    What `put` was given is on disk when it returns: a killed process loses nothing, and what was paid for once is not
+    paid for again. Raises UptakeError where the file is not such a cache or the disk refuses.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as base, base:
+            base.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+
+    def get(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values of those keys that are there."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Any] = {}
+        with self._open() as base:
+            for start in range(0, len(wanted), _MOST):
+                some = wanted[start : start + _MOST]
+                marks = ",".join("?" * len(some))
+                rows = base.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some)
+                found.update((key, json.loads(value)) for key, value in rows)
+        return found
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Keep values, all of them or none."""
+        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in values.items()]
+        with self._open() as base, base:
+            base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+
+    def _open(self) -> "closing[sqlite3.Connection]":
+        return closing(_connected(self.path))
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    try:
+        base = sqlite3.connect(path, timeout=60)
+        base.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.Error as error:
+        raise UptakeError(f"{path}: not a cache of answers, or not writable ({error})") from error
+    return base
