@@ -6,62 +6,37 @@ model of its own, so that the losses are not the constant of a fresh policy.
 
 import random
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from typing import Any
 
 import torch
 from _harness import compare, peak_bytes, record
+from _model import llama, text, tokenizer
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, prepare
-from uptake.models.words import word_tokenizer
 from uptake.objective import Pairs
 from uptake.reference.frozen import FrozenModel
 from uptake.types import Pair, Prompt, Rollout
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
-BATCH, PROMPT, ANSWER, VOCABULARY, BETA, LR = 8, 256, 96, 32_000, 0.1, 1e-5
-TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-
-@cache
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = [f"w{index}" for index in range(VOCABULARY - 3)]
-    return word_tokenizer(words, ("<end>",), end="<end>", chat_template=TEMPLATE)
+BATCH, PROMPT, ANSWER, BETA, LR = 8, 256, 96, 0.1, 1e-5
 
 
 def model(seed: int) -> LlamaForCausalLM:
     """About 30 M parameters, half of them the vocabulary's."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=384,
-        intermediate_size=1024,
-        num_hidden_layers=10,
-        num_attention_heads=6,
-        num_key_value_heads=6,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=tokenizer().eos_token_id,
-    )
-    return LlamaForCausalLM(config)
+    ends = {"pad_token_id": 0, "eos_token_id": tokenizer().eos_token_id}
+    return llama(384, 1024, 10, heads=6, seed=seed, max_position_embeddings=512, **ends)
 
 
 def rows() -> list[dict[str, str]]:
     """Random words; an answer is one token short, since both sides close it with the end-of-turn token."""
     rng = random.Random(0)
-
-    def text(count: int) -> str:
-        return " ".join(f"w{rng.randrange(VOCABULARY - 3)}" for _ in range(count))
-
-    return [
-        {"prompt": text(PROMPT) + " ", "chosen": text(ANSWER - 1), "rejected": text(ANSWER - 1)} for _ in range(BATCH)
-    ]
+    sides = {"prompt": PROMPT, "chosen": ANSWER - 1, "rejected": ANSWER - 1}
+    made = [{name: text(rng, words) for name, words in sides.items()} for _ in range(BATCH)]
+    return [{**row, "prompt": row["prompt"] + " "} for row in made]
 
 
 def our_step() -> Callable[[], float]:

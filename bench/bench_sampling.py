@@ -9,40 +9,22 @@ from typing import Any
 
 import torch
 from _harness import compare, record
+from _model import VOCABULARY, llama, tokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from uptake.keys import prompt_key
 from uptake.models import LanguageModel, prepare
-from uptake.models.words import word_tokenizer
 from uptake.rollout import PromptIds, Sampling, sample
 from uptake.types import Prompt, Turn
 
 PROMPTS, PROMPT_TOKENS, ANSWERS, ANSWER_TOKENS, CHECKED = 8, 256, 8, 128, 16
-VOCABULARY, WIDTH, INNER, LAYERS, REPEATS = 32_000, 384, 1024, 8, 3
+REPEATS = 3
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = [f"w{index}" for index in range(VOCABULARY - 3)]
-    return word_tokenizer(words, ("<end>",), end="<end>", chat_template="")
-
-
-def random_model() -> Any:
-    """About 26 M parameters, half of them the vocabulary's."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=6,
-        num_key_value_heads=6,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    return LlamaForCausalLM(config).eval()
+def random_model() -> LlamaForCausalLM:
+    """About 26 M parameters, half of them the vocabulary's. No token ends an answer."""
+    return llama(384, 1024, 8, heads=6, eos_token_id=None)
 
 
 def prompt_ids() -> Tensor:

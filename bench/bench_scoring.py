@@ -9,39 +9,21 @@ from functools import cache
 
 import torch
 from _harness import compare, matmul_flops, record
+from _model import VOCABULARY, llama, tokenizer
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from uptake.models import LanguageModel, Packed, TokenTree, branches, pack, prepare, score_trees
-from uptake.models.words import word_tokenizer
 
 CONTEXT, FOLLOWUPS, SHORTEST, LONGEST = 512, 120, 5, 12
-VOCABULARY, WIDTH, INNER, LAYERS, ROWS, REPEATS = 32_000, 512, 1408, 8, 8, 3
+WIDTH, LAYERS, ROWS, REPEATS = 512, 8, 8, 3
 SQUARE = 2048
 AGREEMENT = 1e-4  # largest accepted difference of a token's log-probability between the sides
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = [f"w{index}" for index in range(VOCABULARY - 3)]
-    return word_tokenizer(words, ("<end>",), end="<end>", chat_template="")
-
-
 def random_model() -> LlamaForCausalLM:
     """About 58 M parameters, more than half of them the vocabulary's."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        max_position_embeddings=1024,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
-    model.eval()
-    return model
+    return llama(WIDTH, 1408, LAYERS, heads=8, tie_word_embeddings=False)
 
 
 @cache

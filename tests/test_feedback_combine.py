@@ -3,7 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
-from math import inf, sqrt
+from math import exp, inf, sqrt
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ PAIR = FollowUpSet(
 )
 LOGPS = torch.tensor([[-1.0, -2.0, -4.0, -1.0, -2.0, -6.0], [-3.0, -3.0, -1.0, -2.0, -2.0, -2.0]])
 OPTIONS: list[dict[str, Any]] = [{}, {"standardize": "within_prompt"}]
+FORMS: list[dict[str, Any]] = [*OPTIONS, {"form": "fed"}]
 
 
 def combine(logps: Tensor, followups: FollowUpSet, groups: Tensor | None = None, **options: Any) -> Rewards:
@@ -81,6 +82,44 @@ def test_one_polarity_by_hand(polarity: Any, expected: list[list[float]]) -> Non
     assert table(combine(LOGPS, PAIR, polarity=polarity)).tolist() == expected
 
 
+def test_sums_by_hand() -> None:
+    """a: -3 + 4 = 1 and -6 + 1 = -5; b: -1 + 8 = 7 and -2 + 4 = 2; total: (3 a + b) / 4."""
+    rewards = combine(LOGPS, PAIR, form="fed")
+    assert table(rewards).tolist() == [[1.0, 7.0], [-5.0, 2.0]]
+    assert rewards.total.tolist() == [2.5, -3.25]
+
+
+def test_perplexities_by_hand() -> None:
+    """a: e^4 and e; b: mean of e^2 and e^6, and e^2; total: the mean of three negatives of weights 3, 1 and 1."""
+    rewards = combine(LOGPS, PAIR, form="full")
+    expected = [[exp(4), (exp(2) + exp(6)) / 2], [exp(1), exp(2)]]
+    assert table(rewards).tolist() == [pytest.approx(row) for row in expected]
+    assert rewards.total.tolist() == pytest.approx([(3 * exp(4) + exp(2) + exp(6)) / 5, (3 * exp(1) + 2 * exp(2)) / 5])
+
+
+def test_perplexity_is_the_plain_mean_over_all_negatives_where_weights_are_equal() -> None:
+    shipped = FollowUpSet.load()
+    logps = draws(20, 120)
+    negatives = [place for each in shipped.columns for place in range(120)[each.negative]]
+    expected = (-logps[:, negatives]).exp().mean(1)
+    torch.testing.assert_close(combine(logps, shipped, form="full").total, expected, atol=1e-12, rtol=1e-12)
+    uneven = replace(PAIR, categories=tuple(replace(each, weight=1.0) for each in PAIR.categories))
+    torch.testing.assert_close(
+        combine(LOGPS, uneven, form="full").total, (-LOGPS[:, [2, 4, 5]].double()).exp().mean(1), atol=1e-12, rtol=1e-12
+    )
+
+
+def test_positives_do_not_count_in_full() -> None:
+    louder = LOGPS.clone()
+    louder[:, [0, 1, 3]] -= 2
+    assert torch.equal(combine(louder, PAIR, form="full").total, combine(LOGPS, PAIR, form="full").total)
+
+
+def test_one_follow_up_a_side_makes_sums_contrasts() -> None:
+    logps = draws(50, 2)
+    assert torch.equal(combine(logps, flat(1, 1), form="fed").total, combine(logps, flat(1, 1)).total)
+
+
 def test_an_empty_side_counts_nothing() -> None:
     assert combine(torch.tensor([[-2.5]]), flat(1, 0)).total.tolist() == [-2.5]
     assert combine(torch.tensor([[-2.5]]), flat(0, 1)).total.tolist() == [2.5]
@@ -116,7 +155,7 @@ def test_total_is_rounded_from_the_exact_mean() -> None:
     ] * 20
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", FORMS)
 def test_swapping_the_sides_negates_exactly(options: dict[str, Any]) -> None:
     swapped = replace(
         PAIR, categories=tuple(replace(c, positive=c.negative, negative=c.positive) for c in PAIR.categories)
@@ -148,14 +187,24 @@ def test_equal_categories_are_one_flat_category() -> None:
     torch.testing.assert_close(combine(logps, shipped).total, total, atol=1e-12, rtol=0)
 
 
-def test_weight_zero_is_absence() -> None:
+@pytest.mark.parametrize("form", ["contrast", "fed", "full"])
+def test_weight_zero_is_absence(form: Any) -> None:
     logps = draws(50, 6)
     muted = replace(PAIR, categories=(PAIR.categories[0], replace(PAIR.categories[1], weight=0.0)))
     absent = replace(PAIR, categories=PAIR.categories[:1])
-    assert torch.equal(combine(logps, muted).total, combine(logps[:, :3], absent).total)
+    assert torch.equal(combine(logps, muted, form=form).total, combine(logps[:, :3], absent, form=form).total)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+def test_full_needs_negatives() -> None:
+    with pytest.raises(InputError, match="no negatives"):
+        Combine(flat(2, 0), form="full")
+    with pytest.raises(InputError, match="no negatives"):
+        Combine(PAIR, "positive_only", form="full")
+    with pytest.raises(InputError, match="beyond floating point"):
+        combine(torch.tensor([[-800.0]]), flat(0, 1), form="full")
+
+
+@pytest.mark.parametrize("options", [*FORMS, {"form": "full"}])
 def test_no_order_shows(options: dict[str, Any]) -> None:
     shipped = FollowUpSet.load()
     weighted = tuple(replace(c, weight=0.1 * (i + 1)) for i, c in enumerate(shipped.categories))
@@ -169,7 +218,7 @@ def test_no_order_shows(options: dict[str, Any]) -> None:
         assert torch.equal(combine(mixed, order, groups=groups[rows], **options).total, expected[rows])
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", FORMS)
 def test_a_prior_per_follow_up_keeps_the_ranking(options: dict[str, Any]) -> None:
     """Multiples of 1/1024, so that adding the prior is exact and ties stay ties."""
     whole = torch.Generator().manual_seed(1)
@@ -205,6 +254,7 @@ def test_no_rows_no_rewards() -> None:
         (LOGPS, {"standardize": "within_prompt", "groups": torch.zeros(3, dtype=torch.long)}, "groups"),
         (LOGPS, {"standardize": "z"}, "standardize"),
         (LOGPS, {"polarity": "positive"}, "polarity"),
+        (LOGPS, {"form": "mean"}, "form"),
     ],
 )
 def test_what_does_not_fit_is_refused(logps: Tensor, options: dict[str, Any], field: str) -> None:

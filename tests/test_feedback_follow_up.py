@@ -12,12 +12,13 @@ import torch
 from tiny import saved, sentence, tiny_llama, tiny_world, write_followups
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from uptake.data import ChatFormat
 from uptake.errors import InputError, ModelError
 from uptake.feedback import FollowUpReward, FollowUps, FollowUpScores, FollowUpSet
 from uptake.feedback.followup_set import Category
+from uptake.feedback.reward import Reward
 from uptake.models import LanguageModel, prepare
 from uptake.types import Dialogue, Prompt, Rollout, Turn, Where
 
@@ -100,16 +101,23 @@ def lm() -> LanguageModel:
     return tiny_llama(dtype=torch.float64)
 
 
+def plain(lm: LanguageModel) -> PreTrainedModel:
+    """The same weights under Transformers' own attention."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        deepcopy(lm.base.config), dtype=lm.dtype, attn_implementation="sdpa"
+    )
+    model.load_state_dict(lm.base.state_dict())
+    return model.eval()
+
+
 def by_hand(lm: LanguageModel, turns: Dialogue, text: str) -> Tensor:
     """Log-probabilities of the tokens of a follow-up, from one plain row through Transformers' own attention."""
-    model = AutoModelForCausalLM.from_config(deepcopy(lm.base.config), dtype=lm.dtype, attn_implementation="sdpa")
-    model.load_state_dict(lm.base.state_dict())
     spelled = "".join(f"<{turn.role}> {turn.content} <end> " for turn in turns)
     stem, whole = (
         lm.tokenizer(part, return_tensors="pt")["input_ids"] for part in (spelled + "<user>", f"{spelled}<user> {text}")
     )
     with torch.no_grad():
-        logps = model.eval()(whole).logits[0].log_softmax(-1)
+        logps = plain(lm)(whole).logits[0].log_softmax(-1)
     places = range(stem.shape[1], whole.shape[1])
     return torch.stack([logps[place - 1, whole[0, place]] for place in places])
 
@@ -138,6 +146,30 @@ def test_golden_released() -> None:
     scores = reward.score([messages("b", "a")])
     expected = torch.tensor([[1.666667, 0.333333, 1.5]], dtype=torch.float64)
     torch.testing.assert_close(scores.logps, expected, atol=1e-6, rtol=0)
+
+
+def test_golden_full() -> None:
+    """exp(2.073172), whatever the positives."""
+    for positive in ([], ["a b"], ["a a b", "a b"]):
+        reward = FollowUpReward(toy(BIGRAM), flat(positive, ["b a"]), form="full")
+        assert float(reward.score([messages("b", "a")]).rewards) == pytest.approx(7.95, abs=1e-4)
+
+
+def test_golden_fed() -> None:
+    reward = FollowUpReward(toy(BIGRAM), flat(["a b", "a a b"], ["b a"]), form="fed", reduction="sum")
+    scores = reward.score([messages("b", "a")])
+    assert float(scores.rewards) == pytest.approx(-0.888162 - 3.203151 + 2 * 2.073172, abs=3e-6)
+
+
+def test_the_whole_text_dilutes_the_contrast() -> None:
+    """What was said does not show in a bigram's follow-ups, so their sums are divided by ever more tokens."""
+    lm, two = toy(BIGRAM), flat(["a b"], ["b a"])
+    contrast = 2 * (-0.444081 + 2.073172)
+    for words in (1, 10, 45):
+        said = messages("b " * words, "a")
+        tokens = len(f"SEP {'b ' * words} END a END SEP a b".split())  # all but BOS are predicted
+        found = FollowUpReward(lm, two, mode="whole_text").score([said])
+        assert float(found.rewards) == pytest.approx(contrast / tokens, abs=1e-6)
 
 
 def test_planted_quality_is_ranked_without_error() -> None:
@@ -192,6 +224,88 @@ def test_sums_are_means_times_length(lm: LanguageModel) -> None:
     three = flat(["it helped .", "thanks thanks ."], ["wrong . ?"])
     mean, total = (FollowUpReward(lm, three, reduction=each).score(dialogues(3)) for each in ("mean", "sum"))
     torch.testing.assert_close(total.rewards, 3 * mean.rewards, atol=1e-12, rtol=0)
+
+
+def test_fed_is_the_contrast_times_length(lm: LanguageModel) -> None:
+    pair = flat(["it helped ."], ["wrong . ?"])
+    fed, contrast = FollowUpReward(lm, pair, form="fed", reduction="sum"), FollowUpReward(lm, pair)
+    torch.testing.assert_close(
+        fed.score(dialogues(3)).rewards, 3 * contrast.score(dialogues(3)).rewards, atol=1e-12, rtol=0
+    )
+
+
+def test_the_whole_text_is_the_loss_of_transformers(lm: LanguageModel, followups: FollowUpSet) -> None:
+    scores = FollowUpReward(lm, followups, mode="whole_text").score([messages("when ?", "at eight .")])
+    model = plain(lm)
+    for column, text in enumerate(scores.followups):
+        spelled = f"<user> when ? <end> <assistant> at eight . <end> <user> {text}"
+        ids = lm.tokenizer(spelled, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            loss = model(ids, labels=ids).loss
+        assert float(scores.logps[0, column]) == pytest.approx(-float(loss), abs=1e-6)  # Transformers' loss is fp32
+    columns = followups.columns
+    expected = [
+        float(scores.logps[0, each.positive].mean() - scores.logps[0, each.negative].mean()) for each in columns
+    ]
+    assert float(scores.rewards) == pytest.approx(sum(expected) / 2, abs=1e-12)
+    assert scores.lengths.tolist() == [[2, 3, 2, 5, 2, 2]]
+
+
+def test_a_cache_and_padding_on_the_left_give_the_same(lm: LanguageModel, followups: FollowUpSet) -> None:
+    """One prefill of the context and the follow-ups after its keys; and whole rows padded on the left."""
+    found = FollowUpReward(lm, followups).score([messages("when ?", "at eight .")]).logps[0]
+    model, context = plain(lm), "<user> when ? <end> <assistant> at eight . <end> <user>"
+    stem = torch.tensor(lm.tokenizer(context)["input_ids"])
+    branches = [torch.tensor(lm.tokenizer(text)["input_ids"]) for text in followups.sentences]
+    width = len(stem) + max(map(len, branches))
+    ids, mask = torch.zeros(2, len(branches), width, dtype=torch.long)
+    for row, branch in enumerate(branches):
+        ids[row, -len(stem) - len(branch) :] = torch.cat((stem, branch))
+        mask[row, -len(stem) - len(branch) :] = 1
+    with torch.no_grad():
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        left = model(ids, attention_mask=mask, position_ids=places).logits.log_softmax(-1)
+        for row, branch in enumerate(branches):
+            prefill = model(stem[None], use_cache=True)
+            after = model(branch[None], past_key_values=prefill.past_key_values).logits[0]
+            logps = torch.cat((prefill.logits[0, -1:], after[:-1])).log_softmax(-1)
+            cached = logps.gather(1, branch[:, None]).mean()
+            padded = left[row, -len(branch) - 1 : -1].gather(1, branch[:, None]).mean()
+            torch.testing.assert_close(torch.stack((cached, padded)), found[row].expand(2), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["log_likelihood", "whole_text"])
+def test_the_prior_is_what_follows_silence(mode: Any, lm: LanguageModel) -> None:
+    """Subtracting it moves all responses to one prompt alike, so their ranking stays."""
+    rng = random.Random(2)
+    prompts = [sentence(rng) for _ in range(3)]
+    asked = [messages(prompt, sentence(rng)) for prompt in prompts for _ in range(5)]
+    pair = flat(["thanks ."], ["wrong ."])
+    plain_scores, less = (
+        FollowUpReward(lm, pair, prior=prior, mode=mode).score(asked).rewards.reshape(3, 5)
+        for prior in ("none", "prompt_only")
+    )
+    shift = plain_scores - less
+    torch.testing.assert_close(shift, shift[:, :1].expand(3, 5), atol=1e-12, rtol=0)
+    assert len(set(shift[:, 0].tolist())) == 3
+    assert torch.equal(plain_scores.argsort(1), less.argsort(1))
+    if mode == "log_likelihood":
+        for row, prompt in enumerate(prompts):
+            silence = (Turn("user", prompt), Turn("assistant", ""))
+            liked, disliked = (by_hand(lm, silence, text).mean() for text in ("thanks .", "wrong ."))
+            torch.testing.assert_close(shift[row, 0], liked - disliked, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("standardize", ["none", "within_prompt"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_prior_keeps_the_ranking(
+    reduction: Any, standardize: Any, lm: LanguageModel, followups: FollowUpSet
+) -> None:
+    rng = random.Random(3)
+    asked = [messages("when ?", sentence(rng)) for _ in range(20)]
+    options = {"reduction": reduction, "standardize": standardize}
+    without, less = (FollowUpReward(lm, followups, prior=each, **options) for each in ("none", "prompt_only"))
+    assert torch.equal(without.score(asked).rewards.argsort(), less.score(asked).rewards.argsort())
 
 
 def test_padded_rows_give_the_same(lm: LanguageModel, followups: FollowUpSet) -> None:
@@ -266,6 +380,17 @@ def test_the_oldest_turns_go_where_the_window_is_small(followups: FollowUpSet) -
     torch.testing.assert_close(scores.rewards[:1], reward.score([long[dropped:]]).rewards, atol=1e-6, rtol=0)
 
 
+def test_the_window_may_be_filled_to_the_last_token(followups: FollowUpSet) -> None:
+    said = messages("bread", "cakes", "when ?", "at eight .")
+    chat = ChatFormat.of(tiny_llama().tokenizer)
+    turns = tuple(Turn(each["role"], each["content"]) for each in said)  # type: ignore[arg-type]
+    stem, branches = chat.follow_ups(turns, followups.sentences)
+    size = len(stem) + max(map(len, branches))
+    for window, dropped in ((size, 0), (size - 1, 2)):
+        reward = FollowUpReward(tiny_llama(max_position_embeddings=window), followups)
+        assert reward.score([said]).dropped_turns == (dropped,)
+
+
 def test_too_long_for_the_window(followups: FollowUpSet) -> None:
     reward = FollowUpReward(tiny_llama(max_position_embeddings=48), followups)
     asked = [messages("when ?", "at eight ."), messages("when ?", "bread " * 60), messages("when ?", "at nine .")]
@@ -305,11 +430,17 @@ def test_conversations_that_cannot_be_scored(
 
 
 @pytest.mark.unchecked
-@pytest.mark.parametrize("option", ["reduction", "polarity", "standardize", "mode"])
+@pytest.mark.parametrize("option", ["reduction", "polarity", "standardize", "form", "prior", "mode"])
 def test_unknown_options(option: str, lm: LanguageModel, followups: FollowUpSet) -> None:
     options: dict[str, Any] = {option: "median"}
     with pytest.raises(InputError, match=f"field '{option}': 'median' .allowed: "):
         FollowUpReward(lm, followups, **options)
+
+
+@pytest.mark.parametrize("option", [{"form": "full"}, {"mode": "whole_text"}, {"mode": "legacy_released"}])
+def test_sums_of_what_is_no_sum(option: Any, lm: LanguageModel, followups: FollowUpSet) -> None:
+    with pytest.raises(InputError, match=r"field 'reduction': 'sum' .allowed: mean"):
+        FollowUpReward(lm, followups, reduction="sum", **option)
 
 
 def test_not_a_number_is_an_error_that_names_the_row(lm: LanguageModel, followups: FollowUpSet) -> None:
@@ -345,6 +476,53 @@ def test_from_a_folder(tmp_path: Path, followups: FollowUpSet) -> None:
     torch.testing.assert_close(
         loaded.score(dialogues(2)).rewards, given.score(dialogues(2)).rewards.double(), atol=1e-4, rtol=0
     )
+
+
+def test_as_a_reward(lm: LanguageModel, followups: FollowUpSet) -> None:
+    reward: Reward = FollowUpReward(lm, followups)
+    asked = [
+        (Turn("user", "when ?"), Turn("assistant", text)) for text in ("at eight .", " ", "bread " * 90, "at nine .")
+    ]
+    found = reward(asked)
+    assert [each.valid for each in found] == [True, False, False, True]
+    assert "the response is empty" in found[1].reason
+    assert "window" in found[2].reason
+    scores = FollowUpReward(lm, followups).score([asked[0], asked[3]])
+    assert [found[0].score, found[3].score] == pytest.approx(scores.rewards.tolist(), abs=1e-12)
+    assert found[3].parts == pytest.approx({name: float(each[1]) for name, each in scores.by_category.items()})
+
+
+def test_a_reward_of_one_response_is_not_standardized(lm: LanguageModel, followups: FollowUpSet) -> None:
+    with pytest.raises(InputError, match="standardize"):
+        FollowUpReward(lm, followups, standardize="within_prompt")([])
+
+
+def test_the_fingerprint_tells_apart_whatever_changes_a_score(tmp_path: Path, followups: FollowUpSet) -> None:
+    lm, other = tiny_llama(), tiny_llama()
+    with torch.no_grad():
+        other.base.lm_head.weight[3, 3] += 1e-3
+    rewards = [
+        FollowUpReward(lm, followups),
+        FollowUpReward(other, followups),
+        FollowUpReward(tiny_llama(dtype=torch.float64), followups),
+        FollowUpReward(tiny_llama(rope_theta=500.0), followups),
+        FollowUpReward(lm, flat(["thanks ."])),
+        FollowUpReward(lm, followups, chat=ChatFormat.of(lm.tokenizer, lm.tokenizer.chat_template + " ")),
+    ]
+    options: list[dict[str, Any]] = [
+        {"reduction": "sum"},
+        {"polarity": "negative_only"},
+        {"standardize": "within_prompt"},
+        {"form": "full"},
+        {"prior": "prompt_only"},
+        {"mode": "whole_text"},
+    ]
+    rewards += [FollowUpReward(lm, followups, **option) for option in options]
+    assert len({reward.fingerprint for reward in rewards}) == len(rewards)
+    assert FollowUpReward(tiny_llama(), followups).fingerprint == rewards[0].fingerprint
+    folder = saved(lm, tmp_path / "model")
+    one, two = (FollowUpReward.from_pretrained(folder, followups, device="cpu").fingerprint for _ in range(2))
+    assert one == two
 
 
 def test_the_judge_of_a_recipe(tmp_path: Path, followups: FollowUpSet) -> None:

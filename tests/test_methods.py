@@ -57,7 +57,7 @@ FLR = {
 
 
 def test_the_methods_there_are() -> None:
-    assert methods.names() == ["dpo", "follow_up_likelihood", "town_model"]
+    assert methods.names() == ["dpo", "follow_up_likelihood", "online_ai_feedback", "town_model"]
 
 
 @pytest.mark.parametrize("name", methods.names())

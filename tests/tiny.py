@@ -133,12 +133,12 @@ def command_line(arguments: Sequence[str], kill_at: tuple[str, str, int] | None 
     """
     torch.set_num_threads(1)
     if kill_at is not None:
-        sys.addaudithook(_killer(*kill_at))
+        sys.addaudithook(killer(*kill_at))
     sys.argv = ["uptake", *arguments]
     cli.main()
 
 
-def _killer(wanted: str, part: str, number: int) -> Callable[[str, tuple[Any, ...]], None]:
+def killer(wanted: str, part: str, number: int) -> Callable[[str, tuple[Any, ...]], None]:
     seen = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

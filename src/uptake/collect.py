@@ -1,6 +1,17 @@
-"""The first half of a round: rows to rollouts to judgements to examples, journaled chunk by chunk."""
+"""The first half of a round: rows to rollouts to judgements to examples, journaled chunk by chunk.
 
+Where a stage works `ahead`, the rollouts of the next rounds are already there and judged in the background while the
+policy learns from this one. Who samples, from which weights and in which order does not depend on who is faster, so
+such a run can be repeated and resumed too.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import final
 
 from pydantic import TypeAdapter
 
@@ -9,11 +20,13 @@ from uptake.errors import ModelError
 from uptake.progress import progress_bar
 from uptake.recipe import Harvest, Stage
 from uptake.run_folder import RunLog
-from uptake.types import Judgement, Rollout
+from uptake.types import Judgement, Rollout, Row
 from uptake.world import World
 
 # Rows that are produced and judged together, and journaled as one line.
 CHUNK = 32
+
+Place = tuple[int, int]  # stage, round
 
 
 @dataclass(frozen=True)
@@ -25,37 +38,124 @@ class Judged:
 
 
 _LINES = TypeAdapter(Judged)
+_SAMPLES = TypeAdapter(tuple[Rollout, ...])
 
 
-def collect(stage: Stage, world: World, log: RunLog, place: tuple[int, int], version: int) -> Harvest:
-    """The training examples of round `place` (stage, round); what an earlier, killed call finished is not done again.
-
-    Raises ModelError where nothing was left to learn from.
-    """
-    round_ = place[1]
-    folder = log.folder / "rounds" / "{}-{}".format(*place)
-    rows = stage.select(world, round_)
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> Harvest:
+    """The training examples of a round; what an earlier, killed call finished is not done again."""
+    chunks = _chunks(stage, world, place)
     judged: list[Judged] = []
-    with Journal(folder / "judged.jsonl") as journal, progress_bar("produce and judge", len(rows)) as bar:
+    with (
+        Journal(_folder(log, place) / "judged.jsonl") as journal,
+        progress_bar("produce and judge", sum(map(len, chunks))) as bar,
+    ):
         judged.extend(_LINES.validate_python(record) for record in journal.done)
         bar.advance(sum(map(len, chunks[: len(judged)])))
         for chunk in chunks[len(judged) :]:
-            with log.timed("produce", len(chunk)) as timer:
-                rollouts = tuple(stage.produce(world, chunk, round_, version))
-                timer.tokens = sum(len(rollout.response_ids) for rollout in rollouts)
-            with log.timed("judge", len(rollouts)) as timer:
-                judgements = tuple(stage.judge(world, rollouts))
-                timer.tokens = sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in rollouts)
-            judged.append(Judged(rollouts, judgements))
+            rollouts = _produce(stage, world, log, chunk, (place[1], version))
+            judged.append(_judge(stage, world, log, rollouts))
             journal.append(_LINES.dump_python(judged[-1], mode="json"))
             bar.advance(len(chunk))
+    return _harvest(stage, log, place, judged)
+
+
+def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:
+    """The error of a round without any training example."""
+    dropped = ", ".join(f"{reason} {count}" for reason, count in harvest.summary["dropped"].items() if count)
+    return ModelError(
+        f"{_folder(log, place)}: no training example is left; dropped: {dropped or 'nothing, there were none'}"
+    )
+
+
+@contextmanager
+def harvests(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["Harvests"]:
+    """The harvests of a stage's rounds, from the round `first` on; background work ends with the block."""
+    background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+    try:
+        yield Harvests(stage, world, log, first, background)
+    finally:
+        background.shutdown(cancel_futures=True)
+
+
+@final
+class Harvests:
+    """Harvests in the order of rounds: each made when asked for or, with `stage.ahead`, judged since earlier rounds."""
+
+    def __init__(self, stage: Stage, world: World, log: RunLog, first: Place, background: ThreadPoolExecutor) -> None:
+        self.stage, self.world, self.log, self.index = stage, world, log, first[0]
+        self._next = first[1]
+        self._background = background
+        self._pending: deque[Future[Harvest]] = deque()
+
+    def __call__(self, round_: int, version: int) -> Harvest:
+        """The harvest of a round. First, with `ahead` d, the policy as it is samples for rounds up to `round_ + d`."""
+        if not self.stage.ahead:
+            return collect(self.stage, self.world, self.log, (self.index, round_), version)
+        for later in range(self._next, min(round_ + self.stage.ahead + 1, self.stage.rounds)):
+            place = (self.index, later)
+            samples = sample_round(self.stage, self.world, self.log, place, version)
+            self._pending.append(self._background.submit(judge_round, self.stage, self.world, self.log, place, samples))
+            self._next = later + 1
+        with self.log.timed("wait", 1):
+            return self._pending.popleft().result()
+
+
+def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[tuple[Rollout, ...]]:
+    """The rollouts of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
+    chunks = _chunks(stage, world, place)
+    with Journal(_folder(log, place) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
+        sampled = [_SAMPLES.validate_python(record["rollouts"]) for record in journal.done]
+        bar.advance(len(sampled))
+        for chunk in chunks[len(sampled) :]:
+            sampled.append(_produce(stage, world, log, chunk, (place[1], version)))
+            journal.append({"rollouts": _SAMPLES.dump_python(sampled[-1], mode="json")})
+            bar.advance()
+    return sampled
+
+
+def judge_round(
+    stage: Stage, world: World, log: RunLog, place: Place, sampled: Sequence[tuple[Rollout, ...]]
+) -> Harvest:
+    """The harvest of rollouts that are there already."""
+    with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
+        judged = [_LINES.validate_python(record) for record in journal.done]
+        bar.advance(len(judged))
+        for rollouts in sampled[len(judged) :]:
+            judged.append(_judge(stage, world, log, rollouts))
+            journal.append(_LINES.dump_python(judged[-1], mode="json"))
+            bar.advance()
+    return _harvest(stage, log, place, judged)
+
+
+def _folder(log: RunLog, place: Place) -> Path:
+    return log.folder / "rounds" / "{}-{}".format(*place)
+
+
+def _chunks(stage: Stage, world: World, place: Place) -> list[Sequence[Row]]:
+    rows = stage.select(world, place[1])
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+def _produce(
+    stage: Stage, world: World, log: RunLog, rows: Sequence[Row], when: tuple[int, int]
+) -> tuple[Rollout, ...]:
+    with log.timed("produce", len(rows)) as timer:
+        rollouts = tuple(stage.produce(world, rows, *when))
+        timer.tokens = sum(len(rollout.response_ids) for rollout in rollouts)
+    return rollouts
+
+
+def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Judged:
+    with log.timed("judge", len(rollouts)) as timer:
+        judgements = tuple(stage.judge(world, rollouts))
+        timer.tokens = sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in rollouts)
+    return Judged(rollouts, judgements)
+
+
+def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> Harvest:
     harvest = stage.signal(
         [rollout for line in judged for rollout in line.rollouts],
         [judgement for line in judged for judgement in line.judgements],
     )
     log.summary(place, harvest.summary)
-    if not harvest.examples:
-        dropped = ", ".join(f"{reason} {count}" for reason, count in harvest.summary["dropped"].items() if count)
-        raise ModelError(f"{folder}: no training example is left; dropped: {dropped or 'nothing, there were none'}")
     return harvest

@@ -7,6 +7,7 @@ weights and metrics as one that was not.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, final
 
 import numpy as np
@@ -15,17 +16,21 @@ from safetensors.torch import load_file
 
 from uptake import checkpoint
 from uptake.checkpoint import Cursor, Snapshot
-from uptake.collect import collect
+from uptake.collect import harvests, nothing_left
 from uptake.errors import InputError
 from uptake.models import save_model
 from uptake.progress import progress_bar
 from uptake.recipe import Recipe, Stage
 from uptake.run_folder import RunLog, open_run
+from uptake.types import Pair
 from uptake.update import build_optimizer, optimizer_step, trainable
 from uptake.world import World
 
 # Called between optimizer steps with the policy as it is; what it returns is written to curve.jsonl.
 Observer = Callable[[World, int], Mapping[str, Any]]
+
+# Rounds in a row without a training example after which a run is given up: its judge never answers, say.
+EMPTY_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,23 @@ class Learner:
 
 def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
     stage, world = learner.stage, learner.world
-    for round_ in range(cursor.round_, stage.rounds):
-        # The version of the policy that produced this round, also when the round is resumed half-way.
-        version = cursor.step - cursor.done
-        harvest = collect(stage, world, log, (cursor.stage, round_), version)
-        cursor = _update(learner, harvest.examples, cursor, log, options)
-        learner.reference.advance(world)
-        cursor = replace(cursor, round_=round_ + 1, done=0)
-        learner.save(log.folder, cursor)
+    empty = 0
+    place = cursor.stage, cursor.round_
+    with harvests(stage, world, log, place) as harvest_of, progress_bar("rounds", stage.rounds) as bar:
+        bar.advance(cursor.round_)
+        for round_ in range(cursor.round_, stage.rounds):
+            # The version of the policy that produced this round, also when the round is resumed half-way.
+            begun = cursor.step - cursor.done
+            harvest = harvest_of(round_, begun)
+            empty = 0 if harvest.examples else empty + 1
+            if empty == min(stage.rounds, EMPTY_ROUNDS):
+                raise nothing_left(log, (cursor.stage, round_), harvest)
+            cursor = _update(learner, harvest.examples, cursor, log, options)
+            learner.reference.advance(world)
+            cursor = replace(cursor, round_=round_ + 1, done=0)
+            if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
+                learner.save(log.folder, cursor)
+            bar.advance()
     return cursor
 
 
@@ -135,11 +149,12 @@ def _update(learner: Learner, examples: Sequence[Any], cursor: Cursor, log: RunL
             metrics = learner.step(batch, rate)
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
-            log.metrics(cursor, {**metrics, "lr": rate, "tokens": tokens})
+            log.metrics(cursor, {**metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens})
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")
             last = done + 1 == len(plan)
-            if options.observe is not None and (last or _due(cursor.step, options.observe_every)):
+            over = last and cursor.round_ + 1 == stage.rounds
+            if options.observe is not None and (over or _due(cursor.step, options.observe_every)):
                 log.curve(cursor.step, options.observe(world, cursor.step))
             if not last and _due(cursor.step, options.save_every):
                 learner.save(log.folder, cursor)
@@ -154,6 +169,16 @@ def batch_plan(examples: int, stage: Stage, seed: Sequence[int]) -> list[list[in
         order = np.random.default_rng([*seed, epoch]).permutation(examples).tolist()
         plan.extend(order[start : start + size] for start in range(0, examples, size))
     return plan
+
+
+def _age(batch: Sequence[Any], step: int) -> dict[str, float]:
+    """How many optimizer steps ago, on average, the policy sampled the pairs that it learns from."""
+    versions = [each.chosen.version for each in batch if isinstance(each, Pair) and each.chosen.source == "policy"]
+    return {"age": step - fmean(versions)} if versions else {}
+
+
+def _passed(begun: int, step: int, every: int) -> bool:
+    return every > 0 and begun // every < step // every
 
 
 def _due(step: int, every: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from uptake.losses.pairwise import PairKernel
+from uptake.losses.pairwise import PairKernel, soft_label
 from uptake.models import LanguageModel, TokenTree, branches, pack, token_logps
 from uptake.reference import RunningReference
 from uptake.types import Pair
@@ -44,7 +44,9 @@ class Pairs:
 
     With `s` the log-probability of a response (summed, or its token mean where the kernel asks for it) the margin is
     `(s_policy - s_ref)(chosen) - (s_policy - s_ref)(rejected)`. Differs from a padded pair of rows in cost only: the
-    prompt is computed once. Assumes both responses answer the same prompt ids. Gives no signal where the two are equal.
+    prompt is computed once. The label `p` of a pair mixes the losses of both orders. The metric `kl` is the mean
+    log-ratio of both responses, an estimate of the divergence from the reference where the policy has just sampled
+    them. Assumes both responses answer the same prompt ids. Gives no signal where the two are equal.
     Source: Rafailov et al. 2023 (arXiv 2305.18290), eq. 7.
     """
 
@@ -65,7 +67,7 @@ class Pairs:
             ratios = ratios / packed.lengths.to(ratios.device)
         chosen, rejected = ratios.view(-1, 2).unbind(1)
         margin = chosen - rejected
-        losses = self.kernel(margin)
+        losses = soft_label(self.kernel, margin, margin.new_tensor([example.p for example in examples]))
         beta = self.kernel.beta
         sums = packed.node_sums(policy_logps.detach()).view(-1, 2).sum(0)
         metrics = {
@@ -76,6 +78,7 @@ class Pairs:
             "rejected_reward": beta * rejected.sum(),
             "chosen_logp": sums[0],
             "rejected_logp": sums[1],
+            "kl": (chosen + rejected).sum() / 2,
         }
         return Loss(losses.sum(), {name: value.detach() for name, value in metrics.items()})
 

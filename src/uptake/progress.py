@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,18 +13,51 @@ class Bar:
 
     def __init__(self, progress: Progress, description: str, total: int) -> None:
         self._progress = progress
-        self._task = progress.add_task(description, total=total, note="")
+        self.task = progress.add_task(description, total=total, note="")
 
     def advance(self, units: int = 1) -> None:
-        self._progress.advance(self._task, units)
+        self._progress.advance(self.task, units)
 
     def say(self, note: str) -> None:
-        self._progress.update(self._task, note=note)
+        self._progress.update(self.task, note=note)
 
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Bar]:
-    """A bar for `total` units of work."""
+    """A bar for `total` units of work; bars that run at the same time stand below one another."""
+    progress = _display.open()
+    bar = Bar(progress, description, total)
+    try:
+        yield bar
+    finally:
+        progress.remove_task(bar.task)
+        _display.close()
+
+
+class _Display:
+    """The one live display that a terminal can hold, for as long as any bar runs, in whatever thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._bars = 0
+        self._progress = _new_progress()
+
+    def open(self) -> Progress:
+        with self._lock:
+            if not self._bars:
+                self._progress = _new_progress()
+                self._progress.start()
+            self._bars += 1
+            return self._progress
+
+    def close(self) -> None:
+        with self._lock:
+            self._bars -= 1
+            if not self._bars:
+                self._progress.stop()
+
+
+def _new_progress() -> Progress:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -33,5 +67,7 @@ def progress_bar(description: str, total: int) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        yield Bar(progress, description, total)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+_display = _Display()

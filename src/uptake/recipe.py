@@ -77,7 +77,11 @@ class EveryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The nine slots, in the order in which data flows, then how weights move and for how many rounds."""
+    """The nine slots, in the order in which data flows, then how weights move and for how many rounds.
+
+    With `ahead` d, the rounds up to d later are sampled before the policy learns from a round, and judged meanwhile:
+    for a judge that is waited for, at the price of pairs that are up to d rounds old. 0 is strictly on-policy.
+    """
 
     select: Select = EveryRow()
     produce: Produce
@@ -90,6 +94,7 @@ class Stage:
     respond: Respond | None = None
     update: Optimization
     rounds: int = 1
+    ahead: int = 0
 
 
 @dataclass(frozen=True)

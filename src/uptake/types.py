@@ -107,12 +107,16 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A better and a worse response to one prompt, with the judge's score difference (`margin`)."""
+    """A better and a worse response to one prompt, with the judge's score difference (`margin`).
+
+    `p` is the label: the probability that the chosen response is the better one, 1 for a hard label.
+    """
 
     chosen: Rollout
     rejected: Rollout
     margin: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
+    p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

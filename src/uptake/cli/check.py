@@ -11,6 +11,7 @@ from uptake.cli.options import (
     Device,
     Dtype,
     FollowUpModel,
+    JudgeModel,
     Limit,
     Method,
     Options,
@@ -29,6 +30,7 @@ def check(
     policy: Policy,
     data: Data,
     follow_up_model: FollowUpModel = None,
+    judge_model: JudgeModel = None,
     reference: Annotated[
         str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")
     ] = None,
@@ -48,7 +50,9 @@ def check(
     from uptake.tasks.train import Given, build_world
 
     recipe = recipe_of(method, config, sets, reference)
-    given = Given(policy, data, follow_up_model, reference, limit=limit, device=device, dtype=dtype)
+    given = Given(
+        policy, data, follow_up_model, reference, limit=limit, device=device, dtype=dtype, judge_model=judge_model
+    )
     found = run_check(recipe, build_world(given, Path(".")))
     for sample in found.samples:
         text = Text()

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Limit, Seed, app, out
+from uptake.cli.options import Device, Dtype, Followups, Limit, Seed, app, options_of, out
+from uptake.errors import InputError
 
 
 @app.command("eval")
@@ -15,7 +16,12 @@ def evaluate(
     *,
     policy: Annotated[str, typer.Option(help="The model to judge.")],
     against: Annotated[str, typer.Option(help="The model to compare it with.")],
-    follow_up_model: Annotated[str, typer.Option(help="The model that rates both by follow-ups.")],
+    follow_up_model: Annotated[str | None, typer.Option(help="The model that rates both by follow-ups.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Or an annotator, shown both orders: model or server.")] = None,
+    judge_model: Annotated[str | None, typer.Option(help="The model that judge `model` asks.")] = None,
+    judge_sets: Annotated[
+        list[str] | None, typer.Option("--judge-set", help="One setting of the annotator: instructions=harmlessness.")
+    ] = None,
     folder: Annotated[
         Path, typer.Option("--out", help="Folder for evaluation.json and samples.jsonl; a run's folder will do.")
     ],
@@ -28,23 +34,47 @@ def evaluate(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Compare two models: win rate with its interval, follow-up scores, and lengths beside them.
+    """Compare two models: win rate with its interval, by follow-ups or an annotator, and lengths beside it.
 
     Example: `uptake eval heldout.jsonl --policy runs/dpo/model --against ./base --follow-up-model ./judge --out runs/1`
     """
     from uptake.rollout import PolicySamples
-    from uptake.tasks.compare import compare_files
 
-    models = {"before": against, "after": policy, "follow_up": follow_up_model}
+    named = {"before": against, "after": policy, "follow_up": follow_up_model, "judge": judge_model}
+    models = {role: name for role, name in named.items() if name is not None}
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    options: dict[str, Any] = {"followups": followups, "limit": limit, "seed": seed, "device": device, "dtype": dtype}
-    figures = compare_files(source, models, folder, sampling=sampling, **options)
-    wins, lengths = figures["win_rate"], figures["lengths"]
+    options: dict[str, Any] = {"limit": limit, "seed": seed, "device": device, "dtype": dtype, "sampling": sampling}
+    if judge is not None:
+        from uptake.feedback.annotators import annotator
+        from uptake.tasks.duel import duel_files
+
+        part = annotator({judge: options_of(judge_sets)})
+        figures = duel_files(source, models, part, folder, **options)
+    elif follow_up_model is None:
+        raise InputError("no judge", allowed="--follow-up-model, or --judge")
+    else:
+        from uptake.tasks.compare import compare_files
+
+        figures = compare_files(source, models, folder, followups=followups, **options)
+    _print_figures(figures)
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
     table = Table("", "against", "policy")
-    table.add_row("follow-up reward", *(f"{figures['follow_up_reward'][side]:+.4f}" for side in ("before", "after")))
+    if "follow_up_reward" in figures:
+        reward = figures["follow_up_reward"]
+        table.add_row("follow-up reward", *(f"{reward[side]:+.4f}" for side in ("before", "after")))
+    lengths = figures["lengths"]
     table.add_row("mean tokens", *(f"{lengths[side]['mean']:.1f}" for side in ("before", "after")))
     out.print(table)
-    out.print(
-        f"win rate {wins['rate']:.1%} (95 % interval {wins['low']:.1%} to {wins['high']:.1%}, "
-        f"{wins['ties']} ties, n {wins['n']})"
-    )
+    wins = figures["win_rate"]
+    out.print(f"win rate {_share(wins)}, {wins['ties']} ties, n {wins['n']}", soft_wrap=True)
+    if "length_controlled" in figures:
+        out.print(f"at equal lengths {_share(figures['length_controlled'])}")
+    if "annotator" in figures:
+        stats = figures["annotator"]
+        out.print(f"{stats['tokens']} tokens judged, cost {stats['cost']:.4f}; invalid: {stats['reasons'] or 'none'}")
+
+
+def _share(share: dict[str, float]) -> str:
+    return f"{share['rate']:.1%} (95 % interval {share['low']:.1%} to {share['high']:.1%})"

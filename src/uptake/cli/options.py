@@ -35,6 +35,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the
 Method = Annotated[str, typer.Argument(help="A method's name or alias; see `uptake methods`.")]
 Policy = Annotated[str, typer.Option(help="The model that learns: Transformers folder or Hub name.")]
 Data = Annotated[str, typer.Option(help="Rows to learn from: .jsonl[.gz], .json, .csv, .parquet or a Hub name.")]
+JudgeModel = Annotated[str | None, typer.Option(help="The model that an annotator of kind `model` asks.")]
 FollowUpModel = Annotated[str | None, typer.Option(help="The model that rates by follow-ups. Default: the policy.")]
 
 
@@ -45,16 +46,16 @@ def recipe_of(
     from uptake import methods
 
     read = methods.read_options(config) if config is not None else {}
-    options = read | _sets(sets)
+    options = read | options_of(sets)
     if reference is not None or lora:
         options.setdefault("reference", "adapter_off" if reference is None else "given")
     if reference is not None and options["reference"] != "given":
         raise InputError(f"{reference} is not used by reference={options['reference']}", field="--reference")
-    files = {name: config for name in read if config is not None and name not in _sets(sets)}
+    files = {name: config for name in read if config is not None and name not in options_of(sets)}
     return methods.build(method, options, files)
 
 
-def _sets(sets: list[str] | None) -> dict[str, Any]:
+def options_of(sets: list[str] | None) -> dict[str, Any]:
     """The options of `--set name=value`; values are YAML."""
     options: dict[str, Any] = {}
     for item in sets or ():

@@ -10,6 +10,7 @@ from uptake.cli.options import (
     Device,
     Dtype,
     FollowUpModel,
+    JudgeModel,
     Limit,
     Method,
     Options,
@@ -30,6 +31,7 @@ def train(
     data: Data,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the trained model is under model/.")],
     follow_up_model: FollowUpModel = None,
+    judge_model: JudgeModel = None,
     reference: Annotated[
         str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")
     ] = None,
@@ -53,7 +55,7 @@ def train(
     from uptake.tasks.train import train as run_train
 
     recipe = recipe_of(method, config, sets, reference, lora)
-    given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype)
+    given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype, judge_model=judge_model)
     run_train(
         recipe, given, folder, RunOptions(resume=resume, save_every=save_every, title=f"{method} on {Path(data).name}")
     )

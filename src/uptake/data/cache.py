@@ -3,9 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Any, final
 
 from uptake.data.write import disk_errors
@@ -22,45 +22,49 @@ def content_key(*parts: Any) -> str:
 
 @final
 class Cache:
-    """A mapping from content keys to JSON values in one SQLite file, which several processes may share.
+    """A mapping from content keys to JSON values in one SQLite file, which several processes and threads may share.
 
-    What `put` was given is on disk when it returns: a killed process loses nothing, and what was paid for once is not
-    paid for again. Raises UptakeError where the file is not such a cache or the disk refuses.
+    What `put` was given is with the operating system when it returns: a killed process loses nothing, and what was paid
+    for once is not paid for again. Raises UptakeError where the file is not such a cache or the disk refuses.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as base, base:
-            base.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        self._lock = Lock()
+        self._base = _connected(self.path)
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values of those keys that are there."""
         wanted = list(dict.fromkeys(keys))
         found: dict[str, Any] = {}
-        with self._open() as base:
+        with self._lock:
             for start in range(0, len(wanted), _MOST):
                 some = wanted[start : start + _MOST]
                 marks = ",".join("?" * len(some))
-                rows = base.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some)
+                rows = self._base.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some)
                 found.update((key, json.loads(value)) for key, value in rows)
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Keep values, all of them or none."""
         rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in values.items()]
-        with self._open() as base, base:
-            base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
-
-    def _open(self) -> "closing[sqlite3.Connection]":
-        return closing(_connected(self.path))
+        try:
+            with self._lock, self._base as base:
+                base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+        except sqlite3.Error as error:
+            raise UptakeError(f"{self.path}: an answer could not be kept ({error})") from error
 
 
 def _connected(path: Path) -> sqlite3.Connection:
     try:
-        base = sqlite3.connect(path, timeout=60)
-        base.execute("PRAGMA journal_mode=WAL")
+        base = sqlite3.connect(path, timeout=60, check_same_thread=False)
+        # With a write-ahead log, "normal" leaves the waiting for the disk to the operating system.
+        base.executescript(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+        )
     except sqlite3.Error as error:
         raise UptakeError(f"{path}: not a cache of answers, or not writable ({error})") from error
     return base

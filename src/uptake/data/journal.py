@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self, final
 
@@ -16,11 +17,13 @@ class Journal:
 
     Each record is with the operating system before `append` returns, so a killed process loses nothing it has appended.
     A last line without its newline was torn by a kill or a full disk; opening the journal removes it. Raises InputError
-    where another line is broken and UptakeError where the disk refuses. One process at a time may hold a journal.
+    where another line is broken and UptakeError where the disk refuses. One process at a time may hold
+    a journal; its threads may share it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock = Lock()
         suffix(self.path, (".jsonl",))
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,13 +35,13 @@ class Journal:
     def append(self, record: Record) -> None:
         """Adds one record; where that fails, the file stays as it was."""
         line = json_line(record)
-        with disk_errors(self.path):
+        with self._lock, disk_errors(self.path):
             try:
                 self._write(line)
             except OSError:
                 os.ftruncate(self._handle, self._size)
                 raise
-        self._size += len(line)
+            self._size += len(line)
 
     def close(self) -> None:
         """Ends the journal; further records are errors."""

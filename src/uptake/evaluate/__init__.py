@@ -2,6 +2,7 @@
 
 from uptake.evaluate.accuracy import Accuracy, pairwise_accuracy
 from uptake.evaluate.interval import Share
+from uptake.evaluate.length_controlled import length_controlled_win_rate
 from uptake.evaluate.lengths import Lengths, LengthStats, compare_lengths, length_stats
 from uptake.evaluate.win_rate import WinRate, win_rate
 
@@ -12,6 +13,7 @@ __all__ = [
     "Share",
     "WinRate",
     "compare_lengths",
+    "length_controlled_win_rate",
     "length_stats",
     "pairwise_accuracy",
     "win_rate",

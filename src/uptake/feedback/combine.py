@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum, sqrt
+from math import exp, fsum, sqrt
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -14,6 +14,10 @@ from uptake.feedback.followup_set import Columns, FollowUpSet
 
 Polarity = Literal["both", "negative_only", "positive_only"]
 Standardize = Literal["none", "within_prompt"]
+Form = Literal["contrast", "full", "fed"]
+
+# exp(-l) of anything lower is beyond a floating-point number.
+LEAST = -700
 
 
 class Rewards(NamedTuple):
@@ -25,24 +29,33 @@ class Rewards(NamedTuple):
 
 @dataclass(frozen=True)
 class Combine:
-    """Reward of a category: mean of its positives minus mean of its negatives; total: their mean by weight.
+    """From the follow-ups of a category to its reward, by `form`, and from there to the total.
 
-    An empty side counts 0, and so does the side that `polarity` leaves out. `standardize="within_prompt"` first turns
-    each follow-up into its z-score (population standard deviation) among the responses to one prompt, 0 where there are
-    fewer than two or all are equal. Every sum is rounded once, so no order of follow-ups, categories or rows shows in
-    the result, and swapping positives and negatives negates it exactly. Raises `InputError` for an unknown option.
-    Source: arXiv 2409.13948, whose own way of combining is not published; this one is Uptake's.
+    | form | reward of a category | total | source |
+    |---|---|---|---|
+    | `contrast` | mean of positives minus mean of negatives | mean of categories by weight | arXiv 2409.13948 |
+    | `fed` | sum of positives minus sum of negatives | mean of categories by weight | arXiv 2006.12719 |
+    | `full` | mean over negatives of exp(-l); positives do not count | mean over all negatives | arXiv 2209.05185 |
+
+    In `full` a negative has the weight of its category. How 2409.13948 combines follow-ups is not published; `contrast`
+    is Uptake's way. An empty side counts 0, and so does the side that `polarity` leaves out.
+    `standardize="within_prompt"` first turns each follow-up into its z-score (population standard deviation) among the
+    responses to one prompt, 0 where there are fewer than two or all are equal. Every sum is rounded once, so no order
+    of follow-ups, categories or rows shows in the result, and swapping positives and negatives negates `contrast` and
+    `fed` exactly. Raises `InputError` for an unknown option, and for `full` without negatives.
     """
 
     followups: FollowUpSet
     polarity: Polarity = "both"
     standardize: Standardize = "none"
+    form: Form = "contrast"
 
     def __post_init__(self) -> None:
-        if self.polarity not in get_args(Polarity):
-            raise InputError(repr(self.polarity), field="polarity", allowed=", ".join(get_args(Polarity)))
-        if self.standardize not in get_args(Standardize):
-            raise InputError(repr(self.standardize), field="standardize", allowed=", ".join(get_args(Standardize)))
+        for name, known in (("polarity", Polarity), ("standardize", Standardize), ("form", Form)):
+            if getattr(self, name) not in get_args(known):
+                raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
+        if self.form == "full" and (self.polarity == "positive_only" or not any(self._weights)):
+            raise InputError("no negatives to score by", field="form", allowed="full, of a set with negatives")
 
     def __call__(self, logps: Float[Tensor, "rows followups"], groups: Int[Tensor, " rows"] | None = None) -> Rewards:
         """Combine a row per response and a column per follow-up in the set's order, in nats, sums or means over tokens.
@@ -55,12 +68,27 @@ class Combine:
         if self.standardize == "within_prompt" and groups is not None:
             table = _standardized(table, groups.tolist())
         columns = self.followups.columns
-        contrasts = [[_contrast(row, each, self.polarity) for each in columns] for row in table]
-        weights = [category.weight for category in self.followups.categories]
-        total = [fsum(w * r for w, r in zip(weights, row, strict=True)) / fsum(weights) for row in contrasts]
-        by_category = torch.tensor(contrasts, dtype=torch.float64).reshape(len(table), len(weights)).unbind(1)
+        rewards = [[self._category(row, each) for each in columns] for row in table]
+        weights = self._weights
+        total = [fsum(w * r for w, r in zip(weights, row, strict=True)) / fsum(weights) for row in rewards]
+        by_category = torch.tensor(rewards, dtype=torch.float64).reshape(len(table), len(weights)).unbind(1)
         names = (category.name for category in self.followups.categories)
         return Rewards(torch.tensor(total, dtype=torch.float64), dict(zip(names, by_category, strict=True)))
+
+    @property
+    def _weights(self) -> list[float]:
+        """What every category weighs in the total."""
+        if self.form == "full":
+            return [category.weight * len(category.negative) for category in self.followups.categories]
+        return [category.weight for category in self.followups.categories]
+
+    def _category(self, row: Sequence[float], columns: Columns) -> float:
+        positive, negative = row[columns.positive], row[columns.negative]
+        if self.form == "full":
+            return _mean([exp(-logp) for logp in negative])
+        side = fsum if self.form == "fed" else _mean
+        left = 0.0 if self.polarity == "negative_only" else side(positive)
+        return left - (0.0 if self.polarity == "positive_only" else side(negative))
 
     def _check(self, logps: Tensor, groups: Tensor | None) -> None:
         count = len(self.followups.sentences)
@@ -70,14 +98,10 @@ class Combine:
             )
         if not logps.isfinite().all():
             raise InputError("a log-probability that is not finite", field="logps", allowed="finite numbers")
+        if self.form == "full" and bool((logps < LEAST).any()):
+            raise InputError("a perplexity beyond floating point", field="logps", allowed=f"means from {LEAST} nats up")
         if self.standardize == "within_prompt" and (groups is None or groups.shape != logps.shape[:1]):
             raise InputError("no prompt for every row", field="groups", allowed="as many numbers as rows of logps")
-
-
-def _contrast(row: Sequence[float], columns: Columns, polarity: Polarity) -> float:
-    positive = 0.0 if polarity == "negative_only" else _mean(row[columns.positive])
-    negative = 0.0 if polarity == "positive_only" else _mean(row[columns.negative])
-    return positive - negative
 
 
 def _mean(values: Sequence[float]) -> float:

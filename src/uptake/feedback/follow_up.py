@@ -6,7 +6,7 @@ conversation is computed once whatever their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, final, get_args
@@ -16,23 +16,27 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from uptake.data.chat import ChatFormat
-from uptake.data.place import bad_row
-from uptake.data.turns import conversation
+from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
-from uptake.feedback.combine import Combine, Polarity, Standardize
+from uptake.feedback.combine import Combine, Form, Polarity, Standardize
+from uptake.feedback.fingerprint import fingerprint
 from uptake.feedback.followup_set import FollowUpSet
+from uptake.feedback.rate import answered_turns, invalid
 from uptake.feedback.released import released_logits
-from uptake.keys import prompt_key
 from uptake.models import LanguageModel, TokenTree, branches, load, score_trees
 from uptake.types import Dialogue, Judgement, Rollout, Turn, Where
 from uptake.world import World
 
 Reduction = Literal["mean", "sum"]
-ScoreMode = Literal["log_likelihood", "legacy_released"]
+Prior = Literal["none", "prompt_only"]
+ScoreMode = Literal["log_likelihood", "whole_text", "legacy_released"]
 
 # Tokens of one forward call, and dialogues between two signs of progress.
 BUDGET = 8192
 CHUNK = 16
+
+# The response of a conversation in which only the prompt is left to react to.
+_SILENCE = Turn("assistant", "")
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class FollowUpScores:
     """The rewards of N responses under K follow-ups, with every part they are made of.
 
     `logps` are mean log-probabilities per token of each follow-up's own words as the next user turn, in nats, columns
-    in the order of `followups`; `lengths` are the tokens per follow-up. `dropped_turns` counts the oldest turns that
-    did not fit the model's window.
+    in the order of `followups`, or what the reward's `mode` has in their place; `lengths` are the tokens per follow-up.
+    `dropped_turns` counts the oldest turns that did not fit the model's window.
     """
 
     rewards: Float[Tensor, " responses"]
@@ -56,10 +60,12 @@ class FollowUpScores:
 class FollowUpReward:
     """Rates responses by what a user would say next, with any causal language model and no labels.
 
-    `reduction` takes the mean (default) or the sum over a follow-up's tokens; `polarity` leaves out one side;
-    `standardize="within_prompt"` z-scores each follow-up over the candidates of one prompt; `mode="legacy_released"`
-    is what the authors' released code computes (not a likelihood). Compare rewards of responses to one prompt; they
-    mean little across prompts or chat templates.
+    `reduction` takes the mean (default) or the sum over a follow-up's tokens; `polarity`, `standardize` and `form` say
+    how follow-ups become a reward (see `Combine`). `prior="prompt_only"` subtracts what each follow-up has after the
+    prompt with an empty response: rewards of different prompts come closer, the ranking under one prompt stays (except
+    in the form "full"). `mode="whole_text"` takes the mean over conversation and follow-up, as the released code of FED
+    does; `mode="legacy_released"` is what the released code of FLR computes (not a likelihood). Compare rewards of
+    responses to one prompt; they mean little across prompts or chat templates.
     """
 
     def __init__(
@@ -70,15 +76,21 @@ class FollowUpReward:
         reduction: Reduction = "mean",
         polarity: Polarity = "both",
         standardize: Standardize = "none",
+        form: Form = "contrast",
+        prior: Prior = "none",
         mode: ScoreMode = "log_likelihood",
         chat: ChatFormat | None = None,
     ) -> None:
-        for name, value, known in (("reduction", reduction, Reduction), ("mode", mode, ScoreMode)):
+        options = (("reduction", reduction, Reduction), ("prior", prior, Prior), ("mode", mode, ScoreMode))
+        for name, value, known in options:
             if value not in get_args(known):
                 raise InputError(repr(value), field=name, allowed=", ".join(get_args(known)))
-        self.lm, self.followups, self.reduction, self.mode = lm, followups, reduction, mode
+        if reduction == "sum" and (form == "full" or mode != "log_likelihood"):
+            raise InputError("'sum'", field="reduction", allowed=f"mean, with form {form!r} and mode {mode!r}")
+        self.lm, self.followups = lm, followups
+        self.reduction, self.prior, self.mode = reduction, prior, mode
         self.chat = ChatFormat.of(lm.tokenizer) if chat is None else chat
-        self.combine = Combine(followups, polarity, standardize)
+        self.combine = Combine(followups, polarity, standardize, form)
 
     @classmethod
     def from_pretrained(
@@ -92,6 +104,21 @@ class FollowUpReward:
         lm = model if isinstance(model, LanguageModel) else load(model, **loading)
         chosen = followups if isinstance(followups, FollowUpSet) else FollowUpSet.load(followups)
         return cls(lm, chosen, **options)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A text that differs wherever scores may; a model that learns needs a new reward to be read anew."""
+        how = self.combine
+        settings = (self.reduction, how.polarity, how.standardize, how.form, self.prior, self.mode)
+        return fingerprint("FollowUpReward", self.lm.model, self.chat, self.followups.fingerprint, *settings)
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
+        """One judgement a dialogue, with the categories as parts; raises InputError where rewards are standardized."""
+        if self.combine.standardize != "none":
+            problem = "a reward of one response cannot depend on the others"
+            raise InputError(problem, field="standardize", allowed="none; or score() with all responses to a prompt")
+        unscored: dict[int, InputError] = {}
+        return judgements(self.score(dialogues, unscored=unscored), unscored)
 
     def score(
         self,
@@ -118,88 +145,107 @@ class FollowUpReward:
                 if unscored is None:
                     raise
                 unscored[index] = error
-        exact = torch.promote_types(self.lm.dtype, torch.float32)
-        logps = torch.full((len(places), len(self.followups.sentences)), torch.nan, dtype=exact)
-        lengths = torch.zeros(logps.shape, dtype=torch.long)
-        for start in range(0, len(asked), CHUNK):
-            chunk = asked[start : start + CHUNK]
-            rows = torch.tensor([each.index for each in chunk])
-            values, lengths[rows] = self._logps(chunk)
-            logps[rows] = values.to(exact)
-            on_progress(len(chunk))
-        return self._scores(asked, logps, lengths)
+        logps, lengths = self._table([each.context for each in asked], on_progress)
+        return self._scores(asked, logps, lengths, len(places))
 
-    def _scores(self, asked: Sequence["_Asked"], logps: Tensor, lengths: Tensor) -> FollowUpScores:
-        """Combine the log-probabilities of the rows that were scored; the others stay not-a-number."""
+    def _scores(self, asked: Sequence["_Asked"], logps: Tensor, lengths: Tensor, count: int) -> FollowUpScores:
+        """Combine the log-probabilities of the rows that were scored; the others are not-a-number."""
         rows = torch.tensor([each.index for each in asked], dtype=torch.long)
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(each.prompt for each in asked))}
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(each.prompt for each in asked))}
         groups = torch.tensor([numbers[each.prompt] for each in asked], dtype=torch.long)
-        values = logps[rows] * lengths[rows] if self.reduction == "sum" else logps[rows]
-        combined = self.combine(values, groups)
+        values = logps - self._prior(asked)[groups] if self.prior == "prompt_only" else logps
+        combined = self.combine(values * lengths if self.reduction == "sum" else values, groups)
 
-        def placed(column: Tensor) -> Tensor:
-            return column.new_full((len(logps),), torch.nan).index_copy(0, rows, column)
+        def placed(table: Tensor, elsewhere: float = torch.nan) -> Tensor:
+            return table.new_full((count, *table.shape[1:]), elsewhere).index_copy(0, rows, table)
 
-        by_category = {name: placed(column) for name, column in combined.by_category.items()}
-        dropped = [0] * len(logps)
-        for each in asked:
-            dropped[each.index] = each.dropped
-        total = placed(combined.total)
-        return FollowUpScores(total, by_category, logps, lengths, self.followups.sentences, tuple(dropped))
+        dropped = dict(zip(rows.tolist(), (each.context.dropped for each in asked), strict=True))
+        return FollowUpScores(
+            placed(combined.total),
+            {name: placed(column) for name, column in combined.by_category.items()},
+            placed(logps),
+            placed(lengths, 0),
+            self.followups.sentences,
+            tuple(dropped.get(row, 0) for row in range(count)),
+        )
+
+    def _prior(self, asked: Sequence["_Asked"]) -> Tensor:
+        """What every follow-up has where nothing was said, one row a prompt."""
+        silent = {each.prompt: each.silent for each in asked}
+        return self._table([context for context in silent.values() if context is not None])[0]
 
     def _ask(self, index: int, messages: Sequence[Any], where: Where | None) -> "_Asked":
+        turns = answered_turns(messages, where)
+        silent = self._context((*turns[:-1], _SILENCE), where) if self.prior == "prompt_only" else None
+        return _Asked(index, turns[:-1], self._context(turns, where), silent)
+
+    def _context(self, turns: Dialogue, where: Where | None) -> "_Context":
         """One dialogue as stem and branches; the oldest turns go where the window is too small."""
-        turns, dropped = answered_turns(messages, where), 0
-        prompt = prompt_key(turns[:-1])
+        dropped = 0
         if self.lm.window is not None:
             turns, dropped = self.chat.fit(turns, self.lm.window, reserve=self._longest, where=where)
         stem, asked = self.chat.follow_ups(turns, self.followups.sentences, where=where)
-        return _Asked(index, prompt, turns, branches(stem, *asked), dropped, where)
+        tree = branches(stem, *asked)
+        if self.mode == "whole_text":
+            tree = TokenTree((replace(tree.nodes[0], scored=True), *tree.nodes[1:]))
+        return _Context(turns, tree, dropped, where)
 
     @cached_property
     def _longest(self) -> int:
-        """Tokens of the longest follow-up with its user header."""
+        """Tokens that the longest follow-up adds to a conversation, its user header included."""
         turns = (Turn("user", "Hello"), Turn("assistant", "Hello."))
         stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences)
-        return len(stem) - len(self.chat.prompt_ids(turns[:1])) + max(map(len, branches_))
+        (answered,) = tokenize(self.chat.tokenizer, [self.chat.render(turns)])
+        return len(stem) - len(answered) + max(map(len, branches_))
 
-    def _logps(self, asked: Sequence["_Asked"]) -> tuple[Tensor, Tensor]:
-        """Mean log-probability (or released score) and token count of every follow-up to every dialogue."""
-        lengths = torch.tensor([[len(node.ids) for node in each.tree.nodes[1:]] for each in asked])
+    def _table(
+        self, contexts: Sequence["_Context"], on_progress: Callable[[int], None] = lambda done: None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability (or what `mode` has in its place) and token count of every follow-up to every context."""
+        shape = len(contexts), len(self.followups.sentences)
+        logps = torch.empty(shape, dtype=torch.promote_types(self.lm.dtype, torch.float32))
+        lengths = torch.empty(shape, dtype=torch.long)
+        for start in range(0, len(contexts), CHUNK):
+            rows = slice(start, start + CHUNK)
+            lengths[rows] = torch.tensor([[len(node.ids) for node in each.tree.nodes[1:]] for each in contexts[rows]])
+            logps[rows] = self._logps(contexts[rows])
+            on_progress(len(contexts[rows]))
+        return logps, lengths
+
+    def _logps(self, contexts: Sequence["_Context"]) -> Tensor:
         if self.mode == "legacy_released":
             texts = self.followups.sentences
-            values = torch.stack([released_logits(self.lm, self.chat, each.turns, texts) for each in asked])
+            values = torch.stack([released_logits(self.lm, self.chat, each.turns, texts) for each in contexts])
         else:
-            scored = score_trees(self.lm, [each.tree for each in asked], BUDGET)
+            scored = score_trees(self.lm, [each.tree for each in contexts], BUDGET)
+            if self.mode == "whole_text":
+                scored = [tuple(torch.cat((stem, node)) for node in nodes) for stem, *nodes in scored]
             values = torch.stack([torch.stack([node.mean() for node in nodes]) for nodes in scored])
-        for row, each in zip(values, asked, strict=True):
+        for row, each in zip(values, contexts, strict=True):
             if not bool(row.isfinite().all()):
                 at = f"{each.where.path}:{each.where.line}: " if each.where else ""
                 raise ModelError(f"{at}{self.lm.name} gives not-a-number for the follow-ups to this response")
-        return values, lengths
+        return values
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A dialogue ready to be scored: its place in the call, its prompt, and its follow-ups as branches of one tree."""
+class _Context:
+    """A conversation to react to, as far as it fits the window, with its follow-ups as branches of one tree."""
 
-    index: int
-    prompt: str
     turns: Dialogue
     tree: TokenTree
     dropped: int
     where: Where | None
 
 
-def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialogue:
-    """Messages, as dictionaries or turns, that end with a response; raises InputError for any others."""
-    spelled = [{"role": each.role, "content": each.content} if isinstance(each, Turn) else each for each in messages]
-    turns = conversation(spelled, where, "messages")
-    if turns[-1].role != "assistant":
-        raise bad_row("the last turn is the user's", where, field="messages", allowed="a response to rate at the end")
-    if not turns[-1].content.strip():
-        raise bad_row("the response is empty", where, field="messages", allowed="some text")
-    return turns
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A dialogue ready to be scored: its place in the call, its prompt, and the prompt with nothing said, if needed."""
+
+    index: int
+    prompt: Dialogue
+    context: _Context
+    silent: _Context | None
 
 
 @dataclass(frozen=True)
@@ -226,15 +272,14 @@ class FollowUps:
         dialogues = [(*rollout.prompt.turns, Turn("assistant", rollout.response)) for rollout in rollouts]
         unscored: dict[int, InputError] = {}
         scores = reward.score(dialogues, where=[rollout.prompt.where for rollout in rollouts], unscored=unscored)
-        return [
-            Judgement(0.0, valid=False, reason=str(unscored[index])) if index in unscored else judgement
-            for index, judgement in enumerate(judgements(scores))
-        ]
+        return judgements(scores, unscored)
 
 
-def judgements(scores: FollowUpScores) -> list[Judgement]:
-    """Follow-up scores as judgements, one a response, with the categories as parts."""
+def judgements(scores: FollowUpScores, unscored: Mapping[int, InputError]) -> list[Judgement]:
+    """Follow-up scores as judgements, one a response, with the categories as parts; `unscored` says why not."""
     return [
-        Judgement(float(reward), parts={name: float(column[row]) for name, column in scores.by_category.items()})
+        invalid(unscored[row])
+        if row in unscored
+        else Judgement(float(reward), parts={name: float(column[row]) for name, column in scores.by_category.items()})
         for row, reward in enumerate(scores.rewards)
     ]

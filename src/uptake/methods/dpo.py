@@ -18,7 +18,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.reference import AdapterOff, Frozen, Given, Reference
 from uptake.rollout.dataset import FromRows
 from uptake.signal.as_given import AsGiven
-from uptake.update import Optimization
+from uptake.update import Kind, Optimization
 
 ALIASES = ("direct_preference_optimization",)
 
@@ -35,7 +35,7 @@ class Config(MethodConfig):
     epochs: int = 1
     warmup: float = 150
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    optimizer: Literal["adamw", "rmsprop"] = "rmsprop"
+    optimizer: Kind = "rmsprop"
     weight_decay: float = 0.0
     clip: float | None = 10.0
     precision: Literal["fp32", "bf16"] = "fp32"

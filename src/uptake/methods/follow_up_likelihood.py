@@ -17,7 +17,7 @@ from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.rollout.policy import PolicySamples
 from uptake.signal import BestWorst
-from uptake.update import Optimization
+from uptake.update import Kind, Optimization
 
 ALIASES = ("flr", "follow_up", "followup")
 
@@ -49,7 +49,7 @@ class Config(dpo.Config):
     epochs: int = 3
     warmup: float = 0.1
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    optimizer: Literal["adamw", "rmsprop"] = "adamw"
+    optimizer: Kind = "adamw"
     clip: float | None = 1.0
 
 

@@ -73,7 +73,7 @@ def demo(
     folder = Path(folder)
     town = Town()
     say("1/4  a tiny model learns the town's conversations")
-    base = _learn(folder / "town-model", settings, resume)
+    base = learn_town(folder / "town-model", settings, resume)
     reward = FollowUpReward.from_pretrained(base, town_followups())
     say("2/4  does it know what users say to good and bad answers?")
     accuracy, by_category = scorer_accuracy(reward, town, settings)
@@ -156,7 +156,7 @@ def _one_answer(settings: DemoSettings) -> PolicySamples:
     )
 
 
-def _learn(folder: Path, settings: DemoSettings, resume: bool) -> LanguageModel:
+def learn_town(folder: Path, settings: DemoSettings = DemoSettings(), resume: bool = False) -> LanguageModel:
     """The town model: from `folder` where it is finished, else trained there."""
     if not (folder / "model").is_dir():
         newborn = town_model.newborn(settings.seed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uptake.collect import collect
+from uptake.collect import collect, nothing_left
 from uptake.data import Writer
 from uptake.recipe import Recipe
 from uptake.run_folder import RunLog, open_run, write_json
@@ -37,6 +37,8 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
         folder = open_run(recipe, world, resume=True)
         log = RunLog(folder, 0)
         harvest = collect(recipe.stages[0], world, log, (0, 0), version=0)
+        if not harvest.examples:
+            raise nothing_left(log, (0, 0), harvest)
         for pair in harvest.examples:
             writer.write(pair_record(pair, world.chat.fingerprint))
     write_json(out.with_name(f"{out.name}.summary.json"), harvest.summary)

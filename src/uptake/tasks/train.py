@@ -31,6 +31,7 @@ class Given:
     limit: int | None = None
     device: str = "auto"
     dtype: str = "auto"
+    judge_model: str | None = None
 
 
 def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # frozen
@@ -53,8 +54,9 @@ def build_world(given: Given, folder: str | Path) -> World:
     models: dict[str, LanguageModel] = {"follow_up": policy}
     if given.follow_up_model is not None and given.follow_up_model != given.policy:
         models["follow_up"] = load(given.follow_up_model, dtype=given.dtype, device=given.device)
-    if given.reference is not None:
-        models["reference"] = load(given.reference, dtype=given.dtype, device=given.device)
+    for role, name in (("reference", given.reference), ("judge", given.judge_model)):
+        if name is not None:
+            models[role] = load(name, dtype=given.dtype, device=given.device)
     if given.lora:
         torch.manual_seed(given.seed)
         policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)

@@ -11,7 +11,7 @@ from torch import nn
 from uptake.errors import InputError
 
 Schedule = Literal["constant", "linear", "cosine"]
-Kind = Literal["adamw", "rmsprop"]
+Kind = Literal["adamw", "rmsprop", "adafactor"]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -69,4 +69,6 @@ def build_optimizer(settings: Optimization, weights: Iterable[nn.Parameter]) -> 
     kept = list(weights)
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(kept, lr=settings.lr, weight_decay=settings.weight_decay)
+    if settings.optimizer == "adafactor":
+        return torch.optim.Adafactor(kept, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.AdamW(kept, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)

@@ -1,0 +1,152 @@
+"""What experiments in the town share: one starting policy, runs that are kept on disk, and intervals over seeds.
+
+Every run starts from the same model of the town; seeds differ in what is sampled, in the order of the questions and in
+the offline data. A run that is on disk is not done again, so an experiment that was stopped goes on.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from math import sqrt
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from scipy.stats import t as student
+
+from uptake import ChatFormat, Options, Prompt, Turn, World, load, methods, run
+from uptake.data.write import replacing
+from uptake.models import LanguageModel
+from uptake.progress import progress_bar
+from uptake.rollout import PolicySamples
+from uptake.tasks.demo import learn_town
+from uptake.town import Town
+from uptake.types import Row
+
+FOLDER = Path("runs/experiments")
+SEEDS = range(5)
+HELD_OUT = 144
+ANSWER = PolicySamples(n=1, temperature=1.0, top_p=1.0, max_new_tokens=48)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean over seeds with its 95 % interval (Student's t): `Interval(0.91, 0.89, 0.93)`."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def above(self, other: "Interval") -> bool:
+        """Whether the two intervals do not overlap, this one on top."""
+        return self.low > other.high
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of an experiment: a method with options, on `questions` or on pairs that a function makes of a seed."""
+
+    name: str
+    method: str
+    options: Mapping[str, Any]
+    data: str = "questions"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    mean = fmean(values)
+    half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    return Interval(mean, mean - half, mean + half)
+
+
+def questions(count: int = 432) -> list[Row]:
+    return [question.prompt for question in Town().questions(count, 0, "train")]
+
+
+@cache
+def held_out() -> tuple[Prompt, ...]:
+    return tuple(question.prompt for question in Town().questions(HELD_OUT, 0, "heldout"))
+
+
+@cache
+def starting_model() -> Path:
+    """The folder of the model that every run starts from; it is trained once, in two to three minutes."""
+    folder = FOLDER / "town-model"
+    learn_town(folder, resume=True)
+    return folder / "model"
+
+
+def figures(policy: LanguageModel, seed: int = 0) -> dict[str, float]:
+    """Quality of the policy's answers to held-out questions in the oracle's eyes, and their mean length in words."""
+    town = Town()
+    rollouts = ANSWER.of(policy, held_out(), ChatFormat.of(policy.tokenizer), seed, version=0)
+    said = [each.response.strip() or "..." for each in rollouts]
+    qualities = [
+        town.quality((*each.prompt.turns, Turn("assistant", text))).overall
+        for each, text in zip(rollouts, said, strict=True)
+    ]
+    return {"quality": fmean(qualities), "words": fmean(len(text.split()) for text in said)}
+
+
+def run_arms(
+    experiment: str, arms: Sequence[Arm], data: Mapping[str, Any], every: int, seeds: Sequence[int] = SEEDS
+) -> dict[str, list[list[dict[str, float]]]]:
+    """The curve of every arm and seed: figures at step 0, after every `every` steps, and at the end.
+
+    `data` maps the name of an arm's data to a function of (seed) that returns rows; a function at a script's top level,
+    since runs are spread over processes.
+    """
+    starting_model()
+    jobs = [(arm, data[arm.data], seed, every) for arm in arms for seed in seeds]
+    workers = max(1, (os.cpu_count() or 2) // int(os.environ.get("OMP_NUM_THREADS", "1")))
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        progress_bar(experiment, len(jobs)) as bar,
+    ):
+        curves: dict[str, list[list[dict[str, float]]]] = {arm.name: [] for arm in arms}
+        for (arm, *_), curve in zip(jobs, pool.map(_curve, *zip(*jobs, strict=True)), strict=True):
+            curves[arm.name].append(curve)
+            bar.advance()
+    return curves
+
+
+def _curve(arm: Arm, data: Any, seed: int, every: int) -> list[dict[str, float]]:
+    key = sha256(json.dumps([arm.method, arm.options, arm.data, seed, every], sort_keys=True).encode()).hexdigest()[:12]
+    kept = FOLDER / "runs" / f"{key}.json"
+    if kept.exists():
+        found: list[dict[str, float]] = json.loads(kept.read_text())
+        return found
+    torch.set_num_threads(1)
+    policy = load(starting_model())
+    folder = FOLDER / "runs" / key
+    world = World(policy, ChatFormat.of(policy.tokenizer), data(seed), folder=folder, seed=seed)
+    options = Options(
+        title=arm.name,
+        resume=folder.exists(),
+        save_every=0,
+        observe=lambda world, step: figures(world.policy, seed),
+        observe_every=every,
+    )
+    run(methods.build(arm.method, arm.options), world, options)
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    with replacing(kept, overwrite=True) as partial:
+        partial.write_text(json.dumps(curve))
+    return curve
+
+
+def last(curves: Sequence[Sequence[Mapping[str, float]]], name: str = "quality") -> Interval:
+    """A figure at the end of every seed's curve."""
+    return interval([curve[-1][name] for curve in curves])
+
+
+def at(curves: Sequence[Sequence[Mapping[str, float]]], step: int, name: str = "quality") -> Interval:
+    """A figure of every seed's curve at a step."""
+    return interval([next(point[name] for point in curve if point["step"] == step) for curve in curves])

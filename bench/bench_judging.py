@@ -1,0 +1,76 @@
+"""Judging pairs in both orders on one tree a pair, against one row per order.
+
+The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token.
+"""
+
+import random
+
+import torch
+from _harness import compare, record
+from _model import llama, text, tokenizer
+
+from uptake import Prompt, Turn
+from uptake.feedback.llm_judge import LLMJudge
+from uptake.feedback.question import Instructions
+from uptake.models import prepare
+
+PAIRS, PROMPT, ANSWER, ROWS, REPEATS = 200, 256, 96, 8, 3
+# As long as the instructions of a careful judge.
+PREAMBLE = 120
+
+
+def instructions() -> Instructions:
+    return Instructions(f"{text(random.Random(2), PREAMBLE)} {{prompt}} w4 {{first}} w5 {{second}} w6 ", cue="w7 ")
+
+
+def duels() -> tuple[list[Prompt], list[tuple[str, str]]]:
+    rng = random.Random(0)
+    prompts = [Prompt((Turn("user", text(rng, PROMPT)),), "") for _ in range(PAIRS)]
+    # Answers of different lengths, as they come.
+    return prompts, [(text(rng, rng.randint(ANSWER // 2, ANSWER)), text(rng, ANSWER)) for _ in range(PAIRS)]
+
+
+@torch.no_grad()
+def as_rows(judge: LLMJudge) -> list[float]:
+    """P(first is better) of every pair, one row per order."""
+    one, two = map(tokenizer().convert_tokens_to_ids, ("1", "2"))
+    prompts, pairs = duels()
+    orders = [(prompt, *order) for prompt, pair in zip(prompts, pairs, strict=True) for order in (pair, pair[::-1])]
+    texts = [f"{judge.instructions(*each)}{judge.instructions.cue}" for each in orders]
+    ids = [tokenizer()(each)["input_ids"] for each in texts]
+    places = sorted(range(len(ids)), key=lambda place: -len(ids[place]))
+    shown_first = [0.0] * len(ids)
+    for start in range(0, len(places), ROWS):
+        some = places[start : start + ROWS]
+        batch = tokenizer().pad({"input_ids": [ids[place] for place in some]}, return_tensors="pt")
+        states = judge.lm.decoder(**batch, use_cache=False).last_hidden_state
+        ends = batch["attention_mask"].sum(1) - 1
+        logits = judge.lm.head(states[torch.arange(len(some)), ends])
+        for place, p in zip(some, logits[:, [one, two]].softmax(-1)[:, 0].tolist(), strict=True):
+            shown_first[place] = p
+    return [(p + 1 - q) / 2 for p, q in zip(shown_first[::2], shown_first[1::2], strict=True)]
+
+
+def main() -> None:
+    judge = LLMJudge(prepare(llama(384, 1024, 10, heads=6), tokenizer()), instructions())
+    ours = [verdict.p for verdict in judge(*duels())]
+    difference = max(abs(p - q) for p, q in zip(ours, as_rows(judge), strict=True))
+    if difference > 1e-4:
+        raise SystemExit(f"the sides differ by {difference:.1e}")
+    found = compare(lambda: judge(*duels()), lambda: as_rows(judge), REPEATS, warmup=0)
+    record(
+        "judging",
+        f"{PAIRS} pairs judged in both orders: instructions of {PREAMBLE} tokens, prompt {PROMPT}, answers to {ANSWER}",
+        [
+            {
+                "one tree a pair, s": str(found.ours),
+                "one row an order, s": str(found.peer),
+                "rows / tree": str(found.ratio),
+                "largest difference": f"{difference:.1e}",
+            }
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""How an annotator judges: whether it can, whether order sways it, whether length does, and what it costs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uptake.evaluate.interval import Share, share
+from uptake.evaluate.numbers import columns, points
+from uptake.types import Verdict
+
+# A probability nearer to one half than this says little.
+NEAR = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatorStats:
+    """What `pairs` verdicts look like from outside; None where no verdict can tell.
+
+    `reasons` counts the invalid ones by reason. Both orders agree where they prefer the same response; one that is
+    even agrees by half. `position_bias` is the mean probability of whatever is shown first, minus one half; `order_gap`
+    the mean distance of the two readings. `unsure` is the share nearer to one half than 0.05, `longer_wins` how often
+    the longer response is preferred, where lengths differ. `tokens` and `cost` are those of all verdicts.
+    """
+
+    pairs: int
+    invalid: Share
+    reasons: Mapping[str, int]
+    agreement: Share | None
+    position_bias: float | None
+    order_gap: float | None
+    unsure: Share | None
+    longer_wins: Share | None
+    tokens: int
+    cost: float
+
+
+def annotator_stats(
+    verdicts: Sequence[Verdict], first_lengths: Sequence[float], second_lengths: Sequence[float]
+) -> AnnotatorStats:
+    """Summarize verdicts, with the lengths of the responses in any one unit.
+
+    A verdict that is exactly even in both orders, as that on equal responses is, says nothing of order. Raises
+    `InputError` for no verdicts, unequal lengths of the sequences and a number that is not finite, naming its index.
+    """
+    p, one, other, first, second = columns(
+        p=[verdict.p for verdict in verdicts],
+        shown_first=[verdict.by_order[0] for verdict in verdicts],
+        shown_second=[verdict.by_order[1] for verdict in verdicts],
+        first_lengths=first_lengths,
+        second_lengths=second_lengths,
+    )
+    valid = np.array([verdict.valid for verdict in verdicts])
+    told = valid & ((one != 0.5) | (other != 0.5))
+    uneven = valid & (first != second)
+    agree = 1 - np.abs(np.sign(one - 0.5) - np.sign(other - 0.5)) / 2
+    longer = np.where(first > second, p, 1 - p)
+    return AnnotatorStats(
+        pairs=len(verdicts),
+        invalid=share(1.0 - valid),
+        reasons=dict(Counter(verdict.reason for verdict in verdicts if not verdict.valid)),
+        agreement=_share(agree, told),
+        position_bias=_mean((one - other) / 2, told),
+        order_gap=_mean(np.abs(one - other), told),
+        unsure=_share(np.abs(p - 0.5) < NEAR, valid),
+        longer_wins=_share(points(longer, 1 - longer), uneven),
+        tokens=sum(verdict.tokens for verdict in verdicts),
+        cost=float(sum(verdict.cost for verdict in verdicts)),
+    )
+
+
+def _share(points: NDArray[Any], among: NDArray[np.bool_]) -> Share | None:
+    return share(points[among].astype(np.float64)) if among.any() else None
+
+
+def _mean(values: NDArray[np.float64], among: NDArray[np.bool_]) -> float | None:
+    return float(values[among].mean()) if among.any() else None

@@ -1,0 +1,81 @@
+"""Rewards and annotators by name, to be compared under one protocol."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from uptake.errors import InputError
+from uptake.feedback.classifier import Classifier
+from uptake.feedback.direct import DirectLikelihood
+from uptake.feedback.follow_up import FollowUpReward
+from uptake.feedback.followup_set import FollowUpSet
+from uptake.feedback.length import Length
+from uptake.feedback.llm_judge import LLMJudge
+from uptake.feedback.oracle import Oracle
+from uptake.feedback.reward import Annotator, Reward
+from uptake.models import LanguageModel
+
+CONTESTANTS: Mapping[str, str] = {
+    "follow_up": "follow-up likelihood: what the user would say next, approval minus disapproval",
+    "follow_up:negatives": "follow-up likelihood without approving follow-ups",
+    "released": "what the released code of follow-up likelihood computes; not a likelihood",
+    "full": "FULL: mean perplexity of disapproving follow-ups",
+    "fed": "FED, as in its paper: summed log-likelihoods, approval minus disapproval",
+    "fed_released": "FED, as in its released code: mean log-likelihood of the whole text, conversation included",
+    "direct": "mean log-probability per token of the response itself",
+    "direct:sum": "log-probability of the response itself",
+    "length": "characters of the response",
+    "classifier:PATH": "a sequence-classification reward model; PATH#LABEL where it tells several labels apart",
+    "oracle": "the exact quality, for conversations of the town",
+    "judge": "the language model itself, asked which of two responses is better",
+    "judge:PATH": "another language model, asked which of two responses is better",
+}
+
+FOLLOW_UP: Mapping[str, Mapping[str, Any]] = {
+    "follow_up": {},
+    "follow_up:negatives": {"polarity": "negative_only"},
+    "released": {"mode": "legacy_released"},
+    "full": {"form": "full"},
+    "fed": {"form": "fed", "reduction": "sum"},
+    "fed_released": {"mode": "whole_text"},
+}
+DIRECT: Mapping[str, Mapping[str, Any]] = {"direct": {}, "direct:sum": {"reduction": "sum"}}
+
+
+def contestant(
+    spec: str,
+    *,
+    model: str | Path | LanguageModel | None = None,
+    followups: str | Path | FollowUpSet | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Reward | Annotator:
+    """The contestant of a name in `CONTESTANTS`, where PATH is a Transformers folder or a Hub name.
+
+    `model` is shared by all that need one: load it once and hand it to each. `followups` is a follow-up set, or none
+    for Uptake's own. Raises InputError for an unknown name and where a model is needed and none was given.
+    """
+    name, _, path = spec.partition(":")
+    loading: dict[str, Any] = {"device": device, "dtype": dtype}
+    if spec in FOLLOW_UP:
+        return FollowUpReward.from_pretrained(_given(model, spec), followups, **FOLLOW_UP[spec], **loading)
+    if spec in DIRECT:
+        return DirectLikelihood.from_pretrained(_given(model, spec), **DIRECT[spec], **loading)
+    if spec == "length":
+        return Length()
+    if spec == "oracle":
+        return Oracle()
+    if name == "classifier" and path:
+        folder, _, label = path.partition("#")
+        return Classifier.from_pretrained(folder, label=label or None, **loading)
+    if name == "judge":
+        return LLMJudge.from_pretrained(path or _given(model, spec), **loading)
+    raise InputError(f"no contestant {spec!r}", field="contestant", allowed=", ".join(CONTESTANTS))
+
+
+def _given(model: str | Path | LanguageModel | None, spec: str) -> str | Path | LanguageModel:
+    if model is None:
+        raise InputError(
+            f"contestant {spec!r} needs a model", field="model", allowed="a Transformers folder or Hub name"
+        )
+    return model

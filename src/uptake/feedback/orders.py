@@ -1,0 +1,22 @@
+"""Two readings of one duel, one for each order of showing the responses, as one probability."""
+
+from math import exp, log
+from typing import Literal
+
+OrderAverage = Literal["prob", "logit"]
+
+
+def average_orders(shown_first: float, shown_second: float, how: OrderAverage = "prob") -> float:
+    """P(a is better) from the probabilities read with `a` shown first and shown second.
+
+    "prob" is their mean; "logit" the logistic function of the mean of their logits, which cancels a bias that adds to
+    the logit of whatever is shown first. Where one reading is certain, "logit" follows it; where both are and disagree,
+    it is one half. Source: arXiv 2402.04792 (probabilities).
+    """
+    if how == "prob":
+        return (shown_first + shown_second) / 2
+    ends = {0.0, 1.0} & {shown_first, shown_second}
+    if ends:
+        return sum(ends) / len(ends)
+    mean = (log(shown_first / (1 - shown_first)) + log(shown_second / (1 - shown_second))) / 2
+    return 1 / (1 + exp(-mean))

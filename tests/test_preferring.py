@@ -1,0 +1,94 @@
+"""A reward as an annotator: probabilities by hand, limits, and the pairs that mining makes of the same rewards."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf, nan
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import sentence, tiny_llama, write_followups
+
+from uptake.errors import InputError
+from uptake.feedback import FollowUpReward, FollowUpSet
+from uptake.feedback.length import Length
+from uptake.feedback.preferring import Preferring
+from uptake.keys import prompt_key
+from uptake.signal import BestWorst
+from uptake.types import Dialogue, Judgement, Prompt, Rollout, Turn
+
+ASKED = (Turn("user", "when ?"),)
+PROMPT = Prompt(ASKED, prompt_key(ASKED))
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A reward that reads its score off the response."""
+
+    fingerprint: str = "spoken"
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
+        return [Judgement(float(turns[-1].content)) for turns in dialogues]
+
+
+def p(first: float, second: float, temperature: float | None) -> float:
+    (verdict,) = Preferring(Spoken(), temperature)([PROMPT], [(repr(first), repr(second))])
+    assert verdict.by_order == (verdict.p, verdict.p)
+    return verdict.p
+
+
+def test_probabilities_by_hand() -> None:
+    assert p(3.0, 1.0, 2.0) == pytest.approx(1 / (1 + exp(-1)))
+    assert p(1.0, 3.0, 2.0) == pytest.approx(1 / (1 + exp(1)))
+    assert p(1.0, 1.0, 2.0) == 0.5
+    assert [p(3.0, 1.0, None), p(1.0, 3.0, None), p(1.0, 1.0, None)] == [1.0, 0.0, 0.5]
+
+
+FINITE = st.floats(-1e9, 1e9)
+
+
+@given(FINITE, FINITE, st.none() | st.floats(1e-300, 1e9))
+def test_the_other_order_gives_the_rest_exactly(first: float, second: float, temperature: float | None) -> None:
+    assert p(first, second, temperature) + p(second, first, temperature) == 1
+
+
+def test_cold_and_hard_verdicts_are_the_pairs_of_mining(tmp_path: Path) -> None:
+    """Two responses to a prompt, all filters off: best against worst takes the side of the verdict, and no tie."""
+    reward = FollowUpReward(tiny_llama(), FollowUpSet.load(write_followups(tmp_path)))
+    rng = random.Random(0)
+    turns = [(Turn("user", f"{sentence(rng)} {'? ' * n}"),) for n in range(12)]
+    prompts = [Prompt(each, prompt_key(each)) for each in turns]
+    pairs = [(sentence(rng), sentence(rng)) for _ in prompts[1:]] + [("at eight .", "at eight .")]
+    hard, cold = (Preferring(reward, temperature)(prompts, pairs) for temperature in (None, 1e-12))
+    assert [each.p for each in hard] == [each.p for each in cold]
+    rollouts = [
+        Rollout(prompt, (1,), (2,), text, finished=True, sample=sample)
+        for prompt, pair in zip(prompts, pairs, strict=True)
+        for sample, text in enumerate(pair)
+    ]
+    judgements = reward([(*each.prompt.turns, Turn("assistant", each.response)) for each in rollouts])
+    rule = BestWorst(min_margin_quantile=0.0, max_length_ratio=inf, min_category_agreement=0.0)
+    chosen = {pair.chosen.prompt.key: 1.0 - pair.chosen.sample for pair in rule(rollouts, judgements).pairs}
+    assert [each.p for each in hard] == [chosen.get(prompt.key, 0.5) for prompt in prompts]
+    assert {0.0, 0.5, 1.0} == {each.p for each in hard}
+
+
+def test_a_response_without_a_reward_gives_no_verdict() -> None:
+    found = Preferring(Length())([PROMPT, PROMPT, PROMPT], [("at eight .", " "), ("", "it"), ("at eight .", "it")])
+    assert [each.valid for each in found] == [False, False, True]
+    assert "the response is empty" in found[0].reason
+    assert "the response is empty" in found[1].reason
+    assert found[2].p == 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, nan])
+def test_temperatures_are_above_zero(temperature: float) -> None:
+    with pytest.raises(InputError, match="field 'temperature'"):
+        Preferring(Length(), temperature)
+
+
+def test_fingerprints() -> None:
+    both = {Preferring(Length(), each).fingerprint for each in (None, 1.0, 2.0)} | {Preferring(Spoken()).fingerprint}
+    assert len(both) == 4
