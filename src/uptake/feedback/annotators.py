@@ -9,6 +9,7 @@ from uptake.feedback.compared import AnnotatorPart
 from uptake.feedback.follow_up import FollowUpReward
 from uptake.feedback.llm_judge import ModelAnnotator
 from uptake.feedback.oracle_annotator import OracleAnnotator
+from uptake.feedback.person import PersonAnnotator
 from uptake.feedback.preferring import Preferring
 from uptake.feedback.reward import Annotator
 from uptake.feedback.server_judge import ServerJudge
@@ -32,6 +33,7 @@ ANNOTATORS: Mapping[str, Callable[..., AnnotatorPart]] = {
     "server": ServerJudge,
     "follow_up": FollowUpAnnotator,
     "oracle": OracleAnnotator,
+    "person": PersonAnnotator,
 }
 
 

@@ -45,6 +45,7 @@ def judge_file(
     limit: int | None = None,
     columns: Mapping[str, str] | None = None,
     drop_bad: bool = False,
+    chunk: int = CHUNK,
 ) -> JudgeSummary:
     """Write every row of `source` to `out` with the annotator's verdict on its two responses.
 
@@ -52,9 +53,9 @@ def judge_file(
     becomes `chosen`, and `p` and `p_by_order` are the probability that it is the better one; `swapped` says that it
     was the second, or the rejected one, before. A row without a valid verdict has neither chosen nor rejected: it goes
     out with its `responses` and the `reason`. `drop_bad` leaves out these rows, and those that cannot be read, and
-    counts them. Valid verdicts are journaled beside `out` while the work goes on, so a call that was killed goes on
-    where it stopped. Raises InputError for a row without two responses, where no verdict is valid, and for an `out`
-    that exists, unless `overwrite`.
+    counts them. The annotator gets `chunk` pairs at once. Valid verdicts are journaled beside `out` while the work goes
+    on, so a call that was killed goes on where it stopped. Raises InputError for a row without two responses, where no
+    verdict is valid, and for an `out` that exists, unless `overwrite`.
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
@@ -63,7 +64,7 @@ def judge_file(
         raise InputError("no row has two responses", path=source, allowed=_TWO)
     with Writer(out, overwrite=overwrite) as writer:
         journal = Path(out).with_name(f"{Path(out).name}.journal.jsonl")
-        verdicts = _verdicts(rows, annotator, journal)
+        verdicts = _verdicts(rows, annotator, journal, chunk)
         valid = [verdict for verdict in verdicts if verdict.valid]
         if not valid:
             journal.unlink()
@@ -104,15 +105,15 @@ def _pair(row: Row) -> Preference:
     raise bad_row("this row has not two responses", prompt.where, field="responses", allowed=_TWO)
 
 
-def _verdicts(rows: Sequence[Preference], annotator: Annotator, path: Path) -> list[Verdict]:
+def _verdicts(rows: Sequence[Preference], annotator: Annotator, path: Path, chunk: int) -> list[Verdict]:
     """The verdict on every row, from the journal as far as it holds it."""
     identity = sha256(repr((rows, annotator.fingerprint)).encode()).hexdigest()
     with Journal(path) as journal, progress_bar("judge", len(rows)) as bar:
         known = {line["row"]: _verdict(line) for line in journal.done if line["identity"] == identity}
         missing = [number for number in range(len(rows)) if number not in known]
         bar.advance(len(known))
-        for start in range(0, len(missing), CHUNK):
-            numbers = missing[start : start + CHUNK]
+        for start in range(0, len(missing), chunk):
+            numbers = missing[start : start + chunk]
             asked = [rows[number] for number in numbers]
             verdicts = annotator(prompts(asked), [(row.chosen, row.rejected) for row in asked])
             for number, verdict in zip(numbers, verdicts, strict=True):

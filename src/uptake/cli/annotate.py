@@ -1,0 +1,38 @@
+"""`uptake annotate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uptake.cli.options import DropBad, Limit, Overwrite, Seed, app, out
+
+
+@app.command()
+def annotate(
+    source: Annotated[
+        str, typer.Argument(metavar="PAIRS", help="Preferences, or prompts with two texts in the column responses.")
+    ],
+    *,
+    target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
+    port: Annotated[int, typer.Option(help="Where the page is served, on this machine only; 0 takes a free port.")] = 0,
+    seed: Seed = 0,
+    limit: Limit = None,
+    drop_bad: DropBad = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say yourself which of two responses is better, on a page in your browser.
+
+    Example: `uptake annotate pairs.jsonl --out labelled.jsonl`
+    """
+    from uptake.feedback.person import PersonAnnotator
+    from uptake.tasks.judge import judge_file
+
+    answers = target.with_name(f"{target.name}.person.sqlite")
+    person = PersonAnnotator(str(answers), port, seed)
+    # All pairs at once: one page, one count.
+    together = 1 << 30
+    summary = judge_file(source, person, target, overwrite=overwrite, limit=limit, drop_bad=drop_bad, chunk=together)
+    out.print(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
+    for reason, count in summary.stats.reasons.items():
+        out.print(f"{reason}: {count}")

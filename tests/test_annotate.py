@@ -1,0 +1,208 @@
+"""A person as annotator: the real page's requests against the real server, and what stands in the file at the end."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import pytest
+from tiny import read_jsonl, write_jsonl
+
+from uptake.errors import InputError
+from uptake.feedback.person import Duel, PersonAnnotator
+from uptake.keys import prompt_key
+from uptake.types import Prompt, Turn, Verdict
+
+
+def prompt(text: str) -> Prompt:
+    turns = (Turn("user", text),)
+    return Prompt(turns, prompt_key(turns))
+
+
+PROMPTS = [prompt(f"question {index}?") for index in range(4)]
+PAIRS = [(f"good {index}", f"bad {index}") for index in range(4)]
+
+
+class Page:
+    """What the page's script asks of the server."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def ask(self, path: str, told: Any = None, **headers: str) -> dict[str, Any]:
+        data = None if told is None else json.dumps(told).encode()
+        request = urllib.request.Request(f"{self.address}{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def refused(self, path: str, told: Any = None, **headers: str) -> int:
+        with pytest.raises(HTTPError) as error:
+            self.ask(path, told, **headers)
+        error.value.close()
+        return error.value.code
+
+    def open(self) -> dict[str, Any]:
+        return self.ask("open")
+
+    def prefer(self, word: str) -> dict[str, Any]:
+        """Give the verdict to whichever of the open answers has the word in it."""
+        pair = self.open()
+        said = "1" if word in pair["answers"][0] else "2"
+        return self.ask("say", {"key": pair["key"], "said": said})
+
+
+@contextmanager
+def sitting(
+    person: PersonAnnotator, caplog: pytest.LogCaptureFixture, pairs: list[tuple[str, str]] = PAIRS
+) -> Iterator[tuple[Page, "Future[list[Verdict]]"]]:
+    """A person's page, and the verdicts that the annotator will return."""
+    caplog.clear()
+    with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
+        future = pool.submit(lambda: list(person(PROMPTS[: len(pairs)], pairs)))
+        while not caplog.messages:
+            time.sleep(0.01)
+        yield Page(next(word for word in caplog.messages[0].split() if word.startswith("http"))), future
+
+
+def test_verdicts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog) as (page, verdicts):
+        assert page.prefer("good")["done"] == 1
+        page.prefer("bad")
+        page.ask("say", {"key": page.open()["key"], "said": "tie"})
+        last = page.ask("say", {"key": page.open()["key"], "said": "skip"})
+        assert last == {"done": 4, "all": 4}
+        found = verdicts.result(10)
+    assert [verdict.p for verdict in found] == [1.0, 0.0, 0.5, 0.5]
+    assert [verdict.valid for verdict in found] == [True, True, True, False]
+    assert found[3].reason == "skipped"
+
+
+def test_undo(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog) as (page, verdicts):
+        page.prefer("bad")
+        page.prefer("bad")
+        assert page.ask("undo", {})["done"] == 1
+        assert page.ask("undo", {})["done"] == 0
+        assert page.ask("undo", {})["done"] == 0
+        for _ in PAIRS:
+            page.prefer("good")
+        assert [verdict.p for verdict in verdicts.result(10)] == [1.0] * 4
+
+
+def test_two_tabs_do_not_overwrite_each_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog) as (page, verdicts):
+        seen = page.open()
+        page.prefer("good")
+        assert page.refused("say", {"key": seen["key"], "said": "tie"}) == 409
+        for _ in range(3):
+            page.prefer("good")
+        assert [verdict.p for verdict in verdicts.result(10)] == [1.0] * 4
+
+
+def test_what_is_answered_is_not_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor where the two responses come in the other order."""
+    person = PersonAnnotator(str(tmp_path / "a.sqlite"))
+    with sitting(person, caplog) as (page, verdicts):
+        for _ in PAIRS:
+            page.prefer("good")
+        verdicts.result(10)
+    assert [verdict.p for verdict in person(PROMPTS, PAIRS)] == [1.0] * 4
+    assert [verdict.p for verdict in person(PROMPTS, [pair[::-1] for pair in PAIRS])] == [0.0] * 4
+
+
+def test_either_response_may_stand_first() -> None:
+    turned = [Duel.of(PROMPTS[0].turns, (f"good {index}", f"bad {index}"), seed=0).turned for index in range(200)]
+    # Five standard deviations of 200 fair coins.
+    assert 65 < sum(turned) < 135
+    other = [Duel.of(PROMPTS[0].turns, (f"good {index}", f"bad {index}"), seed=1).turned for index in range(200)]
+    assert turned != other
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"Origin": "http://evil.example"}, 403), ({"Host": "evil.example"}, 403), ({"Origin": "null"}, 403)],
+)
+def test_other_sites_are_refused(
+    headers: dict[str, str], status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog, PAIRS[:1]) as (page, verdicts):
+        key = page.open()["key"]
+        assert page.refused("say", {"key": key, "said": "1"}, **headers) == status
+        assert page.refused("open", **headers) == status
+        assert page.refused("say", {"key": key, "said": "both"}) == 400
+        assert page.refused("say", [1]) == 400
+        assert page.refused("etc/passwd") == 404
+        assert page.open()["done"] == 0
+        page.prefer("good")
+        assert verdicts.result(10)[0].p == 1.0
+
+
+def test_text_is_never_markup(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Data comes as JSON, the page puts it in as text, and a policy forbids what is not in the page itself."""
+    evil = [("<script>alert(1)</script>", "<img src=x onerror=alert(1)>")]
+    with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog, evil) as (page, verdicts):
+        with urllib.request.urlopen(page.address) as answer:
+            text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+        assert "innerHTML" not in text
+        assert "default-src 'none'" in policy
+        assert sorted(page.open()["answers"]) == sorted(evil[0])
+        page.prefer("script")
+        verdicts.result(10)
+
+
+def test_a_port_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog, PAIRS[:1]) as (page, verdicts):
+        port = int(page.address.rstrip("/").rpartition(":")[2])
+        with pytest.raises(InputError, match=rf"port {port} cannot be had"):
+            PersonAnnotator(str(tmp_path / "b.sqlite"), port)(PROMPTS[:1], PAIRS[:1])
+        page.prefer("good")
+        verdicts.result(10)
+
+
+def command(folder: Path) -> tuple["subprocess.Popen[str]", Page]:
+    """`uptake annotate` in a process of its own, and the page it serves."""
+    arguments = ["annotate", str(folder / "pairs.jsonl"), "--out", str(folder / "out.jsonl")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uptake.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    return process, Page(next(word for word in line.split() if word.startswith("http")))
+
+
+def test_killed_in_the_middle(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q {index}", "chosen": f"good {index}", "rejected": f"bad {index}"} for index in range(3)]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    process, page = command(tmp_path)
+    page.prefer("bad")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    process, page = command(tmp_path)
+    assert page.open()["done"] == 1
+    page.prefer("good")
+    page.ask("say", {"key": page.open()["key"], "said": "skip"})
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 0, error
+    assert "the second response is preferred in 1" in out
+    assert "skipped: 1" in out
+    one, two, skipped = read_jsonl(tmp_path / "out.jsonl")
+    assert one["chosen"][0]["content"] == "bad 0"
+    assert one["swapped"]
+    assert one["p"] == 1.0
+    assert two["chosen"][0]["content"] == "good 1"
+    assert (skipped["valid"], skipped["reason"]) == (False, "skipped")
