@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench experiments lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ test: lint ## every gate: style, types, layers, tests
 
 bench: .venv/bench ## measure every claim; results go to bench/results
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+experiments: .venv/ready ## test the claims of the papers in the town (an hour or so); results go to bench/results
+	@set -e; for script in bench/town_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 lint: .venv/ready ## style, types and layers only
 	@$(BIN)/ruff check --quiet

@@ -6,6 +6,7 @@ the offline data. A run that is on disk is not done again, so an experiment that
 
 import json
 import os
+import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 
-from uptake import ChatFormat, Options, Prompt, Turn, World, load, methods, run
+from uptake import ChatFormat, Options, Preference, Prompt, Turn, World, load, methods, run
 from uptake.data.write import replacing
 from uptake.models import LanguageModel
 from uptake.progress import progress_bar
@@ -150,3 +151,14 @@ def last(curves: Sequence[Sequence[Mapping[str, float]]], name: str = "quality")
 def at(curves: Sequence[Sequence[Mapping[str, float]]], step: int, name: str = "quality") -> Interval:
     """A figure of every seed's curve at a step."""
     return interval([next(point[name] for point in curve if point["step"] == step) for curve in curves])
+
+
+def preferences(count: int, split: str, questions: int, seed: int) -> list[Preference]:
+    """Right answers over faulty ones, all questions and faults alike."""
+    town, rng = Town(), random.Random(seed)
+    asked = town.questions(questions, 0, "heldout" if split == "heldout" else "train")
+    cases = rng.sample([(question, fault) for question in asked for fault in town.faults(question)], count)
+    return [
+        Preference(question.prompt, *(town.answer(question, each, rng) for each in (None, fault)))
+        for question, fault in cases
+    ]

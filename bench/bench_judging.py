@@ -52,7 +52,7 @@ def as_rows(judge: LLMJudge) -> list[float]:
 
 
 def main() -> None:
-    judge = LLMJudge(prepare(llama(384, 1024, 10, heads=6), tokenizer()), instructions())
+    judge = LLMJudge(prepare(llama(256, 704, 6, heads=4), tokenizer()), instructions(), min_share=0.0)
     ours = [verdict.p for verdict in judge(*duels())]
     difference = max(abs(p - q) for p, q in zip(ours, as_rows(judge), strict=True))
     if difference > 1e-4:

@@ -49,7 +49,7 @@ def our_step(folder: Path) -> Callable[[], object]:
     instructions = folder / "instructions.txt"
     instructions.write_text(f"{INSTRUCTIONS.text}\n{INSTRUCTIONS.cue}")
     options = {
-        "annotator": {"model": {"instructions": str(instructions)}},
+        "annotator": {"model": {"instructions": str(instructions), "min_share": 0.0}},
         "batch_size": PROMPTS,
         "max_new_tokens": ANSWER,
         "optimizer": "adamw",
@@ -145,7 +145,7 @@ def largest_difference() -> float:
     """Between the probabilities that the two annotators give the same duels."""
     rng = random.Random(1)
     duels = [(prompt, text(rng, ANSWER), text(rng, ANSWER)) for prompt in prompts()]
-    judge = LLMJudge(prepare(model(2), tokenizer()), INSTRUCTIONS)
+    judge = LLMJudge(prepare(model(2), tokenizer()), INSTRUCTIONS, min_share=0.0)
     asked = [Prompt((Turn("user", prompt),), "") for prompt, *_ in duels]
     ours = [verdict.p for verdict in judge(asked, [(one, two) for _, one, two in duels])]
     both = [2 * [prompt for prompt, *_ in duels], [one for _, one, _ in duels] + [two for *_, two in duels]]

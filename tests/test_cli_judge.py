@@ -70,8 +70,19 @@ def test_a_model_judges(uptake: Cli, model: Path) -> None:
     """Every row against the judge itself, in the order that it prefers."""
     records = pair_records(20, seed=3)
     write_jsonl(Path("in.jsonl"), [{**record, "id": number} for number, record in enumerate(records)])
-    out = uptake("judge", "in.jsonl", "--judge-model", model, "--instructions", "brief.txt", "--out", "out.jsonl")
-    judge = LLMJudge.from_pretrained(model, "brief.txt")
+    out = uptake(
+        "judge",
+        "in.jsonl",
+        "--judge-model",
+        model,
+        "--min-share",
+        0,
+        "--instructions",
+        "brief.txt",
+        "--out",
+        "out.jsonl",
+    )
+    judge = LLMJudge.from_pretrained(model, "brief.txt", min_share=0)
     labelled = read_jsonl(Path("out.jsonl"))
     assert [row["id"] for row in labelled] == list(range(20))
     for given, row in zip(read("in.jsonl"), labelled, strict=True):
@@ -97,7 +108,7 @@ def test_a_model_judges(uptake: Cli, model: Path) -> None:
 
 def test_a_labelled_file_judged_again_is_not_swapped(uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), pair_records(8))
-    options = ["--judge-model", model, "--instructions", "brief.txt"]
+    options = ["--judge-model", model, "--min-share", 0, "--instructions", "brief.txt"]
     uptake("judge", "in.jsonl", *options, "--out", "once.jsonl")
     out = uptake("judge", "once.jsonl", *options, "--out", "twice.jsonl")
     assert "the second response is preferred in 0" in out
@@ -208,7 +219,18 @@ def test_a_killed_call_pays_nothing_twice(killed_at: int, uptake: Cli, server: J
 def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli, model: Path) -> None:
     """A planted figure in the journal shows up in the output: what it holds is not judged again."""
     write_jsonl(Path("in.jsonl"), pair_records(70))
-    arguments = ["judge", "in.jsonl", "--judge-model", str(model), "--instructions", "brief.txt", "--out", "out.jsonl"]
+    arguments = [
+        "judge",
+        "in.jsonl",
+        "--judge-model",
+        str(model),
+        "--min-share",
+        "0",
+        "--instructions",
+        "brief.txt",
+        "--out",
+        "out.jsonl",
+    ]
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     journal = Path("out.jsonl.journal.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -226,7 +248,18 @@ def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli, model: P
 
 def test_a_journal_of_other_verdicts_is_not_used(uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), pair_records(3))
-    arguments = ["judge", "in.jsonl", "--judge-model", str(model), "--instructions", "brief.txt", "--out", "out.jsonl"]
+    arguments = [
+        "judge",
+        "in.jsonl",
+        "--judge-model",
+        str(model),
+        "--min-share",
+        "0",
+        "--instructions",
+        "brief.txt",
+        "--out",
+        "out.jsonl",
+    ]
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     uptake(*arguments, "--order-average", "logit")
     uptake(*arguments[:-1], "logit.jsonl", "--order-average", "logit")

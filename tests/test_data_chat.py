@@ -225,14 +225,15 @@ def test_each_row_checks_a_follow_up_and_falls_back_to_the_whole_chat() -> None:
     form = chat_format("byte_level", "chatml")
     expected = form.follow_ups(CHAT, FOLLOW_UPS)
     for text in FOLLOW_UPS:
-        form._probed[text] = FollowUpIds((), (0,))
+        form._probed["user", text] = FollowUpIds((), (0,))
     assert form.follow_ups(CHAT, FOLLOW_UPS) == expected
 
 
 def test_different_rows_check_different_follow_ups() -> None:
     form = chat_format("byte_level", "chatml")
     form.follow_ups(CHAT, FOLLOW_UPS)
-    form._probed[FOLLOW_UPS[0]] = FollowUpIds(form._probed[FOLLOW_UPS[0]].stem, (0,))
+    stem = form._probed["user", FOLLOW_UPS[0]].stem
+    form._probed["user", FOLLOW_UPS[0]] = FollowUpIds(stem, (0,))
     rows = [(*CHAT[:3], Turn("assistant", f"At {hour}.")) for hour in range(40)]
     unmasked = [form.follow_ups(row, FOLLOW_UPS)[1][0] != (0,) for row in rows]
     assert any(unmasked)

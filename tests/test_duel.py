@@ -43,23 +43,28 @@ def test_the_planted_advantage_is_found_in_nine_of_ten_intervals() -> None:
 
 
 def test_equal_lengths_give_the_plain_rate() -> None:
-    found = length_controlled_win_rate([1, 0, 1, 0.5, 1], [7.0] * 5, [7.0] * 5)
+    found = length_controlled_win_rate([1, 0, 1, 0.5, 1] * 8, [7.0] * 40, [7.0] * 40)
     assert found.rate == pytest.approx(0.7, abs=1e-3)
-    assert found.n == 5
+    assert found.n == 40
 
 
 def test_swapping_the_sides_mirrors_the_rate() -> None:
-    p, a, b = [0.9, 0.2, 0.6, 0.7], [3.0, 9.0, 4.0, 6.0], [5.0, 2.0, 4.0, 3.0]
+    p, a, b = ([*some] * 10 for some in ((0.9, 0.2, 0.6, 0.7), (3.0, 9.0, 4.0, 6.0), (5.0, 2.0, 4.0, 3.0)))
     one = length_controlled_win_rate(p, a, b)
     other = length_controlled_win_rate([1 - each for each in p], b, a)
     assert (one.rate, one.low) == pytest.approx((1 - other.rate, 1 - other.high))
 
 
 def test_separable_verdicts_stay_finite() -> None:
-    found = length_controlled_win_rate([1, 1, 0, 0], [9.0, 8.0, 1.0, 2.0], [1.0, 2.0, 9.0, 8.0])
+    found = length_controlled_win_rate([1, 1, 0, 0] * 10, [9.0, 8.0, 1.0, 2.0] * 10, [1.0, 2.0, 9.0, 8.0] * 10)
     assert 0.3 < found.rate < 0.7
-    with pytest.raises(InputError, match="at least 3"):
-        length_controlled_win_rate([1, 0], [1.0, 2.0], [2.0, 1.0])
+
+
+def test_what_no_interval_can_be_made_of() -> None:
+    with pytest.raises(InputError, match=r"39 verdicts.*at least 40"):
+        length_controlled_win_rate([1, 0, 1] * 13, [1.0, 2.0, 3.0] * 13, [2.0, 1.0, 3.0] * 13)
+    with pytest.raises(InputError, match="all verdicts prefer the same side"):
+        length_controlled_win_rate([1.0] * 40, [1.0, 2.0] * 20, [2.0, 1.0] * 20)
 
 
 def duel(p: float, words: tuple[int, int] = (2, 2), valid: bool = True) -> Duel:
@@ -96,7 +101,9 @@ def test_a_model_against_another_by_the_towns_oracle(tmp_path: Path) -> None:
     ]
 
 
-def test_a_judge_has_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_has_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from uptake.cli import main  # noqa: PLC0415
 
     models = {name: str(saved(tiny_llama(seed), tmp_path / name)) for seed, name in enumerate(("one", "two", "judge"))}
@@ -107,3 +114,4 @@ def test_a_judge_has_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as refused:
         main()
     assert refused.value.code == 2
+    assert "no judge (allowed: --follow-up-model, or --judge)" in capsys.readouterr().err

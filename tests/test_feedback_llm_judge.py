@@ -63,7 +63,7 @@ def by_hand(lm: LanguageModel, one: str, other: str, answers: tuple[str, str] = 
 @pytest.mark.parametrize("attention", ["tree", "rows"])
 def test_both_orders_are_those_of_plain_rows(dtype: torch.dtype, tolerance: float, attention: Any) -> None:
     lm = replace(speaker(dtype=dtype), attention=attention)
-    judge = LLMJudge(lm, BRIEF)
+    judge = LLMJudge(lm, BRIEF, min_share=0)
     for (prompt, (a, b)), verdict in zip(duels(6), verdicts(judge, duels(6)), strict=True):
         (turn,) = prompt.turns
         texts = [f"<user> when {turn.content} 1 {x} 2 {y} <end> <assistant>bread =" for x, y in ((a, b), (b, a))]
@@ -76,7 +76,7 @@ def test_both_orders_are_those_of_plain_rows(dtype: torch.dtype, tolerance: floa
 
 def test_a_model_without_a_template_reads_one_text() -> None:
     lm = speaker(chat_template="")
-    judge = LLMJudge(lm, BRIEF)
+    judge = LLMJudge(lm, BRIEF, min_share=0)
     assert judge.chat.plain
     (verdict,) = judge([asked("the bakery ?")], [("at eight .", "it sell bread")])
     one = "when the bakery ? 1 at eight . 2 it sell bread\nbread ="
@@ -85,7 +85,7 @@ def test_a_model_without_a_template_reads_one_text() -> None:
 
 
 def test_the_stem_is_computed_once() -> None:
-    judge = LLMJudge(speaker(), BRIEF)
+    judge = LLMJudge(speaker(), BRIEF, min_share=0)
     prompt, pair = asked("when " * 50), ("at eight .", "it sell bread")
     (verdict,) = judge([prompt], [pair])
     once = 1 + 1 + 50 + 1  # the template's and the instructions' words up to the first response
@@ -95,7 +95,7 @@ def test_the_stem_is_computed_once() -> None:
 
 @pytest.mark.parametrize("order_average", ["prob", "logit"])
 def test_label_swap(order_average: Any) -> None:
-    judge = LLMJudge(speaker(), BRIEF, order_average)
+    judge = LLMJudge(speaker(), BRIEF, order_average, 0)
     given = duels(8)
     swapped = [(prompt, (b, a)) for prompt, (a, b) in given]
     for one, other in zip(verdicts(judge, given), verdicts(judge, swapped), strict=True):
@@ -113,7 +113,7 @@ def test_two_orders_cancel_a_bias_to_the_first_place() -> None:
         biased.head.bias.zero_()[biased.tokenizer.convert_tokens_to_ids("1")] = 0.8
     biased = prepare(biased.base, biased.tokenizer, "biased")
     for average, tolerance in (("logit", 1e-12), ("prob", 0.1)):
-        one, other = (verdicts(LLMJudge(lm, BRIEF, average), duels(6)) for lm in (plain, biased))
+        one, other = (verdicts(LLMJudge(lm, BRIEF, average, 0), duels(6)) for lm in (plain, biased))
         gaps = [abs(x.p - y.p) for x, y in zip(one, other, strict=True)]
         assert max(gaps) < tolerance
         assert (average == "logit") == (max(gaps) < 1e-6)
@@ -121,7 +121,7 @@ def test_two_orders_cancel_a_bias_to_the_first_place() -> None:
 
 
 def test_verdicts_do_not_depend_on_company_or_order() -> None:
-    judge = LLMJudge(speaker(), BRIEF)
+    judge = LLMJudge(speaker(), BRIEF, min_share=0)
     given = duels(9)
     whole = verdicts(judge, given)
     alone = [verdicts(judge, [duel])[0] for duel in given]
@@ -131,7 +131,7 @@ def test_verdicts_do_not_depend_on_company_or_order() -> None:
 
 
 def test_equal_responses_cost_nothing() -> None:
-    judge = LLMJudge(speaker(), BRIEF)
+    judge = LLMJudge(speaker(), BRIEF, min_share=0)
     ((other, (a, b)),) = duels(1)
     found = judge([asked("when ?"), other, asked("bread " * 300)], [("at eight .", "at eight ."), (a, b), ("it", "it")])
     assert (found[0], found[2]) == (EVEN, EVEN)
@@ -141,14 +141,14 @@ def test_equal_responses_cost_nothing() -> None:
 
 def test_responses_that_tokenize_alike_are_even() -> None:
     """Different texts, the same tokens: the two orders are one, and say the opposite of each other."""
-    (verdict,) = LLMJudge(speaker(), BRIEF)([asked("when ?")], [("xylophone", "zither")])
+    (verdict,) = LLMJudge(speaker(), BRIEF, min_share=0)([asked("when ?")], [("xylophone", "zither")])
     assert verdict.p == pytest.approx(0.5, abs=1e-12)
     assert verdict.tokens > 0
 
 
 def test_the_longest_duel_that_fits() -> None:
     lm = speaker()
-    judge = LLMJudge(lm, BRIEF)
+    judge = LLMJudge(lm, BRIEF, min_share=0)
     frame = 2 + 1 + 1 + 1 + 4  # around the prompt and two responses
     fits = 256 - frame - 1 - 3
     pairs = [("it " * fits, "at eight ."), ("it " * (fits + 1), "at eight ."), ("it", "at")]
@@ -186,7 +186,7 @@ def test_blanks_and_marks_go_with_the_token_of_the_answer(
     words: bool, cue: str, before: str, answers: tuple[str, str]
 ) -> None:
     lm = tiny_llama(0, torch.float64, bpe(["a 1 2", "b 1 2", "=1", "=2"], words), max_position_embeddings=256)
-    judge = LLMJudge(lm, Instructions("{prompt} {first} {second}", cue))
+    judge = LLMJudge(lm, Instructions("{prompt} {first} {second}", cue), min_share=0)
     (verdict,) = judge([asked("ab")], [("a", "b")])
     one, other = f"ab a b\n{before}", f"ab b a\n{before}"
     assert verdict.by_order == pytest.approx(by_hand(lm, one, other, answers), abs=1e-12)
@@ -201,7 +201,7 @@ def test_answers_that_are_no_tokens_of_their_own(spelled: tuple[str, str]) -> No
     lm = tiny_llama(tokenizer=tokenizer)
     message = f"tiny-0: after the cue 'bread =', 1 and 2 are not single tokens that differ.*{spelled[0].split()[-1]}"
     with pytest.raises(ModelError, match=message):
-        LLMJudge(lm, BRIEF)
+        LLMJudge(lm, BRIEF, min_share=0)
 
 
 # --- making one -------------------------------------------------------------------------------------------------------
@@ -211,11 +211,11 @@ def test_from_a_folder_and_a_file(tmp_path: Path) -> None:
     lm = speaker(dtype=torch.float32)
     (tmp_path / "brief.txt").write_text(f"{BRIEF.text}\n{BRIEF.cue}\n")
     judge = LLMJudge.from_pretrained(
-        saved(lm, tmp_path / "judge"), tmp_path / "brief.txt", device="cpu", dtype="float32"
+        saved(lm, tmp_path / "judge"), tmp_path / "brief.txt", min_share=0, device="cpu", dtype="float32"
     )
     given = duels(2)
     assert [each.p for each in verdicts(judge, given)] == pytest.approx(
-        [each.p for each in verdicts(LLMJudge(lm, BRIEF), given)], abs=1e-6
+        [each.p for each in verdicts(LLMJudge(lm, BRIEF, min_share=0), given)], abs=1e-6
     )
 
 
@@ -223,6 +223,7 @@ def test_fingerprints_differ_wherever_verdicts_may() -> None:
     lm = speaker()
     judges = [
         LLMJudge(lm, BRIEF),
+        LLMJudge(lm, BRIEF, min_share=0),
         LLMJudge(lm, BRIEF, "logit"),
         LLMJudge(lm, Instructions(BRIEF.text, "=")),
         LLMJudge(speaker(1), BRIEF),
@@ -240,7 +241,7 @@ def test_unknown_average() -> None:
 
 def test_not_a_number_is_an_error() -> None:
     lm = speaker()
-    judge = LLMJudge(lm, BRIEF)
+    judge = LLMJudge(lm, BRIEF, min_share=0)
     head: Any = lm.head
     with torch.no_grad():
         head.weight.fill_(torch.nan)
@@ -252,6 +253,22 @@ def test_as_a_part_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "brief.txt").write_text(f"{BRIEF.text}\n{BRIEF.cue}\n")
     lm = speaker()
     world = tiny_world(tmp_path, [], models={"judge": lm})
-    annotator = ModelAnnotator(instructions=str(tmp_path / "brief.txt")).start(world)
+    annotator = ModelAnnotator(min_share=0, instructions=str(tmp_path / "brief.txt")).start(world)
     ((prompt, pair),) = duels(1)
-    assert list(annotator([prompt], [pair])) == verdicts(LLMJudge(lm, BRIEF), [(prompt, pair)])
+    assert list(annotator([prompt], [pair])) == verdicts(LLMJudge(lm, BRIEF, min_share=0), [(prompt, pair)])
+
+
+def test_a_model_about_to_say_something_else_gives_no_verdict() -> None:
+    """The share that both answers hold, from plain rows, decides at its very value."""
+    lm = speaker()
+    (duel,) = duels(1)
+    orders = [LLMJudge(lm, BRIEF, min_share=0)._question(duel[0], *order) for order in (duel[1], duel[1][::-1])]
+    with torch.no_grad():
+        rows = [(lm.model(torch.tensor([ids])).logits[0, -1].softmax(-1), answers) for ids, answers in orders]
+    share = min(float(row[list(answers)].sum()) for row, answers in rows)
+    (kept,) = verdicts(LLMJudge(lm, BRIEF, min_share=share - 1e-9), [duel])
+    assert kept.valid
+    (dropped,) = verdicts(LLMJudge(lm, BRIEF, min_share=share + 1e-9), [duel])
+    assert (dropped.valid, dropped.reason) == (False, "about to say neither 1 nor 2")
+    with pytest.raises(InputError, match=r"field 'min_share'.*0 to 1"):
+        LLMJudge(lm, BRIEF, min_share=2.0)

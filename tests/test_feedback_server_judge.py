@@ -358,7 +358,7 @@ def test_a_wrong_key_stops_at_once(status: int, make: Make, key: str) -> None:
 def test_a_key_that_is_not_there(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "")
     with JudgeServer() as server:
-        with pytest.raises(InputError, match="field 'JUDGE_KEY': no such environment variable"):
+        with pytest.raises(InputError, match="field 'key_variable': no environment variable JUDGE_KEY"):
             verdicts(make(server, key_variable="JUDGE_KEY"))
         assert server.requests == []
 
@@ -449,3 +449,17 @@ def test_shares_of_the_alternatives() -> None:
     # Alternatives that do not say, or not at all.
     assert read("1", ("1", {"x": 0.5})) == 1.0
     assert read("1", ("1", {})) == 1.0
+
+
+@pytest.mark.parametrize("settings", [{"key_variable": "sk-secret"}, {"url": "http://localhost:1/v1?key=sk-secret"}])
+def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as refused:
+        ServerJudge(**{"url": "http://localhost:1/v1", "model": "m", **settings})
+    assert "sk-secret" not in str(refused.value)
+    assert refused.value.field in settings
+
+
+def test_a_cue_that_names_the_choices(make: Make) -> None:
+    """What the cue says is no answer, but for the choices themselves."""
+    reply = Completion.model_validate({"choices": [{"message": {"content": "1"}}]})
+    assert first_preferred(reply, "Better response (1 or 2):") == 1.0

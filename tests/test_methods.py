@@ -57,7 +57,17 @@ FLR = {
 
 
 def test_the_methods_there_are() -> None:
-    assert methods.names() == ["dpo", "follow_up_likelihood", "online_ai_feedback", "town_model"]
+    assert methods.names() == [
+        "dpo",
+        "follow_up_kto",
+        "follow_up_likelihood",
+        "follow_up_tuning",
+        "kto",
+        "online_ai_feedback",
+        "reward_model",
+        "supervised",
+        "town_model",
+    ]
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -98,7 +108,7 @@ def test_no_two_methods_share_a_name() -> None:
     ("wrong", "near"), [("dop", "dpo"), ("fllr", "flr"), ("follow_up_likelyhood", "follow_up_likelihood")]
 )
 def test_a_wrong_name_gets_the_nearest(wrong: str, near: str) -> None:
-    with pytest.raises(InputError, match=f"no method '{wrong}'; did you mean {near}.*dpo, follow_up_likelihood"):
+    with pytest.raises(InputError, match=f"no method '{wrong}'; did you mean {near}.*dpo, follow_up_kto"):
         methods.find(wrong)
 
 
@@ -137,7 +147,7 @@ def test_every_option_reaches_a_part() -> None:
         "top_p": 0.5, "top_k": 4, "max_new_tokens": 5, "max_prompt_tokens": 6, "followups": "mine.yaml",
         "reduction": "sum", "polarity": "negative_only", "standardize": "within_prompt", "min_margin": 0.5,
         "min_margin_quantile": 0.1, "max_length_ratio": 3.0, "min_category_agreement": 0.5, "keep_unfinished": True,
-        "rounds": 2,
+        "rounds": 2, "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
     }  # fmt: skip
     assert changed.keys() == methods.find("flr").Config.model_fields.keys()
     plain = str(methods.build("flr"))

@@ -7,12 +7,15 @@ from math import exp, inf, nan
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import sentence, tiny_llama, write_followups
 
+from uptake.data import ChatFormat
 from uptake.errors import InputError
 from uptake.feedback import FollowUpReward, FollowUpSet
+from uptake.feedback.implicit import ImplicitReward
 from uptake.feedback.length import Length
 from uptake.feedback.preferring import Preferring
 from uptake.keys import prompt_key
@@ -92,3 +95,24 @@ def test_temperatures_are_above_zero(temperature: float) -> None:
 def test_fingerprints() -> None:
     both = {Preferring(Length(), each).fingerprint for each in (None, 1.0, 2.0)} | {Preferring(Spoken()).fingerprint}
     assert len(both) == 4
+
+
+def test_the_implicit_reward_is_the_scaled_log_ratio() -> None:
+    """Against plain rows of both models; a model against itself prefers nothing."""
+    policy, reference = tiny_llama(), tiny_llama(seed=1)
+    dialogues = [(Turn("user", "when ?"), Turn("assistant", text)) for text in ("at eight .", "it", "bread cakes at")]
+    sums = []
+    for lm in (policy, reference):
+        chat = ChatFormat.of(lm.tokenizer)
+        for turns in dialogues:
+            prompt, response = chat.response_ids(turns[:-1], turns[-1].content)
+            with torch.no_grad():
+                logits = lm.model(input_ids=torch.tensor([[*prompt, *response]])).logits[0].log_softmax(-1)
+            rows = range(len(prompt) - 1, len(prompt) + len(response) - 1)
+            sums.append(sum(float(logits[row, token]) for row, token in zip(rows, response, strict=True)))
+    expected = [0.3 * (ours - theirs) for ours, theirs in zip(sums[:3], sums[3:], strict=True)]
+    found = [judgement.score for judgement in ImplicitReward(policy, reference, 0.3)(dialogues)]
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert all(judgement.score == 0 for judgement in ImplicitReward(policy, policy)(dialogues))
+    with pytest.raises(InputError, match="above 0"):
+        ImplicitReward(policy, reference, 0.0)

@@ -68,6 +68,7 @@ class JudgeServer:
         self.plan, self.bias, self.logprobs = plan, bias, logprobs
         self.key: str | None = None
         self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.headers: list[Mapping[str, str]] = []
         self.times: list[float] = []
         self.paid: list[str] = []
@@ -113,6 +114,7 @@ class JudgeServer:
         with self._lock:
             number = len(self.requests)
             self.requests.append(request)
+            self.paths.append(http.path)
             self.headers.append(dict(http.headers))
             self.times.append(time.monotonic())
             self.open += 1
@@ -122,7 +124,7 @@ class JudgeServer:
         try:
             self._send(http, answer)
             with self._lock:
-                if answer.status == 200 and not answer.cut:
+                if answer.status == 200 and not answer.cut and "messages" in request:
                     self.paid.append(request["messages"][0]["content"])
         except OSError:
             pass  # the client is gone

@@ -7,10 +7,11 @@ such a run can be repeated and resumed too.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import final
 
 from pydantic import TypeAdapter
@@ -70,21 +71,22 @@ def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:
 @contextmanager
 def harvests(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["Harvests"]:
     """The harvests of a stage's rounds, from the round `first` on; background work ends with the block."""
-    background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+    work = Harvests(stage, world, log, first)
     try:
-        yield Harvests(stage, world, log, first, background)
+        yield work
     finally:
-        background.shutdown(cancel_futures=True)
+        work.close()
 
 
 @final
 class Harvests:
     """Harvests in the order of rounds: each made when asked for or, with `stage.ahead`, judged since earlier rounds."""
 
-    def __init__(self, stage: Stage, world: World, log: RunLog, first: Place, background: ThreadPoolExecutor) -> None:
+    def __init__(self, stage: Stage, world: World, log: RunLog, first: Place) -> None:
         self.stage, self.world, self.log, self.index = stage, world, log, first[0]
         self._next = first[1]
-        self._background = background
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._closed = Event()
         self._pending: deque[Future[Harvest]] = deque()
 
     def __call__(self, round_: int, version: int) -> Harvest:
@@ -94,10 +96,29 @@ class Harvests:
         for later in range(self._next, min(round_ + self.stage.ahead + 1, self.stage.rounds)):
             place = (self.index, later)
             samples = sample_round(self.stage, self.world, self.log, place, version)
-            self._pending.append(self._background.submit(judge_round, self.stage, self.world, self.log, place, samples))
+            self._pending.append(self._background.submit(self._judge, place, samples))
             self._next = later + 1
         with self.log.timed("wait", 1):
             return self._pending.popleft().result()
+
+    def close(self) -> None:
+        """End the background work after the chunk that it is at: nobody will learn from the rest."""
+        self._closed.set()
+        self._background.shutdown(cancel_futures=True)
+
+    def _judge(self, place: Place, sampled: Sequence[tuple[Rollout, ...]]) -> Harvest:
+        """The harvest of rollouts that are there already."""
+        stage, world, log = self.stage, self.world, self.log
+        with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
+            judged = [_LINES.validate_python(record) for record in journal.done]
+            bar.advance(len(judged))
+            for rollouts in sampled[len(judged) :]:
+                if self._closed.is_set():
+                    raise CancelledError
+                judged.append(_judge(stage, world, log, rollouts))
+                journal.append(_LINES.dump_python(judged[-1], mode="json"))
+                bar.advance()
+        return _harvest(stage, log, place, judged)
 
 
 def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[tuple[Rollout, ...]]:
@@ -111,20 +132,6 @@ def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version:
             journal.append({"rollouts": _SAMPLES.dump_python(sampled[-1], mode="json")})
             bar.advance()
     return sampled
-
-
-def judge_round(
-    stage: Stage, world: World, log: RunLog, place: Place, sampled: Sequence[tuple[Rollout, ...]]
-) -> Harvest:
-    """The harvest of rollouts that are there already."""
-    with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-        judged = [_LINES.validate_python(record) for record in journal.done]
-        bar.advance(len(judged))
-        for rollouts in sampled[len(judged) :]:
-            judged.append(_judge(stage, world, log, rollouts))
-            journal.append(_LINES.dump_python(judged[-1], mode="json"))
-            bar.advance()
-    return _harvest(stage, log, place, judged)
 
 
 def _folder(log: RunLog, place: Place) -> Path:

@@ -53,8 +53,11 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)
+    trained = world
     if snapshot and cursor.stage == len(recipe.stages):
-        Learner(recipe.stages[-1], world).load(snapshot.weights)
+        learner = Learner(recipe.stages[-1], world)
+        learner.load(snapshot.weights)
+        trained = learner.world
     for index in range(cursor.stage, len(recipe.stages)):
         stage = recipe.stages[index]
         if index:
@@ -73,8 +76,9 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
             checkpoint.save_weights(_stage_start(folder, index + 1), trainable(world.policy))
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
-    save_model(world.policy, world.chat.template, folder / "model")
-    return world
+        trained = learner.world
+    save_model(trained.policy, trained.chat.template, folder / "model", trained.chat.closing)
+    return trained
 
 
 @final
@@ -85,7 +89,8 @@ class Learner:
         heads = stage.modules(world.policy) if stage.modules is not None else {}
         self.stage = stage
         self.reference = stage.reference.start(world)
-        self.world = replace(world, policy=replace(world.policy, heads=heads))
+        policy = replace(world.policy, heads=heads, card={**world.policy.card, **stage.card})
+        self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         self.optimizer = build_optimizer(stage.update, self.weights.values())
 

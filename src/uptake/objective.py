@@ -1,16 +1,23 @@
 """Objectives: bind a pure loss kernel to the scorer and the reference, example by example."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import chain
+from math import exp, inf
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from uptake.losses.pairwise import PairKernel, soft_label
-from uptake.models import LanguageModel, TokenTree, branches, pack, token_logps
+from uptake.losses.scalar import ScoreKernel
+from uptake.losses.unpaired import UnpairedKernel
+from uptake.models import LanguageModel, TokenTree, batches, branches, pack, token_logps
+from uptake.models.heads import node_last, token_values
 from uptake.reference import RunningReference
-from uptake.types import Pair
+from uptake.types import Labeled, Pair
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,24 @@ class Objective(Protocol):
         ...
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Any]) -> Loss: ...
+
+
+@runtime_checkable
+class Batchwise(Protocol):
+    """An objective that needs a number of the whole batch of an optimizer step, which no micro-batch can know."""
+
+    def for_batch(
+        self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Any], budget: int
+    ) -> Objective:
+        """The objective for the micro-batches of this batch; `budget` bounds the tokens of one forward call."""
+        ...
+
+
+@runtime_checkable
+class Derives(Protocol):
+    """An objective with metrics that are no means over examples, but follow from those of the whole step."""
+
+    def derived(self, metrics: Mapping[str, float]) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,10 @@ class Pairs:
 
 @dataclass(frozen=True)
 class NextToken:
-    """Cross-entropy of the scored tokens of a tree, averaged over all scored tokens of a step (maximum likelihood)."""
+    """Cross-entropy of the scored tokens of a tree, averaged over all scored tokens of a step (maximum likelihood).
+
+    The metric `perplexity` is its exponential.
+    """
 
     def tree(self, example: TokenTree) -> TokenTree:
         return example
@@ -98,3 +126,122 @@ class NextToken:
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[TokenTree]) -> Loss:
         logps = token_logps(policy, pack(examples))
         return Loss(-logps.sum(), {"loss": -logps.detach().sum()})
+
+    def derived(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
+        # Numbers have no room for the exponential of more than 709.
+        return {"perplexity": exp(min(metrics["loss"], 700.0))}
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """A kernel on the scores of chosen and rejected, both under one prompt in one tree.
+
+    The score of a response is what the policy's head says at its last token, the end of the turn, having read prompt
+    and response. Needs no reference.
+    """
+
+    kernel: ScoreKernel
+    head: str = "score"
+
+    def tree(self, example: Pair) -> TokenTree:
+        return branches(example.chosen.prompt_ids, example.chosen.response_ids, example.rejected.response_ids)
+
+    def size(self, example: Pair) -> float:
+        return 1.0
+
+    def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Pair]) -> Loss:
+        packed = pack([self.tree(example) for example in examples])
+        scores = node_last(packed, token_values(policy, packed, self.head))
+        chosen, rejected = scores.view(-1, 2).unbind(1)
+        margins = scores.new_tensor([example.margin for example in examples])
+        losses = self.kernel(chosen, rejected, margins, scores.new_tensor([example.p for example in examples]))
+        margin = chosen - rejected
+        metrics = {
+            "loss": losses.sum(),
+            "margin": margin.sum(),
+            "accuracy": (margin > 0).sum() + 0.5 * (margin == 0).sum(),
+            "chosen_reward": chosen.sum(),
+            "rejected_reward": rejected.sum(),
+            "mean_reward": (chosen + rejected).sum() / 2,
+        }
+        return Loss(losses.sum(), {name: value.detach() for name, value in metrics.items()})
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """A kernel on the log-ratio of single responses that are good or bad, against how far the policy has moved at all.
+
+    That is an estimate of the divergence from the reference, one number for the whole batch of an optimizer step and
+    without gradient: the mean log-ratio of every prompt with a response to another one, or 0 where this is negative.
+    The other response is the nearest before it in the batch, cyclically, that answers another prompt and fits the
+    model's window; a prompt without one does not count. Costs two forward calls over the batch beside the training.
+    Source: Ethayarajh et al. 2024 (arXiv 2402.01306).
+    """
+
+    kernel: UnpairedKernel
+
+    def tree(self, example: Labeled) -> TokenTree:
+        return branches(example.rollout.prompt_ids, example.rollout.response_ids)
+
+    def size(self, example: Labeled) -> float:
+        return 1.0
+
+    def for_batch(
+        self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled], budget: int
+    ) -> Objective:
+        trees = mismatched(examples, policy.window or inf)
+        total = 0.0
+        with torch.no_grad():
+            for _, packed in batches(trees, budget):
+                total += float((token_logps(policy, packed) - reference.token_logps(packed)).sum())
+        good = sum(example.good for example in examples)
+        return _UnpairedFrom(self, max(0.0, total / max(1, len(trees))), good / len(examples))
+
+    def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled]) -> Loss:
+        """The loss of a whole batch at once."""
+        return self.for_batch(policy, reference, examples, sys.maxsize)(policy, reference, examples)
+
+
+@dataclass(frozen=True)
+class _UnpairedFrom:
+    """`Unpaired` once the batch is known: its divergence, and its share of good examples, for means of either kind."""
+
+    whole: Unpaired
+    divergence: float
+    good: float
+
+    def tree(self, example: Labeled) -> TokenTree:
+        return self.whole.tree(example)
+
+    def size(self, example: Labeled) -> float:
+        return self.whole.size(example)
+
+    def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled]) -> Loss:
+        packed = pack([self.tree(example) for example in examples])
+        ratios = packed.node_sums(token_logps(policy, packed) - reference.token_logps(packed))
+        good = torch.tensor([example.good for example in examples], device=ratios.device)
+        losses = self.whole.kernel(ratios, good, self.divergence)
+        rewards, ahead = self.whole.kernel.beta * ratios.detach(), ratios.detach() - self.divergence
+        metrics = {
+            "loss": losses.detach().sum(),
+            "accuracy": ((ahead > 0) == good)[ahead != 0].sum() + 0.5 * (ahead == 0).sum(),
+            "kl": ratios.new_tensor(self.divergence * len(examples)),
+        }
+        if self.good > 0:
+            metrics["good_reward"] = rewards[good].sum() / self.good
+        if self.good < 1:
+            metrics["bad_reward"] = rewards[~good].sum() / (1 - self.good)
+        return Loss(losses.sum(), metrics)
+
+
+def mismatched(examples: Sequence[Labeled], window: float = inf) -> list[TokenTree]:
+    """The prompt of every example with the response of the nearest example before it, cyclically, to another prompt."""
+    rollouts = [example.rollout for example in examples]
+    trees = []
+    for index, rollout in enumerate(rollouts):
+        for other in chain(reversed(rollouts[:index]), reversed(rollouts[index + 1 :])):
+            fits = len(rollout.prompt_ids) + len(other.response_ids) <= window
+            if fits and other.prompt_ids != rollout.prompt_ids:
+                trees.append(branches(rollout.prompt_ids, other.response_ids))
+                break
+    return trees

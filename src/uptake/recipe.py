@@ -1,7 +1,7 @@
 """A method is a record of parts: a recipe is a sequence of stages, a stage nine slots and how its weights move."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
 import yaml
@@ -80,7 +80,8 @@ class Stage:
     """The nine slots, in the order in which data flows, then how weights move and for how many rounds.
 
     With `ahead` d, the rounds up to d later are sampled before the policy learns from a round, and judged meanwhile:
-    for a judge that is waited for, at the price of pairs that are up to d rounds old. 0 is strictly on-policy.
+    for a judge that is waited for, at the price of pairs that are up to d rounds old. 0 is strictly on-policy. `card`
+    goes into the card of the trained model; it repeats what parts say, and is not printed.
     """
 
     select: Select = EveryRow()
@@ -95,6 +96,7 @@ class Stage:
     update: Optimization
     rounds: int = 1
     ahead: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,9 @@ class Recipe:
 
 
 def describe(part: Any) -> Any:
-    """A part as plain data: its type's name and all its fields, recursively."""
+    """A part as plain data: its type's name and all its fields but those left out of its `repr`, recursively."""
     if is_dataclass(part) and not isinstance(part, type):
-        inner = {field.name: describe(getattr(part, field.name)) for field in fields(part)}
+        inner = {each.name: describe(getattr(part, each.name)) for each in fields(part) if each.repr}
         return {type(part).__name__: inner} if inner else type(part).__name__
     if isinstance(part, Mapping):
         return {str(key): describe(value) for key, value in part.items()}

@@ -56,7 +56,8 @@ def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Pat
 
 def _has_begun(folder: Path) -> bool:
     """Whether a run has done anything that would be lost: a judged row, an optimizer step, a checkpoint."""
-    done = (*folder.glob("rounds/*/judged.jsonl"), folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    journals = (*folder.glob("rounds/*/sampled.jsonl"), *folder.glob("rounds/*/judged.jsonl"))
+    done = (*journals, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
     return any(path.exists() and path.stat().st_size for path in done)
 
 

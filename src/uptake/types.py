@@ -76,8 +76,8 @@ class Rollout:
 
     `response_ids` ends with the model's end-of-turn token exactly when `finished` is true. `response` is the same as
     text, without special tokens, for judges and people. `logps` holds the log-probability of every response token
-    under the distribution it was sampled from (empty for rows of a data set). `version` counts the optimizer steps of
-    the policy that sampled it; `source` is "policy" or "dataset".
+    under the distribution it was sampled from (empty where that is not known). `version` counts the optimizer steps of
+    the policy by then; `source` is "policy", "server" (another model's) or "dataset".
     """
 
     prompt: Prompt
@@ -117,6 +117,14 @@ class Pair:
     margin: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
     p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """A response that is good or bad by itself, as an example to learn from: `Labeled(rollout, good=True)`."""
+
+    rollout: Rollout
+    good: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 A benchmark's file has a docstring (what its rows are, who judged them, source and license), and
 
     FOLDER   the folder of its files under the data folder, or None where it is read from the Hub only
-    local    (folder) -> the items of the files there
+    local    (folder) -> the items of the files there, or None without a folder
     hub      () -> the items from the Hub, or None where it is not on the Hub
+    training (folder) -> whole conversations of rows that are not evaluated; only where a set has such rows
 
 Items of one benchmark are all of one kind: `Comparison`, `Rating` or `Candidates`.
 """
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 # Files of this room that are not a benchmark.
-_PARTS = frozenset({"items", "parse"})
+_PARTS = frozenset({"chats", "hh", "items", "parse", "rmb"})
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class Rating:
     """A conversation that ends with a response, and what people gave the response (or the whole of it); more is better.
 
     `Rating((Turn("user", "Hi"), Turn("assistant", "Hello!")), {"overall": 4.0}, level="turn")`. `ratings` are means
-    over annotators, by quality; `system` is who answered; `follow_up` is what the user really said next.
+    over annotators, by quality; `system` is who answered; `follow_up` is what the user really said next; `group` names
+    a part of the benchmark that is reported on its own.
     """
 
     dialogue: Dialogue
@@ -35,6 +36,7 @@ class Rating:
     level: Literal["turn", "dialogue"]
     system: str = ""
     follow_up: str = ""
+    group: str = ""
     where: Where | None = None
 
 

@@ -12,7 +12,10 @@ from uptake.cli.options import app
 from uptake.errors import UptakeError
 
 # In the order of `uptake --help`: the way a newcomer goes.
-COMMANDS = ("demo", "score", "judge", "annotate", "mine", "train", "eval", "report", "check", "methods")
+COMMANDS = (
+    *("demo", "score", "calibrate", "bench", "judge", "annotate", "mine", "train", "eval", "report"),
+    *("corpus", "feedback", "newborn", "check", "methods"),
+)
 for command in COMMANDS:
     import_module(f"{__name__}.{command}")
 

@@ -18,6 +18,9 @@ Address = Annotated[str | None, typer.Option(help="Or an OpenAI-compatible serve
 Name = Annotated[str | None, typer.Option(help="The server's name of the judge.")]
 Asking = Annotated[str, typer.Option(help="A preset's name, or a text file.")]
 Average = Annotated[str, typer.Option(help="prob or logit: what is averaged over both orders.")]
+MinShare = Annotated[
+    float | None, typer.Option(help="Share of the probability that 1 and 2 must hold for --judge-model. Default: 0.5.")
+]
 Answers = Annotated[Path | None, typer.Option(help="File of the server's answers. Default: beside the output.")]
 Variable = Annotated[
     str | None, typer.Option(help="The environment variable that holds the server's key. Default: no key.")
@@ -40,6 +43,7 @@ def judge(
     model_name: Name = None,
     instructions: Asking = "helpfulness",
     order_average: Average = "prob",
+    min_share: MinShare = None,
     cache: Answers = None,
     key_variable: Variable = None,
     input_price: InputPrice = None,
@@ -74,10 +78,11 @@ def judge(
     }
     given = {name: value for name, value in serving.items() if value is not None}
     asking = {"instructions": instructions, "order_average": order_average}
+    share = {} if min_share is None else {"min_share": min_share}
     if judge_model is None:
-        annotator = _served(given, target, asking)
+        annotator = _served(given, share, target, asking)
     else:
-        annotator = _in_process(judge_model, given, {**asking, "device": device, "dtype": dtype})
+        annotator = _in_process(judge_model, given, {**asking, **share, "device": device, "dtype": dtype})
     summary = judge_file(source, annotator, target, overwrite=overwrite, limit=limit, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)
     out.print(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
@@ -85,9 +90,11 @@ def judge(
         out.print(f"{summary.dropped} rows were left out: broken, or without a valid verdict")
 
 
-def _served(given: dict[str, Any], target: Path, asking: dict[str, Any]) -> Any:
+def _served(given: dict[str, Any], share: dict[str, float], target: Path, asking: dict[str, Any]) -> Any:
     from uptake.feedback.server_judge import ServerJudge
 
+    if share:
+        raise InputError("not used with --server", field="--min-share", allowed="with --judge-model")
     if not {"server", "model_name"} <= given.keys():
         raise InputError("no judge", allowed="--judge-model, or --server with --model-name")
     answers = given.pop("cache", target.with_name(f"{target.name}.answers.sqlite"))

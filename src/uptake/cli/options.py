@@ -47,7 +47,8 @@ def recipe_of(
 
     read = methods.read_options(config) if config is not None else {}
     options = read | options_of(sets)
-    if reference is not None or lora:
+    # A method without a reference has none to switch to when the policy gets an adapter.
+    if reference is not None or (lora and "reference" in methods.find(method).Config.model_fields):
         options.setdefault("reference", "adapter_off" if reference is None else "given")
     if reference is not None and options["reference"] != "given":
         raise InputError(f"{reference} is not used by reference={options['reference']}", field="--reference")

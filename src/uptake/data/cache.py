@@ -17,7 +17,9 @@ _MOST = 500
 
 def content_key(*parts: Any) -> str:
     """A key that differs wherever the parts do; they are written as JSON."""
-    return sha256(json.dumps(parts, ensure_ascii=False, sort_keys=True, default=repr).encode()).hexdigest()
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=repr)
+    # Half a surrogate pair has no UTF-8 form, but its backslash form is JSON's own.
+    return sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 @final
@@ -49,7 +51,7 @@ class Cache:
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Keep values, all of them or none."""
-        rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in values.items()]
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
         try:
             with self._lock, self._base as base:
                 base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)

@@ -1,6 +1,6 @@
 """Conversations to token ids through a chat template, with the exact span of every part that is scored or trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from uptake.data.place import bad_row
 from uptake.data.spans import Ids, refuse, split, tokenize
 from uptake.errors import InputError, ModelError
-from uptake.types import Dialogue, Turn, Where
+from uptake.types import Dialogue, Role, Turn, Where
 
 # The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
 PLAIN_TEMPLATE = (
@@ -54,7 +54,7 @@ class ChatFormat:
     plain: bool
     closing: str = ""
     end_ids: frozenset[int] = frozenset()
-    _probed: dict[str, FollowUpIds] = field(default_factory=dict, repr=False, compare=False)
+    _probed: dict[tuple[Role, str], FollowUpIds] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> Self:
@@ -65,8 +65,9 @@ class ChatFormat:
         plain = template is None and not tokenizer.chat_template
         text = _plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
         bare = cls(tokenizer, text, plain)
-        closing, end_ids = _end_of_turn(bare)
-        return replace(bare, closing=closing, end_ids=end_ids)
+        closing, end = _end_of_turn(bare, _after_response(bare))
+        ends = frozenset(token for token in (end, tokenizer.eos_token_id) if token is not None)
+        return replace(bare, closing=closing, end_ids=ends)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,18 +116,22 @@ class ChatFormat:
             self._refuse_ids("the ids of the prompt change once it is answered", prompt_ids, ids, where)
         return prompt_ids, ids[len(prompt_ids) :]
 
-    def follow_up(self, turns: Dialogue, text: str, *, where: Where | None = None) -> FollowUpIds:
+    def follow_up(
+        self, turns: Dialogue, text: str, *, speaker: Role = "user", closed: bool = False, where: Where | None = None
+    ) -> FollowUpIds:
         """Ids of a text as the next user turn of a conversation that ends with the response.
 
         Stem and branch together are the tokens of the chat up to the last character of the stripped text, so the
-        branch holds neither header nor end of turn. Spaces before the text belong to the branch: many tokenizers join
-        them with the first word. Raises InputError where a token joins other parts of the header with the text, or
-        where the template changes the response or the text.
+        branch holds neither header nor end of turn; where it is to be `closed`, it goes on to the special token that
+        ends the turn, if the template writes one. Spaces before the text belong to the branch: many tokenizers join
+        them with the first word. With the `speaker` "assistant" the text is the assistant's next turn, after a user
+        turn. Raises InputError where a token joins other parts of the header with the text, or where the template
+        changes the turn before or the text.
         """
-        return self._split(turns, [text], where)[0]
+        return self._split(turns, [text], where, speaker=speaker, closed=closed)[0]
 
     def follow_ups(
-        self, turns: Dialogue, texts: Sequence[str], *, where: Where | None = None
+        self, turns: Dialogue, texts: Sequence[str], *, speaker: Role = "user", where: Where | None = None
     ) -> tuple[Ids, tuple[Ids, ...]]:
         """The stem that all follow-ups to one conversation share, and the branch of each.
 
@@ -136,14 +141,16 @@ class ChatFormat:
         """
         if not texts:
             raise InputError("no follow-ups", allowed="at least one text")
-        new = [text for text in dict.fromkeys(texts) if text not in self._probed]
-        self._probed.update(zip(new, self._split(_PROBE, new, None), strict=True))
-        probed = [self._probed[text] for text in texts]
+        new = [text for text in dict.fromkeys(texts) if (speaker, text) not in self._probed]
+        probe = _PROBE if speaker == "user" else _PROBE[:1]
+        found = self._split(probe, new, None, speaker=speaker)
+        self._probed.update({(speaker, text): part for text, part in zip(new, found, strict=True)})
+        probed = [self._probed[speaker, text] for text in texts]
         place = crc32(turns[-1].content.encode(errors="replace")) % len(texts)
-        checked = self.follow_up(turns, texts[place], where=where)
+        checked = self.follow_up(turns, texts[place], speaker=speaker, where=where)
         if checked.branch == probed[place].branch and all(one.stem == probed[0].stem for one in probed):
             return checked.stem, tuple(one.branch for one in probed)
-        parts = self._split(turns, texts, where)
+        parts = self._split(turns, texts, where, speaker=speaker)
         for part in parts:
             if part.stem != checked.stem:
                 problem = "the tokens before a follow-up change with the follow-up"
@@ -151,18 +158,26 @@ class ChatFormat:
         return checked.stem, tuple(part.branch for part in parts)
 
     def fit(
-        self, turns: Dialogue, max_tokens: int, reserve: int = 0, *, where: Where | None = None
+        self,
+        turns: Dialogue,
+        max_tokens: int,
+        reserve: int = 0,
+        *,
+        shape: Callable[[Dialogue], Dialogue] = tuple,
+        where: Where | None = None,
     ) -> tuple[Dialogue, int]:
         """The conversation without its oldest turns, so that it leaves `reserve` of `max_tokens` tokens free.
 
         Returns what is kept and the number of turns dropped. Whole turns go, oldest first, up to a user turn. A leading
-        system turn, the last user turn and a response after it always stay: InputError where these do not fit.
+        system turn, the last user turn and a response after it always stay: InputError where these do not fit. What is
+        kept is measured in the `shape` in which it will be read.
         """
         system = turns[:1] if turns[0].role == "system" else ()
         size = 0
         for start in [place for place, turn in enumerate(turns) if turn.role == "user"]:
             kept = (*system, *turns[start:])
-            size = len(self._ids(self.render(kept, generation=kept[-1].role == "user")))
+            shaped = shape(kept)
+            size = len(self._ids(self.render(shaped, generation=shaped[-1].role == "user")))
             if size + reserve <= max_tokens:
                 return kept, len(turns) - len(kept)
         raise bad_row(
@@ -171,27 +186,30 @@ class ChatFormat:
             allowed="shorter turns, or a model with a longer window",
         )
 
-    def _split(self, turns: Dialogue, texts: Sequence[str], where: Where | None) -> list[FollowUpIds]:
+    def _split(
+        self, turns: Dialogue, texts: Sequence[str], where: Where | None, *, speaker: Role, closed: bool = False
+    ) -> list[FollowUpIds]:
         """Stem and branch of every text, each from the tokens of the whole chat."""
         if not texts:
             return []
-        header, footer = self._around_follow_up(turns, where)
+        header, footer = self._around_follow_up(turns, speaker, where)
         contents = [text.strip() for text in texts]
         for content in contents:
             if not content:
                 raise InputError("a follow-up is blank", allowed="a sentence that a user would send")
-            found = self.render((*turns, Turn("user", content)))
+            found = self.render((*turns, Turn(speaker, content)))
             if found != header + content + footer:
                 refuse("the template changes the follow-up", header + content + footer, found, where)
-        return [FollowUpIds(*part) for part in split(self.tokenizer, header, contents, where)]
+        end = _end_of_turn(self, footer)[0] if closed else ""
+        return [FollowUpIds(*part) for part in split(self.tokenizer, header, [each + end for each in contents], where)]
 
-    def _around_follow_up(self, turns: Dialogue, where: Where | None) -> tuple[str, str]:
-        """The text before and after the content of a next user turn, if the response stands in it unchanged."""
+    def _around_follow_up(self, turns: Dialogue, speaker: Role, where: Where | None) -> tuple[str, str]:
+        """The text before and after the content of the speaker's next turn, if the turn before stands unchanged."""
         *history, response = turns
-        if response.role != "assistant":
+        if response.role == speaker == "user":
             raise InputError("the conversation to follow up ends with a user turn", allowed="a response at the end")
-        follow_up = Turn("user", _FOLLOW_UP)
-        marked = self.render((*history, Turn("assistant", _RESPONSE), follow_up))
+        follow_up = Turn(speaker, _FOLLOW_UP)
+        marked = self.render((*history, Turn(response.role, _RESPONSE), follow_up))
         before, _, after = marked.partition(_RESPONSE)
         header, found, footer = self.render((*turns, follow_up)).rpartition(_FOLLOW_UP)
         between = after.rpartition(_FOLLOW_UP)[0]
@@ -214,17 +232,21 @@ def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
     return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
 
 
-def _end_of_turn(bare: ChatFormat) -> tuple[str, frozenset[int]]:
-    """The text that closes an assistant turn up to its first special token, and the ids that end such a turn."""
-    tokenizer = bare.tokenizer
+def _after_response(bare: ChatFormat) -> str:
+    """What the template writes after the content of an assistant turn."""
     text = bare.render((*_PROBE[:1], Turn("assistant", _RESPONSE)))
     _, found, tail = text.rpartition(_RESPONSE)
     if not found:
         refuse("the template changes the assistant's turn", _RESPONSE, text)
+    return tail
+
+
+def _end_of_turn(chat: ChatFormat, tail: str) -> tuple[str, int | None]:
+    """What follows a turn's content up to the first special token, and that token; nothing where there is none."""
+    tokenizer = chat.tokenizer
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
-    end = next((token for token in bare._ids(tail) if token in special), None)
-    ends = frozenset(token for token in (end, tokenizer.eos_token_id) if token is not None)
+    end = next((token for token in chat._ids(tail) if token in special), None)
     if end is None:
-        return "", ends
+        return "", None
     spelled = str(tokenizer.convert_ids_to_tokens(end))
-    return tail[: tail.index(spelled) + len(spelled)], ends
+    return tail[: tail.index(spelled) + len(spelled)], end

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import columns, points
@@ -32,11 +33,13 @@ def pairwise_accuracy(
     rejected_scores: Sequence[float],
     chosen_lengths: Sequence[float],
     rejected_lengths: Sequence[float],
+    clusters: Sequence[int] | None = None,
 ) -> Accuracy:
     """Share of pairs where the chosen response scores higher; ties count half; 95 % Wilson score intervals.
 
-    Lengths are in any one unit. Fewer than five pairs give fewer than five groups by margin. Raises `InputError` for no
-    pairs, unequal lengths of the sequences and a number that is not finite, naming its index.
+    Lengths are in any one unit. `clusters` numbers the prompts, where a prompt may have several pairs (see `share`).
+    Fewer than five pairs give fewer than five groups by margin. Raises `InputError` for no pairs, unequal lengths of
+    the sequences and a number that is not finite, naming its index.
     """
     chosen, rejected, chosen_length, rejected_length = columns(
         chosen_scores=chosen_scores,
@@ -45,12 +48,18 @@ def pairwise_accuracy(
         rejected_lengths=rejected_lengths,
     )
     outcomes = points(chosen, rejected)
+    prompts = np.arange(len(outcomes)) if clusters is None else np.asarray(clusters)
     longest, shortest = np.maximum(chosen_length, rejected_length), np.minimum(chosen_length, rejected_length)
-    matched = outcomes[longest <= MATCHED_RATIO * shortest]
-    ranked = outcomes[np.argsort(np.abs(chosen - rejected), kind="stable")]
+    matched = np.flatnonzero(longest <= MATCHED_RATIO * shortest)
     return Accuracy(
-        plain=share(outcomes),
-        length_matched=share(matched) if len(matched) else None,
-        longer_wins=share(points(chosen_length, rejected_length)),
-        by_margin=tuple(share(group) for group in np.array_split(ranked, QUINTILES) if len(group)),
+        plain=share(outcomes, prompts),
+        length_matched=share(outcomes[matched], prompts[matched]) if len(matched) else None,
+        longer_wins=share(points(chosen_length, rejected_length), prompts),
+        by_margin=tuple(share(outcomes[rows], prompts[rows]) for rows in fifths(np.abs(chosen - rejected))),
     )
+
+
+def fifths(values: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """The places of the values in five groups of equal size, from the smallest values to the largest."""
+    groups = np.array_split(np.argsort(values, kind="stable"), QUINTILES)
+    return [rows for rows in groups if len(rows)]

@@ -1,12 +1,15 @@
 """The annotators by name, for recipes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
 
+from uptake.choice import Choice, named
 from uptake.errors import InputError
+from uptake.feedback.classifier import Classifier
 from uptake.feedback.compared import AnnotatorPart
 from uptake.feedback.follow_up import FollowUpReward
+from uptake.feedback.implicit import ImplicitReward
 from uptake.feedback.llm_judge import ModelAnnotator
 from uptake.feedback.oracle_annotator import OracleAnnotator
 from uptake.feedback.person import PersonAnnotator
@@ -25,33 +28,60 @@ class FollowUpAnnotator:
     model: str = "follow_up"
 
     def start(self, world: World) -> Annotator:
-        return Preferring(FollowUpReward.from_pretrained(world.model(self.model), self.followups), self.temperature)
+        lm = world.model(self.model)
+        if lm.base is world.policy.base:
+            problem = "the annotator is the policy that learns: what it prefers would move with it"
+            raise InputError(problem, field="annotator", allowed="another model, --follow-up-model; a copy will do")
+        return Preferring(FollowUpReward.from_pretrained(lm, self.followups), self.temperature)
+
+
+@dataclass(frozen=True)
+class ClassifierAnnotator:
+    """Prefers by a sequence-classification reward model, a folder or Hub name, on that model's own scale."""
+
+    path: str
+    label: str | None = None
+    temperature: float | None = 1.0
+
+    def start(self, world: World) -> Annotator:
+        device = str(world.policy.device)
+        return Preferring(_classifier(self.path, self.label, device), self.temperature)
+
+
+@dataclass(frozen=True)
+class ImplicitAnnotator:
+    """Prefers by the implicit reward of the world's model called `model` against the one called `reference`."""
+
+    beta: float = 0.1
+    temperature: float | None = 1.0
+    model: str = "judge"
+    reference: str = "reference"
+
+    def start(self, world: World) -> Annotator:
+        reward = ImplicitReward(world.model(self.model), world.model(self.reference), self.beta)
+        return Preferring(reward, self.temperature)
+
+
+@cache
+def _classifier(path: str, label: str | None, device: str) -> Classifier:
+    """Loaded once for all rounds of a run."""
+    return Classifier.from_pretrained(path, label=label, device=device)
 
 
 ANNOTATORS: Mapping[str, Callable[..., AnnotatorPart]] = {
     "model": ModelAnnotator,
     "server": ServerJudge,
     "follow_up": FollowUpAnnotator,
+    "classifier": ClassifierAnnotator,
+    "implicit": ImplicitAnnotator,
     "oracle": OracleAnnotator,
     "person": PersonAnnotator,
 }
 
 
-def annotator(choice: str | Mapping[str, Mapping[str, Any]]) -> AnnotatorPart:
+def annotator(choice: Choice) -> AnnotatorPart:
     """The annotator of a name, or of a name with settings: `{"oracle": {"noise": 0.1}}`.
 
     Raises InputError for an unknown name or setting, and for a setting out of its range.
     """
-    named: Mapping[str, Mapping[str, Any]] = {choice: {}} if isinstance(choice, str) else choice
-    if len(named) != 1 or not named.keys() <= ANNOTATORS.keys():
-        raise InputError(f"no annotator {', '.join(named)!r}", field="annotator", allowed=", ".join(ANNOTATORS))
-    ((name, settings),) = named.items()
-    known = {field.name: field for field in fields(ANNOTATORS[name])}  # type: ignore[arg-type]
-    for setting in settings:
-        if setting not in known:
-            raise InputError(f"{name} has no setting {setting!r}", field="annotator", allowed=", ".join(known))
-    for setting, field in known.items():
-        if setting not in settings and field.default is MISSING and field.default_factory is MISSING:
-            allowed = f"{{{name}: {{{setting}: ...}}}}"
-            raise InputError(f"{name} needs a setting {setting!r}", field="annotator", allowed=allowed)
-    return ANNOTATORS[name](**settings)
+    return named("annotator", choice, ANNOTATORS)()

@@ -38,7 +38,8 @@ class Combine:
     | `full` | mean over negatives of exp(-l); positives do not count | mean over all negatives | arXiv 2209.05185 |
 
     In `full` a negative has the weight of its category. How 2409.13948 combines follow-ups is not published; `contrast`
-    is Uptake's way. An empty side counts 0, and so does the side that `polarity` leaves out.
+    is Uptake's way. An empty side counts 0, and so does the side that `polarity` leaves out. Where follow-ups have
+    weights of their own, a follow-up's l (in `full` its exp(-l)) is multiplied by its weight before sum or mean.
     `standardize="within_prompt"` first turns each follow-up into its z-score (population standard deviation) among the
     responses to one prompt, 0 where there are fewer than two or all are equal. Every sum is rounded once, so no order
     of follow-ups, categories or rows shows in the result, and swapping positives and negatives negates `contrast` and
@@ -67,7 +68,10 @@ class Combine:
         table = logps.detach().double().tolist()
         if self.standardize == "within_prompt" and groups is not None:
             table = _standardized(table, groups.tolist())
-        columns = self.followups.columns
+        if self.form == "full":
+            table = [[exp(-logp) for logp in row] for row in table]
+        counts, columns = self.followups.weights, self.followups.columns
+        table = [[count * value for count, value in zip(counts, row, strict=True)] for row in table]
         rewards = [[self._category(row, each) for each in columns] for row in table]
         weights = self._weights
         total = [fsum(w * r for w, r in zip(weights, row, strict=True)) / fsum(weights) for row in rewards]
@@ -85,7 +89,7 @@ class Combine:
     def _category(self, row: Sequence[float], columns: Columns) -> float:
         positive, negative = row[columns.positive], row[columns.negative]
         if self.form == "full":
-            return _mean([exp(-logp) for logp in negative])
+            return _mean(negative)
         side = fsum if self.form == "fed" else _mean
         left = 0.0 if self.polarity == "negative_only" else side(positive)
         return left - (0.0 if self.polarity == "positive_only" else side(negative))

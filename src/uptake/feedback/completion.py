@@ -6,6 +6,7 @@ from math import exp
 
 from pydantic import BaseModel
 
+from uptake.client import Message, Reply
 from uptake.feedback.question import CHOICES
 
 
@@ -26,32 +27,15 @@ class Logprobs(BaseModel):
     content: list[Token] | None = None
 
 
-class Message(BaseModel):
-    content: str | None = None
-
-
 class Choice(BaseModel):
     message: Message
     logprobs: Logprobs | None = None
 
 
-class Usage(BaseModel):
-    """Tokens read and written."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class Completion(BaseModel):
+class Completion(Reply):
     """The part of a chat completion that matters here; without choices where the server sent something else."""
 
-    choices: list[Choice] = []
-    usage: Usage | None = None
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens read and written, as far as the server counts them."""
-        return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
+    choices: tuple[Choice, ...] = ()
 
 
 def first_preferred(completion: Completion, cue: str) -> float | None:
@@ -63,7 +47,7 @@ def first_preferred(completion: Completion, cue: str) -> float | None:
     if not completion.choices:
         return None
     answer = completion.choices[0]
-    known = _words(cue)
+    known = set(_words(cue)) - set(CHOICES)
     said = [word for word in _words(answer.message.content or "") if word not in known]
     if len(said) != 1 or said[0] not in CHOICES:
         return None

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from uptake.data.chat import ChatFormat
+from uptake.data.role_swap import FollowUpFormat, FormatName, format_for
 from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
 from uptake.feedback.combine import Combine, Form, Polarity, Standardize
@@ -37,6 +38,7 @@ CHUNK = 16
 
 # The response of a conversation in which only the prompt is left to react to.
 _SILENCE = Turn("assistant", "")
+_EXCHANGE = (Turn("user", "Hello"), Turn("assistant", "Hello."))
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class FollowUpReward:
     in the form "full"). `mode="whole_text"` takes the mean over conversation and follow-up, as the released code of FED
     does; `mode="legacy_released"` is what the released code of FLR computes (not a likelihood). Compare rewards of
     responses to one prompt; they mean little across prompts or chat templates.
+
+    `format` says how the model is asked for a follow-up (see `FollowUpFormat`). It follows from the card of a model
+    that was tuned on follow-ups; another one is an InputError unless `force` is set.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class FollowUpReward:
         prior: Prior = "none",
         mode: ScoreMode = "log_likelihood",
         chat: ChatFormat | None = None,
+        format: FormatName | FollowUpFormat | None = None,
+        force: bool = False,
     ) -> None:
         options = (("reduction", reduction, Reduction), ("prior", prior, Prior), ("mode", mode, ScoreMode))
         for name, value, known in options:
@@ -90,6 +97,7 @@ class FollowUpReward:
         self.lm, self.followups = lm, followups
         self.reduction, self.prior, self.mode = reduction, prior, mode
         self.chat = ChatFormat.of(lm.tokenizer) if chat is None else chat
+        self.format = format_for(lm.card, format, force=force)
         self.combine = Combine(followups, polarity, standardize, form)
 
     @classmethod
@@ -109,7 +117,7 @@ class FollowUpReward:
     def fingerprint(self) -> str:
         """A text that differs wherever scores may; a model that learns needs a new reward to be read anew."""
         how = self.combine
-        settings = (self.reduction, how.polarity, how.standardize, how.form, self.prior, self.mode)
+        settings = (self.reduction, how.polarity, how.standardize, how.form, self.prior, self.mode, self.format)
         return fingerprint("FollowUpReward", self.lm.model, self.chat, self.followups.fingerprint, *settings)
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
@@ -183,8 +191,9 @@ class FollowUpReward:
         """One dialogue as stem and branches; the oldest turns go where the window is too small."""
         dropped = 0
         if self.lm.window is not None:
-            turns, dropped = self.chat.fit(turns, self.lm.window, reserve=self._longest, where=where)
-        stem, asked = self.chat.follow_ups(turns, self.followups.sentences, where=where)
+            turns, dropped = self.chat.fit(turns, self.lm.window, self._longest, shape=self.format, where=where)
+        turns = self.format(turns)
+        stem, asked = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker, where=where)
         tree = branches(stem, *asked)
         if self.mode == "whole_text":
             tree = TokenTree((replace(tree.nodes[0], scored=True), *tree.nodes[1:]))
@@ -192,10 +201,10 @@ class FollowUpReward:
 
     @cached_property
     def _longest(self) -> int:
-        """Tokens that the longest follow-up adds to a conversation, its user header included."""
-        turns = (Turn("user", "Hello"), Turn("assistant", "Hello."))
-        stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences)
-        (answered,) = tokenize(self.chat.tokenizer, [self.chat.render(turns)])
+        """Tokens that the longest follow-up adds to a conversation, a user header included."""
+        turns = self.format(_EXCHANGE)
+        stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker)
+        (answered,) = tokenize(self.chat.tokenizer, [self.chat.render(turns, generation=turns[-1].role == "user")])
         return len(stem) - len(answered) + max(map(len, branches_))
 
     def _table(
@@ -214,8 +223,8 @@ class FollowUpReward:
 
     def _logps(self, contexts: Sequence["_Context"]) -> Tensor:
         if self.mode == "legacy_released":
-            texts = self.followups.sentences
-            values = torch.stack([released_logits(self.lm, self.chat, each.turns, texts) for each in contexts])
+            asked = self.followups.sentences, self.format.speaker
+            values = torch.stack([released_logits(self.lm, self.chat, each.turns, *asked) for each in contexts])
         else:
             scored = score_trees(self.lm, [each.tree for each in contexts], BUDGET)
             if self.mode == "whole_text":
@@ -230,7 +239,7 @@ class FollowUpReward:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """A conversation to react to, as far as it fits the window, with its follow-ups as branches of one tree."""
+    """What stands before a follow-up, as far as it fits the window, with the follow-ups as branches of one tree."""
 
     turns: Dialogue
     tree: TokenTree

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
+from uptake.data.write import disk_errors, replacing
 from uptake.errors import InputError
 
 DEFAULT = Path(__file__).with_name("default-en.yaml")
@@ -27,20 +28,63 @@ class Columns(NamedTuple):
     negative: slice
 
 
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Calibration(_Strict):
+    """How rewards by a set are read, and what that was learned from: `Calibration(temperature=0.3, low=-1, high=2)`.
+
+    Of two responses to one prompt, a is the better one with probability `sigma((R_a - R_b) / temperature)`. A response
+    is good from the reward `high` up and bad from `low` down, each with `precision`. `source` is the fingerprint of
+    the set that was calibrated, `model` that of the model; `weighting`, `pairs` and `seed` say how.
+    """
+
+    temperature: float | None = Field(None, gt=0)
+    low: float | None = None
+    high: float | None = None
+    precision: float | None = None
+    source: str = ""
+    model: str = ""
+    weighting: str = ""
+    pairs: int = 0
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low is {self.low} and high is {self.high}, but no response is both good and bad")
+        return self
+
+    def label(self, reward: float) -> bool | None:
+        """Whether a response of this reward is good; None in the band between, and where there is no threshold."""
+        if self.high is not None and reward >= self.high:
+            return True
+        return False if self.low is not None and reward <= self.low else None
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
-    """Follow-ups about one quality: `Category("correctness", 1.0, ("I checked it and it holds.",), ())`."""
+    """Follow-ups about one quality: `Category("correctness", 1.0, ("I checked it and it holds.",), ())`.
+
+    `weights` says how much each follow-up counts, positives first; without any, each counts 1.
+    """
 
     name: str
     weight: float
     positive: tuple[str, ...]
     negative: tuple[str, ...]
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.positive or self.negative):
+        count = len(self.positive) + len(self.negative)
+        if not count:
             raise InputError("no follow-ups", field=f"categories.{self.name}", allowed="at least one")
         if not 0 <= self.weight < inf:
             raise InputError(f"{self.weight}", field=f"categories.{self.name}.weight", allowed="a number from 0 up")
+        if self.weights and (len(self.weights) != count or not all(0 <= weight < inf for weight in self.weights)):
+            allowed = f"none, or {count} numbers from 0 up"
+            raise InputError(f"{self.weights}", field=f"categories.{self.name}.weights", allowed=allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +95,7 @@ class FollowUpSet:
     version: int
     language: str
     categories: tuple[Category, ...]
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if not any(category.weight for category in self.categories):
@@ -67,9 +112,16 @@ class FollowUpSet:
         path = DEFAULT if path is None else Path(path)
         file = _validated(path)
         try:
-            return cls(file.name, file.version, file.language, _cleaned(file, path, strict))
+            return cls(file.name, file.version, file.language, _cleaned(file, path, strict), file.calibration)
         except InputError as error:
             raise InputError(error.problem, path=path, field=error.field, allowed=error.allowed) from None
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the set as a file that `load` reads, whole or not at all; raises InputError where the file exists."""
+        path = Path(path)
+        _check_suffix(path)
+        with replacing(path, overwrite=overwrite) as temporary, disk_errors(path):
+            temporary.write_text(_spelled(self, path.suffix == ".json"), encoding="utf-8")
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -88,19 +140,52 @@ class FollowUpSet:
         return tuple(result)
 
     @property
+    def weights(self) -> tuple[float, ...]:
+        """How much every follow-up counts, in column order; 1 where the file says nothing."""
+        sizes = (len(category.positive) + len(category.negative) for category in self.categories)
+        both = zip(self.categories, sizes, strict=True)
+        return tuple(weight for category, size in both for weight in category.weights or (1.0,) * size)
+
+    @property
     def fingerprint(self) -> str:
-        """First 16 hex digits of the SHA-256 of the content, whatever format it was read from."""
-        return hashlib.sha256(json.dumps(asdict(self), ensure_ascii=False).encode()).hexdigest()[:16]
+        """First 16 hex digits of the SHA-256 of what rewards depend on, whatever format it was read from."""
+        content = asdict(self, dict_factory=_content)
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+def _content(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What rewards depend on, of a set or a category: no calibration, and no weights where each is 1."""
+    return {name: value for name, value in fields if name != "calibration" and (name != "weights" or value)}
+
+
+class _FollowUp(NamedTuple):
+    text: str
+    weight: float
+
+
+def _follow_up(given: Any) -> _FollowUp:
+    """A follow-up of a file: its text, or text and weight."""
+    match given:
+        case str(text):
+            weight: float = 1.0
+        case {"text": str(text), "weight": int(weight) | float(weight)} if len(given) == 2 and weight is not True:
+            pass
+        case _:
+            raise ValueError("a follow-up is a text, or {text: ..., weight: ...}")
+    if not text.strip():
+        raise ValueError("an empty follow-up")
+    if not 0 <= weight < inf:
+        raise ValueError(f"weight {weight}, allowed are numbers from 0 up")
+    return _FollowUp(text.strip(), float(weight))
+
+
+_FollowUps = list[Annotated[_FollowUp, PlainValidator(_follow_up)]]
 
 
 class _CategoryFile(_Strict):
     weight: float = 1.0
-    positive: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]] = []
-    negative: list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]] = []
+    positive: _FollowUps = []
+    negative: _FollowUps = []
 
 
 class _File(_Strict):
@@ -108,6 +193,7 @@ class _File(_Strict):
     version: int
     language: str
     categories: dict[str, _CategoryFile]
+    calibration: Calibration | None = None
 
 
 class _Loader(yaml.SafeLoader):
@@ -125,9 +211,13 @@ def _record(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     return dict(zip(keys, (value for _, value in pairs), strict=True))
 
 
-def _parsed(path: Path) -> Any:
+def _check_suffix(path: Path) -> None:
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise InputError(f"a follow-up set in {path.suffix!r}", path=path, allowed=".yaml, .yml, .json")
+
+
+def _parsed(path: Path) -> Any:
+    _check_suffix(path)
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
@@ -147,34 +237,70 @@ def _validated(path: Path) -> _File:
         place = first["loc"]
         if first["type"] != "extra_forbidden":
             raise InputError(first["msg"], path=path, field=".".join(map(str, place))) from error
-        known = _File if len(place) == 1 else _CategoryFile
+        known = _File if len(place) == 1 else Calibration if place[0] == "calibration" else _CategoryFile
         allowed = ", ".join(known.model_fields)
         raise InputError("unknown key", path=path, field=".".join(map(str, place)), allowed=allowed) from error
 
 
 def _cleaned(file: _File, path: Path, strict: bool) -> tuple[Category, ...]:
     entries = [
-        (name, positive, text)
+        (name, positive, one)
         for name, category in file.categories.items()
-        for positive, texts in ((True, category.positive), (False, category.negative))
-        for text in texts
+        for positive, side in ((True, category.positive), (False, category.negative))
+        for one in side
     ]
-    straight = [(name, positive, text.translate(ASCII_QUOTES)) for name, positive, text in entries]
-    first: dict[str, tuple[str, bool, str]] = {}
+    straight = [
+        (name, positive, one._replace(text=one.text.translate(ASCII_QUOTES))) for name, positive, one in entries
+    ]
+    first: dict[str, tuple[str, bool, _FollowUp]] = {}
     for entry in straight:
-        first.setdefault(_letters(entry[2]), entry)
+        first.setdefault(_letters(entry[2].text), entry)
     curly = sum(before != after for before, after in zip(entries, straight, strict=True))
     _complain(path, strict, curly, "follow-ups with curly quotes", "made straight")
     _complain(path, strict, len(straight) - len(first), "follow-ups that repeat an earlier one", "removed")
     return tuple(
-        Category(
+        _category(
             name,
             category.weight,
-            tuple(text for owner, positive, text in first.values() if owner == name and positive),
-            tuple(text for owner, positive, text in first.values() if owner == name and not positive),
+            *(
+                [one for owner, side, one in first.values() if owner == name and side == wanted]
+                for wanted in (True, False)
+            ),
         )
         for name, category in file.categories.items()
     )
+
+
+def _category(name: str, weight: float, positive: list[_FollowUp], negative: list[_FollowUp]) -> Category:
+    approving, complaining = (tuple(one.text for one in side) for side in (positive, negative))
+    weights = tuple(one.weight for one in (*positive, *negative))
+    return Category(name, weight, approving, complaining, weights if any(each != 1 for each in weights) else ())
+
+
+def _spelled(followups: FollowUpSet, as_json: bool) -> str:
+    """The text of a set's file."""
+    file = {
+        "name": followups.name,
+        "version": followups.version,
+        "language": followups.language,
+        "categories": {category.name: _sides(category) for category in followups.categories},
+    }
+    made = {} if followups.calibration is None else {"calibration": followups.calibration.model_dump()}
+    if as_json:
+        return json.dumps(file | made, ensure_ascii=False, indent=1) + "\n"
+    # A follow-up and its weight on one line; what was learned, one setting a line.
+    style: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": inf}
+    text: str = yaml.safe_dump(file, default_flow_style=None, **style)
+    return text + (yaml.safe_dump(made, **style) if made else "")
+
+
+def _sides(category: Category) -> dict[str, Any]:
+    texts = (*category.positive, *category.negative)
+    entries: list[Any] = list(texts)
+    if category.weights:
+        entries = [{"text": text, "weight": weight} for text, weight in zip(texts, category.weights, strict=True)]
+    middle = len(category.positive)
+    return {"weight": category.weight, "positive": entries[:middle], "negative": entries[middle:]}
 
 
 def _letters(text: str) -> str:

@@ -40,19 +40,23 @@ class LLMJudge:
     P(the first is better) is the softmax over the log-probabilities of "1" and "2" right after the cue, read once in
     each order and averaged: `order_average="prob"` takes the mean of the probabilities, "logit" that of their logits. A
     chat model gets the instructions as the user's turn and the cue as the beginning of its own; a model without a chat
-    template gets one text. Equal responses are even at no cost; a duel longer than the model's window is invalid.
-    Raises InputError for an unknown `order_average` and ModelError where the tokenizer has no token of its own for
-    either answer.
+    template gets one text. Equal responses are even at no cost. A duel is invalid where it is longer than the model's
+    window, and where "1" and "2" hold less than `min_share` of the probability in either order: the model was about to
+    say something else. Raises InputError for a setting out of its range and ModelError where the tokenizer has no token
+    of its own for either answer.
     """
 
     lm: LanguageModel
     instructions: Instructions
     order_average: OrderAverage = "prob"
+    min_share: float = 0.5
 
     def __post_init__(self) -> None:
         if self.order_average not in get_args(OrderAverage):
             allowed = ", ".join(get_args(OrderAverage))
             raise InputError(repr(self.order_average), field="order_average", allowed=allowed)
+        if not 0 <= self.min_share <= 1:
+            raise InputError(f"{self.min_share}", field="min_share", allowed="a number from 0 to 1")
         self._tree(_PROBE, "Hello.", "Bye.")
 
     @classmethod
@@ -62,6 +66,7 @@ class LLMJudge:
         instructions: str | Path | Instructions | None = None,
         *,
         order_average: OrderAverage = "prob",
+        min_share: float = 0.5,
         **loading: Any,
     ) -> Self:
         """The judge of a Transformers folder, a Hub name or a loaded model; `instructions` name a preset or a file.
@@ -69,11 +74,13 @@ class LLMJudge:
         `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
         """
         asked = instructions if isinstance(instructions, Instructions) else Instructions.load(instructions)
-        return cls(model if isinstance(model, LanguageModel) else load(model, **loading), asked, order_average)
+        lm = model if isinstance(model, LanguageModel) else load(model, **loading)
+        return cls(lm, asked, order_average, min_share)
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("LLMJudge", self.lm.model, self.chat, self.instructions.fingerprint, self.order_average)
+        settings = self.instructions.fingerprint, self.order_average, self.min_share
+        return fingerprint("LLMJudge", self.lm.model, self.chat, *settings)
 
     @cached_property
     def chat(self) -> ChatFormat:
@@ -94,9 +101,12 @@ class LLMJudge:
             return Verdict(0.5, (0.5, 0.5))
         if not answers:
             return Verdict(0.5, (0.5, 0.5), valid=False, reason="too long for the judge's window")
-        table = torch.cat(tuple(answers)).double().reshape(2, 2).softmax(1)
-        if not bool(table.isfinite().all()):
+        logps = torch.cat(tuple(answers)).double().reshape(2, 2)
+        if not bool(logps.isfinite().all()):
             raise ModelError(f"{self.lm.name} gives not-a-number for an answer of 1 or 2")
+        if float(logps.logsumexp(1).exp().min()) < self.min_share:
+            return Verdict(0.5, (0.5, 0.5), valid=False, reason="about to say neither 1 nor 2", tokens=len(tree))
+        table = logps.softmax(1)
         by_order = float(table[0, 0]), float(table[1, 1])
         return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=len(tree))
 
@@ -143,7 +153,9 @@ class ModelAnnotator:
 
     instructions: str = "helpfulness"
     order_average: OrderAverage = "prob"
+    min_share: float = 0.5
     model: str = "judge"
 
     def start(self, world: World) -> Annotator:
-        return LLMJudge.from_pretrained(world.model(self.model), self.instructions, order_average=self.order_average)
+        options: dict[str, Any] = {"order_average": self.order_average, "min_share": self.min_share}
+        return LLMJudge.from_pretrained(world.model(self.model), self.instructions, **options)

@@ -35,6 +35,7 @@ class OracleAnnotator:
             raise InputError(f"{self.temperature}", field="temperature", allowed="a number above 0")
         if not 0 <= self.noise <= 1:
             raise InputError(f"{self.noise}", field="noise", allowed="a number from 0 to 1")
+        average_orders(0.5, 0.5, self.order_average)
 
     def start(self, world: World) -> "OracleAnnotator":
         return self

@@ -44,6 +44,10 @@ class PersonAnnotator:
     port: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 1 << 16:
+            raise InputError(f"{self.port}", field="port", allowed="0 to 65535; 0 takes a free one")
+
     def start(self, world: World) -> "PersonAnnotator":
         """The annotator of a run, which keeps its answers in the run's folder."""
         return replace(self, answers=str(world.folder / self.answers))
@@ -109,7 +113,7 @@ class Desk:
     def say(self, key: str, said: str) -> bool:
         """Keep a verdict; False, and nothing changes, where the pair has one or is not on this desk."""
         with self._lock:
-            if key in self._said or all(duel.key != key for duel in self._duels):
+            if self.finished.is_set() or key in self._said or all(duel.key != key for duel in self._duels):
                 return False
             self._cache.put({key: said})
             self._said[key] = said
@@ -120,7 +124,7 @@ class Desk:
     def undo(self) -> None:
         """Open the pair of the latest verdict of this sitting again."""
         with self._lock:
-            if self._latest:
+            if self._latest and not self.finished.is_set():
                 key = self._latest.pop()
                 self._cache.put({key: ""})
                 del self._said[key]
@@ -171,6 +175,8 @@ class _Page(BaseHTTPRequestHandler):
     """Gives the page and the open pair, takes verdicts, and talks to pages of this very server only."""
 
     server: _Server
+    # Browsers open connections that they may never use.
+    timeout = 5
 
     def do_GET(self) -> None:
         if not self._from_here():
@@ -203,7 +209,8 @@ class _Page(BaseHTTPRequestHandler):
 
     def _told(self) -> dict[str, Any]:
         try:
-            told = json.loads(self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _MOST_BYTES)))
+            length = int(self.headers.get("Content-Length") or 0)
+            told = json.loads(self.rfile.read(max(0, min(length, _MOST_BYTES))))
         except ValueError:
             return {}
         return told if isinstance(told, dict) else {}

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from uptake.data.chat import ChatFormat
 from uptake.models import LanguageModel
-from uptake.types import Dialogue, Turn
+from uptake.types import Dialogue, Role, Turn
 
 
 def released_logits(
-    lm: LanguageModel, chat: ChatFormat, turns: Dialogue, texts: Sequence[str]
+    lm: LanguageModel, chat: ChatFormat, turns: Dialogue, texts: Sequence[str], speaker: Role = "user"
 ) -> Float[Tensor, " followups"]:
     """The released score of every follow-up to one conversation, one forward pass each as in the release."""
     scores = []
     for text in texts:
-        whole = chat.render((*turns, Turn("user", text)))
+        whole = chat.render((*turns, Turn(speaker, text)))
         ids = chat.tokenizer(whole, add_special_tokens=False, return_tensors="pt")["input_ids"].to(lm.device)
         # The tokenizer's default special tokens belong to the bag: a begin-of-text token is scored with the rest.
         bag = chat.tokenizer(text, return_tensors="pt")["input_ids"][0].to(lm.device)

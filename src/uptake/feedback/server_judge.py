@@ -10,21 +10,21 @@ from uptake.errors import InputError
 from uptake.feedback.completion import Completion, first_preferred
 from uptake.feedback.orders import OrderAverage, average_orders
 from uptake.feedback.question import Instructions
-from uptake.feedback.server import Server
+from uptake.feedback.server import ChatServer
 from uptake.types import Prompt, Verdict
 from uptake.world import World
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ServerJudge(Server):
+class ServerJudge(ChatServer):
     """Prefers one of two responses by asking a server of OpenAI's chat protocol, once in each order.
 
     Where the server offers log-probabilities, P(the first is better) is the share of "1" against "2"; else it is 1 or
     0. An answer that is neither is asked for again, `attempts` times in all; then the verdict is invalid, as it is
     where the server does not answer. Every answer goes to the file `cache` before it is used, so nothing is paid for
     twice, whatever stops the work; at most the answers on their way are lost. Equal responses are even at no cost.
-    `instructions` name a preset or a file. Raises as `Server` does.
+    `instructions` name a preset or a file. Raises as `ChatServer` does.
     """
 
     instructions: str = "helpfulness"
@@ -55,7 +55,7 @@ class ServerJudge(Server):
         return Instructions.load(self.instructions)
 
     def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
-        """One verdict for every prompt with its two responses; raises as `Server.answers` does."""
+        """One verdict for every prompt with its two responses; raises as `ChatServer.answers` does."""
         duels = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
         replies = self._replies({text for duel in duels for text in duel})
         return [self._verdict([replies[text] for text in duel]) for duel in duels]

@@ -7,7 +7,7 @@ its own starting point. No label is needed. Assumes a follow-up model that has s
 prompt whose samples are all alike.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from uptake.feedback.follow_up import FollowUps
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.policy import PolicySamples
+from uptake.rollout.engines import engine
 from uptake.signal import BestWorst
 from uptake.update import Kind, Optimization
 
@@ -30,6 +30,8 @@ class Config(dpo.Config):
     top_k: int = 0
     max_new_tokens: int = 2048
     max_prompt_tokens: int | None = None
+    # What samples, by name or by name with its settings: {"vllm": {"url": "http://localhost:8000/v1"}}.
+    engine: str | dict[str, dict[str, Any]] = "transformers"
     # The follow-up reward.
     followups: str | None = None
     reduction: Literal["mean", "sum"] = "mean"
@@ -57,7 +59,7 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=fill(PolicySamples, config),
+                produce=fill(engine(config.engine), config),
                 judge=fill(FollowUps, config),
                 signal=fill(BestWorst, config),
                 reference=dpo.reference(config),

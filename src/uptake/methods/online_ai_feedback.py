@@ -16,7 +16,7 @@ from uptake.feedback.compared import Compared
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.policy import PolicySamples
+from uptake.rollout.engines import engine
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.duels import Duels
 from uptake.update import Kind, Optimization
@@ -35,6 +35,8 @@ class Config(dpo.Config):
     top_k: int = 0
     max_new_tokens: int = 256
     max_prompt_tokens: int | None = None
+    # What samples, by name or by name with its settings: {"vllm": {"url": "http://localhost:8000/v1"}}.
+    engine: str | dict[str, dict[str, Any]] = "transformers"
     # An annotator by name, or by name with its settings: {"oracle": {"noise": 0.1}}.
     annotator: str | dict[str, dict[str, Any]] = "model"
     keep_unfinished: bool = True
@@ -67,7 +69,7 @@ def build(config: Config) -> Recipe:
         stages=(
             Stage(
                 select=PromptBatches(config.batch_size * config.steps_per_round),
-                produce=fill(PolicySamples, config),
+                produce=fill(engine(config.engine), config),
                 judge=Compared(annotator(config.annotator), config.keep_unfinished),
                 signal=fill(Duels, config),
                 reference=dpo.reference(config),

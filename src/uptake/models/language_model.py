@@ -17,7 +17,8 @@ class LanguageModel:
 
     `attention` is "tree" where the load-time self-check found tree attention exact, else "rows" (padded rows, slower,
     same numbers), with the reason in `note`. `model` may be wrapped by a PEFT adapter. `heads` are trainable modules
-    beside the model, by name (a value head, say).
+    beside the model, by name (a value head, say). `card` is what must be known of how it was trained, for whoever
+    loads it again.
     """
 
     name: str
@@ -26,6 +27,7 @@ class LanguageModel:
     attention: Literal["tree", "rows"] = "tree"
     note: str = ""
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def base(self) -> PreTrainedModel:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from uptake.errors import InputError, ModelError
 from uptake.models import attention
 from uptake.models.backend import attend_for
+from uptake.models.card import read_card
 from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
@@ -38,7 +39,8 @@ def load(
     tokenizer = _tokenizer(str(adapter) if adapter is not None and _has_tokenizer(adapter) else base)
     model: Any = _weights(base, kind)
     model.to(place)
-    return prepare(model if adapter is None else _adapted(model, adapter), tokenizer, str(name))
+    lm = prepare(model if adapter is None else _adapted(model, adapter), tokenizer, str(name))
+    return replace(lm, card=read_card(base) | (read_card(adapter) if adapter is not None else {}))
 
 
 def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model") -> LanguageModel:

@@ -7,8 +7,9 @@ trees save, and gives the same numbers, so every model that Transformers can run
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from uptake.models.language_model import LanguageModel
@@ -31,6 +32,20 @@ def row_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
         parts.append(at.gather(1, targets[wanted][:, None])[:, 0] - at.logsumexp(-1))
         homes.append(wanted)
     return found.to(parts[0].dtype).index_copy(0, torch.cat(homes), torch.cat(parts)) if parts else found
+
+
+def row_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width"]:
+    """Final hidden state of every token of the packed row, in its order, from one row per leaf segment."""
+    paths = _leaf_rows(packed)
+    size = max(1, MAX_LOGITS // (max(map(len, paths)) * lm.config.hidden_size))
+    parts = []
+    for start in range(0, len(paths), size):
+        ids, mask = _padded(paths[start : start + size], packed)
+        output = lm.decoder(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
+        parts.append(output.last_hidden_state[mask.to(lm.device)])
+    # A stem stands in several rows, with the same states; its first place is taken.
+    _, first = np.unique([position for path in paths for position in path], return_index=True)
+    return torch.cat(parts)[torch.from_numpy(first).to(lm.device)]
 
 
 def _leaf_rows(packed: Packed) -> list[list[int]]:
@@ -83,10 +98,18 @@ def _columns(claims: Sequence[tuple[int, int, int]]) -> Claims:
 
 
 def _row_logits(lm: LanguageModel, rows: Sequence[Sequence[int]], packed: Packed) -> Float[Tensor, "rows length vocab"]:
+    ids, mask = _padded(rows, packed)
+    output = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
+    scores: Tensor = output.logits
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], packed: Packed
+) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
+    """Token ids padded on the right, and which of them are real."""
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(int(lengths.max())) < lengths[:, None]
     ids = torch.zeros(mask.shape, dtype=torch.long)
     ids[mask] = packed.ids[torch.tensor([position for row in rows for position in row])]
-    output = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
-    scores: Tensor = output.logits
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return ids, mask

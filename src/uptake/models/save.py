@@ -2,25 +2,36 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
 from uptake.errors import UptakeError
+from uptake.models.card import write_card
+from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer
 from uptake.models.language_model import LanguageModel
 
 
-def save_model(lm: LanguageModel, chat_template: str, folder: Path) -> None:
-    """Save weights (or the PEFT adapter alone), configuration, tokenizer and the chat template it was trained with.
+def save_model(lm: LanguageModel, chat_template: str, folder: Path, closing: str = "") -> None:
+    """Save weights (or the PEFT adapter alone), configuration, tokenizer, chat template and card.
 
-    The folder appears whole or not at all; one that exists is replaced. Raises UptakeError where it cannot be written.
+    A model with a score head becomes a sequence classifier with one label, its adapter merged; `closing` is the text
+    that ends the assistant's turn, where the score is read. Other heads are not saved. The folder appears whole or not
+    at all; one that exists is replaced. Raises UptakeError where it cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        lm.model.save_pretrained(partial)  # type: ignore[operator]
-        lm.tokenizer.chat_template = chat_template
-        lm.tokenizer.save_pretrained(partial)
+        model: Any = lm.model
+        tokenizer = lm.tokenizer
+        tokenizer.chat_template = chat_template
+        if SCORE in lm.heads:
+            tokenizer = classifier_tokenizer(tokenizer, chat_template, closing)
+            model = as_classifier(lm, tokenizer)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        write_card(lm.card, partial)
         if folder.exists():
             shutil.rmtree(folder)
         partial.replace(folder)

@@ -16,7 +16,7 @@ from uptake.errors import ModelError
 from uptake.models.attention import NAME, Attend
 from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
-from uptake.models.rows import row_logps
+from uptake.models.rows import row_logps, row_states
 from uptake.models.tree import Packed, TokenTree, batches
 
 # Logits held at once, in floats. Scoring wants them in the processor's cache (16 MB); training adds a gradient of the
@@ -37,8 +37,15 @@ def token_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
 
 def tree_logps(lm: LanguageModel, packed: Packed, attend: Attend) -> Float[Tensor, " wanted"]:
     """What `token_logps` gives, from one forward call under the given attention."""
-    states = hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend)
-    return _project(lm, states.index_select(0, packed.sources.to(lm.device)), packed)
+    return project(lm, hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend), packed)
+
+
+def packed_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width"]:
+    """Final hidden state of every token of the packed row; differentiable."""
+    if lm.attention == "rows":
+        return row_states(lm, packed)
+    attend = attend_for(packed.segments, lm.device)
+    return hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend)
 
 
 def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> list[tuple[Tensor, ...]]:
@@ -79,8 +86,9 @@ def logits(lm: LanguageModel, states: Float[Tensor, "rows width"]) -> Float[Tens
     return out if softcap is None else torch.tanh(out / softcap) * softcap
 
 
-def _project(lm: LanguageModel, states: Float[Tensor, "sources width"], packed: Packed) -> Float[Tensor, " wanted"]:
+def project(lm: LanguageModel, states: Float[Tensor, "tokens width"], packed: Packed) -> Float[Tensor, " wanted"]:
     """Log-probabilities of the targets, from one log-sum-exp per distinct source, chunk by chunk."""
+    states = states.index_select(0, packed.sources.to(states.device))
     order = torch.argsort(packed.target_source, stable=True)
     rows, targets = packed.target_source[order], packed.targets[order].to(states.device)
     chunk = TRAINING_CHUNK if torch.is_grad_enabled() else SCORING_CHUNK

@@ -33,7 +33,13 @@ def word_tokenizer(
 
 
 def tiny_llama(
-    tokenizer: PreTrainedTokenizerFast, *, seed: int = 0, width: int = 128, layers: int = 3
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int = 0,
+    width: int = 128,
+    layers: int = 3,
+    heads: int = 4,
+    window: int = 256,
 ) -> LanguageModel:
     """A Llama with random weights for a tokenizer of its own: half a million parameters by default."""
     torch.manual_seed(seed)
@@ -42,8 +48,8 @@ def tiny_llama(
         hidden_size=width,
         intermediate_size=3 * width,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=256,
+        num_attention_heads=heads,
+        max_position_embeddings=window,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

@@ -203,9 +203,11 @@ def _margins(rounds: Mapping[str, Mined]) -> tuple[HistogramChart, ...]:
 
 
 def _costs(timing: Sequence[Phase]) -> tuple[Cost, ...]:
-    total = sum(phase.seconds for phase in timing) or 1.0
-    names = dict.fromkeys(phase.phase for phase in timing)
-    runs = {name: [phase for phase in timing if phase.phase == name] for name in names}
+    # Who waits for a judge does no work of its own.
+    work = [phase for phase in timing if phase.phase != "wait"]
+    total = sum(phase.seconds for phase in work) or 1.0
+    names = dict.fromkeys(phase.phase for phase in work)
+    runs = {name: [phase for phase in work if phase.phase == name] for name in names}
     return tuple(_cost(name, phases, total) for name, phases in runs.items())
 
 

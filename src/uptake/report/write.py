@@ -20,12 +20,13 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     target = out or run / "report.html"
     page = build_page(read_run(run))
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(_environment().get_template("report.html.j2").render(page=page), encoding="utf-8")
+    target.write_text(environment().get_template("report.html.j2").render(page=page), encoding="utf-8")
     return target
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What renders the templates of this room."""
+    made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
         undefined=StrictUndefined,
@@ -33,5 +34,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     shown = (text.number, text.score, text.signed, text.percent, text.percent_range, text.duration, text.words)
-    environment.filters |= {function.__name__: function for function in shown}
-    return environment
+    made.filters |= {function.__name__: function for function in shown}
+    return made

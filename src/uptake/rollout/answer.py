@@ -8,6 +8,7 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from uptake.data.place import bad_row
 from uptake.errors import ModelError
@@ -22,6 +23,46 @@ class PromptIds:
 
     prompt: Prompt
     ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A response as an engine gives it back: ids, with the end token where it is finished, and their `logps`.
+
+    `logps` is empty where the engine does not say with which probability it drew.
+    """
+
+    ids: tuple[int, ...] = ()
+    logps: tuple[float, ...] = ()
+    finished: bool = False
+
+    def rollout(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: PromptIds, sample: int, version: int, source: str
+    ) -> Rollout:
+        """The response as the record that the rest of Uptake reads."""
+        said = self.ids[:-1] if self.finished else self.ids
+        text = str(tokenizer.decode(list(said), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return Rollout(
+            prompt=prompt.prompt,
+            prompt_ids=prompt.ids,
+            response_ids=self.ids,
+            response=text,
+            finished=self.finished,
+            logps=self.logps,
+            sample=sample,
+            version=version,
+            source=source,
+        )
+
+
+def rollouts(
+    lm: LanguageModel, prompts: Sequence[PromptIds], written: Sequence[Written], *, version: int, source: str
+) -> list[Rollout]:
+    """Responses ordered by prompt, then sample, of which every prompt has the same number, as rollouts."""
+    n = len(written) // max(1, len(prompts))
+    return [
+        one.rollout(lm.tokenizer, prompts[index // n], index % n, version, source) for index, one in enumerate(written)
+    ]
 
 
 @final
@@ -108,15 +149,5 @@ def _place(answer: Answer) -> str:
 
 def rollout(lm: LanguageModel, answer: Answer, version: int) -> Rollout:
     """A finished answer as the record that the rest of Uptake reads."""
-    said = answer.ids[:-1] if answer.finished else answer.ids
-    text = str(lm.tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    return Rollout(
-        prompt=answer.prompt.prompt,
-        prompt_ids=answer.prompt.ids,
-        response_ids=tuple(answer.ids),
-        response=text,
-        finished=answer.finished,
-        logps=tuple(answer.logps),
-        sample=answer.sample,
-        version=version,
-    )
+    said = Written(tuple(answer.ids), tuple(answer.logps), answer.finished)
+    return said.rollout(lm.tokenizer, answer.prompt, answer.sample, version, "policy")

@@ -46,6 +46,21 @@ class Sampling:
             if not good:
                 raise InputError(f"{name} is {getattr(self, name)}", field=name, allowed=allowed)
 
+    @property
+    def own(self) -> bool:
+        """Whether log-probabilities of what is drawn are those of the model's own distribution."""
+        return self.temperature == 0 or (self.temperature == 1 and self.top_p == 1 and self.top_k == 0)
+
+
+def round_seed(seed: int, round_: int) -> int:
+    """The seed of a round of a run."""
+    return int.from_bytes(sha256(f"{seed} {round_}".encode()).digest()[:7], "big")
+
+
+def sample_seed(seed: int, key: str, sample: int) -> int:
+    """The seed of one sample, for engines that draw their own random numbers: 31 bits, which every one takes."""
+    return int.from_bytes(sha256(f"{seed}/{key}/{sample}".encode()).digest()[:4], "big") >> 1
+
 
 def uniforms(seed: int, key: str, sample: int, count: int) -> Float[np.ndarray, " count"]:
     """The random numbers in [0, 1) of one sample, one per token; a shorter run's are a prefix of a longer one's."""

@@ -1,7 +1,7 @@
 """The preflight: what would a run read, train on and cost? Finds out in seconds what would otherwise fail in hours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,8 +10,10 @@ from uptake.data.place import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
-from uptake.reference import Given
+from uptake.reference import Given, NoReference
 from uptake.rollout.dataset import FromRows
+from uptake.rollout.rated import RatedRows
+from uptake.rollout.transcripts import Transcripts
 from uptake.types import Prompt, Row
 from uptake.update import trainable
 from uptake.world import World
@@ -47,10 +49,12 @@ def check(recipe: Recipe, world: World) -> Preflight:
     stage = recipe.stages[0]
     if not world.chat.end_ids:
         raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
+    if stage.modules is not None:
+        world = replace(world, policy=replace(world.policy, heads=stage.modules(world.policy)))
     rows = list(stage.select(world, 0))
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
-    if isinstance(stage.produce, FromRows):
+    if isinstance(stage.produce, FromRows | RatedRows | Transcripts):
         samples, more = _recorded(stage, world, rows)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
@@ -63,7 +67,7 @@ def _recorded(
     """Samples and facts for rows that carry their responses."""
     rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
     for rollout in rollouts:
-        if not rollout.finished and rollout.source == "dataset":
+        if rollout.response_ids and not rollout.finished and rollout.source == "dataset":
             raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
     harvest = stage.signal(rollouts, stage.judge(world, rollouts))
     if not harvest.examples:
@@ -89,7 +93,8 @@ def _first_loss(stage: Stage, world: World, examples: Sequence[object]) -> str:
     with torch.no_grad():
         found = [stage.objective(world.policy, reference, [each]) for each in examples]
     losses, metrics = [float(each.total) for each in found], found[0].metrics
-    if "margin" in metrics and not isinstance(stage.reference, Given) and max(losses) - min(losses) > 1e-5:
+    same = not isinstance(stage.reference, Given | NoReference)
+    if "margin" in metrics and same and max(losses) - min(losses) > 1e-5:
         raise InputError(
             f"policy and reference differ before the first step: losses {', '.join(f'{loss:.6f}' for loss in losses)}",
             field="reference",

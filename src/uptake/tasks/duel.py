@@ -9,6 +9,7 @@ from uptake.data import ChatFormat, prompts, read
 from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, length_controlled_win_rate, win_rate
 from uptake.evaluate.annotator import annotator_stats
+from uptake.evaluate.length_controlled import FEWEST
 from uptake.feedback.compared import AnnotatorPart
 from uptake.models import load
 from uptake.rollout import PolicySamples
@@ -41,13 +42,11 @@ def duel_files(
     """
     asked = prompts(read(source, limit=limit))
     lms = {name: load(path, **loading) for name, path in models.items()}
-    before, after = (
-        sampling.of(lms[side], asked, ChatFormat.of(lms[side].tokenizer), seed, version=0)
-        for side in ("before", "after")
-    )
-    world = World(lms["after"], ChatFormat.of(lms["after"].tokenizer), models=lms, folder=Path(folder))
+    chats = {side: ChatFormat.of(lms[side].tokenizer) for side in ("before", "after")}
+    judge = annotator.start(World(lms["after"], chats["after"], models=lms, folder=Path(folder)))
+    before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
     texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]
-    duels = list(zip(before, after, annotator.start(world)(asked, texts), strict=True))
+    duels = list(zip(before, after, judge(asked, texts), strict=True))
     figures = duel_figures(duels)
     write_comparison(Path(folder), figures, [_sample(duel) for duel in duels[:40]])
     return figures
@@ -63,7 +62,7 @@ def duel_figures(duels: Sequence[Duel]) -> dict[str, Any]:
     old = [len(before.response_ids) for before, *_ in valid]
     new = [len(after.response_ids) for _, after, _ in valid]
     figures = {
-        "judge": "annotator, both orders",
+        "judge": "annotator",
         "prompts": len(duels),
         "win_rate": asdict(win_rate(p, [1 - each for each in p], tie_margin=EVEN)),
         "lengths": asdict(compare_lengths(old, new)),
@@ -73,7 +72,7 @@ def duel_figures(duels: Sequence[Duel]) -> dict[str, Any]:
             "after": sum(not after.finished for _, after, _ in duels),
         },
     }
-    if len(valid) >= 3:
+    if len(p) >= FEWEST and min(p) < 0.5 < max(p):
         figures["length_controlled"] = asdict(length_controlled_win_rate(p, new, old))
     return figures
 

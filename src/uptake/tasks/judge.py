@@ -148,7 +148,8 @@ def _turned(value: Any, margin: bool = False) -> Any:
     """A column's value for the other order: names with chosen and rejected change places, margins their sign."""
     if isinstance(value, Mapping):
         return {_SIDE.sub(_other, name): _turned(part, margin or "margin" in name) for name, part in value.items()}
-    return -value if margin and isinstance(value, int | float) else value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return -value if margin and number else value
 
 
 def _other(side: re.Match[str]) -> str:

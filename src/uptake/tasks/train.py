@@ -52,7 +52,7 @@ def build_world(given: Given, folder: str | Path) -> World:
     """Load what was named. Without a follow-up model the policy judges itself."""
     policy = load(given.policy, dtype=given.dtype, device=given.device)
     models: dict[str, LanguageModel] = {"follow_up": policy}
-    if given.follow_up_model is not None and given.follow_up_model != given.policy:
+    if given.follow_up_model is not None:
         models["follow_up"] = load(given.follow_up_model, dtype=given.dtype, device=given.device)
     for role, name in (("reference", given.reference), ("judge", given.judge_model)):
         if name is not None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
-from uptake.objective import Objective
+from uptake.objective import Batchwise, Derives, Objective
 from uptake.reference import RunningReference
 from uptake.update.optimization import Optimization
 
@@ -34,12 +34,16 @@ def optimizer_step(
 ) -> dict[str, float]:
     """Move the policy by one batch and return its metrics, averaged over the batch.
 
-    The gradient is that of the summed loss over the summed size of all examples, however they are cut.
+    The gradient is that of the summed loss over the summed size of all examples, however they are cut; what depends on
+    the whole batch is worked out before.
     Raises ModelError, before any weight has moved, where loss or gradient is not finite.
     """
     total = sum(map(objective.size, examples))
     sums: Counter[str] = Counter()
     optimizer.zero_grad(set_to_none=True)
+    if isinstance(objective, Batchwise):
+        with _precision(settings, policy.device):
+            objective = objective.for_batch(policy, reference, examples, settings.micro_tokens)
     for batch in micro_batches(objective, examples, settings.micro_tokens):
         with _precision(settings, policy.device):
             loss = objective(policy, reference, batch)
@@ -52,7 +56,8 @@ def optimizer_step(
         if not math.isfinite(value):
             raise ModelError(f"{policy.name}: {name} is {value} at this step; the weights were left as they were")
     optimizer.step()
-    return {**metrics, "grad_norm": norm}
+    derived = objective.derived(metrics) if isinstance(objective, Derives) else {}
+    return {**metrics, **derived, "grad_norm": norm}
 
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:

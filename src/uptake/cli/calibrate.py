@@ -1,0 +1,118 @@
+"""`uptake calibrate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from uptake.cli.options import Device, Dtype, Followups, Limit, Model, Overwrite, Seed, app, out, say_plain
+
+Pairs = Annotated[str, typer.Argument(metavar="PAIRS", help="Preferences you trust: chosen and rejected responses.")]
+Target = Annotated[Path, typer.Option("--out", help="The calibrated set: .yaml, .yml or .json.")]
+Weighting = Annotated[str, typer.Option(help="followup or category: what gets a weight of its own.")]
+Folds = Annotated[int, typer.Option(help="Parts of the prompts, each held out once.")]
+Keep = Annotated[float, typer.Option(help="Share of the accuracy that pruning has to keep.")]
+Size = Annotated[int | None, typer.Option(help="Or how many follow-ups to leave.")]
+Precision = Annotated[float, typer.Option(help="Share of labels by threshold that has to be right.")]
+
+
+@app.command()
+def calibrate(
+    source: Pairs,
+    *,
+    model: Model,
+    target: Target,
+    followups: Followups = None,
+    weighting: Weighting = "followup",
+    folds: Folds = 5,
+    keep: Keep = 0.99,
+    size: Size = None,
+    precision: Precision = 0.9,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit a follow-up set to preferences: weights, fewer follow-ups, probabilities, thresholds.
+
+    Example: `uptake calibrate pairs.jsonl --model ./my-model --out calibrated.yaml`
+    """
+    from uptake.data import ChatFormat
+    from uptake.feedback import FollowUpSet
+    from uptake.feedback.calibration import Calibrate
+    from uptake.models import load
+    from uptake.tasks.calibrate import calibrate_file
+
+    how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
+    chosen = FollowUpSet.load(followups)
+    lm = load(model, device=device, dtype=dtype)
+    say_plain(ChatFormat.of(lm.tokenizer).plain, model)
+    report = calibrate_file(source, lm, chosen, target, calibrate=how, overwrite=overwrite, limit=limit)
+    _print_items(report.items)
+    _print_accuracy(report)
+    _print_cost(*report.cost)
+    _print_reliability(report)
+    _print_thresholds(report)
+    out.print(f"{report.cost[1].count} follow-ups -> {target}")
+
+
+def _print_items(items: Any) -> None:
+    from uptake.evaluate.item_analysis import by_effect
+
+    table = Table("follow-up", "category", "", "right", "95 % interval", "effect", "category", "all", "even", "")
+    for item in by_effect(items):
+        side = "+" if item.positive else "-"
+        flag = "dead" if item.dead else "backwards" if item.accuracy.rate < 0.5 else ""
+        numbers = (_signed(each) for each in (item.effect, item.with_category, item.with_total))
+        table.add_row(item.text, item.category, side, *_share(item.accuracy), *numbers, f"{item.even:.0%}", flag)
+    out.print(table)
+
+
+def _signed(number: float | None) -> str:
+    return "" if number is None else f"{number:+.2f}"
+
+
+def _share(share: Any) -> tuple[str, str]:
+    return f"{share.rate:.1%}", f"{share.low:.1%} to {share.high:.1%}"
+
+
+def _print_accuracy(report: Any) -> None:
+    table = Table("held-out pairs in order", "follow-ups", "share", "95 % interval", "n")
+    before, after = report.cost
+    sizes = {"as given": before.count, "weighted": max(report.by_size), "pruned": after.count}
+    rows = {name: (str(sizes[name]), each.plain) for name, each in report.accuracy.items()}
+    rows["by length alone"] = "", report.accuracy["as given"].longer_wins
+    for name, (size, share) in rows.items():
+        table.add_row(name, size, *_share(share), str(share.n))
+    out.print(table)
+    if report.accuracy["pruned"].plain.rate < report.accuracy["as given"].plain.rate:
+        out.print("the set as given does better on these pairs; more of them, or --weighting category, may help")
+
+
+def _print_cost(before: Any, after: Any) -> None:
+    out.print(f"tokens a response: {before.tokens:.0f} before, {after.tokens:.0f} after")
+    out.print(f"seconds a response: {before.seconds:.4f} before, {after.seconds:.4f} after")
+
+
+def _print_reliability(report: Any) -> None:
+    table = Table("p of the preferred", "right", "95 % interval", "n")
+    for each in report.after.bins:
+        right = each.right
+        table.add_row(f"{each.p:.2f}", f"{right.rate:.2f}", f"{right.low:.2f} to {right.high:.2f}", str(right.n))
+    out.print(table)
+    errors = f"calibration error {report.before.error:.3f} before, {report.after.error:.3f} after"
+    out.print(f"temperature {report.calibration.temperature:.4g}; {errors}")
+
+
+def _print_thresholds(report: Any) -> None:
+    calibration = report.calibration
+    for name, cut, labels in (
+        ("good, from the threshold up", calibration.high, report.good),
+        ("bad, from the threshold down", calibration.low, report.bad),
+    ):
+        if labels.right is None:
+            out.print(f"{name}: none at a precision of {calibration.precision:.0%}")
+        else:
+            out.print(f"{name} {cut:+.4g}: {labels.labeled:.1%} of responses, {labels.right.rate:.1%} of them rightly")

@@ -1,0 +1,39 @@
+"""`uptake corpus`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+from uptake.cli.options import Overwrite, app, out
+
+
+@app.command()
+def corpus(
+    *,
+    data: Annotated[Path, typer.Option(help="Folder of data sets, one folder each.")],
+    target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
+    validation: Annotated[
+        Path | None, typer.Option(help="File for one conversation in fifty, which then is not in the output.")
+    ] = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="Rows whose prompts are held out too; may be given again.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Gather conversations to learn from, without any that a benchmark evaluates.
+
+    Example: `uptake corpus --data ./data --out corpus.jsonl`
+    """
+    from uptake.tasks.corpus import FATES, write_corpus
+
+    summary = write_corpus(data, target, validation=validation, hold_out=hold_out or (), overwrite=overwrite)
+    table = Table(Column("source", no_wrap=True), *FATES, "user turns")
+    for name, fates in summary.fates.items():
+        table.add_row(name, *(str(fates[fate]) for fate in FATES), str(summary.user_turns[name]))
+    out.print(table)
+    items = ", ".join(f"{name} {count}" for name, count in summary.evaluated.items())
+    out.print(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
+    kept = sum(fates["kept"] for fates in summary.fates.values())
+    out.print(f"{kept} conversations, {sum(summary.user_turns.values())} user turns -> {target}")

@@ -1,0 +1,30 @@
+"""`uptake newborn`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uptake.cli.options import Seed, app, out
+
+
+@app.command()
+def newborn(
+    source: Annotated[str, typer.Argument(metavar="CORPUS", help="Rows whose words the tokenizer learns.")],
+    *,
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    vocabulary: Annotated[int, typer.Option(help="Tokens, the 256 bytes and 5 special ones included.")] = 4096,
+    width: Annotated[int, typer.Option(help="Width of the hidden states, a multiple of 64.")] = 256,
+    layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
+    window: Annotated[int, typer.Option(help="The longest conversation, in tokens.")] = 512,
+    seed: Seed = 0,
+) -> None:
+    """Make a small model from scratch: a tokenizer learned from a corpus, and random weights.
+
+    Example: `uptake newborn corpus.jsonl --out ./newborn`
+    """
+    from uptake.tasks.newborn import newborn as make
+
+    lm = make(source, folder, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
+    weights = sum(weight.numel() for weight in lm.model.parameters())
+    out.print(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")

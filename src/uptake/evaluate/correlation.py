@@ -1,0 +1,130 @@
+"""How scores go with ratings: three correlations, each with its bootstrap interval.
+
+All three are written for rows with weights, so that a thousand resamples are a few operations on arrays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uptake.errors import InputError
+from uptake.evaluate.bootstrap import Estimate, Floats, Statistic, estimate
+from uptake.evaluate.numbers import columns
+
+# Fewer rows than this have no correlation worth the name: two always lie on a line.
+FEWEST_ROWS = 3
+
+# What a variance of standardized values may be by rounding alone.
+ROUNDING = 1e-20
+
+
+@dataclass(frozen=True, slots=True)
+class Correlations:
+    """Pearson's r, Spearman's rho and Kendall's tau-b; None with a reason where scores or ratings are all equal."""
+
+    pearson: Estimate
+    spearman: Estimate
+    kendall: Estimate
+
+
+def correlations(
+    scores: Sequence[float], ratings: Sequence[float], clusters: Sequence[int] | None = None, *, seed: int = 0
+) -> Correlations:
+    """Correlate scores with ratings of the same rows; `clusters` numbers rows that are resampled together.
+
+    Raises `InputError` for fewer than three rows, unequal lengths of the sequences and a number that is not finite.
+    """
+    x, y = columns(scores=scores, ratings=ratings)
+    if len(x) < FEWEST_ROWS:
+        raise InputError(f"{len(x)} rows", field="scores", allowed=f"at least {FEWEST_ROWS}, for a correlation")
+    together = np.arange(len(x)) if clusters is None else np.asarray(clusters)
+    for name, values in (("scores", x), ("ratings", y)):
+        if np.ptp(values) == 0:
+            nothing = Estimate(None, None, None, len(x), f"all {name} are equal")
+            return Correlations(nothing, nothing, nothing)
+    of = (_standard(x), _standard(y))
+    kinds: tuple[Statistic, ...] = (
+        lambda weights: pearson(*of, weights),
+        lambda weights: spearman(*of, weights),
+        lambda weights: kendall(*of, weights),
+    )
+    return Correlations(*(estimate(kind, together, seed) for kind in kinds))
+
+
+def pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Pearson's r by resample, of columns "rows" or "resamples rows" and weights "resamples rows"."""
+    total = weights.sum(axis=1, keepdims=True)
+    x, y = (each - (weights * each).sum(axis=1, keepdims=True) / total for each in (x, y))
+    xx, yy, xy = ((weights * one * other).sum(axis=1) for one, other in ((x, x), (y, y), (x, y)))
+    defined = (xx > ROUNDING * total[:, 0]) & (yy > ROUNDING * total[:, 0])
+    r = xy / np.sqrt(np.where(defined, xx * yy, 1.0))
+    return np.where(defined, r.clip(-1, 1), np.nan)
+
+
+def spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Spearman's rho by resample, with mean ranks for ties: Pearson's r of the ranks, made small as its values are."""
+    n = len(x)
+    return pearson(_ranks(x, weights) / n, _ranks(y, weights) / n, weights)
+
+
+def kendall(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Kendall's tau-b by resample, for weights that count rows.
+
+    Source: Knight (1966), JASA 61:436-439: with rows sorted by x, then y, the pairs out of order in y are the
+    discordant ones.
+    """
+    order = np.lexsort((y, x))
+    x_place, y_place = (np.unique(each[order], return_inverse=True)[1] for each in (x, y))
+    weights = weights[:, order]
+    # Ordered pairs, a row with itself and its copies among them: all, and those alike in x, in y, and in both.
+    total = weights.sum(axis=1) ** 2
+    x_ties, y_ties, ties = (
+        (_grouped(place, weights) ** 2).sum(axis=1)
+        for place in (x_place, y_place, np.unique(x_place * len(x) + y_place, return_inverse=True)[1])
+    )
+    surplus = (total - x_ties - y_ties + ties) / 2 - 2 * _inversions(y_place, weights)
+    defined = (total > x_ties) & (total > y_ties)
+    scale = np.sqrt(np.where(defined, (total - x_ties) * (total - y_ties), 1.0)) / 2
+    return np.where(defined, surplus / scale, np.nan)
+
+
+def _standard(values: Floats) -> Floats:
+    """Mean 0 and standard deviation 1, from whatever scale."""
+    centered = (values - values.mean()) / np.ptp(values)
+    standard: Floats = centered / centered.std()
+    return standard
+
+
+def _ranks(values: Floats, weights: Floats) -> Floats:
+    """The mean rank of every row by resample."""
+    place = np.unique(values, return_inverse=True)[1]
+    sizes = _grouped(place, weights)
+    middle = sizes.cumsum(axis=1) - (sizes - 1) / 2
+    ranks: Floats = middle[:, place]
+    return ranks
+
+
+def _grouped(place: NDArray[np.intp], weights: Floats) -> Floats:
+    """The weight of all rows of each place, "resamples places"."""
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(place.max() + 1))
+    return np.add.reduceat(weights[:, order], starts, axis=1)
+
+
+def _inversions(place: NDArray[np.intp], weights: Floats) -> Floats:
+    """The pairs of rows of which the earlier has the larger place, by resample.
+
+    Two places differ first at one bit; so bit by bit, among rows whose higher bits are alike, those with the bit that
+    come before those without it.
+    """
+    total = np.zeros(len(weights))
+    for bit in range(int(place.max()).bit_length()):
+        block = place >> (bit + 1)
+        order = np.argsort(block, kind="stable")
+        ones, begins = place[order] >> bit & 1, np.searchsorted(block[order], block[order])
+        sorted_weights = weights[:, order]
+        before = np.pad((sorted_weights * ones).cumsum(axis=1), ((0, 0), (1, 0)))
+        total += (sorted_weights * (1 - ones) * (before[:, :-1] - before[:, begins])).sum(axis=1)
+    return total

@@ -1,0 +1,49 @@
+"""Feedback sets: what readers wrote about answers, for tuning follow-up models. One file a set, its name the registry.
+
+A set's file has a docstring (what its rows are, who wrote them, which are held out, source and license), and
+
+    FOLDER  the folder of its files under the data folder
+    local   (folder) -> the feedback in the files there, with a reason in place of a row that is left out
+
+Held out is whatever a benchmark evaluates, and one question in ten where no benchmark does.
+"""
+
+import difflib
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from uptake.errors import InputError
+from uptake.feedback_sets.items import Feedback, Polarity, Row, Split
+
+__all__ = ["Feedback", "Polarity", "Row", "Split", "find", "names", "read_feedback"]
+
+
+def names() -> list[str]:
+    """The feedback sets there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "items")
+
+
+def find(name: str) -> ModuleType:
+    """A set's module; raises InputError with the nearest name for one that is not there."""
+    wanted = name.strip().lower().replace("-", "_")
+    if wanted not in names():
+        near = difflib.get_close_matches(wanted, names(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"there is no feedback set {name!r}{hint}", allowed=", ".join(names()))
+    return import_module(f"{__name__}.{wanted}")
+
+
+def read_feedback(name: str, data: Path) -> Iterator[Row]:
+    """The rows of a set, of both splits, from its folder under the data folder.
+
+    Raises InputError for an unknown name, a folder that is not there, and a row that cannot be read.
+    """
+    module = find(name)
+    folder = data / module.FOLDER
+    if not folder.is_dir():
+        raise InputError(f"no folder {module.FOLDER!r}", path=data, allowed="a folder of data sets, one folder each")
+    rows: Iterator[Row] = module.local(folder)
+    return rows

@@ -1,0 +1,94 @@
+"""Feedback tuning (arXiv 2409.13948): the follow-up model learns what readers say about answers, in their own words,
+
+by next-token training. A row is a conversation that ends with the user's words about the response before them; these
+words and the token that ends their turn carry loss, the rest is read only. `format` is how the model is asked for them:
+with `role_swap` it plays the user, asked to do so by `request`; with `user_role` they are the user's next turn in the
+plain chat. `history` keeps all turns or the `last_turn` only. The format is recorded in the card of the trained model,
+and follow-up likelihood then asks in the same way. An adapter wants a rate of 1e-4. Differs from a reward model in that
+no label and no pair is needed. Gives no signal where feedback does not depend on the response.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from uptake.data.chat import FollowUpIds
+from uptake.data.place import bad_row
+from uptake.data.role_swap import REQUEST, FollowUpFormat, FormatName, History
+from uptake.feedback.recorded import Recorded
+from uptake.methods import MethodConfig, fill
+from uptake.objective import NextToken
+from uptake.recipe import Recipe, Stage
+from uptake.signal.chained import Chained
+from uptake.types import Prompt, Rollout, Row
+from uptake.update import Kind, Optimization
+from uptake.world import World
+
+ALIASES = ("feedback_tuning",)
+
+
+class Config(MethodConfig):
+    format: FormatName = "role_swap"
+    history: History = "full"
+    request: str = REQUEST
+    # The paper's settings are not published; these are Uptake's.
+    lr: float = 1e-5
+    batch_size: int = 8
+    epochs: int = 1
+    warmup: float = 0.1
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    optimizer: Kind = "adamw"
+    weight_decay: float = 0.0
+    clip: float | None = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_tokens: int = 8192
+
+
+@dataclass(frozen=True)
+class FeedbackTurns:
+    """The last turn of every row, with the token that ends it, as a rollout after all that stands before it.
+
+    The oldest turns of a conversation that is longer than the policy's window are left out; where the last exchange
+    alone is too long, a rollout without any token stands for it. Raises InputError for a row that does not end with a
+    user turn after a response.
+    """
+
+    format: FollowUpFormat
+
+    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
+        return [self._rollout(world, row) for row in rows]
+
+    def _rollout(self, world: World, row: Row) -> Rollout:
+        if not isinstance(row, Prompt) or all(turn.role != "assistant" for turn in row.turns):
+            where = row.where if isinstance(row, Prompt) else row.prompt.where
+            raise bad_row("nobody says anything about a response", where, allowed="messages: ..., assistant, user")
+        ids = self._fitted(world, row)
+        return Rollout(row, ids.stem, ids.branch, row.turns[-1].content, bool(ids.branch), source="dataset")
+
+    def _fitted(self, world: World, row: Prompt) -> FollowUpIds:
+        *answered, feedback = row.turns
+        system = answered[:1] if answered[0].role == "system" else []
+        for start in (place for place, turn in enumerate(answered) if turn.role == "user"):
+            before = self.format((*system, *answered[start:]))
+            ids = world.chat.follow_up(
+                before, feedback.content, speaker=self.format.speaker, closed=True, where=row.where
+            )
+            if world.policy.window is None or len(ids.stem) + len(ids.branch) <= world.policy.window:
+                return ids
+        return FollowUpIds((), ())
+
+
+def build(config: Config) -> Recipe:
+    format = fill(FollowUpFormat, config)
+    return Recipe(
+        stages=(
+            Stage(
+                produce=FeedbackTurns(format),
+                judge=Recorded(),
+                signal=Chained(),
+                objective=NextToken(),
+                update=fill(Optimization, config),
+                card=format.entry(),
+            ),
+        )
+    )

@@ -1,0 +1,60 @@
+"""Kahneman-Tversky optimization (KTO; Ethayarajh et al. 2024, arXiv 2402.01306): learn from good and bad responses.
+
+The policy raises what it is told is good and lowers what is bad, each response by itself: with `h` the log-ratio of
+policy to reference and `z` how far the two have moved apart at all, the loss is `1 - sigmoid(beta * (h - z))` of a good
+response and `1 - sigmoid(beta * (z - h))` of a bad one. Rows with a label need no pairs; a preference counts as one
+good and one bad response. `desirable_weight` and `undesirable_weight` even out kinds of unequal number. `z` is
+estimated from each batch, so small batches are noisy. Gives no signal on a response that has moved far.
+"""
+
+from typing import Literal
+
+from uptake.feedback.recorded import Recorded
+from uptake.losses.unpaired import Prospect
+from uptake.methods import MethodConfig, fill
+from uptake.objective import Unpaired
+from uptake.recipe import Recipe, Stage
+from uptake.reference import AdapterOff, Frozen, Given, Reference
+from uptake.rollout.rated import RatedRows
+from uptake.signal.thresholds import Thresholds
+from uptake.update import Kind, Optimization
+
+ALIASES = ("kahneman_tversky_optimization",)
+
+
+class Config(MethodConfig):
+    beta: float = 0.1
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+    reference: Literal["initial", "adapter_off", "given"] = "initial"
+    # The defaults of the authors' repository.
+    lr: float = 5e-6
+    batch_size: int = 32
+    epochs: int = 1
+    warmup: float = 150
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    optimizer: Kind = "adamw"
+    weight_decay: float = 0.0
+    clip: float | None = 5.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_tokens: int = 8192
+
+
+def reference(config: Config) -> Reference:
+    parts: dict[str, Reference] = {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}
+    return parts[config.reference]
+
+
+def build(config: Config) -> Recipe:
+    return Recipe(
+        stages=(
+            Stage(
+                produce=RatedRows(),
+                judge=Recorded(),
+                signal=Thresholds(low=0.0, high=1.0),
+                reference=reference(config),
+                objective=Unpaired(fill(Prospect, config)),
+                update=fill(Optimization, config),
+            ),
+        )
+    )

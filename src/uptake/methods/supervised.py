@@ -1,0 +1,50 @@
+"""Supervised fine-tuning: next-token training on conversations as they are, by maximum likelihood.
+
+`turns` says which turns carry loss: `all`, the user's too, which makes a model that knows what readers say next; the
+assistant's `responses`; or only the `last` response. A response carries loss on its words and the token that ends it;
+with `all`, everything does but the first token. A conversation longer than the model's window loses its oldest turns,
+and is left out and counted where its last exchange alone is too long. Differs from DPO in that nothing is pushed away,
+and that there is no reference. Assumes that the conversations are worth imitating.
+"""
+
+from typing import Literal
+
+from uptake.feedback.recorded import Recorded
+from uptake.methods import MethodConfig, fill
+from uptake.objective import NextToken
+from uptake.recipe import Recipe, Stage
+from uptake.rollout.transcripts import Transcripts, Turns
+from uptake.signal.chained import Chained
+from uptake.update import Kind, Optimization
+
+ALIASES = ("sft",)
+
+
+class Config(MethodConfig):
+    turns: Turns = "responses"
+    # What Llama 2 was fine-tuned with (Touvron et al. 2023, arXiv 2307.09288, section 3.1).
+    lr: float = 2e-5
+    batch_size: int = 64
+    epochs: int = 2
+    warmup: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    optimizer: Kind = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.1
+    clip: float | None = 1.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_tokens: int = 8192
+
+
+def build(config: Config) -> Recipe:
+    return Recipe(
+        stages=(
+            Stage(
+                produce=Transcripts(config.turns),
+                judge=Recorded(),
+                signal=Chained(),
+                objective=NextToken(),
+                update=fill(Optimization, config),
+            ),
+        )
+    )

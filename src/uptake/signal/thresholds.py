@@ -1,0 +1,67 @@
+"""Good and bad examples from judged responses, each by its own score: two thresholds with nothing in between."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import numpy as np
+
+from uptake.errors import InputError
+from uptake.signal import sift
+from uptake.signal.as_given import Examples
+from uptake.signal.sift import Candidate
+from uptake.types import Judgement, Labeled, Rollout
+
+ThresholdUnit = Literal["score", "quantile"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Responses that score `high` or more are good, `low` or less bad; those between are left out and counted.
+
+    Needs no second response to a prompt, but scores that mean the same from prompt to prompt. `threshold_unit` says
+    whether `low` and `high` are scores or quantiles of the usable scores of a round; where both quantiles are the same
+    score, nothing is labeled. Dropped first, in this order, each counted once: responses that are unfinished (unless
+    `keep_unfinished`) or have no valid judgement. Raises InputError unless `low` is below `high` and, as quantiles,
+    both are from 0 to 1.
+    """
+
+    low: float
+    high: float
+    threshold_unit: ThresholdUnit = "score"
+    keep_unfinished: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold_unit not in get_args(ThresholdUnit):
+            allowed = ", ".join(get_args(ThresholdUnit))
+            raise InputError(repr(self.threshold_unit), field="threshold_unit", allowed=allowed)
+        if not self.low < self.high:
+            raise InputError(f"{self.low}", field="low", allowed=f"a number below high, which is {self.high}")
+        if self.threshold_unit == "quantile" and not (self.low >= 0 and self.high <= 1):
+            name = "low" if self.low < 0 else "high"
+            raise InputError(f"{getattr(self, name)}", field=name, allowed="a quantile from 0 to 1")
+
+    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
+        usable, lost = sift.sift(
+            list(map(Candidate, rollouts, judgements)),
+            {"unfinished": list if self.keep_unfinished else sift.finished, "invalid judgement": sift.judged},
+        )
+        low, high = self._levels([each.judgement.score for each in usable])
+        clear, between = sift.sift(usable, {"between the thresholds": partial(_outside, low=low, high=high)})
+        examples = tuple(Labeled(rollout, judgement.score >= high) for rollout, judgement in clear)
+        good = sum(example.good for example in examples)
+        counts = {"prompts": len({rollout.prompt.key for rollout in rollouts}), "samples": len(rollouts)}
+        labels = {"low": low, "high": high, "good": good, "bad": len(examples) - good}
+        return Examples(examples, {**counts, **labels, "dropped": lost | between})
+
+    def _levels(self, scores: Sequence[float]) -> tuple[float, float]:
+        """The thresholds as scores."""
+        if self.threshold_unit == "score" or not scores:
+            return self.low, self.high
+        low, high = np.quantile(scores, (self.low, self.high)).tolist()
+        return low, high
+
+
+def _outside(candidates: Sequence[Candidate], low: float, high: float) -> list[Candidate]:
+    return [each for each in candidates if low < high and not low < each.judgement.score < high]

@@ -1,0 +1,226 @@
+"""Compare rewards and annotators with human judgements, all under one protocol."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from inspect import signature
+from math import isfinite
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import uptake
+from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, Rating
+from uptake.data.cache import Cache, content_key
+from uptake.errors import InputError
+from uptake.evaluate.scoreboard import Answer, Cell, Contestant, Scoreboard, Subject, Timing, cell, confidence
+from uptake.feedback.reward import Annotator, Reward
+from uptake.keys import prompt_key
+from uptake.progress import progress_bar
+from uptake.report.bench import write_bench_report
+from uptake.run_folder import write_json
+from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
+
+# A dialogue that ends with a response, for a reward; a prompt with two responses, for an annotator.
+Question = tuple[Dialogue] | tuple[Dialogue, tuple[str, str]]
+
+# Questions between two writes to the cache: what a kill can cost.
+CHUNK = 64
+
+KINDS: Mapping[type[Item], Literal["comparisons", "ratings", "candidates"]] = {
+    Comparison: "comparisons",
+    Rating: "ratings",
+    Candidates: "candidates",
+}
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a contestant said of every item of the benchmarks it takes part in, and what that took."""
+
+    kind: Literal["reward", "annotator"]
+    fingerprint: str
+    answers: Mapping[str, Sequence[Answer | Sequence[float]]]
+    asked: int
+    seconds: float
+
+
+def bench(
+    contestants: Mapping[str, Reward | Annotator],
+    benchmarks: Sequence[Benchmark | Absent],
+    folder: str | Path,
+    *,
+    cache: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> tuple[Scoreboard, Timing]:
+    """Let every contestant judge every benchmark that is at hand, and write the figures to a folder.
+
+    results.json and results.md are functions of the input; page.html and timing.json also say how long it took. A
+    dialogue is scored once by each contestant, in whatever benchmarks it stands, and scores are kept in `cache`
+    (default: scores.sqlite in the folder) as they come: a call that was killed goes on where it stopped. `limit` draws
+    so many items of each benchmark by `seed`. Annotators take part in comparisons only. Raises InputError where there
+    is no contestant or no benchmark with items, and for a limit below 1.
+    """
+    start, folder = perf_counter(), Path(folder)
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit}", field="limit", allowed="a whole number from 1")
+    held = [_drawn(each, limit, seed) for each in benchmarks if isinstance(each, Benchmark) and each.items]
+    absent = {each.name: each.reason if isinstance(each, Absent) else "it has no items" for each in benchmarks}
+    absent = {name: reason for name, reason in absent.items() if name not in {each.name for each in held}}
+    if not contestants or not held:
+        problem = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+        raise InputError(f"nothing to compare: {problem}", allowed="one contestant and one benchmark, or more")
+    kept = Cache(folder / "scores.sqlite" if cache is None else cache)
+    judged = {name: _judged(name, contestant, held, kept) for name, contestant in contestants.items()}
+    board = Scoreboard(
+        version=uptake.__version__,
+        seed=seed,
+        limit=limit,
+        contestants={name: _contestant(each, held) for name, each in judged.items()},
+        benchmarks={each.name: _subject(each) for each in held},
+        cells=_cells(judged, held, seed),
+        absent=absent,
+    )
+    timing = _timing(judged, perf_counter() - start)
+    _write(board, timing, folder)
+    return board, timing
+
+
+def _drawn(benchmark: Benchmark, limit: int | None, seed: int) -> Benchmark:
+    """A benchmark with at most `limit` of its items, in their order."""
+    if limit is None or len(benchmark.items) <= limit:
+        return benchmark
+    places = sorted(random.Random(seed).sample(range(len(benchmark.items)), limit))
+    return replace(benchmark, items=[benchmark.items[place] for place in places])
+
+
+def _judged(name: str, contestant: Any, held: Sequence[Benchmark], cache: Cache) -> _Judged:
+    # The two protocols differ in what they are called with.
+    is_annotator = len(signature(contestant).parameters) == 2
+    taken = [each for each in held if not is_annotator or isinstance(each.items[0], Comparison)]
+    to_questions = _duel if is_annotator else _dialogues
+    asked = {each.name: [to_questions(item) for item in each.items] for each in taken}
+    distinct = dict.fromkeys(question for rows in asked.values() for row in rows for question in row)
+    ask = partial(_verdicts if is_annotator else _scores, contestant)
+    known, count, seconds = _ask(name, contestant.fingerprint, list(distinct), ask, cache)
+    answers = {
+        each.name: [
+            _answer(item, [known[question] for question in row])
+            for item, row in zip(each.items, asked[each.name], strict=True)
+        ]
+        for each in taken
+    }
+    return _Judged("annotator" if is_annotator else "reward", contestant.fingerprint, answers, count, seconds)
+
+
+def _ask(
+    name: str,
+    fingerprint: str,
+    questions: Sequence[Question],
+    ask: Callable[[Sequence[Question]], Sequence[Answer]],
+    cache: Cache,
+) -> tuple[dict[Question, Answer], int, float]:
+    """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
+
+    Chunks are cut the same way in every call, so that a score that depends on its batch by a rounding is the same after
+    a kill. Reasons are not kept: what could not be judged is asked again.
+    """
+    keys = {question: content_key(fingerprint, _spelled(question)) for question in questions}
+    found = cache.get(keys.values())
+    known = {question: found[key] for question, key in keys.items() if key in found}
+    count, seconds = 0, 0.0
+    with progress_bar(name, len(questions)) as bar:
+        bar.advance(len(known))
+        for start in range(0, len(questions), CHUNK):
+            new = [question for question in questions[start : start + CHUNK] if question not in known]
+            if new:
+                began = perf_counter()
+                answers = dict(zip(new, ask(new), strict=True))
+                count, seconds = count + len(new), seconds + perf_counter() - began
+                cache.put({keys[each]: answer for each, answer in answers.items() if not isinstance(answer, str)})
+                known.update(answers)
+                bar.advance(len(new))
+    return known, count, seconds
+
+
+def _dialogues(item: Item) -> list[Question]:
+    if isinstance(item, Rating):
+        return [(item.dialogue,)]
+    return [((*item.prompt.turns, Turn("assistant", text)),) for text in item.responses]
+
+
+def _duel(item: Item) -> list[Question]:
+    return [(item.prompt.turns, item.responses)] if isinstance(item, Comparison) else []
+
+
+def _spelled(question: Question) -> list[Any]:
+    turns, *pair = question
+    return [[[turn.role, turn.content] for turn in turns], *pair]
+
+
+def _scores(reward: Reward, questions: Sequence[Question]) -> list[Answer]:
+    return [_number(each, each.score) for each in reward([question[0] for question in questions])]
+
+
+def _verdicts(annotator: Annotator, questions: Sequence[Question]) -> list[Answer]:
+    """Margins of the first response: its probability less one half."""
+    turns, pairs = zip(*questions, strict=True)
+    prompts = [Prompt(each, prompt_key(each)) for each in turns]
+    return [_number(each, each.p - 0.5) for each in annotator(prompts, pairs)]
+
+
+def _number(said: Judgement | Verdict, number: float) -> Answer:
+    if not said.valid:
+        return said.reason or "no reason was given"
+    return number if isfinite(number) else "not a finite number"
+
+
+def _answer(item: Item, numbers: Sequence[Answer]) -> Answer | list[float]:
+    """One item's answer from those to its questions, or the first reason why one is missing."""
+    given = [number for number in numbers if not isinstance(number, str)]
+    if len(given) < len(numbers):
+        return next(number for number in numbers if isinstance(number, str))
+    if isinstance(item, Candidates):
+        return given
+    return given[0] - given[1] if len(given) == 2 else given[0]
+
+
+def _cells(judged: Mapping[str, _Judged], held: Sequence[Benchmark], seed: int) -> dict[str, dict[str, Cell]]:
+    with progress_bar("figures", len(held)) as bar:
+        cells: dict[str, dict[str, Cell]] = {}
+        for each in held:
+            given = {name: every.answers[each.name] for name, every in judged.items() if each.name in every.answers}
+            cells[each.name] = {name: cell(each.items, answers, seed) for name, answers in given.items()}
+            bar.advance()
+    return cells
+
+
+def _contestant(judged: _Judged, held: Sequence[Benchmark]) -> Contestant:
+    taken = [each for each in held if each.name in judged.answers and isinstance(each.items[0], Comparison)]
+    pairs: list[Any] = [item for each in taken for item in each.items]
+    margins: list[Any] = [answer for each in taken for answer in judged.answers[each.name]]
+    try:
+        found = confidence(pairs, margins, judged.kind)
+    except InputError as error:
+        return Contestant(judged.kind, judged.fingerprint, None, str(error))
+    return Contestant(judged.kind, judged.fingerprint, found)
+
+
+def _subject(benchmark: Benchmark) -> Subject:
+    kind = KINDS[type(benchmark.items[0])]
+    return Subject(benchmark.about, kind, len(benchmark.items), benchmark.skipped)
+
+
+def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
+    scoring = {name: each.seconds for name, each in judged.items()}
+    return Timing(
+        seconds, scoring, {name: each.asked for name, each in judged.items()}, sum(scoring.values()) / seconds
+    )
+
+
+def _write(board: Scoreboard, timing: Timing, folder: Path) -> None:
+    write_json(folder / "results.json", asdict(board))
+    write_json(folder / "timing.json", asdict(timing))
+    write_bench_report(board, timing, folder)

@@ -1,0 +1,172 @@
+"""Corpus: conversations to learn from, out of a folder of data sets, none of which a benchmark there evaluates.
+
+They come from benchmarks that set rows aside for training (`training(folder)` in their files), and from folders beside
+them that are no benchmark. What shares a prompt or its first exchange with an evaluated item is held out,
+whatever its source.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, takewhile
+from pathlib import Path
+
+from uptake import benchmarks
+from uptake.benchmarks import Benchmark, Item, Rating
+from uptake.data import Writer, prompts, read
+from uptake.data.files import records
+from uptake.data.place import Record, bad_row
+from uptake.errors import InputError
+from uptake.keys import prompt_key
+from uptake.types import Dialogue, Role, Turn, Where
+
+# Folders that are no benchmark: the columns of the user's turn, the assistant's, the user's next. What people wrote
+# about an answer stands where they would have told the assistant.
+OTHERS: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "hh-helpful-prompts": (("prompt",), ("label",)),
+    "shepherd-human-feedback": (("question",), ("answer",), ("feedback",)),
+}
+
+# What becomes of a conversation, in the order in which they are sorted out.
+FATES = ("unusable", "held out", "repeated", "validation", "kept")
+
+# One conversation in so many goes to the validation file.
+VALIDATION = 50
+
+_ROLES: Sequence[Role] = ("user", "assistant")
+_BLANKS = re.compile(r"[^\S\n]+")
+_GAPS = re.compile(r" ?\n ?")
+_WIDE_GAPS = re.compile(r"\n{3,}")
+_ASKS = re.compile(r"\s*Assistant:\s*\Z")
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """Conversations by source and fate (see `FATES`), the user's turns in those kept, and evaluated items by set."""
+
+    fates: Mapping[str, Mapping[str, int]]
+    user_turns: Mapping[str, int]
+    evaluated: Mapping[str, int]
+
+
+def write_corpus(
+    data: str | Path,
+    out: str | Path,
+    *,
+    validation: str | Path | None = None,
+    hold_out: Sequence[str | Path] = (),
+    overwrite: bool = False,
+) -> CorpusSummary:
+    """Write the conversations of the data folder to `out`, as rows of `messages` and `source`.
+
+    `validation` takes one conversation in fifty, chosen by its first turn. The prompts in the files `hold_out` are held
+    out like those of the benchmarks. Raises InputError where the folder holds no set that is known, for a row that
+    cannot be read, and for an output that exists, unless `overwrite`.
+    """
+    found = sources(Path(data))
+    if not found:
+        trained = [benchmarks.find(name).FOLDER for name in benchmarks.names() if _trains(name)]
+        raise InputError("no conversations to learn from", path=data, allowed=", ".join((*trained, *OTHERS)))
+    held = {name: [evaluated_keys(item) for item in items] for name, items in evaluated(Path(data))}
+    held |= {str(path): [conversation_keys(each.turns)[-1:] for each in prompts(read(path))] for path in hold_out}
+    taboo = {key for items in held.values() for keys in items for key in keys}
+    conversations = [(name, clean(turns)) for name, dialogues in found.items() for turns in dialogues()]
+    fates = sort_out([turns for _, turns in conversations], taboo, VALIDATION if validation else None)
+    counts, turns_of = {name: Counter(dict.fromkeys(FATES, 0)) for name in found}, Counter(dict.fromkeys(found, 0))
+    with ExitStack() as stack:
+        files = {"kept": stack.enter_context(Writer(out, overwrite=overwrite))}
+        if validation is not None:
+            files["validation"] = stack.enter_context(Writer(validation, overwrite=overwrite))
+        for (name, turns), fate in zip(conversations, fates, strict=True):
+            counts[name][fate] += 1
+            if fate in files:
+                messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+                files[fate].write({"messages": messages, "source": name})
+            turns_of[name] += (fate == "kept") * sum(turn.role == "user" for turn in turns)
+    return CorpusSummary(counts, turns_of, {name: len(items) for name, items in held.items()})
+
+
+def sources(folder: Path) -> dict[str, Callable[[], Iterator[Dialogue]]]:
+    """The conversations of every known set in the folder, by the name of the benchmark or folder."""
+    trained = {name: benchmarks.find(name) for name in benchmarks.names() if _trains(name)}
+    readers = {name: (folder / module.FOLDER, module.training) for name, module in trained.items()}
+    readers |= {name: (folder / name, partial(_from_columns, columns)) for name, columns in OTHERS.items()}
+    return {name: partial(reader, place) for name, (place, reader) in readers.items() if place.is_dir()}
+
+
+def evaluated(folder: Path) -> Iterator[tuple[str, Sequence[Item]]]:
+    """The items of every benchmark that has its folder here."""
+    for name in benchmarks.names():
+        place = benchmarks.find(name).FOLDER
+        if place and (folder / place).is_dir():
+            found = benchmarks.open_benchmark(name, folder)
+            yield name, found.items if isinstance(found, Benchmark) else ()
+
+
+def evaluated_keys(item: Item) -> list[str]:
+    """What no conversation to learn from may share with an item: its prompt, and its first exchanges."""
+    if isinstance(item, Rating):
+        dialogues = [item.dialogue]
+    else:
+        dialogues = [(*item.prompt.turns, Turn("assistant", response)) for response in item.responses]
+    keys = [conversation_keys(clean(turns)) for turns in dialogues]
+    return [key for each in keys for key in (*each[1:2], *each[-2:-1])]
+
+
+def conversation_keys(turns: Dialogue) -> list[str]:
+    """A key for the first turn of a conversation, for the first two, and so on; blind to case, blanks and system."""
+    plain = [Turn(turn.role, " ".join(turn.content.casefold().split())) for turn in turns if turn.role != "system"]
+    return [prompt_key(tuple(plain[: size + 1])) for size in range(len(plain))]
+
+
+def sort_out(conversations: Sequence[Dialogue], taboo: set[str], validation: int | None = None) -> Iterator[str]:
+    """The fate of every conversation, in order.
+
+    Unusable are those of one turn or with roles out of order, repeated those that begin another one that may be kept,
+    or stand there a second time. One in `validation` is for validation, all that share a first turn together.
+    """
+    keyed = [conversation_keys(turns) for turns in conversations]
+    begun = {key for keys in keyed if taboo.isdisjoint(keys) for key in keys[:-1]}
+    for turns, keys in zip(conversations, keyed, strict=True):
+        if len(keys) < 2 or any(turn.role != role for turn, role in zip(turns, cycle(_ROLES), strict=False)):
+            yield "unusable"
+        elif not taboo.isdisjoint(keys):
+            yield "held out"
+        elif keys[-1] in begun:
+            yield "repeated"
+        else:
+            yield "validation" if validation and int(keys[0], 16) % validation == 0 else "kept"
+        begun.add(keys[-1])
+
+
+def clean(turns: Iterable[Turn]) -> Dialogue:
+    """The turns up to the first blank one, without unprintable characters, double blanks and wide gaps."""
+    return tuple(takewhile(lambda turn: turn.content, (Turn(turn.role, _tidy(turn.content)) for turn in turns)))
+
+
+def _tidy(text: str) -> str:
+    text = "".join(each for each in _BLANKS.sub(" ", text) if each == "\n" or each.isprintable())
+    return _WIDE_GAPS.sub("\n\n", _GAPS.sub("\n", text)).strip()
+
+
+def _trains(name: str) -> bool:
+    module = benchmarks.find(name)
+    return hasattr(module, "training") and bool(module.FOLDER)
+
+
+def _from_columns(columns: Sequence[tuple[str, ...]], folder: Path) -> Iterator[Dialogue]:
+    """One conversation a record of every JSONL file of a folder."""
+    for path in sorted(folder.glob("*.jsonl*")):
+        for where, record in records(path):
+            texts = ("\n".join(_text(record, name, where) for name in names) for names in columns)
+            yield tuple(Turn(role, _ASKS.sub("", text)) for role, text in zip(cycle(_ROLES), texts, strict=False))
+
+
+def _text(record: Record, name: str, where: Where) -> str:
+    value = record.get(name)
+    if not isinstance(value, str):
+        raise bad_row(f"found {value!r}", where, field=name, allowed="a string")
+    return value

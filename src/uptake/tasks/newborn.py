@@ -1,0 +1,40 @@
+"""Newborn: the folder of a model that knows the words of a corpus, and nothing yet."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from uptake.data import prompts, read
+from uptake.errors import InputError
+from uptake.models import LanguageModel, save_model
+from uptake.models.fresh import CHAT_TEMPLATE, fresh_model
+from uptake.rollout.dataset import responses
+from uptake.types import Prompt, Row
+
+
+def newborn(
+    corpus: str | Path,
+    folder: str | Path,
+    *,
+    vocabulary: int = 4096,
+    width: int = 256,
+    layers: int = 6,
+    window: int = 512,
+    seed: int = 0,
+) -> LanguageModel:
+    """Learn a tokenizer from the rows of `corpus`, and save it in `folder` with a Llama of random weights.
+
+    Raises InputError for sizes that make no model, and for a folder that exists.
+    """
+    if Path(folder).exists():
+        raise InputError("the folder exists", path=folder, allowed="a new path")
+    texts = _texts(read(corpus))
+    lm = fresh_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
+    save_model(lm, CHAT_TEMPLATE, Path(folder))
+    return lm
+
+
+def _texts(rows: Sequence[Row]) -> Iterator[str]:
+    """Every turn of every row, responses included."""
+    for row, prompt in zip(rows, prompts(rows), strict=True):
+        yield from (turn.content for turn in prompt.turns)
+        yield from () if isinstance(row, Prompt) else responses(row)

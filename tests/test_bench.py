@@ -1,0 +1,383 @@
+"""A bench from end to end: tiny models on hand-made sets, what it writes, and that a killed one ends the same."""
+
+import json
+import os
+import random
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report import Reader
+from tiny import WORDS, in_process, saved, sentence, tiny_llama, tiny_tokenizer, write_followups, write_jsonl
+from tiny_cli import Cli
+
+from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Rating, names
+from uptake.errors import InputError
+from uptake.evaluate.scoreboard import Cell, Scoreboard, Timing
+from uptake.feedback.contestants import CONTESTANTS, contestant
+from uptake.feedback.length import Length
+from uptake.feedback.oracle import Oracle
+from uptake.feedback.oracle_annotator import OracleAnnotator
+from uptake.feedback.preferring import Preferring
+from uptake.feedback.reward import Annotator, Reward
+from uptake.report.bench import bench_page, markdown, notes
+from uptake.report.bench_tables import labels, tables
+from uptake.tasks.bench import CHUNK, bench
+from uptake.town import Town
+from uptake.types import Dialogue, Judgement, Prompt, Turn, Where
+
+
+class Watched:
+    """A reward that counts what it is asked, and may die in the middle of it."""
+
+    def __init__(self, reward: Reward, die_at: int | None = None) -> None:
+        self.reward, self.die_at = reward, die_at
+        self.asked: list[Dialogue] = []
+
+    @property
+    def fingerprint(self) -> str:
+        return self.reward.fingerprint
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
+        self.asked += dialogues
+        if self.die_at is not None and len(self.asked) > self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.reward(dialogues)
+
+
+def prompt(text: str) -> Prompt:
+    return Prompt((Turn("user", text),), text)
+
+
+def pairs(count: int = 40) -> Benchmark:
+    """Every third pair is even; the longer response is preferred in the others. The last one has no room in a model."""
+    rng, items = random.Random(0), []
+    for number in range(count):
+        short = sentence(rng)
+        texts = (f"{short} .", short) if number % 2 else (short, f"{short} .")
+        preference = 0.5 if number % 3 == 0 else float(number % 2)
+        items.append(Comparison(prompt(sentence(rng)), texts, preference, "ab"[number % 2]))
+    return Benchmark("pairs", "Hand-made pairs.", [*items, replace(items[1], responses=("bread " * 200, "bread"))], {})
+
+
+def ratings(count: int = 45) -> Benchmark:
+    rng, items = random.Random(1), []
+    for number in range(count):
+        turns = (Turn("user", sentence(rng)), Turn("assistant", sentence(rng)))
+        given = {"fluent": float(rng.randint(1, 5)), "overall": float(len(turns[1].content))}
+        level = "dialogue" if number % 5 == 0 else "turn"
+        items.append(Rating(turns, given, level, f"s{number % 3}", where=Where(Path("r.jsonl"), number)))
+    return Benchmark("ratings", "Hand-made ratings.", items, {"no response": 2})
+
+
+def candidates(count: int = 12) -> Benchmark:
+    rng = random.Random(2)
+    rows = [(sentence(rng), tuple(sentence(rng) for _ in range(4))) for _ in range(count)]
+    items = [Candidates(prompt(asked), texts, tuple(float(len(each)) for each in texts)) for asked, texts in rows]
+    return Benchmark("candidates", "Hand-made candidates.", items, {})
+
+
+SETS = (pairs(), ratings(), candidates(), Absent("shp", "split 'test' cannot be had from the Hub: no network"))
+
+
+def contestants(folder: Path) -> dict[str, Reward | Annotator]:
+    lm = tiny_llama(tokenizer=tiny_tokenizer((*WORDS, "1", "2")))
+    follow_up = contestant("follow_up", model=lm, followups=write_followups(folder))
+    return {"follow_up": follow_up, "direct": contestant("direct", model=lm), "length": Length()}
+
+
+def bench_in_child(folder: Path, die_at: int) -> None:
+    people = contestants(folder)
+    bench(people | {"direct": Watched(people["direct"], die_at)}, SETS, folder / "out")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scoreboard, Timing, Path]:
+    folder = tmp_path_factory.mktemp("bench")
+    people = contestants(folder) | {"judge": Preferring(Length(), 8.0)}
+    return *bench(people, SETS, folder / "out"), folder / "out"
+
+
+def figures(cell: Cell) -> Any:
+    (found,) = cell.figures
+    return found
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reward_that_is_right_is_right_throughout(done: tuple[Scoreboard, Timing, Path]) -> None:
+    """Length was the truth of all three sets, but for the response that has no room in a model."""
+    board = done[0]
+    agreed = figures(board.cells["pairs"]["length"])
+    assert (agreed.accuracy.plain.rate, agreed.accuracy.plain.n, agreed.human_ties) == (1.0, 27, 14)
+    assert {name: each.n for name, each in agreed.by_group.items()} == {"b": 14, "a": 13}
+    assert [each.right.rate for each in agreed.by_length] == [1.0] * 5
+    rated = {(each.level, each.quality): each for each in board.cells["ratings"]["length"].figures}  # type: ignore[union-attr]
+    assert list(rated) == [(level, quality) for level in ("dialogue", "turn") for quality in ("fluent", "overall")]
+    overall = rated["turn", "overall"]  # type: ignore[index]
+    assert overall.correlations.pearson.value == pytest.approx(1)
+    assert overall.correlations.kendall.n == 36
+    assert overall.systems.spearman.value == pytest.approx(1)
+    assert figures(board.cells["candidates"]["length"]).gain.value == 1
+
+
+def test_what_has_no_room_is_counted_and_left_out(done: tuple[Scoreboard, Timing, Path]) -> None:
+    board = done[0]
+    for name in ("follow_up", "direct"):
+        found = board.cells["pairs"][name]
+        assert figures(found).accuracy.plain.n == 26
+        assert list(found.invalid.values()) == [1]
+    assert board.cells["pairs"]["length"].invalid == {}
+    assert any(line.startswith("pairs: not judged: ") and line.endswith("(follow_up 1, direct 1)") for line in notes(board))
+
+
+def test_an_annotator_takes_part_in_comparisons_only(done: tuple[Scoreboard, Timing, Path]) -> None:
+    board = done[0]
+    assert [name for name, cells in board.cells.items() if "judge" in cells] == ["pairs"]
+    assert (
+        figures(board.cells["pairs"]["judge"]).accuracy.plain == figures(board.cells["pairs"]["length"]).accuracy.plain
+    )
+    judge, length = board.contestants["judge"], board.contestants["length"]
+    assert (judge.kind, length.kind) == ("annotator", "reward")
+    assert judge.confidence is not None
+    assert judge.confidence.temperature is None
+    assert length.confidence is not None
+    assert length.confidence.temperature is not None
+    assert figures(board.cells["pairs"]["follow_up"]).accuracy.plain.n == 26
+
+
+def test_the_oracle_knows_its_town(tmp_path: Path) -> None:
+    town, rng = Town(), random.Random(0)
+    questions = list(town.questions(30, seed=0, split="train"))
+    items = [
+        Comparison(prompt(each.text), (town.answer(each, None, rng), town.answer(each, town.faults(each)[0], rng)), 1.0)
+        for each in questions
+    ]
+    sums = [Comparison(prompt("What is seven times eight?"), ("It is 56.", "It is 42."), 1.0)]
+    sets = [Benchmark("town", "", items, {}), Benchmark("sums", "", sums, {})]
+    board, _ = bench({"oracle": Oracle()}, sets, tmp_path)
+    assert figures(board.cells["town"]["oracle"]).accuracy.plain.rate == 1.0
+    assert board.cells["sums"]["oracle"].note == "no row could be judged"
+    board, _ = bench({"annotator": OracleAnnotator(noise=1.0)}, sets[:1], tmp_path)
+    assert figures(board.cells["town"]["annotator"]).accuracy.plain.rate == 0.0
+
+
+# --- scoring ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_distinct_dialogue_is_scored_once(tmp_path: Path) -> None:
+    watched = Watched(Length())
+    twice = replace(ratings(), name="again")
+    _, timing = bench({"length": watched}, [*SETS, twice], tmp_path)
+    assert len(watched.asked) == len(set(watched.asked)) == timing.answered["length"]
+    again = Watched(Length())
+    board, timing = bench({"length": again}, [*SETS, twice], tmp_path)
+    assert (again.asked, timing.answered["length"], timing.share) == ([], 0, 0.0)
+    assert board.cells["again"] == board.cells["ratings"]
+
+
+def test_a_cache_may_be_shared_and_rewards_do_not_mix(tmp_path: Path) -> None:
+    one, other = Watched(Length()), Watched(Oracle())
+    for folder, watched in (("a", one), ("b", other), ("c", Watched(Length()))):
+        bench({"it": watched}, [candidates()], tmp_path / folder, cache=tmp_path / "scores.sqlite")
+    assert len(one.asked) == len(other.asked) > 0
+    assert watched.asked == []
+    assert (tmp_path / "a/results.json").read_bytes() == (tmp_path / "c/results.json").read_bytes()
+
+
+@pytest.mark.parametrize("die_at", [0, CHUNK, 2 * CHUNK])
+def test_a_killed_bench_ends_as_one_that_was_not(tmp_path: Path, die_at: int) -> None:
+    assert in_process(bench_in_child, tmp_path, die_at) == -signal.SIGKILL
+    assert not (tmp_path / "out/results.json").exists()
+    people = contestants(tmp_path)
+    watched = {name: Watched(each) for name, each in people.items()}  # type: ignore[arg-type]
+    board, _ = bench(watched, SETS, tmp_path / "out")
+    every = watched["length"].asked  # whose turn had not come
+    (no_room,) = watched["follow_up"].asked  # what could not be scored is not kept
+    assert set(watched["direct"].asked) == {*every[die_at:], no_room}
+    whole, _ = bench(contestants(tmp_path), SETS, tmp_path / "whole")
+    assert board == whole
+    for name in ("results.json", "results.md"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_limit_draws_by_the_seed(tmp_path: Path) -> None:
+    def drawn(folder: str, seed: int) -> list[Dialogue]:
+        watched = Watched(Length())
+        board, _ = bench({"length": watched}, SETS, tmp_path / folder, limit=10, seed=seed)
+        assert {each.items for each in board.benchmarks.values()} == {10}
+        return watched.asked
+
+    assert drawn("a", 0) == drawn("b", 0)
+    assert set(drawn("c", 0)) != set(drawn("d", 1))
+
+
+def test_what_is_not_a_number_is_not_used(tmp_path: Path) -> None:
+    class Broken:
+        fingerprint = "broken"
+
+        def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
+            return [Judgement(float("nan") if index else 1.0) for index, _ in enumerate(dialogues)]
+
+    board, _ = bench({"broken": Broken()}, [ratings()], tmp_path)
+    assert board.cells["ratings"]["broken"].invalid == {"not a finite number": 44}
+    assert "fewer than three rows" in board.cells["ratings"]["broken"].note
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to compare: shp: split 'test' cannot be had"):
+        bench({"length": Length()}, SETS[3:], tmp_path)
+    with pytest.raises(InputError, match="nothing to compare: empty: it has no items"):
+        bench({"length": Length()}, [Benchmark("empty", "", [], {"no response": 3})], tmp_path)
+    with pytest.raises(InputError, match="nothing to compare"):
+        bench({}, SETS, tmp_path)
+    with pytest.raises(InputError, match="'limit': 0"):
+        bench({"length": Length()}, SETS, tmp_path, limit=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written(done: tuple[Scoreboard, Timing, Path]) -> None:
+    board, timing, folder = done
+    assert sorted(path.name for path in folder.glob("[!.]*[!-]")) >= ["page.html", "results.json", "results.md"]
+    results = json.loads((folder / "results.json").read_text())
+    (agreed,) = results["cells"]["pairs"]["length"]["figures"]
+    assert agreed["accuracy"]["plain"]["rate"] == 1.0
+    assert results["absent"] == {"shp": "split 'test' cannot be had from the Hub: no network"}
+    assert json.loads((folder / "timing.json").read_text())["share"] == timing.share
+    assert 0 < timing.share < 1
+    assert sum(timing.scoring.values()) == pytest.approx(timing.share * timing.seconds)
+    assert (folder / "results.md").read_text() == markdown(board)
+
+
+def test_markdown_has_every_figure_once(done: tuple[Scoreboard, Timing, Path]) -> None:
+    text = markdown(done[0])
+    plain = figures(done[0].cells["pairs"]["follow_up"]).accuracy.plain
+    share = f"{plain.rate:.1%} ({100 * plain.low:.1f}\N{EN DASH}{plain.high:.1%})"
+    assert f"| pairs | {share} |" in text
+    assert "* shp: split 'test' cannot be had from the Hub: no network" in text
+    assert "* ratings: rows of its files left out: no response (2)" in text
+    for table in tables(done[0]):
+        assert text.count(f"\n## {table.title}\n") == 1
+
+
+def test_the_page_is_inert_and_whole(done: tuple[Scoreboard, Timing, Path]) -> None:
+    html = (done[2] / "page.html").read_text(encoding="utf-8")
+    page = Reader(html)
+    assert not page.elements & {"script", "img", "iframe", "object", "form"}
+    assert page.addresses == ["data:,"]
+    assert "http" not in html.replace("http-equiv", "")
+    sections = ["Pairs", "Pairs of like length", "Ratings", "Systems", "Best of n", "By margin", "By length"]
+    places = [page.text.index(f" {words} ") for words in [*sections, "Confidence", "Parts", "Cost", "Left out"]]
+    assert places == sorted(places)
+    assert "Nearest to people: " in page.text
+
+
+def test_means_are_of_those_with_every_figure(done: tuple[Scoreboard, Timing, Path]) -> None:
+    found = {table.title: table for table in tables(done[0])}
+    assert set(found["Pairs"].means) == {"follow_up", "direct", "length", "judge"}
+    assert set(found["Ratings"].means) == {"follow_up", "direct", "length"}
+    first = [entry.estimate.value for entry in found["Ratings"].rows[0].entries[:3] if entry is not None]
+    second = [entry.estimate.value for entry in found["Ratings"].rows[1].entries[:3] if entry is not None]
+    means = [found["Ratings"].means[name] for name in ("follow_up", "direct", "length")]
+    assert means == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)])  # type: ignore[operator]
+    assert [row.label for row in found["Ratings"].rows] == ["ratings, dialogue, overall", "ratings, turn, overall"]
+
+
+def test_curves_by_hand(done: tuple[Scoreboard, Timing, Path]) -> None:
+    page = bench_page(*done[:2])
+    (length,) = [plot for plot in page.by_margin if plot.title == "length"]
+    assert length.figure == "100.0% to 100.0%"
+    assert {dot.y for dot in length.dots} == {max(tick.at for tick in length.y_ticks)}
+    assert [dot.x for dot in length.dots] == [0, 25, 50, 75, 100]
+
+
+def test_paths_are_cut_where_that_tells_contestants_apart() -> None:
+    specs = ["follow_up:negatives", "classifier:/models/a/best", "classifier:/models/b/best", "judge:org/name"]
+    assert labels(specs) == {
+        **{spec: spec for spec in specs[:3]},
+        "judge:org/name": "judge:name",
+    }
+
+
+def test_html_in_names_is_text(tmp_path: Path) -> None:
+    bench({"<b>": Length()}, [replace(pairs(), name="<i>", about="<u>")], tmp_path)
+    page = Reader((tmp_path / "page.html").read_text())
+    assert not page.elements & {"i", "u"}
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return Cli(tmp_path, capsys, monkeypatch)
+
+
+def write_sets(folder: Path) -> None:
+    """Two data sets in their authors' form: the longer response wins, and the longer one is rated higher."""
+    rng, votes = random.Random(0), {"annotator1": 2, "annotator2": 2, "annotator3": 0}
+    texts = [sentence(rng) for _ in range(8)]
+    rows = [{"instruction": text, "input": "", "response1": text, "response2": f"{text} ."} | votes for text in texts]
+    (folder / "pandalm-test").mkdir(parents=True)
+    write_jsonl(folder / "pandalm-test" / "test.jsonl", rows)
+    (folder / "fed").mkdir()
+    write_jsonl(folder / "fed" / "fed_data.jsonl", [rated(sentence(rng)) for _ in range(8)])
+
+
+def rated(text: str) -> Mapping[str, Any]:
+    answers = {"Overall": [len(text), "N/A"]}
+    return {"context": "User: when ?", "response": f"System: {text}", "system": "Meena", "annotations": answers}
+
+
+def test_the_command(command: Cli, tmp_path: Path) -> None:
+    write_sets(tmp_path / "data")
+    lm = tiny_llama(tokenizer=tiny_tokenizer((*WORDS, "1", "2")))
+    model = saved(lm, tmp_path / "model")
+    out = command(
+        *("bench", "pandalm", "fed", "llmbar", "--data", "data", "--model", model, "--out", "out"),
+        *("--followups", write_followups(tmp_path), "--contestant", "length", "--contestant", "follow_up"),
+    )
+    lines = {cells[1].strip(): cells[2:] for line in out.splitlines() if len(cells := line.split("│")) > 3}
+    assert lines["pandalm"][0].startswith(" 100.0%")
+    assert lines["fed, turn, overall"][0].startswith(" 1.00")
+    assert "llmbar: no folder 'llmbar' under the data folder, and it is not on the Hub" in out
+    assert "in scoring; figures and page.html -> out" in out
+    assert sorted(path.name for path in Path("out").glob("*.*") if "sqlite" not in path.name) == [
+        *("page.html", "results.json", "results.md", "timing.json"),
+    ]
+    assert json.loads(Path("out/results.json").read_text())["cells"].keys() == {"pandalm", "fed"}
+
+
+def test_the_lists(command: Cli, tmp_path: Path) -> None:
+    write_sets(tmp_path / "data")
+    out = command("bench", "--list", "--data", "data")
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") > 2}
+    assert rows.keys() >= set(names())
+    assert all(name in out for name in CONTESTANTS)
+    assert (rows["pandalm"], rows["llmbar"], rows["flask"]) == ("here", "folder llmbar", "Hub")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fed", "--data", "data"], "no folder for the figures"),
+        (["fed", "--data", "data", "--out", "out"], "contestant 'follow_up' needs a model"),
+        (["fedd", "--data", "data", "--out", "out"], "there is no benchmark 'fedd'; did you mean fed?"),
+        (["fed", "--out", "out", "--contestant", "length"], "nothing to compare: fed: no folder 'fed'"),
+        (["fed", "--data", "data", "--out", "out", "--contestant", "width"], "no contestant 'width'"),
+        (["fed", "--data", "data", "--out", "out", "--contestant", "length", "--limit", "0"], "'limit': 0"),
+    ],
+)
+def test_bad_input_is_refused(command: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:
+    write_sets(tmp_path / "data")
+    assert message in command.fails("bench", *arguments)

@@ -1,0 +1,363 @@
+"""KTO: the batch's own divergence, the same however a batch is cut, and runs on rated rows and on rated samples."""
+
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_loop import same_run
+from tiny import (
+    answered_records,
+    command_line,
+    in_process,
+    pair_records,
+    prompt_records,
+    read_jsonl,
+    saved,
+    tiny_llama,
+    tiny_world,
+    weights_of,
+    write_followups,
+    write_jsonl,
+)
+from torch import Tensor
+
+from uptake import methods
+from uptake.errors import InputError
+from uptake.loop import run
+from uptake.losses.unpaired import Prospect
+from uptake.models import LanguageModel, branches
+from uptake.objective import Unpaired, mismatched
+from uptake.reference import Given, RunningReference
+from uptake.rollout.rated import RatedRows
+from uptake.signal.thresholds import Thresholds
+from uptake.tasks.check import check
+from uptake.types import Judgement, Labeled, Prompt, Rollout
+from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
+
+FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 40}
+BETA, GOOD_WEIGHT, BAD_WEIGHT = 0.05, 1.5, 0.8
+KERNEL = Prospect(BETA, GOOD_WEIGHT, BAD_WEIGHT)
+
+
+def rated_records(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    return [{**record, "label": index % 3 > 0} for index, record in enumerate(answered_records(count, seed))]
+
+
+def models(swapped: bool = False, dtype: torch.dtype = torch.float64) -> tuple[LanguageModel, RunningReference]:
+    """Two models that differ; which one is the policy decides the sign of the divergence."""
+    policy, other = (tiny_llama(seed, dtype) for seed in ((1, 0) if swapped else (0, 1)))
+    return policy, Given().start(tiny_world(Path("unused"), [], policy, models={"reference": other}))
+
+
+def examples(lm: LanguageModel, count: int = 7) -> list[Labeled]:
+    world = tiny_world(Path("unused"), rated_records(count), lm)
+    return [Labeled(rollout, rollout.sample == 0) for rollout in RatedRows()(world, world.rows, 0, 0)]
+
+
+def rollout(prompt: Sequence[int], response: Sequence[int], key: str = "", **changes: Any) -> Rollout:
+    options: dict[str, Any] = {"response": "at eight .", "finished": True, **changes}
+    return Rollout(Prompt((), key), tuple(prompt), tuple(response), **options)
+
+
+def ratio_by_hand(lm: LanguageModel, reference: Any, prompt: Sequence[int], response: Sequence[int]) -> Tensor:
+    ids = torch.tensor([[*prompt, *response]])
+
+    def logp(model: Any) -> Tensor:
+        table = model(input_ids=ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+        total: Tensor = table[len(prompt) - 1 :].sum()
+        return total
+
+    with torch.no_grad():
+        base = logp(reference.lm.base)
+    return logp(lm.base) - base
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_loss_is_that_of_plain_rows(swapped: bool) -> None:
+    lm, reference = models(swapped)
+    batch = examples(lm)
+    sides = [each.rollout for each in batch]
+    drift = [
+        ratio_by_hand(lm, reference, side.prompt_ids, sides[index - 1].response_ids).detach()
+        for index, side in enumerate(sides)
+    ]
+    divergence = max(0.0, float(torch.stack(drift).mean()))
+    total = torch.zeros((), dtype=torch.float64)
+    for each in batch:
+        ahead = ratio_by_hand(lm, reference, each.rollout.prompt_ids, each.rollout.response_ids) - divergence
+        sign, weight = (1, GOOD_WEIGHT) if each.good else (-1, BAD_WEIGHT)
+        total = total + weight * (1 - torch.sigmoid(BETA * sign * ahead))
+    loss = Unpaired(KERNEL)(lm, reference, batch)
+    torch.testing.assert_close(loss.total, total, atol=1e-5, rtol=1e-6)
+    assert float(loss.metrics["kl"]) / 7 == pytest.approx(divergence, abs=1e-5)
+    ours, by_hand = (torch.autograd.grad(each, [*trainable(lm).values()]) for each in (loss.total, total))
+    for one, two in zip(ours, by_hand, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+
+
+def test_the_divergence_is_at_least_zero() -> None:
+    """One of the two directions is below zero, or the test above would not see the limit."""
+    losses = [Unpaired(KERNEL)(*models(swapped), examples(models()[0])) for swapped in (False, True)]
+    found = [float(loss.metrics["kl"]) for loss in losses]
+    assert min(found) == 0.0 < max(found)
+
+
+def stepped(budget: int, swapped: bool) -> tuple[dict[str, float], dict[str, Tensor]]:
+    lm, reference = models(swapped)
+    settings = Optimization(lr=1e-2, micro_tokens=budget)
+    optimizer = build_optimizer(settings, trainable(lm).values())
+    metrics = optimizer_step(lm, reference, Unpaired(KERNEL), examples(lm), optimizer, settings)
+    return metrics, weights_of(lm)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("budget", [1, 25, 60])
+def test_micro_batches_add_up_to_the_big_batch(budget: int, swapped: bool) -> None:
+    whole, weights = stepped(10**6, swapped)
+    cut, others = stepped(budget, swapped)
+    assert whole == pytest.approx(cut, abs=1e-12)
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, others[name], atol=1e-12, rtol=0)
+    start = weights_of(models(swapped)[0])
+    assert any((weight - start[name]).abs().max() > 1e-3 for name, weight in weights.items())
+
+
+def test_the_divergence_is_that_of_the_batch() -> None:
+    """An example alone knows no other prompt, and so none."""
+    lm, reference = models()
+    batch = examples(lm)
+    alone = [Unpaired(KERNEL)(lm, reference, [each]) for each in batch]
+    together = Unpaired(KERNEL)(lm, reference, batch)
+    assert [float(loss.metrics["kl"]) for loss in alone] == [0.0] * 7
+    assert abs(sum(float(loss.metrics["loss"]) for loss in alone) - float(together.metrics["loss"])) > 1e-3
+    assert not together.metrics["kl"].requires_grad
+
+
+def test_rewards_are_means_over_their_own_kind() -> None:
+    lm, reference = models()
+    batch = examples(lm)
+    metrics, _ = stepped(30, swapped=False)
+    for name, good in (("good_reward", True), ("bad_reward", False)):
+        ratios = [
+            ratio_by_hand(lm, reference, each.rollout.prompt_ids, each.rollout.response_ids).item()
+            for each in batch
+            if each.good == good
+        ]
+        assert metrics[name] == pytest.approx(BETA * sum(ratios) / len(ratios), abs=1e-5)
+    only = Unpaired(KERNEL)(lm, reference, [each for each in batch if each.good]).metrics
+    assert "good_reward" in only
+    assert "bad_reward" not in only
+
+
+def test_a_policy_that_equals_its_reference() -> None:
+    lm, _ = models()
+    reference = Given().start(tiny_world(Path("unused"), [], lm, models={"reference": models()[0]}))
+    batch = examples(lm)
+    metrics = Unpaired(Prospect(2.0))(lm, reference, batch).metrics
+    assert float(metrics["loss"]) == pytest.approx(0.5 * len(batch), abs=1e-6)
+    assert float(metrics["kl"]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_only_good_examples_still_learn() -> None:
+    """With one kind only the loss is that kind's, and a step lowers it."""
+    lm, reference = models()
+    batch = [replace(each, good=True) for each in examples(lm)]
+    settings = Optimization(lr=1e-3)
+    optimizer = build_optimizer(settings, trainable(lm).values())
+    first, *_, last = (optimizer_step(lm, reference, Unpaired(KERNEL), batch, optimizer, settings) for _ in range(6))
+    assert last["loss"] < first["loss"] < GOOD_WEIGHT
+    assert last["good_reward"] > first["good_reward"]
+
+
+# --- which response stands in for another -----------------------------------------------------------------------------
+
+
+def test_every_prompt_meets_the_response_before_it() -> None:
+    batch = [Labeled(rollout((number,), (number, 9)), good=True) for number in range(1, 5)]
+    met = ((1, 4), (2, 1), (3, 2), (4, 3))
+    assert mismatched(batch) == [branches((number,), (before, 9)) for number, before in met]
+
+
+def test_responses_to_the_same_prompt_do_not_count_as_others() -> None:
+    one, same, other = rollout((1,), (5,)), rollout((1,), (6,)), rollout((2,), (7,))
+    batch = [Labeled(each, good=True) for each in (one, same, other)]
+    assert mismatched(batch) == [branches((1,), (7,)), branches((1,), (7,)), branches((2,), (6,))]
+    assert mismatched(batch[:2]) == []
+
+
+def test_a_response_that_does_not_fit_the_window_is_passed_over() -> None:
+    short, wide, long = rollout((1,), (5,)), rollout((2, 2, 2), (6,)), rollout((3,), (7, 7, 7))
+    batch = [Labeled(each, good=True) for each in (short, wide, long)]
+    assert mismatched(batch, window=4) == [branches((1,), (7, 7, 7)), branches((2, 2, 2), (5,)), branches((3,), (6,))]
+    assert mismatched([batch[1], batch[2]], window=4) == [branches((3,), (6,))]
+
+
+# --- from scores to labels --------------------------------------------------------------------------------------------
+
+
+def test_thresholds_at_their_boundaries() -> None:
+    scores = [0.29, 0.3, 0.31, 0.69, 0.7, 0.71]
+    rollouts = [rollout((index,), (index, 9), str(index)) for index in range(6)]
+    found = Thresholds(0.3, 0.7)(rollouts, [Judgement(score) for score in scores])
+    assert [(each.rollout.prompt_ids[0], each.good) for each in found.examples] == [
+        (0, False),
+        (1, False),
+        (4, True),
+        (5, True),
+    ]
+    counts = {"unfinished": 0, "invalid judgement": 0, "between the thresholds": 2}
+    labels = {"low": 0.3, "high": 0.7, "good": 2, "bad": 2}
+    assert found.summary == {"prompts": 6, "samples": 6, **labels, "dropped": counts}
+
+
+def test_thresholds_as_quantiles() -> None:
+    """The quantiles are those of the scores that can be used, and move with them."""
+    rollouts = [rollout((index,), (index, 9), str(index)) for index in range(6)]
+    judgements = [Judgement(score) for score in (3.0, 0.0, 1.0, 4.0, 2.0)] + [Judgement(-9.0, valid=False)]
+    signal = Thresholds(0.25, 0.75, "quantile")
+    found = signal(rollouts, judgements)
+    assert [(each.rollout.prompt_ids[0], each.good) for each in found.examples] == [
+        (0, True),
+        (1, False),
+        (2, False),
+        (3, True),
+    ]
+    assert (found.summary["low"], found.summary["high"]) == (1.0, 3.0)
+    moved = signal(rollouts, [replace(each, score=7 * each.score - 5) for each in judgements])
+    assert moved.examples == found.examples
+    alike = signal(rollouts, [Judgement(2.0)] * 6)
+    assert (alike.examples, alike.summary["dropped"]["between the thresholds"]) == ((), 6)
+    assert signal(rollouts, [judgements[5]] * 6).examples == ()
+
+
+def test_thresholds_drop_what_cannot_be_labeled() -> None:
+    cut = rollout((1,), (2,), finished=False)
+    judgements = [Judgement(1.0), Judgement(5.0, valid=False, reason="none"), Judgement(float("nan")), Judgement(1.0)]
+    rollouts = [rollout((1,), (2,)), rollout((1,), (3,)), rollout((1,), (4,)), cut]
+    found = Thresholds(-1.0, 1.0)(rollouts, judgements)
+    assert found.summary["dropped"] == {"unfinished": 1, "invalid judgement": 2, "between the thresholds": 0}
+    assert [each.rollout for each in found.examples] == rollouts[:1]
+    assert len(Thresholds(-1.0, 1.0, keep_unfinished=True)(rollouts, judgements).examples) == 2
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((1.0, 1.0), "field 'low': 1.0 .*a number below high"),
+        ((2.0, 1.0), "field 'low'"),
+        ((float("nan"), 1.0), "field 'low'"),
+        ((-0.1, 0.5, "quantile"), "field 'low': -0.1 .*a quantile from 0 to 1"),
+        ((0.5, 1.1, "quantile"), "field 'high': 1.1 "),
+        ((0.2, 0.5, "rank"), "field 'threshold_unit': 'rank' .*score, quantile"),
+    ],
+)
+def test_thresholds_out_of_their_range(settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Thresholds(*settings)
+
+
+def test_rated_rows_and_preferences_are_labeled_alike(tmp_path: Path) -> None:
+    world = tiny_world(tmp_path, [*rated_records(3), *pair_records(2)])
+    rollouts = RatedRows()(world, world.rows, 0, 0)
+    assert [each.sample for each in rollouts] == [1, 0, 0, 0, 1, 0, 1]
+    assert [each.response for each in rollouts[3:5]] == [pair_records(2)[0][side] for side in ("chosen", "rejected")]
+    for records in (answered_records(1), prompt_records(1)):
+        world = tiny_world(tmp_path, records)
+        with pytest.raises(InputError, match=r"no response of this row is rated .*completion and label"):
+            RatedRows()(world, world.rows, 0, 0)
+
+
+# --- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def test_kto_from_rated_rows(tmp_path: Path) -> None:
+    run(methods.build("kto", FAST), tiny_world(tmp_path / "run", rated_records(8)))
+    first, *_, last = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert first["loss"] == pytest.approx(0.5, abs=1e-5)
+    assert last["loss"] < 0.45
+    assert last["good_reward"] > last["bad_reward"]
+    summary = json.loads((tmp_path / "run" / "rounds" / "0-0" / "summary.json").read_text())
+    assert (summary["good"], summary["bad"]) == (5, 3)
+
+
+def test_kto_from_follow_ups(tmp_path: Path) -> None:
+    options = {"followups": str(write_followups(tmp_path)), "n": 4, "temperature": 1.0, "top_p": 1.0}
+    more = {"max_new_tokens": 8, "keep_unfinished": True, "rounds": 2, "epochs": 1, "lr": 1e-4}
+    run(methods.build("flr_kto", {**FAST, **options, **more}), tiny_world(tmp_path / "run", prompt_records(6)))
+    for number in range(2):
+        summary = json.loads((tmp_path / "run" / "rounds" / f"0-{number}" / "summary.json").read_text())
+        assert summary["samples"] == 24 == summary["good"] + summary["bad"] + sum(summary["dropped"].values())
+        assert min(summary["good"], summary["bad"], summary["dropped"]["between the thresholds"]) > 0
+
+
+def test_the_preflight_of_rated_rows(tmp_path: Path) -> None:
+    recipe = methods.build("kto", {"desirable_weight": 2.0})
+    facts = dict(check(recipe, tiny_world(tmp_path, rated_records(4))).facts)
+    assert facts["loss before step 1"] == "0.500000, 1.000000"
+
+
+def test_killed_and_resumed_from_the_command_line(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "rated.jsonl", rated_records(12))
+    policy = saved(tiny_llama(), tmp_path / "policy")
+    options = [f"--set={name}={value}" for name, value in {**FAST, "epochs": 2}.items()]
+    given = ["train", "kto", "--policy", str(policy), "--data", str(data), "--save-every", "2", *options]
+    assert in_process(command_line, [*given, "--out", str(tmp_path / "whole")]) == 0
+    arguments = [*given, "--out", str(tmp_path / "run")]
+    moment = ("open", "00000004.partial/cursor.json", 1)
+    assert in_process(command_line, arguments, moment) == -signal.SIGKILL
+    assert in_process(command_line, [*arguments, "--resume"]) == 0
+    assert same_run(tmp_path / "run", tmp_path / "whole")
+    assert (tmp_path / "whole" / "report.html").exists()
+
+
+# --- against trl ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_loss_is_that_of_trl(swapped: bool, tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset  # noqa: PLC0415  # heavy, and of use to this test only
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    seeds = (1, 0) if swapped else (0, 1)
+    plain = [
+        AutoModelForCausalLM.from_pretrained(saved(tiny_llama(seed), tmp_path / str(seed)), dtype=torch.float32)
+        for seed in seeds
+    ]
+    arguments = trl.KTOConfig(
+        output_dir=str(tmp_path),
+        per_device_train_batch_size=6,
+        beta=BETA,
+        desirable_weight=GOOD_WEIGHT,
+        undesirable_weight=BAD_WEIGHT,
+        train_sampling_strategy="sequential",
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        disable_tqdm=True,
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+    )
+    rows = [{**row, "prompt": row["prompt"] + " "} for row in rated_records(6)]
+    trainer = trl.KTOTrainer(
+        model=plain[0],
+        ref_model=plain[1],
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tiny_llama().tokenizer,
+    )
+    theirs = float(trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))))
+    batch = [
+        Labeled(rollout(row["prompt_ids"], row["completion_ids"], str(index)), row["label"])
+        for index, row in enumerate(trainer.train_dataset)
+    ]
+    ours = Unpaired(KERNEL)(*models(swapped, torch.float32), batch)
+    assert float(ours.total) / 6 == pytest.approx(theirs, abs=1e-4)
+    assert float(ours.metrics["kl"]) / 6 == pytest.approx(trainer._metrics["eval"]["kl"][0], abs=1e-3)
