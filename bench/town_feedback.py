@@ -116,7 +116,7 @@ def tuned(name: str, seed: int) -> dict[str, Any]:
 
 def row(name: str, runs: Sequence[dict[str, Any]], before: dict[str, Any] | None = None) -> dict[str, object]:
     """One line of the table: means over seeds with their intervals, against the model before."""
-    said = [f"{fmean(run['perplexity'][each] for run in runs):.1f}" for each in ("positive", "negative")]
+    said = [f"{fmean(run['perplexity'][each] for run in runs):.2f}" for each in ("positive", "negative")]
     shares = [run["accuracy"] for run in runs]
     line: dict[str, object] = {"model": name, "pair accuracy": f"{shares[0]:.3f}", "gain": "", "gains 3 points": ""}
     if before is not None:

@@ -1,9 +1,11 @@
 """Figures of benchmarks: against scipy, by hand, and by limits."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from uptake.evaluate.best_of_n import best_of_n
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations, kendall, pearson, spearman
 from uptake.evaluate.interval import share
-from uptake.evaluate.scoreboard import cell, clusters, confidence
+from uptake.evaluate.scoreboard import Cell, cell, clusters, confidence
 from uptake.evaluate.systems import system_ranking
 from uptake.types import Prompt, Turn, Where
 
@@ -94,29 +96,27 @@ def test_shares_of_clusters_beside_the_cluster_bootstrap() -> None:
 
 # --- correlations -----------------------------------------------------------------------------------------------------
 
-THEIRS = {pearson: stats.pearsonr, spearman: stats.spearmanr, kendall: stats.kendalltau}
+Weighted = Callable[[Floats, Floats, Floats], Floats]
+THEIRS: dict[Weighted, Any] = {pearson: stats.pearsonr, spearman: stats.spearmanr, kendall: stats.kendalltau}
 
 
 @pytest.mark.parametrize("ours", list(THEIRS))
 @pytest.mark.parametrize("levels", [2, 5, 1000])
-def test_weights_are_copies_for_scipy(ours: object, levels: int) -> None:
+def test_weights_are_copies_for_scipy(ours: Weighted, levels: int) -> None:
     """Every weighted correlation is scipy's on rows that stand there as often as their weight says, ties included."""
     rng = np.random.default_rng(levels)
     x = rng.normal(size=40).round(1)
     y = np.floor(levels * stats.norm.cdf(x + rng.normal(size=40)))
     weights = rng.integers(0, 4, size=(6, 40)).astype(np.float64)
-    expected = [
-        THEIRS[ours](np.repeat(x, row.astype(int)), np.repeat(y, row.astype(int))).statistic  # type: ignore[index]
-        for row in weights
-    ]
-    assert ours(x, y, weights) == pytest.approx(expected, abs=1e-12)  # type: ignore[operator]
+    expected = [THEIRS[ours](np.repeat(x, row.astype(int)), np.repeat(y, row.astype(int))).statistic for row in weights]
+    assert ours(x, y, weights) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("ours", list(THEIRS))
-def test_a_resample_of_equal_values_is_undefined(ours: object) -> None:
+def test_a_resample_of_equal_values_is_undefined(ours: Weighted) -> None:
     x, y = np.array([1.0, 1.0, 2.0, 3.0]), np.array([5.0, 6.0, 7.0, 7.0])
     weights = np.array([[2.0, 2, 0, 0], [0, 0, 1, 3], [1, 1, 1, 1]])
-    assert np.isnan(ours(x, y, weights)).tolist() == [True, True, False]  # type: ignore[operator]
+    assert np.isnan(ours(x, y, weights)).tolist() == [True, True, False]
 
 
 def test_correlations_beside_scipy() -> None:
@@ -251,6 +251,11 @@ def asked(text: str) -> Prompt:
     return Prompt((Turn("user", text),), text)
 
 
+def only(found: Cell) -> Any:
+    (figures,) = found.figures
+    return figures
+
+
 def duel(number: int, preference: float = 1.0, group: str = "") -> Comparison:
     place = Where(Path("a.jsonl"), number)
     return Comparison(asked(f"{number} ?"), ("a" * (number + 1), "bb"), preference, group, place)
@@ -276,8 +281,7 @@ def test_what_could_not_be_judged_is_counted_by_reason() -> None:
         items,
         [1.0, "512 tokens, not 'a 1' (allowed: 256)", -1.0, "9 tokens, not 'b\n' (allowed: 256)", 2.0, "no response"],
     )
-    (figures,) = found.figures
-    assert figures.accuracy.plain.n == 3  # type: ignore[union-attr]
+    assert only(found).accuracy.plain.n == 3
     assert found.invalid == {"N tokens, not …": 2, "no response": 1}
     assert cell(items[:1], ["too long"]) == cell(items[:1], ["too long"], seed=1)
     assert cell(items[:1], ["too long"]).note == "no row could be judged"
@@ -293,18 +297,18 @@ def test_ratings_by_group_with_their_systems() -> None:
         for number in range(30)
     ]
     scores = rng.normal(size=30).tolist()
-    found = {each.group: each for each in cell(items, scores).figures}  # type: ignore[union-attr]
+    rows: Any = cell(items, scores).figures
+    found = {each.group: each for each in rows}
     assert list(found) == ["", "a", "b"]
     odd = slice(1, None, 2)
     expected = stats.pearsonr(scores[odd], [number % 5 for number in range(30)][odd]).statistic
-    assert found["b"].correlations.pearson.value == pytest.approx(expected)  # type: ignore[union-attr]
-    assert found[""].systems is not None  # type: ignore[union-attr]
+    assert found["b"].correlations.pearson.value == pytest.approx(expected)
+    assert found[""].systems is not None
 
 
 def test_candidates_as_a_cell() -> None:
     items = [Candidates(asked("a"), ("x", "y"), (0.0, 1.0)), Candidates(asked("b"), ("x", "y"), (1.0, 0.0))]
-    (found,) = cell(items, [[1.0, 2.0], [1.0, 2.0]]).figures
-    assert found.best.rate == 0.5  # type: ignore[union-attr]
+    assert only(cell(items, [[1.0, 2.0], [1.0, 2.0]])).best.rate == 0.5
 
 
 # --- confidence -------------------------------------------------------------------------------------------------------
@@ -324,6 +328,16 @@ def test_confidence_finds_the_scale_of_margins() -> None:
     told = confidence(items, (p - 0.5).tolist(), "annotator")
     assert told.temperature is None
     assert told.reliability.error < 0.03
+
+
+def test_each_half_of_the_prompts_is_read_at_the_temperature_of_the_other() -> None:
+    """Odd prompts have the same margins in tenths: at the other half's temperature they say next to nothing."""
+    margins = np.tile([4.0, 0.4, 3.0, 0.3, -2.0, -0.2], 100)
+    found = confidence([duel(number) for number in range(600)], margins.tolist(), "reward").reliability
+    close, far = found.bins[0], found.bins[-1]
+    assert (close.right.n, far.right.n) == (300, 300)
+    assert close.p < 0.55
+    assert far.p > 0.99
 
 
 def test_no_confidence() -> None:

@@ -185,6 +185,9 @@ def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
     write(data / "shepherd-human-feedback", "human_data_for_model", [{"question": "When?", "answer": 3}])
     with pytest.raises(InputError, match=r"human_data_for_model.jsonl.gz:1, field 'answer'"):
         list(read_feedback("shepherd", data))
+    write(data / "feedbackqa", "WHO_train", [passage("Who?", ["It helps."], ["Bad", "Bad"])])
+    with pytest.raises(InputError, match=r"WHO_train.jsonl.gz:1: 1 texts with 2 grades"):
+        list(read_feedback("feedbackqa", data))
 
 
 def test_from_data_folder_to_tuned_model(

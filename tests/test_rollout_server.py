@@ -227,12 +227,14 @@ def test_an_answer_that_never_comes_is_empty_and_dropped(
     assert [judgement.reason for judgement in judged if not judgement.valid] == ["empty"] * 2
 
 
-@pytest.mark.parametrize("exchange", ["ids", "text"])
+@pytest.mark.parametrize(
+    ("exchange", "message"), [("ids", "sends no token ids"), ("text", "model tiny: no question was answered")]
+)
 def test_a_server_that_answers_nothing_ends_the_run(
-    exchange: str, make: Make, server: ModelServer, world: World
+    exchange: str, message: str, make: Make, server: ModelServer, world: World
 ) -> None:
     server.plan = lambda number, request: Answer(b"<html>")
-    with pytest.raises(UptakeError, match="model tiny: no question was answered"):
+    with pytest.raises(UptakeError, match=message):
         samples(make(**GREEDY, exchange=exchange), world)
     server.plan = lambda number, request: failure(404)
     with pytest.raises(UptakeError, match="no such model or address"):

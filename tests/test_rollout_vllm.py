@@ -20,21 +20,21 @@ from urllib.request import urlopen
 
 import pytest
 import torch
-from tiny import prompt_records, read_jsonl, saved, tiny_llama, tiny_world
+from tiny import prompt_records, read_jsonl, saved, tiny_llama, tiny_tokenizer, tiny_world
 from tiny_model_server import ModelServer
 from tiny_server import INSTRUCTIONS, failure
 
 from uptake import methods
+from uptake.data import ChatFormat
+from uptake.data import prompts as prompts_of
 from uptake.errors import InputError, ModelError, UptakeError
-from uptake.feedback.llm_judge import LLMJudge
-from uptake.feedback.question import Instructions
 from uptake.feedback.server_judge import ServerJudge
 from uptake.loop import run
 from uptake.models import LanguageModel, add_lora, load
 from uptake.rollout import PolicySamples
 from uptake.rollout.vllm import VLLMSamples
 from uptake.rollout.vllm_engines import adapter_rank
-from uptake.types import Rollout
+from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 
 # PEFT asks Transformers for an old name.
@@ -286,32 +286,32 @@ def test_a_vllm_server_follows_the_policy(serve: Serve, base: Path, world: World
 
 @needs_vllm
 @pytest.mark.slow
-def test_a_judge_behind_vllm_reads_as_one_in_process(serve: Serve, world: World, tmp_path: Path) -> None:
-    """The same model, asked over the network and scored here; it can say little else than 1 and 2."""
+def test_a_judge_behind_vllm_says_what_its_model_says(serve: Serve, world: World, tmp_path: Path) -> None:
+    """A model that can say little else than 1 and 2, asked over the network and scored here."""
     words = ("when", "does", "it", "open", "?", "at", "eight", "nine", "bread", "1", "2", "A", "B", ":", "Better")
-    from tiny import tiny_tokenizer  # noqa: PLC0415
-
     lm = tiny_llama(seed=3, tokenizer=tiny_tokenizer(words), **WIDE)
+    choices = lm.tokenizer.convert_tokens_to_ids(["1", "2"])
     with torch.no_grad():
-        choices = [lm.tokenizer.convert_tokens_to_ids(word) for word in "12"]
         lm.head.weight[[index for index in range(lm.vocabulary) if index not in choices]] *= 0.05
-        lm.head.weight[choices] *= 0.2
-    (tmp_path / "brief.txt").write_text(INSTRUCTIONS)
-    here = LLMJudge(lm, Instructions.load(str(tmp_path / "brief.txt")), min_share=0)
-    there = ServerJudge(
-        url=serve(saved(lm, tmp_path / "judge")),
-        model="tiny",
-        max_tokens=1,
-        cache=str(tmp_path / "c"),
-        instructions=str(tmp_path / "brief.txt"),
-    )
-    prompts = [row for row in world.rows for _ in range(2)]
+    brief = tmp_path / "brief.txt"
+    brief.write_text(INSTRUCTIONS)
+    url = serve(saved(lm, tmp_path / "judge"))
+    judge = ServerJudge(url=url, model="tiny", max_tokens=1, cache=str(tmp_path / "c"), instructions=str(brief))
     pairs = [("at eight", "bread"), ("it ?", "nine")] * 6
-    found, expected = there(prompts, pairs), here(prompts, pairs)
-    valid = [(one, two) for one, two in zip(found, expected, strict=True) if one.valid]
-    assert len(valid) > 6
-    for one, two in valid:
-        assert one.by_order == pytest.approx(two.by_order, abs=1e-3)
+    prompts = [row for row in prompts_of(world.rows) for _ in range(2)]
+    verdicts = judge(prompts, pairs)
+
+    def share(prompt: Prompt, first: str, second: str) -> float:
+        text = INSTRUCTIONS.format(prompt=prompt.turns[0].content, first=first, second=second)
+        ids = ChatFormat.of(lm.tokenizer).prompt_ids((Turn("user", text),))
+        with torch.no_grad():
+            return float(lm.base(input_ids=torch.tensor([ids])).logits[0, -1, choices].softmax(-1)[0])
+
+    valid = [one for one in zip(verdicts, prompts, pairs, strict=True) if one[0].valid]
+    assert len(valid) >= 4
+    for verdict, prompt, (first, second) in valid:
+        expected = share(prompt, first, second), 1 - share(prompt, second, first)
+        assert verdict.by_order == pytest.approx(expected, abs=1e-4)
 
 
 @needs_vllm

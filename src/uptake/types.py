@@ -67,7 +67,42 @@ class Rated:
     good: bool
 
 
-Row = Prompt | Answered | Preference | Rated
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a text and what it is worth: `Span(4, 7, -1.0)` for a wrong "cat" in "The cat sat."
+
+    Offsets count code points of the raw text, half-open, so they survive another tokenizer. `start == end` marks an
+    omission before that place. `kind` is the name of the fault, where one is known.
+    """
+
+    start: int
+    end: int
+    score: float
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A response with its minimal edit: `Edited(prompt, "The cat sat.", "The dog sat.", (Span(4, 7, -1.0),))`.
+
+    `spans` say where the response is wrong and `edited_spans` where the edit is better; empty ones say that nothing was
+    found, None that they follow from comparing the two texts. Without an edit (`edited` None) spans must be given.
+    `finished` is false for a response that was cut off. Rows of one `group` edit the same response. `demoted` marks an
+    edit too far from the response to say where it was wrong: a preference of whole texts. `weight` counts the row.
+    """
+
+    prompt: Prompt
+    response: str
+    edited: str | None = None
+    spans: tuple[Span, ...] | None = None
+    edited_spans: tuple[Span, ...] | None = None
+    finished: bool = True
+    group: str = ""
+    demoted: bool = False
+    weight: float = 1.0
+
+
+Row = Prompt | Answered | Preference | Rated | Edited
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +130,7 @@ class Rollout:
 class Judgement:
     """What a judge says of one response: `Judgement(score=1.3, parts={"correctness": 2.0})`.
 
+    `tokens` holds one value per response token, where the judge says which words were good or bad.
     An answer the judge could not give is `Judgement(0.0, valid=False, reason="...")`: it is dropped and counted, never
     guessed.
     """
@@ -103,6 +139,7 @@ class Judgement:
     valid: bool = True
     parts: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    tokens: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import AliasPath, BaseModel, Field
 
 from uptake.benchmarks.parse import rows
 from uptake.data.files import records
-from uptake.feedback_sets.items import Polarity, Row, Split, feedback
+from uptake.feedback_sets.items import Polarity, Row, Split, feedback, graded
 
 FOLDER = "feedbackqa"
 
@@ -32,9 +32,9 @@ def local(folder: Path) -> Iterator[Row]:
     """What every user wrote; files by site, Australia, CDC, UK and WHO, as far as they are there."""
     for path in sorted(folder.glob("*.jsonl*")):
         split: Split = "heldout" if "_test." in path.name else "train"
-        for _, row in rows(records(path), _Answer):
+        for where, row in rows(records(path), _Answer):
             answer = "\n".join((*row.headings, row.passage))
-            for text, level in zip(row.feedback, row.rating, strict=True):
+            for text, level in graded(row.feedback, row.rating, where):
                 rating = 1 + _LEVELS.index(level)
                 polarity: Polarity = "positive" if rating > 2 else "negative"
                 yield feedback(row.question, answer, text, polarity, split, rating=rating)

@@ -1,15 +1,17 @@
 """What a feedback set holds: a question, an answer, and what a reader wrote about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from uptake.benchmarks.chats import joined
+from uptake.data.place import bad_row
 from uptake.keys import prompt_key
-from uptake.types import Dialogue, Turn
+from uptake.types import Dialogue, Turn, Where
 
 Split = Literal["train", "heldout"]
 Polarity = Literal["positive", "negative", "unknown"]
+Grade = TypeVar("Grade")
 
 # Where a set has no split of its own, one question in so many is held out.
 HELD_OUT = 10
@@ -52,6 +54,13 @@ def feedback(
         return "no feedback"
     dialogue = (*question, Turn("assistant", answer.strip()), Turn("user", text.strip()))
     return Feedback(dialogue, polarity, split or split_of(question), rating)
+
+
+def graded(texts: Sequence[str], grades: Sequence[Grade], where: Where) -> Iterator[tuple[str, Grade]]:
+    """What several readers wrote, each with the grade; InputError where there are more of one than of the other."""
+    if len(texts) != len(grades):
+        raise bad_row(f"{len(texts)} texts with {len(grades)} grades", where, allowed="one grade for every text")
+    return zip(texts, grades, strict=True)
 
 
 def split_of(question: Dialogue) -> Split:

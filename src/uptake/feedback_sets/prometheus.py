@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from uptake.benchmarks.parse import rows, table
 from uptake.benchmarks.prometheus_rated import question
-from uptake.feedback_sets.items import Polarity, Row, feedback
+from uptake.feedback_sets.items import Polarity, Row, feedback, graded
 
 FOLDER = "prometheus-rated"
 
@@ -27,8 +27,8 @@ class _Graded(BaseModel):
 def local(folder: Path) -> Iterator[Row]:
     """Every explanation."""
     for name in ("mt_bench", "vicuna"):
-        for _, row in rows(table(folder, f"{name}_eval"), _Graded):
-            for grade, text in zip(row.gpt4_score, row.gpt4_feedback, strict=True):
+        for where, row in rows(table(folder, f"{name}_eval"), _Graded):
+            for text, grade in graded(row.gpt4_feedback, row.gpt4_score, where):
                 asked = question(row.orig_instruction)
                 yield feedback(asked, row.orig_response, text, _polarity(grade), "heldout", rating=grade)
 

@@ -13,7 +13,7 @@ from uptake.evaluate.scoreboard import UNJUDGED, Confidence, Scoreboard, Timing
 from uptake.report.bench_tables import Table, labels, parts, spelled, tables
 from uptake.report.charts import Axis, Tick, nice_axis
 from uptake.report.headline import Figure
-from uptake.report.text import number, percent, percent_tick
+from uptake.report.text import number, percent_tick
 from uptake.report.write import environment
 
 # Contestants that have a figure of their own on the first screen.
@@ -75,7 +75,7 @@ def bench_page(board: Scoreboard, timing: Timing) -> BenchPage:
         board=board,
         timing=timing,
         headline=headline(found),
-        figures=tuple(_figures(found))[:FIRST],
+        figures=tuple(_figures(found))[:FIRST] if found else (),
         tables=found,
         parts=parts(board),
         by_margin=_curves(board, ("closest", "furthest"), lambda each: each.accuracy.by_margin),
@@ -119,7 +119,9 @@ def notes(board: Scoreboard) -> Iterator[str]:
             for reason, count in cell.invalid.items():
                 whose.setdefault(reason, []).append(f"{shown[who]} {number(count)}")
         yield from (f"{name}: not judged: {reason} ({', '.join(counts)})" for reason, counts in whose.items())
-        yield from (f"{name}, {shown[who]}: {each.note}" for who, each in cells.items() if each.note not in ("", UNJUDGED))
+        yield from (
+            f"{name}, {shown[who]}: {each.note}" for who, each in cells.items() if each.note not in ("", UNJUDGED)
+        )
     for who, contestant in board.contestants.items():
         if contestant.note:
             yield f"confidence of {shown[who]}: {contestant.note}"
@@ -136,12 +138,11 @@ def _ranked(table: Table) -> list[str]:
 
 
 def _figures(found: Sequence[Table]) -> Iterator[Figure]:
-    """Every contestant by its mean in the first table, with those in other tables."""
-    for name, mean in sorted(found[0].means.items(), key=lambda each: -each[1]) if found else ():
-        others = [
-            f"{table.title.lower()} {table.scale.show(table.means[name])}" for table in found[1:] if name in table.means
-        ]
-        yield Figure(name, found[0].scale.show(mean), ", ".join((found[0].title.lower(), *others)))
+    """Every contestant by its mean in the first table, with those in the other main ones."""
+    first, *others = (table for table in found if table.main)
+    for name, mean in sorted(first.means.items(), key=lambda each: -each[1]):
+        beside = [f"{each.title.lower()} {each.scale.show(each.means[name])}" for each in others if name in each.means]
+        yield Figure(name, first.scale.show(mean), ", ".join((first.title.lower(), *beside)))
 
 
 def _curves(
@@ -164,7 +165,7 @@ def _curve(title: str, lines: Sequence[Sequence[float]], axis: Axis, x_ticks: tu
     places = [100 * place / (QUINTILES - 1) for place in range(QUINTILES)]
     return Plot(
         title=title,
-        figure=f"{percent(means[0])} to {percent(means[-1])}",
+        figure=f"{means[0]:.0%} to {means[-1]:.0%}",
         gray=tuple(_line(places, line, axis) for line in lines) if len(lines) > 1 else (),
         line=_line(places, means, axis),
         dots=tuple(Dot(x, axis.place(mean)) for x, mean in zip(places, means, strict=True)),

@@ -13,7 +13,7 @@ from uptake.evaluate.best_of_n import BestOfN
 from uptake.evaluate.bootstrap import Estimate
 from uptake.evaluate.scoreboard import Cell, Rated, Scoreboard
 from uptake.report.charts import Axis, nice_axis
-from uptake.report.text import RANGE, percent, score
+from uptake.report.text import RANGE, number, percent, score
 
 # Figures of a cell by the part of the benchmark that they are of; the name of all of it is empty.
 Figures = Iterable[tuple[str, Estimate]]
@@ -57,10 +57,14 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One kind of figure; `means` are over all rows, for contestants that have a figure in every one."""
+    """One kind of figure, for the contestants that have any; a main one is also drawn.
+
+    `means` are over all rows, for contestants that have a figure in every one.
+    """
 
     title: str
     about: str
+    main: bool
     columns: tuple[str, ...]
     rows: tuple[TableRow, ...]
     means: Mapping[str, float]
@@ -69,41 +73,33 @@ class Table:
 
 
 def tables(board: Scoreboard) -> tuple[Table, ...]:
-    """The headline figures: pairs, pairs of like length, ratings, systems, best of n; those that have rows."""
+    """The headline figures: pairs, ratings, best of n, each with what is read beside it; those that have rows."""
+    pairs, ratings, picks = (
+        partial(_table, board, SHARES),
+        partial(_table, board, CORRELATIONS),
+        partial(_table, board, PICKS),
+    )
     made = (
-        _table(board, "Pairs", "How often the response that people prefer scores higher.", SHARES, _accuracy),
-        _table(
-            board, "Pairs of like length", "The same where lengths differ by a fifth at most.", SHARES, _like_length
-        ),
-        _table(
-            board,
-            "Pairs that people call even",
-            "How often one has the smaller margin, beside another pair.",
-            SHARES,
-            _even,
-        ),
-        _table(board, "Ratings", "Pearson correlation of scores with ratings.", CORRELATIONS, _ratings),
-        _table(
-            board, "Systems", "Spearman correlation of the systems' mean scores and ratings.", CORRELATIONS, _systems
-        ),
-        _table(board, "Best of n", "How often the response that scores highest is one of the best.", PICKS, _picks),
-        _table(
-            board, "Gain of the pick", "Its quality: 0 is a random pick, 1 the best response.", CORRELATIONS, _gains
-        ),
+        pairs(_accuracy, "Pairs", "How often the response that people prefer scores higher.", main=True),
+        pairs(_like_length, "Pairs of like length", "The same where lengths differ by a fifth at most."),
+        pairs(_even, "Pairs that people call even", "How often one has the smaller margin, beside another pair."),
+        ratings(_ratings, "Ratings", "Pearson correlation of scores with ratings.", main=True),
+        ratings(_systems, "Systems", "Spearman correlation of the systems' mean scores and mean ratings."),
+        picks(_picks, "Best of n", "How often the response that scores highest is one of the best.", main=True),
+        ratings(_gains, "Gain of the pick", "What picking by score gains: 0 is a random pick, 1 the best response."),
     )
     return tuple(table for table in made if table.rows)
 
 
 def parts(board: Scoreboard) -> tuple[Table, ...]:
     """The same figures by every part of a benchmark, and the other correlations."""
-    correlations = (
-        _table(board, name.capitalize(), "", CORRELATIONS, partial(_by_quality, name=name))
-        for name in ("pearson", "spearman", "kendall")
-    )
     made = (
-        _table(board, "Pairs, by group", "", SHARES, partial(_by_group, kind=Agreement)),
-        _table(board, "Best of n, by group", "", PICKS, partial(_by_group, kind=BestOfN)),
-        *correlations,
+        _table(board, SHARES, partial(_by_group, kind=Agreement), "Pairs, by group"),
+        _table(board, PICKS, partial(_by_group, kind=BestOfN), "Best of n, by group"),
+        *(
+            _table(board, CORRELATIONS, partial(_by_quality, name=name), name.capitalize())
+            for name in ("pearson", "spearman", "kendall")
+        ),
     )
     return tuple(table for table in made if table.rows)
 
@@ -125,40 +121,53 @@ def labels(names: Iterable[str]) -> dict[str, str]:
     return {name: label if often[label] == 1 else name for name, label in short.items()}
 
 
-def _table(board: Scoreboard, title: str, about: str, scale: Scale, figures: Callable[[Cell], Figures]) -> Table:
-    shown = labels(board.contestants)
+def _table(
+    board: Scoreboard,
+    scale: Scale,
+    figures: Callable[[Cell], Figures],
+    title: str,
+    about: str = "",
+    *,
+    main: bool = False,
+) -> Table:
     rows: dict[str, dict[str, Estimate]] = {}
     for benchmark, cells in board.cells.items():
         for name, cell in cells.items():
             for part, found in figures(cell):
                 rows.setdefault(f"{benchmark}, {part}" if part else benchmark, {})[name] = found
+    shown = {
+        name: label for name, label in labels(board.contestants).items() if any(name in row for row in rows.values())
+    }
     values = {name: [row[name].value for row in rows.values() if name in row] for name in shown}
     known = {name: [value for value in given if value is not None] for name, given in values.items()}
+    ends = [end for row in rows.values() for each in row.values() for end in (each.value, each.low, each.high)]
     return Table(
         title,
         about,
+        main,
         tuple(shown.values()),
         tuple(TableRow(label, _entries([row.get(name) for name in shown], scale)) for label, row in rows.items()),
-        {shown[name]: fmean(given) for name, given in known.items() if len(given) == len(rows) > 0},
+        {shown[name]: fmean(given) for name, given in known.items() if len(given) == len(rows)},
         scale,
-        scale.axis([value for given in known.values() for value in given]),
+        scale.axis([end for end in ends if end is not None]),
     )
 
 
 def _entries(row: Sequence[Estimate | None], scale: Scale) -> tuple[Entry | None, ...]:
-    values = [each.value for each in row if each is not None and each.value is not None]
-    top = max(values) if len(values) > 1 else None
-    return tuple(None if each is None else _entry(each, scale, top) for each in row)
+    given = [each for each in row if each is not None]
+    values = [each.value for each in given if each.value is not None]
+    top, most = max(values) if len(values) > 1 else None, max(each.n for each in given)
+    return tuple(None if each is None else _entry(each, scale, top, most) for each in row)
 
 
-def _entry(estimate: Estimate, scale: Scale, top: float | None) -> Entry:
+def _entry(estimate: Estimate, scale: Scale, top: float | None, most: int) -> Entry:
+    """A figure of fewer rows than another one of its line says so."""
     if estimate.value is None:
         return Entry(estimate, "undefined", estimate.reason, False)
-    low, high = estimate.low, estimate.high
-    between = (
-        "" if low is None or high is None else f"{scale.show(low).removesuffix('%')}{scale.between}{scale.show(high)}"
-    )
-    return Entry(estimate, scale.show(estimate.value), between, estimate.value == top)
+    ends = [scale.show(end) for end in (estimate.low, estimate.high) if end is not None]
+    between = scale.between.join((ends[0].removesuffix("%"), ends[1])) if ends else ""
+    fewer = f"n {number(estimate.n)}" if estimate.n < most else ""
+    return Entry(estimate, scale.show(estimate.value), ", ".join(filter(None, (between, fewer))), estimate.value == top)
 
 
 def _of(share: Share) -> Estimate:

@@ -67,8 +67,8 @@ def read_ids(server: Server, text: str, cache: Cache | None = None) -> tuple[int
     """The ids that the server's model reads a prompt as, without special tokens of its own; raises as `complete`."""
     question = {"prompt": text, "max_tokens": 1, "add_special_tokens": False, "return_token_ids": True}
     key = content_key("ids", server.model, question)
-    [choice] = first_choices(server, server.ask("/completions", {key: question}, [{}], Completion, cache).values())
-    return _ids(server, choice.prompt_token_ids)
+    reply = server.ask("/completions", {key: question}, [{}], Completion, cache)[key]
+    return _ids(server, reply.choices[0].prompt_token_ids if reply and reply.choices else None)
 
 
 def first_choices(server: Server, replies: Iterable[Reply | None]) -> list[Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from uptake.data.place import bad_row
 from uptake.rollout.dataset import recorded_rollout
-from uptake.types import Answered, Preference, Prompt, Rated, Rollout, Row
+from uptake.types import Answered, Edited, Preference, Prompt, Rated, Rollout, Row
 from uptake.world import World
 
 
@@ -27,6 +27,6 @@ def _rated(row: Row) -> list[tuple[int, str]]:
             return [(0 if row.good else 1, row.response)]
         case Preference():
             return [(0, row.chosen), (1, row.rejected)]
-        case Prompt() | Answered():
+        case Prompt() | Answered() | Edited():
             where = row.where if isinstance(row, Prompt) else row.prompt.where
             raise bad_row("no response of this row is rated", where, allowed="completion and label, or a preference")
