@@ -11,6 +11,9 @@ from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintException
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The last bit of a sum depends on how many threads share it, and tests compare runs of several processes bit by bit.
+# Set before torch is there, and inherited by every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -178,7 +177,6 @@ def command(folder: Path) -> tuple["subprocess.Popen[str]", Page]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
     line = process.stderr.readline()

@@ -192,3 +192,10 @@ def test_a_template_that_ends_with_the_end_of_the_turn(template: str, closing: s
     for messages in (ASKED, ANSWERED):
         kept = [rendered(each, messages, add_generation_prompt=True) for each in (cut, template)]
         assert kept[0] == kept[1]
+
+
+def test_a_lean_row_has_no_state_at_its_leaves() -> None:
+    lm = ready(tiny("Llama"))
+    packed = pack([branches((1, 2, 3), (4, 5))], lean=True)
+    with pytest.raises(InputError, match="a lean row has no state at the last token of a leaf"):
+        token_states(lm, packed)

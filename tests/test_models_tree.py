@@ -1,19 +1,20 @@
 """Token trees: the layout by hand, and the property that packing changes no number."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import forest, long_forest, plain_logps, ready, tiny, twin
+from tiny_models import forest, long_forest, plain_logps, random_ids, ready, tiny, twin
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from uptake.errors import InputError
 from uptake.models import LanguageModel, Node, TokenTree, batches, branches, pack, score_trees, token_logps
-from uptake.models.tree import Segment
+from uptake.models.tree import WORTH_SHARING, Segment
 
 # Transformers' eager Llama computes its softmax in fp32 whatever the model's dtype; SDPA and the eager GPT-2 do not.
 ROADS = (("Llama", "sdpa"), ("GPT2", "eager"))
@@ -74,6 +75,32 @@ def test_layout_by_hand() -> None:
     )
 
 
+def test_lean_layout_by_hand() -> None:
+    begin = tuple(range(50, 50 + WORTH_SHARING))
+    #          ┌ 3 4          ┌ 7
+    #  … 1 2 ──┤        … 5 ──┤
+    #          └ 5            └ 8 9 (unscored)
+    first = TokenTree((Node((*begin, 1, 2), scored=False), Node((3, 4), 0), Node((5,), 0)))
+    second = TokenTree((Node((*begin, 5), scored=False), Node((7,), 0), Node((8, 9), 0, scored=False)))
+    packed, stem = pack((first, second), lean=True), WORTH_SHARING
+    assert packed.ids.tolist() == [*begin, 1, 2, 3, 5, 8, 9]
+    assert packed.positions.tolist() == [*range(stem), stem, stem + 1, stem + 2, stem, stem + 1, stem + 2]
+    assert packed.targets.tolist() == [3, 4, 5, 7]
+    assert packed.target_positions.tolist() == [stem + 2, -1, -1, -1]
+    assert packed.sources[packed.target_source].tolist() == [stem + 1, stem + 2, stem + 1, stem + 3]
+    assert packed.owner.tolist() == [0, 0, 1, 2]
+    # An only child goes on with the segment of its parent: the others are leaves that are left out.
+    assert packed.segments == (Segment(0, stem, ()), Segment(stem, stem + 3, (0,)), Segment(stem + 3, stem + 6, (0,)))
+
+
+def test_equal_prompts_keep_a_token_of_their_own() -> None:
+    begin = tuple(range(50, 50 + WORTH_SHARING))
+    packed = pack([branches((*begin, 1), (2, 3)), branches((*begin, 1), (4, 3))], lean=True)
+    assert packed.ids.tolist() == [*begin, 1, 2, 1, 4]
+    short = pack([branches(begin, (2, 3)), branches(begin, (4, 3))], lean=True)
+    assert short.ids.tolist() == [*begin, 2, *begin, 4]
+
+
 def test_chains_are_one_segment() -> None:
     chain = TokenTree((Node((1, 2)), Node((3,), 0), Node((4, 5), 1), Node((6,), 2), Node((7,), 2)))
     packed = pack((chain,))
@@ -114,7 +141,8 @@ def test_batches_keep_order_and_budget() -> None:
     trees = [branches((1,) * size, (2,)) for size in (3, 4, 20, 1, 1)]  # 4, 5, 21, 2, 2 tokens
     found = list(batches(trees, 9))
     assert [list(indices) for indices, _ in found] == [[0, 1], [2], [3, 4]]
-    assert [len(packed) for _, packed in found] == [9, 21, 4]
+    # What a budget counts is an upper bound: the last token of a leaf is left out.
+    assert [len(packed) for _, packed in found] == [7, 20, 2]
 
 
 # A node to be: its ids, its parent among the nodes before it (modulo their number), and whether it is scored. Trees are
@@ -147,6 +175,36 @@ def test_random_trees_score_and_train_like_plain_rows(
     weights = torch.linspace(-1, 1, len(found), dtype=torch.float64).sin()
     for ours, theirs in zip(gradients(lm.base, found, weights), gradients(other, expected, weights), strict=True):
         torch.testing.assert_close(ours, theirs.to(ours), atol=EXACT, rtol=EXACT)
+
+
+@pytest.mark.parametrize("road", ROADS)
+@settings(max_examples=15)
+@given(st.lists(DRAFTS, min_size=1, max_size=4), st.integers(WORTH_SHARING, 90))
+def test_lean_rows_score_and_train_like_plain_rows(
+    road: tuple[str, str], drafts: list[list[tuple[list[int], int, bool]]], stem: int
+) -> None:
+    lm, other = both(*road)
+    several = [under(random_ids(stem, 0), tree_of(draft)) for draft in drafts]
+    packed = pack(several, lean=True)
+    assert len(packed) < sum(map(len, several))
+    found, expected = token_logps(lm, packed), plain_logps(other, several)
+    torch.testing.assert_close(found, expected, atol=EXACT, rtol=0)
+    weights = torch.linspace(-1, 1, len(found), dtype=torch.float64).sin()
+    for ours, theirs in zip(gradients(lm.base, found, weights), gradients(other, expected, weights), strict=True):
+        torch.testing.assert_close(ours, theirs.to(ours), atol=EXACT, rtol=EXACT)
+
+
+def test_lean_rows_of_models_in_padded_rows() -> None:
+    lm = replace(both(*ROADS[0])[0], attention="rows")
+    several = [under(random_ids(20, 0), tree) for tree in forest()]
+    for lean in (False, True):
+        found = token_logps(lm, pack(several, lean=lean))
+        torch.testing.assert_close(found, plain_logps(both(*ROADS[0])[1], several), atol=EXACT, rtol=0)
+
+
+def under(stem: tuple[int, ...], tree: TokenTree) -> TokenTree:
+    """The tree with its root under an unscored stem."""
+    return TokenTree((Node(stem, scored=False), *(Node(node.ids, node.parent + 1, node.scored) for node in tree.nodes)))
 
 
 @pytest.mark.parametrize("road", ROADS)

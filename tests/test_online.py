@@ -312,7 +312,6 @@ def same(one: Path, other: Path) -> bool:
 
 def train(folder: str, ahead: int, resume: bool, kill_at: tuple[str, str, int] | None = None) -> None:
     """A run in a process of its own, until SIGKILL at an event of `tiny.command_line`."""
-    torch.set_num_threads(1)
     if kill_at is not None:
         sys.addaudithook(killer(*kill_at))
     place = Path(folder)

@@ -131,7 +131,6 @@ def command_line(arguments: Sequence[str], kill_at: tuple[str, str, int] | None 
 
     Events are those of `sys.audit`: "open", "os.rename", "os.mkdir", "os.remove", "os.truncate".
     """
-    torch.set_num_threads(1)
     if kill_at is not None:
         sys.addaudithook(killer(*kill_at))
     sys.argv = ["uptake", *arguments]

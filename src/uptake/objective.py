@@ -84,7 +84,7 @@ class Pairs:
         return 1.0
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Pair]) -> Loss:
-        packed = pack([self.tree(example) for example in examples])
+        packed = pack([self.tree(example) for example in examples], lean=True)
         policy_logps = token_logps(policy, packed)
         ref_logps = reference.token_logps(packed)
         ratios = packed.node_sums(policy_logps - ref_logps)
@@ -124,7 +124,7 @@ class NextToken:
         return float(scored - example.nodes[0].scored)
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[TokenTree]) -> Loss:
-        logps = token_logps(policy, pack(examples))
+        logps = token_logps(policy, pack(examples, lean=True))
         return Loss(-logps.sum(), {"loss": -logps.detach().sum()})
 
     def derived(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
@@ -217,7 +217,7 @@ class _UnpairedFrom:
         return self.whole.size(example)
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled]) -> Loss:
-        packed = pack([self.tree(example) for example in examples])
+        packed = pack([self.tree(example) for example in examples], lean=True)
         ratios = packed.node_sums(token_logps(policy, packed) - reference.token_logps(packed))
         good = torch.tensor([example.good for example in examples], device=ratios.device)
         losses = self.whole.kernel(ratios, good, self.divergence)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import DropBad, Limit, Overwrite, Seed, app, out
+from uptake.cli.options import DropBad, Limit, Overwrite, Seed, app, say
 
 
 @app.command()
@@ -33,6 +33,6 @@ def annotate(
     # All pairs at once: one page, one count.
     together = 1 << 30
     summary = judge_file(source, person, target, overwrite=overwrite, limit=limit, drop_bad=drop_bad, chunk=together)
-    out.print(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
+    say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     for reason, count in summary.stats.reasons.items():
-        out.print(f"{reason}: {count}")
+        say(f"{reason}: {count}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Seed, app, out, say_plain
+from uptake.cli.options import Device, Dtype, Followups, Seed, app, out, say, say_plain
 from uptake.errors import InputError
 
 Names = Annotated[
@@ -96,5 +96,5 @@ def _print_board(board: Any, timing: Any, folder: Path) -> None:
             table.add_row(row.label, *map(show, row.entries))
         out.print(table)
     for note in notes(board):
-        out.print(note, markup=False, highlight=False, soft_wrap=True)
-    out.print(f"{timing.seconds:.1f} s, {timing.share:.0%} of it in scoring; figures and page.html -> {folder}")
+        say(note)
+    say(f"{timing.seconds:.1f} s, {timing.share:.0%} of it in scoring; figures and page.html -> {folder}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Limit, Model, Overwrite, Seed, app, out, say_plain
+from uptake.cli.options import Device, Dtype, Followups, Limit, Model, Overwrite, Seed, app, out, say, say_plain
 
 Pairs = Annotated[str, typer.Argument(metavar="PAIRS", help="Preferences you trust: chosen and rejected responses.")]
 Target = Annotated[Path, typer.Option("--out", help="The calibrated set: .yaml, .yml or .json.")]
@@ -55,7 +55,7 @@ def calibrate(
     _print_cost(*report.cost)
     _print_reliability(report)
     _print_thresholds(report)
-    out.print(f"{report.cost[1].count} follow-ups -> {target}")
+    say(f"{report.cost[1].count} follow-ups -> {target}")
 
 
 def _print_items(items: Any) -> None:
@@ -92,8 +92,8 @@ def _print_accuracy(report: Any) -> None:
 
 
 def _print_cost(before: Any, after: Any) -> None:
-    out.print(f"tokens a response: {before.tokens:.0f} before, {after.tokens:.0f} after")
-    out.print(f"seconds a response: {before.seconds:.4f} before, {after.seconds:.4f} after")
+    say(f"tokens a response: {before.tokens:.0f} before, {after.tokens:.0f} after")
+    say(f"seconds a response: {before.seconds:.4f} before, {after.seconds:.4f} after")
 
 
 def _print_reliability(report: Any) -> None:
@@ -103,7 +103,7 @@ def _print_reliability(report: Any) -> None:
         table.add_row(f"{each.p:.2f}", f"{right.rate:.2f}", f"{right.low:.2f} to {right.high:.2f}", str(right.n))
     out.print(table)
     errors = f"calibration error {report.before.error:.3f} before, {report.after.error:.3f} after"
-    out.print(f"temperature {report.calibration.temperature:.4g}; {errors}")
+    say(f"temperature {report.calibration.temperature:.4g}; {errors}")
 
 
 def _print_thresholds(report: Any) -> None:
@@ -113,6 +113,6 @@ def _print_thresholds(report: Any) -> None:
         ("bad, from the threshold down", calibration.low, report.bad),
     ):
         if labels.right is None:
-            out.print(f"{name}: none at a precision of {calibration.precision:.0%}")
+            say(f"{name}: none at a precision of {calibration.precision:.0%}")
         else:
-            out.print(f"{name} {cut:+.4g}: {labels.labeled:.1%} of responses, {labels.right.rate:.1%} of them rightly")
+            say(f"{name} {cut:+.4g}: {labels.labeled:.1%} of responses, {labels.right.rate:.1%} of them rightly")

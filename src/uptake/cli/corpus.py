@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from uptake.cli.options import Overwrite, app, out
+from uptake.cli.options import Overwrite, app, out, say
 
 
 @app.command()
@@ -34,6 +34,6 @@ def corpus(
         table.add_row(name, *(str(fates[fate]) for fate in FATES), str(summary.user_turns[name]))
     out.print(table)
     items = ", ".join(f"{name} {count}" for name, count in summary.evaluated.items())
-    out.print(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
+    say(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
     kept = sum(fates["kept"] for fates in summary.fates.values())
-    out.print(f"{kept} conversations, {sum(summary.user_turns.values())} user turns -> {target}")
+    say(f"{kept} conversations, {sum(summary.user_turns.values())} user turns -> {target}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import Seed, app, out
+from uptake.cli.options import Seed, app, out, say
 
 
 @app.command()
@@ -25,4 +25,4 @@ def demo(
         f"(95 % interval {wins['low']:.1%} to {wins['high']:.1%}, ties half), "
         f"at {lengths['ratio']:.2f} times the length."
     )
-    out.print(f"Report: {result.report}")
+    say(f"Report: {result.report}")

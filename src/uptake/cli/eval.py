@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Limit, Seed, app, options_of, out
+from uptake.cli.options import Device, Dtype, Followups, Limit, Seed, app, options_of, out, say
 from uptake.errors import InputError
 
 
@@ -68,12 +68,12 @@ def _print_figures(figures: dict[str, Any]) -> None:
     table.add_row("mean tokens", *(f"{lengths[side]['mean']:.1f}" for side in ("before", "after")))
     out.print(table)
     wins = figures["win_rate"]
-    out.print(f"win rate {_share(wins)}, {wins['ties']} ties, n {wins['n']}", soft_wrap=True)
+    say(f"win rate {_share(wins)}, {wins['ties']} ties, n {wins['n']}")
     if "length_controlled" in figures:
-        out.print(f"at equal lengths {_share(figures['length_controlled'])}")
+        say(f"at equal lengths {_share(figures['length_controlled'])}")
     if "annotator" in figures:
         stats = figures["annotator"]
-        out.print(f"{stats['tokens']} tokens judged, cost {stats['cost']:.4f}; invalid: {stats['reasons'] or 'none'}")
+        say(f"{stats['tokens']} tokens judged, cost {stats['cost']:.4f}; invalid: {stats['reasons'] or 'none'}")
 
 
 def _share(share: dict[str, float]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Overwrite, app, out
+from uptake.cli.options import Overwrite, app, out, say
 
 
 @app.command()
@@ -30,4 +30,4 @@ def feedback(
         reasons = ", ".join(f"{reason} {count}" for reason, count in summary.left_out[name].items())
         table.add_row(name, *(str(counts[each]) for each in ("positive", "negative", "unknown")), reasons)
     out.print(table)
-    out.print(f"{sum(sum(counts.values()) for counts in summary.written.values())} rows -> {target}")
+    say(f"{sum(sum(counts.values()) for counts in summary.written.values())} rows -> {target}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, out
+from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, out, say
 from uptake.errors import InputError
 
 Pairs = Annotated[
@@ -85,9 +85,9 @@ def judge(
         annotator = _in_process(judge_model, given, {**asking, **share, "device": device, "dtype": dtype})
     summary = judge_file(source, annotator, target, overwrite=overwrite, limit=limit, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)
-    out.print(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
+    say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     if summary.dropped:
-        out.print(f"{summary.dropped} rows were left out: broken, or without a valid verdict")
+        say(f"{summary.dropped} rows were left out: broken, or without a valid verdict")
 
 
 def _served(given: dict[str, Any], share: dict[str, float], target: Path, asking: dict[str, Any]) -> Any:
@@ -109,7 +109,7 @@ def _in_process(model: str, given: dict[str, Any], options: dict[str, Any]) -> A
         raise InputError("not used with --judge-model", field=option, allowed="with --server")
     annotator = LLMJudge.from_pretrained(model, **options)
     if annotator.chat.plain:
-        out.print(f"{model} brings no chat template; it reads instructions and cue as one text")
+        say(f"{model} brings no chat template; it reads instructions and cue as one text")
     return annotator
 
 
@@ -127,7 +127,7 @@ def _print_stats(stats: Any, accuracy: Any) -> None:
             table.add_row(name, f"{share.rate:.1%}", f"{share.low:.1%} to {share.high:.1%}", str(share.n))
     out.print(table)
     for reason, count in stats.reasons.items():
-        out.print(f"invalid: {reason} ({count})")
+        say(f"invalid: {reason} ({count})")
     if stats.position_bias is not None:
-        out.print(f"position bias {stats.position_bias:+.3f}, mean gap between orders {stats.order_gap:.3f}")
-    out.print(f"{stats.tokens} tokens" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
+        say(f"position bias {stats.position_bias:+.3f}, mean gap between orders {stats.order_gap:.3f}")
+    say(f"{stats.tokens} tokens" + (f", cost {stats.cost:.4f}" if stats.cost else ""))

@@ -19,6 +19,7 @@ from uptake.cli.options import (
     app,
     out,
     recipe_of,
+    say,
     say_plain,
 )
 from uptake.errors import InputError
@@ -57,7 +58,7 @@ def mine(
     say_plain(world.chat.plain, policy)
     summary = run_mine(recipe, world, target, overwrite=overwrite)
     _print_dropped(summary.figures)
-    out.print(f"{summary.pairs} pairs -> {summary.path}")
+    say(f"{summary.pairs} pairs -> {summary.path}")
 
 
 def _print_dropped(figures: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import Seed, app, out
+from uptake.cli.options import Seed, app, say
 
 
 @app.command()
@@ -27,4 +27,4 @@ def newborn(
 
     lm = make(source, folder, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
     weights = sum(weight.numel() for weight in lm.model.parameters())
-    out.print(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")
+    say(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")

@@ -20,6 +20,12 @@ app = typer.Typer(
 )
 out = Console()
 
+
+def say(line: str) -> None:
+    """Print a line as it is and in one piece, however long: a program may read it, and a path may hold brackets."""
+    out.print(line, markup=False, soft_wrap=True)
+
+
 Model = Annotated[str, typer.Option(help="Transformers folder, PEFT folder or Hub name.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16, float64.")]
@@ -72,4 +78,4 @@ def options_of(sets: list[str] | None) -> dict[str, Any]:
 
 def say_plain(plain: bool, model: str) -> None:
     if plain:
-        out.print(f"{model} brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines")
+        say(f"{model} brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines")

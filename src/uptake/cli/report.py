@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import app, out
+from uptake.cli.options import app, say
 
 
 @app.command()
@@ -16,4 +16,4 @@ def report(
     """Write the story of a run as one self-contained page."""
     from uptake.report import write_report
 
-    out.print(f"report: {write_report(folder, target)}")
+    say(f"report: {write_report(folder, target)}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Followups, Limit, Model, Overwrite, app, out, say_plain
+from uptake.cli.options import Device, DropBad, Dtype, Followups, Limit, Model, Overwrite, app, out, say, say_plain
 
 
 @app.command()
@@ -54,11 +54,11 @@ def score(
     for name, value in {"all": summary.mean_reward, **summary.by_category}.items():
         table.add_row(name, f"{value:+.4f}")
     out.print(table)
-    out.print(f"{summary.responses} responses in {summary.rows} rows -> {target}")
+    say(f"{summary.responses} responses in {summary.rows} rows -> {target}")
     if summary.dropped:
-        out.print(f"{summary.dropped} rows were left out: broken, or longer than the model's window")
+        say(f"{summary.dropped} rows were left out: broken, or longer than the model's window")
     if summary.shortened:
-        out.print(f"{summary.shortened} conversations lost their oldest turns to the model's window")
+        say(f"{summary.shortened} conversations lost their oldest turns to the model's window")
     if summary.accuracy is not None:
         _print_accuracy(summary.accuracy)
 

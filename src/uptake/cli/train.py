@@ -18,8 +18,8 @@ from uptake.cli.options import (
     Seed,
     Sets,
     app,
-    out,
     recipe_of,
+    say,
 )
 
 
@@ -59,4 +59,4 @@ def train(
     run_train(
         recipe, given, folder, RunOptions(resume=resume, save_every=save_every, title=f"{method} on {Path(data).name}")
     )
-    out.print(f"model: {folder / 'model'}\nreport: {write_report(folder)}")
+    say(f"model: {folder / 'model'}\nreport: {write_report(folder)}")

@@ -27,7 +27,7 @@ from uptake.types import Prompt, Turn, Verdict
 from uptake.world import World
 
 # Tokens of one forward call.
-BUDGET = 8192
+BUDGET = 4096
 
 _PROBE = Prompt((Turn("user", "Hello"),), key="")
 

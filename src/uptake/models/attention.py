@@ -121,11 +121,12 @@ class TreeAttention:
         parts = []
         for number, own in enumerate(zip(*ordered, strict=True)):
             block = self.blocks[number]
-            far = tuple(states.index_select(0, block.context.flatten()) for states in (k, v))
             if block.shared:
+                far = tuple(states.index_select(0, block.context.flatten()) for states in (k, v))
                 parts.append(_attend_siblings(own, far, block, self._masks(number, scores.window), scores))
             else:
-                parts.append(_attend_alone(own, far, block, self._row_mask(number, scores), scores))
+                seen = own[1:] if block.keys is None else (states.index_select(0, block.keys) for states in (k, v))
+                parts.append(_attend_alone((own[0], *seen), block, self._row_mask(number, scores), scores))
         return torch.cat(parts).index_select(0, self.place).transpose(0, 1)[None]
 
     def _masks(self, number: int, window: int | None) -> Masks:
@@ -186,17 +187,10 @@ def _softmax(scores: Tensor, dtype: torch.dtype) -> Tensor:
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(dtype)
 
 
-def _attend_alone(own: States, far: States, block: Block, mask: Tensor | None, scores: Scores) -> Tensor:
-    """Children that have a row to themselves, with a copy of their context before their own keys."""
-    rows = len(block.depth)
-    query, key, value = (states.unflatten(0, (rows, -1)) for states in own)
-    if block.context.shape[1]:
-        key, value = (
-            torch.cat((context.unflatten(0, (rows, -1)), states), 1)
-            for context, states in zip(far, (key, value), strict=True)
-        )
-    out = attend_rows(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, scores)
-    return out.transpose(1, 2).flatten(0, 1)
+def _attend_alone(states: States, block: Block, mask: Tensor | None, scores: Scores) -> Tensor:
+    """Children that have a row to themselves: their queries, and keys and values of their context and their own."""
+    query, key, value = (each.unflatten(0, (len(block.depth), -1)).transpose(1, 2) for each in states)
+    return attend_rows(query, key, value, mask, scores).transpose(1, 2).flatten(0, 1)
 
 
 def _attend_siblings(own: States, far: States, block: Block, masks: Masks, scores: Scores) -> Tensor:

@@ -79,7 +79,12 @@ def read(lm: LanguageModel, packed: Packed, head: str) -> Read:
 
 
 def token_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "wanted width"]:
-    """Final hidden state at every wanted token itself, not at the token that predicts it; differentiable."""
+    """Final hidden state at every wanted token itself, not at the token that predicts it; differentiable.
+
+    Raises InputError for a lean row, which leaves some of these tokens out.
+    """
+    if bool((packed.target_positions < 0).any()):
+        raise InputError("a lean row has no state at the last token of a leaf", allowed="pack(trees)")
     states = packed_states(lm, packed)
     return states[packed.target_positions.to(states.device)]
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -25,7 +26,7 @@ FREE_WASTE = 1 << 14
 TOKEN_COST = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Block:
     """Branches of one padded shape: `groups` contexts, `width` children of each, all of `length` tokens.
 
@@ -43,6 +44,13 @@ class Block:
     def shared(self) -> bool:
         """Whether siblings meet their shared context in one matrix product, instead of each in a row of its own."""
         return self.context.shape[1] > 0 and self.queries.shape[2] < LONG
+
+    @cached_property
+    def keys(self) -> Int[Tensor, " keys"] | None:
+        """Context and own tokens, child after child, for children in rows of their own; None: only their own."""
+        if not self.context.shape[1]:
+            return None
+        return torch.cat((self.context, self.queries[:, 0]), 1).flatten()
 
     def context_mask(self, window: int | None) -> Bool[Tensor, "groups #length context"] | None:
         """Which context tokens a child's token sees: not padding, and inside the sliding window; None: all of them."""

@@ -5,7 +5,6 @@ trees save, and gives the same numbers, so every model that Transformers can run
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -66,18 +65,14 @@ def _row_batches(
     rows: Sequence[Sequence[int]], packed: Packed, vocabulary: int
 ) -> Iterator[tuple[list[Sequence[int]], Claims]]:
     """Rows in batches of bounded logits, with the (row, column, wanted) triples that each batch answers."""
-    claimed: set[int] = set()
-    after = _wanted_by_transition(packed)
+    after = _wanted_by_source(packed)
     batch: list[Sequence[int]] = []
     claims: list[tuple[int, int, int]] = []
     longest = max(map(len, rows))
     size = max(1, MAX_LOGITS // (longest * vocabulary))
     for row in rows:
-        for column, step in enumerate(pairwise(row)):
-            wanted = after.get(step)
-            if wanted is not None and wanted not in claimed:
-                claimed.add(wanted)
-                claims.append((len(batch), column, wanted))
+        for column, source in enumerate(row):
+            claims.extend((len(batch), column, wanted) for wanted in after.pop(source, ()))
         batch.append(row)
         if len(batch) == size:
             yield batch, _columns(claims)
@@ -86,10 +81,12 @@ def _row_batches(
         yield batch, _columns(claims)
 
 
-def _wanted_by_transition(packed: Packed) -> dict[tuple[int, int], int]:
-    """(source position, target position) -> index of the wanted token."""
-    sources = packed.sources[packed.target_source].tolist()
-    return dict(zip(zip(sources, packed.target_positions.tolist(), strict=True), range(len(sources)), strict=True))
+def _wanted_by_source(packed: Packed) -> dict[int, list[int]]:
+    """Source position -> indices of the wanted tokens that it predicts."""
+    after: dict[int, list[int]] = {}
+    for wanted, source in enumerate(packed.sources[packed.target_source].tolist()):
+        after.setdefault(source, []).append(wanted)
+    return after
 
 
 def _columns(claims: Sequence[tuple[int, int, int]]) -> Claims:

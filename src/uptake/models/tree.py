@@ -5,15 +5,20 @@ after another in a single row without padding; the log-probabilities that `uptak
 those of the plain sequences, to rounding.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from uptake.errors import InputError
+
+# Tokens that all trees of a row begin with are laid out once from this many on.
+WORTH_SHARING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,14 @@ class Segment:
 class Packed:
     """Trees in one row: what a model reads and what is asked of it.
 
-    Wanted log-probabilities are ordered by tree, node and token. The i-th wanted token stands at row position
-    `target_positions[i]` and is predicted from row position `sources[target_source[i]]`; `owner[i]` numbers its node
-    among all scored nodes (`scored_nodes`).
+    Wanted log-probabilities are ordered by tree, node and token. The i-th wanted token, `targets[i]`, stands at row
+    position `target_positions[i]` (-1 where a lean row leaves it out) and is predicted from row position
+    `sources[target_source[i]]`; `owner[i]` numbers its node among all scored nodes (`scored_nodes`).
     """
 
     ids: Int[Tensor, " tokens"]
     positions: Int[Tensor, " tokens"]
+    targets: Int[Tensor, " wanted"]
     target_positions: Int[Tensor, " wanted"]
     sources: Int[Tensor, " sources"]
     target_source: Int[Tensor, " wanted"]
@@ -86,11 +92,6 @@ class Packed:
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
-
-    @cached_property
-    def targets(self) -> Int[Tensor, " wanted"]:
-        """The wanted token ids."""
-        return self.ids[self.target_positions]
 
     @cached_property
     def lengths(self) -> Int[Tensor, " nodes"]:
@@ -111,91 +112,134 @@ class Packed:
         return parts
 
 
-def pack(trees: Sequence[TokenTree]) -> Packed:
-    """Lay trees one after another in one row."""
-    ids: list[int] = []
-    positions: list[int] = []
-    wanted: list[tuple[int, int, int]] = []  # source position, target position, scored node
-    segments: list[Segment] = []
+def pack(trees: Sequence[TokenTree], *, lean: bool = False) -> Packed:
+    """Lay trees one after another in one row.
+
+    A `lean` row is for log-probabilities alone. It leaves out what none of them needs, the last token of every scored
+    leaf, and holds once what all trees begin with: the instructions of a judge, a system prompt.
+    """
+    row = _Row([], [], [], [])
+    stem = _shared_stem(trees) if lean else 0
+    if stem:
+        row.append(trees[0].nodes[0].ids[:stem], 0, ())
     scored = 0
     for tree in trees:
-        last, depth = _lay_out(tree, len(ids), segments)
-        for index, node in enumerate(tree.nodes):
-            first = len(ids)
-            positions.extend(range(depth[index], depth[index] + len(node.ids)))
-            if node.scored:
-                previous = last[node.parent] if index else None
-                wanted.extend(_predictions(len(node.ids), first, previous, scored))
-                scored += 1
-            ids.extend(node.ids)
-    table = torch.tensor(wanted, dtype=torch.long).reshape(-1, 3)
+        scored = _lay_out(tree, row, scored, stem, lean)
+    table = torch.tensor(row.wanted, dtype=torch.long).reshape(-1, 4)
     sources, target_source = torch.unique(table[:, 0], return_inverse=True)
     return Packed(
-        ids=torch.tensor(ids, dtype=torch.long),
-        positions=torch.tensor(positions, dtype=torch.long),
+        ids=torch.tensor(row.ids, dtype=torch.long),
+        positions=torch.tensor(row.positions, dtype=torch.long),
+        targets=table[:, 2].contiguous(),
         target_positions=table[:, 1].contiguous(),
         sources=sources,
         target_source=target_source,
-        owner=table[:, 2].contiguous(),
+        owner=table[:, 3].contiguous(),
         scored_nodes=scored,
-        segments=tuple(segments),
+        segments=tuple(row.segments),
     )
 
 
 def batches(trees: Sequence[TokenTree], budget: int) -> Iterator[tuple[range, Packed]]:
-    """Pack trees, in order, into rows of at most `budget` tokens; a tree larger than that gets a row of its own.
+    """Pack trees, in order, into lean rows of at most `budget` tokens; a larger tree gets a row of its own.
 
     Yields the range of tree indices in each row beside the row.
     """
     start, used = 0, 0
     for index, tree in enumerate(trees):
         if used and used + len(tree) > budget:
-            yield range(start, index), pack(trees[start:index])
+            yield range(start, index), pack(trees[start:index], lean=True)
             start, used = index, 0
         used += len(tree)
     if used:
-        yield range(start, len(trees)), pack(trees[start:])
+        yield range(start, len(trees)), pack(trees[start:], lean=True)
 
 
-def _predictions(length: int, first: int, previous: int | None, owner: int) -> Iterator[tuple[int, int, int]]:
-    """(source, target, owner) of every token of a node that starts at row position `first` after `previous`."""
-    if previous is not None:
-        yield previous, first, owner
-    for target in range(first + 1, first + length):
-        yield target - 1, target, owner
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A packed row in the making; `wanted` holds (source, target position, target id, scored node)."""
+
+    ids: list[int]
+    positions: list[int]
+    wanted: list[tuple[int, int, int, int]]
+    segments: list[Segment]
+
+    def append(self, ids: Sequence[int], depth: int, path: tuple[int, ...]) -> int:
+        """Lay out a segment of its own; returns its number."""
+        self.segments.append(Segment(len(self.ids), len(self.ids) + len(ids), path))
+        self._extend(ids, depth)
+        return len(self.segments) - 1
+
+    def prolong(self, number: int, ids: Sequence[int], depth: int) -> int:
+        """Lay out the rest of a segment that ends where the row ends; returns its number."""
+        old = self.segments[number]
+        self.segments[number] = Segment(old.start, old.stop + len(ids), old.path)
+        self._extend(ids, depth)
+        return number
+
+    def _extend(self, ids: Sequence[int], depth: int) -> None:
+        self.positions.extend(range(depth, depth + len(ids)))
+        self.ids.extend(ids)
 
 
-def _lay_out(tree: TokenTree, base: int, segments: list[Segment]) -> tuple[list[int], list[int]]:
-    """Append the tree's segments; return each node's last row position and the depth of its first token.
+def _shared_stem(trees: Sequence[TokenTree]) -> int:
+    """How many tokens all trees begin with, where that is worth a segment of its own: 0 for a few tokens, or one tree.
+
+    At least one token of every root stays its own, so that its branches have a place to hang from.
+    """
+    roots = [tree.nodes[0] for tree in trees]
+    if len(roots) < 2 or any(root.scored for root in roots):
+        return 0
+    low, high = min(root.ids for root in roots), max(root.ids for root in roots)
+    # What the least and the greatest have in common, all between them have.
+    alike = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(low, high, strict=False)))
+    stem = min(alike, min(len(root.ids) for root in roots) - 1)
+    return stem if stem >= WORTH_SHARING else 0
+
+
+def _lay_out(tree: TokenTree, row: _Row, scored: int, stem: int, lean: bool) -> int:
+    """Append a tree, without the first `stem` tokens of its root; returns the number of scored nodes by then.
 
     A node that is its parent's only child and follows it directly continues the parent's segment, so that a prompt with
     one response is attended to as one plain causal sequence.
     """
-    children = [0] * len(tree.nodes)
-    for node in tree.nodes[1:]:
-        children[node.parent] += 1
+    leaves = set(range(len(tree.nodes))) - {node.parent for node in tree.nodes}
+    kept = [
+        node.ids[:-1] if lean and node.scored and index in leaves and (index or len(node.ids) > 1) else node.ids
+        for index, node in enumerate(tree.nodes)
+    ]
+    children = Counter(node.parent for node, ids in zip(tree.nodes, kept, strict=True) if ids)
+    home: list[int] = []
     last: list[int] = []
     depth: list[int] = []
-    home: list[int] = []
-    start = base
     for index, node in enumerate(tree.nodes):
-        stop = start + len(node.ids)
-        parent = node.parent
+        parent, ids = node.parent, kept[index]
+        first = len(row.ids)
+        depth.append(depth[parent] + len(kept[parent]) if index else stem)
         if index == 0:
-            home.append(_append(segments, Segment(start, stop, ())))
-        elif children[parent] == 1 and last[parent] == start - 1:
+            kept[0] = ids = ids[stem:]
+            home.append(row.append(ids, stem, (0,) if stem else ()))
+        elif not ids:
             home.append(home[parent])
-            old = segments[home[parent]]
-            segments[home[parent]] = Segment(old.start, stop, old.path)
+        elif children[parent] == 1 and last[parent] == first - 1:
+            home.append(row.prolong(home[parent], ids, depth[index]))
         else:
-            path = (*segments[home[parent]].path, home[parent])
-            home.append(_append(segments, Segment(start, stop, path)))
-        depth.append(depth[parent] + len(tree.nodes[parent].ids) if index else 0)
-        last.append(stop - 1)
-        start = stop
-    return last, depth
+            home.append(row.append(ids, depth[index], (*row.segments[home[parent]].path, home[parent])))
+        last.append(len(row.ids) - 1)
+        if node.scored:
+            row.wanted.extend(_predictions(node.ids, first, len(ids), last[parent] if index else None, scored))
+            scored += 1
+    return scored
 
 
-def _append(segments: list[Segment], segment: Segment) -> int:
-    segments.append(segment)
-    return len(segments) - 1
+def _predictions(
+    ids: Sequence[int], first: int, kept: int, previous: int | None, owner: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """(source, target position, target, owner) of the tokens of a node at row position `first`, after `previous`.
+
+    The position of a token that is not laid out is -1.
+    """
+    for index, token in enumerate(ids):
+        source = previous if index == 0 else first + index - 1
+        if source is not None:
+            yield source, first + index if index < kept else -1, token, owner
