@@ -1,0 +1,9 @@
+"""Objectives: bind a pure loss kernel to the scorer and the reference, example by example."""
+
+from uptake.objective.base import Batchwise, Derives, Loss, Objective
+from uptake.objective.next_token import NextToken
+from uptake.objective.pairs import Pairs
+from uptake.objective.scored_pairs import ScoredPairs
+from uptake.objective.unpaired import Unpaired, mismatched
+
+__all__ = ["Batchwise", "Derives", "Loss", "NextToken", "Objective", "Pairs", "ScoredPairs", "Unpaired", "mismatched"]

@@ -1,0 +1,54 @@
+"""What a stage minimizes: the protocol of an objective, and the loss that it returns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from uptake.models import LanguageModel, TokenTree
+from uptake.reference import RunningReference
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of some examples as a sum, to be divided by the summed `size` of all examples of an optimizer step.
+
+    `metrics` are sums over the examples too, so that micro-batches of any size add up to the big batch exactly.
+    """
+
+    total: Float[Tensor, ""]
+    metrics: Mapping[str, Float[Tensor, ""]]
+
+
+class Objective(Protocol):
+    """What a stage minimizes. Examples are whatever the stage's signal makes of judged rollouts."""
+
+    def tree(self, example: Any) -> TokenTree:
+        """The tokens an example costs; bounds micro-batches."""
+        ...
+
+    def size(self, example: Any) -> float:
+        """The share of the step's denominator that is due to an example."""
+        ...
+
+    def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Any]) -> Loss: ...
+
+
+@runtime_checkable
+class Batchwise(Protocol):
+    """An objective that needs a number of the whole batch of an optimizer step, which no micro-batch can know."""
+
+    def for_batch(
+        self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Any], budget: int
+    ) -> Objective:
+        """The objective for the micro-batches of this batch; `budget` bounds the tokens of one forward call."""
+        ...
+
+
+@runtime_checkable
+class Derives(Protocol):
+    """An objective with metrics that are no means over examples, but follow from those of the whole step."""
+
+    def derived(self, metrics: Mapping[str, float]) -> Mapping[str, float]: ...
