@@ -84,12 +84,13 @@ def edit_file(
                 bar.advance(len(drafts[start : start + chunk]))
         seconds = perf_counter() - begin
         _write_rejects(outcomes, editor, beside(out, "rejects.jsonl"))
-        journal.unlink()
         good = [outcome for outcome in outcomes if outcome.status != "rejected"]
         if not good:
+            journal.unlink()
             raise InputError(_nothing(outcomes), path=source, allowed="at least one edit")
         for outcome in good:
             writer.write(to_record(_row(outcome, editor, no_edit_weight)))
+    journal.unlink()
     return EditSummary(len(good), len(bad), edit_stats(outcomes), seconds)
 
 
