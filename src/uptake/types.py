@@ -72,13 +72,14 @@ class Span:
     """A stretch of a text and what it is worth: `Span(4, 7, -1.0)` for a wrong "cat" in "The cat sat."
 
     Offsets count code points of the raw text, half-open, so they survive another tokenizer. `start == end` marks an
-    omission before that place. `kind` is the name of the fault, where one is known.
+    omission before that place. `kind` is the name of the fault, where one is known, and `note` is for people.
     """
 
     start: int
     end: int
     score: float
     kind: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,20 @@
-"""Records to rows and back: every row shape of TRL, and the HH-RLHF texts."""
+"""Records to rows and back: every row shape of TRL, the HH-RLHF texts, and responses with edits or marked spans."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from uptake.data.edited import EDITED, MARKS, edited_columns, edited_row
 from uptake.data.place import Record, bad_row
 from uptake.data.turns import conversation, is_marked, messages
 from uptake.keys import prompt_key
-from uptake.types import Answered, Dialogue, Preference, Prompt, Rated, Row, Turn, Where
+from uptake.types import Answered, Dialogue, Edited, Preference, Prompt, Rated, Row, Turn, Where
 
-FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text")
-SHAPES = "prompt | messages | prompt, completion | prompt, completion, label | [prompt,] chosen, rejected | text"
+FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", *MARKS)
+SHAPES = (
+    "prompt | messages | prompt, completion | prompt, completion, label | prompt, completion, spans or edited "
+    "| [prompt,] chosen, rejected | text"
+)
 
 _OPEN_END = re.compile(r"\s+Assistant:\s*\Z")
 
@@ -21,7 +25,7 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     - `chosen`, `rejected`, with or without `prompt`: Preference. Strings, one assistant message each, or whole
       conversations; the prompt of whole conversations is what they begin with alike.
     - `text` as a list [better, worse] of marked texts: Preference. `text` as one marked text: as `messages`.
-    - `prompt`, `completion`: Answered, or Rated with a `label` (true or false).
+    - `prompt`, `completion`: Answered, Rated with a `label` (true or false), or Edited with `spans` or `edited`.
     - `messages`: Answered where the assistant speaks last, else Prompt.
     - `prompt`: Prompt.
 
@@ -55,8 +59,22 @@ def to_record(row: Row) -> dict[str, Any]:
             parts |= {"chosen": _said(row.chosen), "rejected": _said(row.rejected)}
         case Rated():
             parts |= {"completion": _said(row.response), "label": row.good}
-    reserved = set(FIELDS) - ({"label"} if isinstance(row, Prompt | Preference) else set())
+        case Edited():
+            parts |= {"completion": _said(row.response), **edited_columns(row)}
+    reserved = _reserved(row)
     return parts | {name: value for name, value in prompt.extra.items() if name not in reserved}
+
+
+def _reserved(row: Row) -> set[str]:
+    """The columns that would make another kind of a row, or another row of its kind."""
+    match row:
+        case Prompt() | Preference():
+            return set(FIELDS) - {"label", *MARKS}
+        case Rated():
+            return set(FIELDS) - {*MARKS}
+        case Edited():
+            return {*FIELDS, *EDITED}
+    return set(FIELDS)
 
 
 def _preference(record: Record, where: Where | None) -> Row:
@@ -99,8 +117,11 @@ def _after_common_turns(
 
 def _completed(record: Record, where: Where | None) -> Row:
     question = _question(_column(record, "prompt", where), where)
-    prompt = _prompt(question, record, where, ("prompt", "completion", "label"))
     response = _answer(record["completion"], where, "completion")
+    if "label" not in record and any(record.get(name) is not None for name in MARKS):
+        prompt = _prompt(question, record, where, ("prompt", "completion", *EDITED))
+        return edited_row(prompt, response, record)
+    prompt = _prompt(question, record, where, ("prompt", "completion", "label"))
     if "label" not in record:
         return Answered(prompt, response)
     good = {"true": True, "1": True, "false": False, "0": False}.get(str(record["label"]).lower())

@@ -1,0 +1,1 @@
+"""Pure functions on numbers and sequences that several rooms share: alignments, token labels, spans on tokens."""

@@ -1,0 +1,104 @@
+"""Levenshtein alignment of two sequences with a fixed choice among equally short ones, so that labels are no accident.
+
+No diff library is exact about ties: difflib minimizes nothing, and libraries that minimize prefer their own order.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.int32]
+
+KEPT, SUBSTITUTED, DELETED, ADDED = "U", "S", "D", "A"
+# The order in which equally good last operations are preferred, with the step back that each is.
+_STEPS = ((KEPT, 1, 1), (SUBSTITUTED, 1, 1), (DELETED, 1, 0), (ADDED, 0, 1))
+_NEVER = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How one sequence becomes another: `Alignment("USUU", 1, False)` for `abc$` to `aXc$`.
+
+    `ops` are in reading order: U kept, S substituted, D deleted, A added. `distance` counts those that are not U.
+    `ambiguous` says that there are other alignments as good.
+    """
+
+    ops: str
+    distance: int
+    ambiguous: bool
+
+    @property
+    def old(self) -> str:
+        """The operation on every element of the old sequence: U, S or D."""
+        return self.ops.replace(ADDED, "")
+
+    @property
+    def new(self) -> str:
+        """The operation on every element of the new sequence: U, S or A."""
+        return self.ops.replace(DELETED, "")
+
+
+def align(old: Sequence[Hashable], new: Sequence[Hashable], *, affine_gap: bool = False) -> Alignment:
+    """The alignment with the fewest operations; among equals, from the right end, U before S before D before A.
+
+    With `affine_gap`, equally short alignments with fewer runs of changes go first. Time and memory grow with the
+    product of the lengths.
+    """
+    one, other = _numbers(old, new)
+    # A change costs more than all beginnings of runs together.
+    price, opening = max(len(one), len(other)) + 2, int(affine_gap)
+    steps = list(_trace(one, other, _tables(one, other, price, opening), price, opening))
+    ops = "".join(op for op, _ in reversed(steps))
+    return Alignment(ops, len(ops) - ops.count(KEPT), any(tied for _, tied in steps))
+
+
+def _numbers(old: Sequence[Hashable], new: Sequence[Hashable]) -> tuple[Table, Table]:
+    """Both sequences as numbers that are equal where their elements are."""
+    index: dict[Hashable, int] = {}
+    one, other = ([index.setdefault(item, len(index)) for item in side] for side in (old, new))
+    return np.array(one, dtype=np.int32), np.array(other, dtype=np.int32)
+
+
+def _tables(one: Table, other: Table, price: int, opening: int) -> tuple[Table, Table]:
+    """Least cost of turning the first i elements into the first j, where the last operation keeps or changes.
+
+    A cost is `price` a change and `opening` a run of changes. The start counts as kept.
+    """
+    kept = np.full((len(one) + 1, len(other) + 1), _NEVER, dtype=np.int32)
+    changed = kept.copy()
+    kept[0, 0] = 0
+    slope = price * np.arange(len(other) + 1, dtype=np.int32)
+    changed[0, 1:] = slope[1:] + opening
+    for i in range(1, len(one) + 1):
+        best = np.minimum(kept[i - 1], changed[i - 1])
+        before = np.minimum(kept[i - 1] + opening, changed[i - 1])
+        kept[i, 1:] = np.where(other == one[i - 1], best[:-1], _NEVER)
+        arrived = before.copy()
+        arrived[1:] = np.minimum(np.minimum(arrived[1:], before[:-1]), kept[i, :-1] + opening)
+        # An addition goes on from the left in the same row: the least over all columns where it can have begun.
+        changed[i] = np.minimum.accumulate(arrived + price - slope) + slope
+    return kept, changed
+
+
+def _trace(
+    one: Table, other: Table, tables: tuple[Table, Table], price: int, opening: int
+) -> Iterator[tuple[str, bool]]:
+    """Operations from last to first, each with whether another one would have been as good there."""
+    kept, changed = tables
+    i, j, after = len(one), len(other), KEPT
+    while i or j:
+        costs: list[tuple[int, str, int, int]] = []
+        for op, rows, columns in _STEPS:
+            at = i - rows, j - columns
+            if min(at) < 0 or (op in "US" and (one[i - 1] == other[j - 1]) != (op == KEPT)):
+                continue
+            if op == KEPT:
+                cost = int(kept[i, j]) + opening * (after != KEPT)
+            else:
+                cost = price + min(int(kept[at]) + opening, int(changed[at]))
+            costs.append((cost, op, *at))
+        least = min(cost for cost, *_ in costs)
+        _, after, i, j = next(each for each in costs if each[0] == least)
+        yield after, sum(cost == least for cost, *_ in costs) > 1
