@@ -13,7 +13,7 @@ from uptake.errors import UptakeError
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
-    *("demo", "score", "calibrate", "bench", "judge", "annotate", "mine", "train", "eval", "report"),
+    *("demo", "score", "calibrate", "bench", "judge", "annotate", "mine", "train", "eval", "report", "show_tokens"),
     *("corpus", "feedback", "newborn", "check", "methods"),
 )
 for command in COMMANDS:
