@@ -6,7 +6,7 @@ sees as one character, are one piece that keeps the numbers of all of them.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from math import isfinite
 
 import numpy as np
@@ -105,7 +105,7 @@ def cut(view: TokenView) -> Iterator[tuple[str, slice]]:
     """The pieces of a response as they are shown, each with its tokens."""
     ends = {match.end() for match in regex.finditer(r"\X", view.response)} | {0}
     start = shown = 0
-    for at, (token, after) in enumerate(zip(view.tokens, (*view.tokens[1:], None), strict=True), 1):
+    for at, (token, after) in enumerate(zip_longest(view.tokens, view.tokens[1:]), 1):
         if after is not None and (token.end not in ends or _same_place(token, after)):
             continue
         special = (each.special for each in view.tokens[start:at])
