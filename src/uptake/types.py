@@ -166,6 +166,17 @@ class Labeled:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The responses to one prompt with what each is worth, as one example to learn from.
+
+    Judgements are valid, one a rollout; every response has at least one token.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    judgements: tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What an annotator says of two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
 

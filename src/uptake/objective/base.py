@@ -47,6 +47,38 @@ class Batchwise(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What an objective has worked out about a round: tensors about its examples, and two kinds of numbers.
+
+    `memory` is what it is given back in the next round, `figures` are logged with every optimizer step of this one.
+    """
+
+    tensors: Mapping[str, Tensor]
+    memory: Mapping[str, float]
+    figures: Mapping[str, float]
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An objective that works something out once a round, with the weights at its start, for all its epochs."""
+
+    def prepare(
+        self,
+        policy: LanguageModel,
+        reference: RunningReference,
+        examples: Sequence[Any],
+        memory: Mapping[str, float],
+        budget: int,
+    ) -> Prepared:
+        """What is kept of the round; `memory` is that of the round before, `budget` bounds a forward call's tokens."""
+        ...
+
+    def informed(self, examples: Sequence[Any], tensors: Mapping[str, Tensor]) -> Sequence[Any]:
+        """The examples with what was kept about them, in the form that the loss takes."""
+        ...
+
+
 @runtime_checkable
 class Derives(Protocol):
     """An objective with metrics that are no means over examples, but follow from those of the whole step."""
