@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any, final
@@ -20,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from uptake.checkpoint import Cursor, save_weights
-from uptake.data import Journal
+from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
-from uptake.objective import Prepared, Prepares
+from uptake.objective import Prepared, Prepares, Shows
 from uptake.progress import progress_bar
 from uptake.recipe import Harvest, Stage
 from uptake.reference import RunningReference
@@ -36,6 +37,9 @@ CHUNK = 32
 
 # The file of a round with what its objective has worked out before the first step.
 PREPARED = "prepared.safetensors"
+
+# Responses of a round that are kept for the report, with numbers for their tokens.
+SHOWN = 2
 
 Place = tuple[int, int]  # stage, round
 
@@ -103,7 +107,11 @@ def ready(
         save_weights(kept, _flat(found))
     tensors = load_file(kept)
     figures = {name: float(value) for name, value in _part(tensors, "figures").items()}
-    return Ready(objective.informed(examples, _part(tensors, "tensors")), figures)
+    informed = objective.informed(examples, _part(tensors, "tensors"))
+    if isinstance(objective, Shows):
+        shown = islice(objective.shown(informed), SHOWN)
+        log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in shown])
+    return Ready(informed, figures)
 
 
 def _flat(found: Prepared) -> dict[str, Tensor]:

@@ -66,10 +66,10 @@ def token_view(
 ) -> TokenView:
     """The view of a response given as token ids, the end-of-turn token included, with one number per id in every row.
 
-    Raises ValueError where a row has another length.
+    Numbers keep five digits, which is more than a reader tells apart. Raises ValueError where a row has another length.
     """
     response, tokens = locate(chat, response_ids)
-    rows = {name: tuple(None if each is None else float(each) for each in row) for name, row in values.items()}
+    rows = {name: tuple(None if each is None else float(f"{each:.5g}") for each in row) for name, row in values.items()}
     return TokenView(prompt, response, tokens, rows, edited, title, step)
 
 

@@ -1,7 +1,7 @@
 """Policy gradient with a critic: every token is made likelier or less likely by its advantage, within a clip."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from uptake.ops.advantages import explained_variance, gae, whiten
 from uptake.ops.divergence import Leash
 from uptake.ops.token_rewards import Components, Judged, Pay, Shaping
 from uptake.reference import RunningReference
-from uptake.types import Rewarded
+from uptake.types import Rewarded, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,17 @@ class ActorCritic:
             Experience(example, **{name: column[index] for name, column in columns.items()})
             for index, example in enumerate(examples)
         ]
+
+    def shown(self, examples: Sequence[Experience]) -> Iterator[tuple[Rollout, Mapping[str, Sequence[float]]]]:
+        """The first response to every prompt with reward, advantage and value of its tokens.
+
+        A reward of the whole response stands at its last token.
+        """
+        for example in examples:
+            rollout, judgement, size = example.group.rollouts[0], example.group.judgements[0], example.lengths[0]
+            rewards = judgement.tokens or (*[0.0] * (size - 1), judgement.score)
+            advantages, values = (column[:size].tolist() for column in (example.advantages, example.values))
+            yield rollout, {"reward": rewards, "advantage": advantages, "value": values}
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Experience]) -> Loss:
         seen = read(policy, pack([self.tree(example) for example in examples], lean=True), self.head)

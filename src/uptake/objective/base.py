@@ -1,6 +1,6 @@
 """What a stage minimizes: the protocol of an objective, and the loss that it returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from uptake.models import LanguageModel, TokenTree
 from uptake.reference import RunningReference
+from uptake.types import Rollout
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ class Prepares(Protocol):
 
     def informed(self, examples: Sequence[Any], tensors: Mapping[str, Tensor]) -> Sequence[Any]:
         """The examples with what was kept about them, in the form that the loss takes."""
+        ...
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """An objective that can say what every token of a response got, for people to look at."""
+
+    def shown(self, examples: Sequence[Any]) -> Iterator[tuple[Rollout, Mapping[str, Sequence[float]]]]:
+        """One response of every informed example, with one number per token in every named row."""
         ...
 
 
