@@ -4,6 +4,18 @@ from uptake.objective.base import Batchwise, Derives, Loss, Objective
 from uptake.objective.next_token import NextToken
 from uptake.objective.pairs import Pairs
 from uptake.objective.scored_pairs import ScoredPairs
+from uptake.objective.token_rewards import TokenRewards
 from uptake.objective.unpaired import Unpaired, mismatched
 
-__all__ = ["Batchwise", "Derives", "Loss", "NextToken", "Objective", "Pairs", "ScoredPairs", "Unpaired", "mismatched"]
+__all__ = [
+    "Batchwise",
+    "Derives",
+    "Loss",
+    "NextToken",
+    "Objective",
+    "Pairs",
+    "ScoredPairs",
+    "TokenRewards",
+    "Unpaired",
+    "mismatched",
+]
