@@ -18,6 +18,7 @@ from uptake.models.classifier import SCORE, check_classifier
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
 from uptake.models.scorer import packed_states, project, token_logps
+from uptake.models.token_classifier import LABELS, check_token_classifier
 from uptake.models.tree import Packed
 
 
@@ -43,7 +44,8 @@ class AddHead:
     """The `modules` of a stage whose policy needs one scalar head, called `name`.
 
     A policy with a head called "score" is saved as a sequence classifier, whose score has no bias: raises InputError
-    for one, and a call ModelError where Transformers has no classifier of the architecture.
+    for one. One with a head called "token_reward" or "token_logit" is saved as a token classifier. A call raises
+    ModelError where Transformers has no such classifier of the architecture.
     """
 
     name: str = SCORE
@@ -59,6 +61,8 @@ class AddHead:
     def __call__(self, policy: LanguageModel) -> Mapping[str, nn.Module]:
         if self.name == SCORE:
             check_classifier(policy)
+        if self.name in LABELS:
+            check_token_classifier(policy)
         head = ScalarHead(policy.config.hidden_size, self.std, self.bias)
         return {self.name: head.to(policy.device, torch.promote_types(policy.dtype, torch.float32))}
 

@@ -5,6 +5,7 @@ from uptake.objective.base import Batchwise, Derives, Loss, Objective, Prepared,
 from uptake.objective.next_token import NextToken
 from uptake.objective.pairs import Pairs
 from uptake.objective.scored_pairs import ScoredPairs
+from uptake.objective.token_rewards import TokenRewards
 from uptake.objective.unpaired import Unpaired, mismatched
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Prepares",
     "ScoredPairs",
     "Shows",
+    "TokenRewards",
     "Unpaired",
     "mismatched",
 ]
