@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from test_token_view import ASKED, END, bytes_chat, ids_of
-from tiny import write_jsonl
+from tiny import tiny_tokenizer, write_jsonl
 from tiny_cli import Cli
+from transformers import LlamaConfig, LlamaForTokenClassification
 
-from uptake.data import Token, TokenView, token_view
+from uptake.data import ChatFormat, Token, TokenView, token_view
 from uptake.errors import InputError
 from uptake.report import write_report
 from uptake.report.heat import Heat, cut, heat_map, limits, parts, split_words
 from uptake.report.heat_text import INK, NEGATIVE, POSITIVE, heat_text
 from uptake.report.visible import safe, visible
+from uptake.types import Turn
 
 HERE = Path(__file__).parent
 FAMILY = "\U0001f469\u200d\U0001f467"
@@ -298,6 +301,61 @@ def test_rows_without_labels_need_a_model(uptake: Cli) -> None:
     write_jsonl(Path("rows.jsonl"), [*EDITS, {"prompt": "When?", "completion": "At nine."}])
     message = uptake.fails("show-tokens", "rows.jsonl")
     assert message.startswith("rows.jsonl:4: no labels (allowed: spans or an edit, or a token reward model")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token classifier of one label with random weights, as Transformers saves it."""
+    folder, tokenizer = tmp_path_factory.mktemp("classifier"), tiny_tokenizer()
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=0.5, **shape)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForTokenClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def logits(folder: Path, asked: str, said: str) -> list[float]:
+    """What the classifier says of the tokens of a response, from Transformers alone."""
+    chat = ChatFormat.of(tiny_tokenizer())
+    prompt, response = chat.response_ids((Turn("user", asked),), said)
+    with torch.no_grad():
+        found = LlamaForTokenClassification.from_pretrained(folder).eval()(torch.tensor([[*prompt, *response]])).logits
+    return [float(each) for each in found[0, len(prompt) :, 0]]
+
+
+def test_a_token_reward_model_colors_every_kind_of_row(uptake: Cli, classifier: Path) -> None:
+    asked, good, bad = "when does the bakery open ?", "at eight .", "it sell bread ."
+    rows = [
+        {"prompt": asked, "completion": good},
+        {"prompt": asked, "chosen": good, "rejected": bad},
+        {"prompt": asked, "completion": bad, "edited": good, "spans": [{"start": 3, "end": 7, "label": "bad"}]},
+    ]
+    write_jsonl(Path("rows.jsonl"), rows)
+    out = uptake("show-tokens", "rows.jsonl", "--model", classifier, "--page", "page.html")
+    page = Page(Path("page.html").read_text())
+    by_hand = [value for said in (good, good, bad, bad, good) for value in logits(classifier, asked, said)]
+    shown = [re.search(r": reward ([^ ,]+)", note) for note in page.reached]
+    numbers = [float(each[1].replace("\N{MINUS SIGN}", "-")) for each in shown if each]
+    assert numbers == pytest.approx(by_hand, rel=0.01, abs=0.006)
+    assert [note.partition(", label ")[2] for note in page.reached[4 + 4 + 5 :][:5]] == [
+        "0.00",
+        "\N{MINUS SIGN}1.00",
+        "0.00",
+        "0.00",
+        "0.00",
+    ]
+    assert [title in out for title in ("rows.jsonl:1", "rows.jsonl:2 chosen", "rejected", "the edit")] == [True] * 4
+    assert "edit " in out
+
+
+def test_a_model_that_is_none_and_a_row_without_a_response(uptake: Cli, classifier: Path) -> None:
+    write_jsonl(Path("rows.jsonl"), [{"prompt": "when ?"}])
+    assert "this row has no response" in uptake.fails("show-tokens", "rows.jsonl", "--model", classifier)
+    write_jsonl(Path("long.jsonl"), [{"prompt": "when ?", "completion": "at " * 3000}])
+    assert "longer than the reward model's window" in uptake.fails("show-tokens", "long.jsonl", "--model", classifier)
+    assert "no token classifier could be loaded" in uptake.fails("show-tokens", "rows.jsonl", "--model", "nothing")
 
 
 def dump(path: Path, *rows: Any) -> None:

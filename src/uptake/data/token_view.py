@@ -102,6 +102,24 @@ def locate(chat: ChatFormat, ids: Sequence[int]) -> tuple[str, tuple[Token, ...]
     return whole, tuple(tokens)
 
 
+def join(offsets: Sequence[tuple[int, int]], spelled: Sequence[str], size: int) -> tuple[Token, ...]:
+    """Tokens from their offsets in a text of `size` code points; those that overlap share a place.
+
+    A token beyond the text, or without width, stands for no character and is `spelled`.
+    """
+    tokens: list[Token] = []
+    for (start, end), name in zip(offsets, spelled, strict=True):
+        if end > size or start == end:
+            tokens.append(Token(min(end, size), min(end, size), name))
+            continue
+        alike = [at for at, token in enumerate(tokens) if token.end > start and not token.special]
+        places = [(start, end), *((tokens[at].start, tokens[at].end) for at in alike)]
+        tokens.append(Token(min(place[0] for place in places), max(place[1] for place in places)))
+        for at in alike:
+            tokens[at] = tokens[-1]
+    return tuple(tokens)
+
+
 def _decode(chat: ChatFormat, ids: Sequence[int]) -> str:
     return str(chat.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
