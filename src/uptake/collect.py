@@ -6,26 +6,40 @@ such a run can be repeated and resumed too.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import final
+from typing import Any, final
 
+import torch
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
+from torch import Tensor
 
-from uptake.data import Journal
-from uptake.errors import ModelError
+from uptake.checkpoint import Cursor, save_weights
+from uptake.data import Journal, rollout_view
+from uptake.errors import InputError, ModelError
+from uptake.objective import Prepared, Prepares, Shows
 from uptake.progress import progress_bar
 from uptake.recipe import Harvest, Stage
+from uptake.reference import RunningReference
 from uptake.run_folder import RunLog
 from uptake.types import Judgement, Rollout, Row
+from uptake.update import precision
 from uptake.world import World
 
 # Rows that are produced and judged together, and journaled as one line.
 CHUNK = 32
+
+# The file of a round with what its objective has worked out before the first step.
+PREPARED = "prepared.safetensors"
+
+# Responses of a round that are kept for the report, with numbers for their tokens.
+SHOWN = 2
 
 Place = tuple[int, int]  # stage, round
 
@@ -58,6 +72,69 @@ def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int)
             journal.append(_LINES.dump_python(judged[-1], mode="json"))
             bar.advance(len(chunk))
     return _harvest(stage, log, place, judged)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The examples of a round as its loss takes them, and figures that go into the round's every metrics line."""
+
+    examples: Sequence[Any]
+    figures: Mapping[str, float]
+
+
+def ready(
+    stage: Stage,
+    world: World,
+    reference: RunningReference,
+    log: RunLog,
+    cursor: Cursor,
+    examples: Sequence[Any],
+) -> Ready:
+    """What an objective works out before a round's first step; kept, since later the weights are others.
+
+    Raises InputError where a round that was begun has lost it.
+    """
+    objective = stage.objective
+    if not (isinstance(objective, Prepares) and examples):
+        return Ready(examples, {})
+    kept = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
+    if not kept.exists():
+        if cursor.done:
+            raise InputError("the file is gone, and the round has begun", path=kept, allowed="the run folder as it was")
+        memory = _memory(log, cursor)
+        with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
+            found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
+        save_weights(kept, _flat(found))
+    tensors = load_file(kept)
+    figures = {name: float(value) for name, value in _part(tensors, "figures").items()}
+    informed = objective.informed(examples, _part(tensors, "tensors"))
+    if isinstance(objective, Shows):
+        shown = islice(objective.shown(informed), SHOWN)
+        log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in shown])
+    return Ready(informed, figures)
+
+
+def _flat(found: Prepared) -> dict[str, Tensor]:
+    numbers = {"memory": found.memory, "figures": found.figures}
+    exact = {
+        f"{kind}.{name}": torch.tensor(x, dtype=torch.float64)
+        for kind, all_ in numbers.items()
+        for name, x in all_.items()
+    }
+    return exact | {f"tensors.{name}": tensor for name, tensor in found.tensors.items()}
+
+
+def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
+    """What the last round of the stage that was prepared has handed on."""
+    for earlier in reversed(range(cursor.round_)):
+        kept = _folder(log, (cursor.stage, earlier)) / PREPARED
+        if kept.exists():
+            return {name: float(value) for name, value in _part(load_file(kept), "memory").items()}
+    return {}
+
+
+def _part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{kind}.")}
 
 
 def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:

@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 
 from uptake import checkpoint
 from uptake.checkpoint import Cursor, Snapshot
-from uptake.collect import harvests, nothing_left
+from uptake.collect import Ready, harvests, nothing_left, ready
 from uptake.errors import InputError
 from uptake.models import save_model
 from uptake.progress import progress_bar
 from uptake.recipe import Recipe, Stage
 from uptake.run_folder import RunLog, open_run
 from uptake.types import Pair
-from uptake.update import build_optimizer, optimizer_step, trainable
+from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
 from uptake.world import World
 
 # Called between optimizer steps with the policy as it is; what it returns is written to curve.jsonl.
@@ -92,11 +92,12 @@ class Learner:
         policy = replace(world.policy, heads=heads, card={**world.policy.card, **stage.card})
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
-        self.optimizer = build_optimizer(stage.update, self.weights.values())
+        modules = trainable_modules(self.world.policy)
+        own = [weight for name, weight in self.weights.items() if name not in modules]
+        self.optimizer = build_optimizer(stage.update, own, modules.values())
 
     def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         return optimizer_step(
             self.world.policy, self.reference, self.stage.objective, examples, self.optimizer, self.stage.update
         )
@@ -130,7 +131,8 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
             empty = 0 if harvest.examples else empty + 1
             if empty == min(stage.rounds, EMPTY_ROUNDS):
                 raise nothing_left(log, (cursor.stage, round_), harvest)
-            cursor = _update(learner, harvest.examples, cursor, log, options)
+            known = ready(stage, learner.world, learner.reference, log, cursor, harvest.examples)
+            cursor = _update(learner, known, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
             if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
@@ -139,9 +141,9 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
     return cursor
 
 
-def _update(learner: Learner, examples: Sequence[Any], cursor: Cursor, log: RunLog, options: Options) -> Cursor:
+def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
     """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way."""
-    stage, world = learner.stage, learner.world
+    stage, world, examples = learner.stage, learner.world, known.examples
     plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
     total = len(plan) * stage.rounds
     if options.observe is not None and cursor.step == 0:
@@ -154,7 +156,9 @@ def _update(learner: Learner, examples: Sequence[Any], cursor: Cursor, log: RunL
             metrics = learner.step(batch, rate)
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
-            log.metrics(cursor, {**metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens})
+            log.metrics(
+                cursor, {**known.figures, **metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens}
+            )
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")
             last = done + 1 == len(plan)

@@ -4,6 +4,7 @@
     run.json       versions, models, seed, machine     timing.jsonl   one line per phase, in seconds
     rounds/S-R/    judged rollouts, summary            curve.jsonl    what an observer saw, by step
     checkpoints/   the newest snapshots                model/         the trained model
+    tokens.jsonl   a few responses with numbers for each token, where a method keeps them
 
 Metrics and curve are functions of the recipe and the seed alone; everything that differs between two runs of the same
 thing (time, machine) stands in the other files.
@@ -11,19 +12,20 @@ thing (time, machine) stands in the other files.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
 import torch
 import transformers
+from pydantic import TypeAdapter
 
 import uptake
 from uptake.checkpoint import Cursor
-from uptake.data import Journal, Writer, replacing, to_record
+from uptake.data import Journal, TokenView, Writer, replacing, to_record
 from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.recipe import Recipe
@@ -32,6 +34,8 @@ from uptake.world import World
 
 # What makes a run another one beside its recipe, by its name in run.json.
 IDENTITY = ("seed", "models", "rows")
+
+_VIEWS = TypeAdapter(TokenView)
 
 
 def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Path:
@@ -107,6 +111,9 @@ class RunLog:
         self._curve = _journal_until(folder / "curve.jsonl", step)
         self._observed = {line["step"] for line in self._curve.done}
         self._timing = Journal(folder / "timing.jsonl")
+        self._tokens = folder / "tokens.jsonl"
+        if self._tokens.exists():
+            _journal_until(self._tokens, step).close()
 
     def metrics(self, cursor: Cursor, values: Mapping[str, float]) -> None:
         self._metrics.append({"step": cursor.step, "stage": cursor.stage, "round": cursor.round_, **values})
@@ -115,6 +122,14 @@ class RunLog:
         if step not in self._observed:
             self._observed.add(step)
             self._curve.append({"step": step, **values})
+
+    def tokens(self, step: int, views: Iterable[TokenView]) -> None:
+        """Keep responses with numbers for their tokens, for the report; what is there already is not added again."""
+        records = [_VIEWS.dump_python(replace(view, step=step), mode="json") for view in views]
+        with Journal(self._tokens) as journal:
+            for record in records:
+                if record not in journal.done:
+                    journal.append(record)
 
     def summary(self, place: tuple[int, int], summary: Mapping[str, Any]) -> None:
         write_json(self.folder / "rounds" / "{}-{}".format(*place) / "summary.json", summary)

@@ -166,6 +166,38 @@ class Labeled:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """A response with a label for every token, from -1 (wrong) to 1 (better): `Marked(rollout, (0.0, -1.0, 0.0))`."""
+
+    rollout: Rollout
+    labels: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A marked response with its marked edits, as an example to learn from: `Edit(response, (edited,))`.
+
+    Where it is `demoted`, labels say nothing: the edits as a whole are better than the response. `weight` counts it.
+    """
+
+    response: Marked
+    edits: tuple[Marked, ...] = ()
+    demoted: bool = False
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The responses to one prompt with what each is worth, as one example to learn from.
+
+    Judgements are valid, one a rollout; every response has at least one token.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    judgements: tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What an annotator says of two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
 

@@ -5,6 +5,7 @@ from uptake.data.convert import answered, preferences, prompts
 from uptake.data.journal import Journal
 from uptake.data.read import read
 from uptake.data.rows import to_record, to_row
+from uptake.data.token_view import Token, TokenView, rollout_view, token_view
 from uptake.data.write import Writer, replacing
 
 __all__ = [
@@ -12,12 +13,16 @@ __all__ = [
     "ChatFormat",
     "FollowUpIds",
     "Journal",
+    "Token",
+    "TokenView",
     "Writer",
     "answered",
     "preferences",
     "prompts",
     "read",
     "replacing",
+    "rollout_view",
     "to_record",
     "to_row",
+    "token_view",
 ]

@@ -24,18 +24,21 @@ def edited_row(prompt: Prompt, response: str, record: Record) -> Edited:
     """
     where = prompt.where
     record = {name: value for name, value in record.items() if value != ""}  # the empty cells of a CSV file
-    edited = record.get("edited")
+    edited, group = record.get("edited"), record.get("group")
     if edited is not None and not (isinstance(edited, str) and edited.strip()):
         raise bad_row(f"found {edited!r}", where, field="edited", allowed="some text")
     if edited is None and (record.get("spans") is None or record.get("edited_spans") is not None):
         raise bad_row("no edit", where, field="edited", allowed="some text, or `spans` alone")
-    group = record.get("group")
+    spans, edited_spans = (
+        None if record.get(name) is None else read_spans(record[name], text, where, name)
+        for name, text in (("spans", response), ("edited_spans", edited or ""))
+    )
     return Edited(
         prompt,
         response,
         edited,
-        _spans(record.get("spans"), response, where, "spans"),
-        _spans(record.get("edited_spans"), edited or "", where, "edited_spans"),
+        spans,
+        edited_spans,
         finished=_truth(record, "finished", True, where),
         group="" if group is None else str(group),
         demoted=_truth(record, "demoted", False, where),
@@ -67,9 +70,8 @@ def _spelled(span: Span) -> dict[str, Any]:
     }
 
 
-def _spans(value: Any, text: str, where: Where | None, field: str) -> tuple[Span, ...] | None:
-    if value is None:
-        return None
+def read_spans(value: Any, text: str, where: Where | None, field: str) -> tuple[Span, ...]:
+    """The spans of a text that a list of `{start, end, label or score}` spells; InputError for one that is not such."""
     if value == "[]":  # a cell of a CSV file, which only spells lists of objects
         value = []
     if not isinstance(value, Sequence) or isinstance(value, str):

@@ -1,11 +1,15 @@
-"""Scalar heads on the final hidden states: a score per response, or a value per token, from the same packed trees."""
+"""Scalar heads on final hidden states: a score per response, or a value per token, from the same packed trees.
 
+A value may also come from a network of its own, a critic.
+"""
+
+import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -13,7 +17,8 @@ from uptake.errors import InputError
 from uptake.models.classifier import SCORE, check_classifier
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
-from uptake.models.scorer import packed_states, project
+from uptake.models.scorer import packed_states, project, token_logps
+from uptake.models.token_classifier import LABELS, check_token_classifier
 from uptake.models.tree import Packed
 
 
@@ -39,7 +44,8 @@ class AddHead:
     """The `modules` of a stage whose policy needs one scalar head, called `name`.
 
     A policy with a head called "score" is saved as a sequence classifier, whose score has no bias: raises InputError
-    for one, and a call ModelError where Transformers has no classifier of the architecture.
+    for one. One with a head called "token_reward" or "token_logit" is saved as a token classifier. A call raises
+    ModelError where Transformers has no such classifier of the architecture.
     """
 
     name: str = SCORE
@@ -55,8 +61,41 @@ class AddHead:
     def __call__(self, policy: LanguageModel) -> Mapping[str, nn.Module]:
         if self.name == SCORE:
             check_classifier(policy)
+        if self.name in LABELS:
+            check_token_classifier(policy)
         head = ScalarHead(policy.config.hidden_size, self.std, self.bias)
         return {self.name: head.to(policy.device, torch.promote_types(policy.dtype, torch.float32))}
+
+
+@final
+class Critic(nn.Module):
+    """A network of its own that values every token of a packed row: a copy of the policy's backbone under a zero head.
+
+    Under LoRA the copy has the policy's adapter, and only that and the head learn. The vocabulary projection is not
+    copied.
+    """
+
+    def __init__(self, policy: LanguageModel) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(policy.decoder)
+        self.head = ScalarHead(policy.config.hidden_size).to(
+            policy.device, torch.promote_types(policy.dtype, torch.float32)
+        )
+        self._lm = replace(policy, name=f"the critic of {policy.name}", model=self.backbone, heads={})
+
+    def forward(self, packed: Packed) -> Float[Tensor, " tokens"]:
+        values: Tensor = self.head(packed_states(self._lm, packed))
+        return values
+
+
+@dataclass(frozen=True)
+class AddCritic:
+    """The `modules` of a stage whose policy needs a critic of its own, called `name`; it starts as the policy does."""
+
+    name: str
+
+    def __call__(self, policy: LanguageModel) -> Mapping[str, nn.Module]:
+        return {self.name: Critic(policy)}
 
 
 @dataclass(frozen=True)
@@ -71,11 +110,25 @@ class Read:
 
 
 def read(lm: LanguageModel, packed: Packed, head: str) -> Read:
-    """Log-probabilities and values of one trunk, differentiable, from one forward call (two in padded rows)."""
+    """Log-probabilities and values, differentiable.
+
+    A head shares the policy's trunk: one forward call (two in padded rows). A `Critic` has a trunk of its own.
+    """
+    value = _head(lm, head)
+    before = packed.sources[packed.target_source]
+    if isinstance(value, Critic):
+        return Read(token_logps(lm, packed), value(packed)[before.to(lm.device)])
     states = packed_states(lm, packed)
     logps = row_logps(lm, packed) if lm.attention == "rows" else project(lm, states, packed)
-    before = packed.sources[packed.target_source].to(states.device)
-    return Read(logps, _head(lm, head)(states[before]))
+    return Read(logps, value(states[before.to(states.device)]))
+
+
+def last_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " nodes"]:
+    """The value after the last token of every scored node; raises InputError for a lean row, as `token_states` does."""
+    value = _head(lm, head)
+    if isinstance(value, Critic):
+        return node_last(packed, value(packed)[_wanted_places(packed).to(lm.device)])
+    return node_last(packed, value(token_states(lm, packed)))
 
 
 def token_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "wanted width"]:
@@ -83,10 +136,9 @@ def token_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "wanted wid
 
     Raises InputError for a lean row, which leaves some of these tokens out.
     """
-    if bool((packed.target_positions < 0).any()):
-        raise InputError("a lean row has no state at the last token of a leaf", allowed="pack(trees)")
+    places = _wanted_places(packed)
     states = packed_states(lm, packed)
-    return states[packed.target_positions.to(states.device)]
+    return states[places.to(states.device)]
 
 
 def token_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " wanted"]:
@@ -102,6 +154,12 @@ def node_last(packed: Packed, table: Shaped[Tensor, "wanted *rest"]) -> Shaped[T
     if not bool(packed.lengths.all()):
         raise InputError("a scored root of one token has no last entry", allowed="scored nodes after a stem")
     return table[(packed.lengths.cumsum(0) - 1).to(table.device)]
+
+
+def _wanted_places(packed: Packed) -> Int[Tensor, " wanted"]:
+    if bool((packed.target_positions < 0).any()):
+        raise InputError("a lean row has no state at the last token of a leaf", allowed="pack(trees)")
+    return packed.target_positions
 
 
 def _head(lm: LanguageModel, name: str) -> Callable[[Tensor], Tensor]:

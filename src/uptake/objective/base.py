@@ -1,6 +1,6 @@
 """What a stage minimizes: the protocol of an objective, and the loss that it returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from uptake.models import LanguageModel, TokenTree
 from uptake.reference import RunningReference
+from uptake.types import Rollout
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,47 @@ class Batchwise(Protocol):
         self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Any], budget: int
     ) -> Objective:
         """The objective for the micro-batches of this batch; `budget` bounds the tokens of one forward call."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an objective has worked out about a round: tensors about its examples, and two kinds of numbers.
+
+    `memory` is what it is given back in the next round, `figures` are logged with every optimizer step of this one.
+    """
+
+    tensors: Mapping[str, Tensor]
+    memory: Mapping[str, float]
+    figures: Mapping[str, float]
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An objective that works something out once a round, with the weights at its start, for all its epochs."""
+
+    def prepare(
+        self,
+        policy: LanguageModel,
+        reference: RunningReference,
+        examples: Sequence[Any],
+        memory: Mapping[str, float],
+        budget: int,
+    ) -> Prepared:
+        """What is kept of the round; `memory` is that of the round before, `budget` bounds a forward call's tokens."""
+        ...
+
+    def informed(self, examples: Sequence[Any], tensors: Mapping[str, Tensor]) -> Sequence[Any]:
+        """The examples with what was kept about them, in the form that the loss takes."""
+        ...
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """An objective that can say what every token of a response got, for people to look at."""
+
+    def shown(self, examples: Sequence[Any]) -> Iterator[tuple[Rollout, Mapping[str, Sequence[float]]]]:
+        """One response of every informed example, with one number per token in every named row."""
         ...
 
 

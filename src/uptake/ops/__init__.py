@@ -1,1 +1,1 @@
-"""Pure functions on numbers and sequences that several rooms share: alignments, token labels, spans on tokens."""
+"""Pure functions on numbers, sequences and tensors that several rooms share: alignments, token labels, advantages."""

@@ -1,7 +1,8 @@
 """The policy with its adapter switched off: a reference that costs no memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from uptake.errors import InputError
 from uptake.models import LanguageModel, Packed, token_logps
 from uptake.reference.base import RunningReference
 from uptake.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,5 +36,8 @@ class AdapterOffModel(RunningReference):
         self.lm = lm
 
     def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+        return self.under(lambda lm: token_logps(lm, packed))
+
+    def under(self, read: Callable[[LanguageModel], T]) -> T:
         with torch.no_grad(), self.lm.model.disable_adapter():  # type: ignore[operator]
-            return token_logps(self.lm, packed)
+            return read(self.lm)

@@ -1,16 +1,18 @@
 """What a reference is: a part of a recipe that starts with a stage and then gives log-probabilities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, TypeVar, final, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from uptake.errors import InputError
-from uptake.models import Packed
+from uptake.models import LanguageModel, Packed
 from uptake.world import World
+
+T = TypeVar("T")
 
 
 class RunningReference(ABC):
@@ -29,6 +31,15 @@ class RunningReference(ABC):
 
     def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027  # most references have no state
         """Return to a saved state."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A running reference that is a model: more can be read of it than log-probabilities of tokens."""
+
+    def under(self, read: Callable[[LanguageModel], T]) -> T:
+        """What `read` makes of the model, without gradient."""
+        ...
 
 
 class Reference(Protocol):

@@ -1,8 +1,9 @@
 """A frozen copy of the policy as it was at the start of the stage, or another model that was given."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from uptake.errors import InputError
 from uptake.models import LanguageModel, Packed, token_logps
 from uptake.reference.base import RunningReference
 from uptake.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,11 @@ class FrozenModel(RunningReference):
         lm.model.requires_grad_(False)
 
     def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+        return self.under(lambda lm: token_logps(lm, packed))
+
+    def under(self, read: Callable[[LanguageModel], T]) -> T:
         with torch.no_grad():
-            return token_logps(self.lm, packed)
+            return read(self.lm)
 
 
 def check_same_tokens(policy: LanguageModel, reference: LanguageModel) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
+from uptake.data import TokenView
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, Lengths, WinRate
 from uptake.types import Turn
@@ -172,11 +173,12 @@ class RunFolder:
     evaluation: Evaluation | None = None
     curve: tuple[CurvePoint, ...] = ()
     samples: tuple[Sample, ...] = ()
+    tokens: tuple[TokenView, ...] = ()
 
 
 FILES = (
     "recipe.yaml, run.json, metrics.jsonl, timing.jsonl, curve.jsonl, rounds/*/summary.json, evaluation.json, "
-    "samples.jsonl"
+    "samples.jsonl, tokens.jsonl"
 )
 
 
@@ -197,6 +199,7 @@ def read_run(path: Path) -> RunFolder:
         evaluation=_record(Evaluation, path / "evaluation.json"),
         curve=_lines(CurvePoint, path / "curve.jsonl"),
         samples=_lines(Sample, path / "samples.jsonl"),
+        tokens=_lines(TokenView, path / "tokens.jsonl"),
     )
     if run == RunFolder(path):
         raise InputError("no run here", path=path, allowed=f"a folder with at least one of {FILES}")

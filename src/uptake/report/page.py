@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
+from uptake.data import TokenView
 from uptake.evaluate import Share
 from uptake.report.charts import (
     Axis,
@@ -27,16 +28,25 @@ from uptake.report.folder import (
     Sample,
 )
 from uptake.report.headline import Figure, figures, headline
+from uptake.report.heat import HeatMap, heat_map
 from uptake.report.text import words
 
 OPEN_SAMPLES, MOST_SAMPLES = 5, 40
+OPEN_VIEWS, MOST_VIEWS = 3, 12
 METRICS = {
     "loss": "Loss",
     "accuracy": "Accuracy",
     "margin": "Margin",
     "kl": "KL to the reference",
     "grad_norm": "Gradient norm",
+    "advantage_std": "Spread of advantages",
+    "policy_loss": "Policy loss",
+    "value_loss": "Value loss",
+    "explained_variance": "Variance that the critic explains",
+    "clip_fraction": "Share of clipped tokens",
+    "approx_kl": "KL to the sampling policy",
 }
+SHARES = ("accuracy", "clip_fraction")
 NOT_DRAWN_ALONE = {"step", "stage", "round", "tokens", "lr", "chosen_reward", "rejected_reward"}
 
 
@@ -84,6 +94,8 @@ class Page:
     folded_samples: tuple[Sample, ...]
     scorer: tuple[RateGroup, ...]
     dropped: tuple[tuple[str, int], ...]
+    tokens: HeatMap | None
+    open_views: int
     agreement: RateGroup | None
     margins: tuple[HistogramChart, ...]
     training: tuple[LineChart, ...]
@@ -108,6 +120,8 @@ def build_page(run: RunFolder) -> Page:
         folded_samples=run.samples[OPEN_SAMPLES:MOST_SAMPLES],
         scorer=tuple(_scorer(scorer)) if scorer else (),
         dropped=_dropped(run.rounds.values()),
+        tokens=_tokens(run.tokens),
+        open_views=OPEN_VIEWS,
         agreement=_agreement(run.rounds),
         margins=_margins(run.rounds),
         training=_drawn(_training(run.metrics)),
@@ -147,7 +161,7 @@ def _training(rows: Sequence[MetricRow]) -> Iterator[LineChart | None]:
     marks = _round_starts(rows)
     keys = dict.fromkeys([*METRICS, *(key for row in rows for key in row if key not in NOT_DRAWN_ALONE)])
     for key in keys:
-        yield line_chart(METRICS.get(key, words(key)), [_metric(rows, key)], marks=marks, shares=key == "accuracy")
+        yield line_chart(METRICS.get(key, words(key)), [_metric(rows, key)], marks=marks, shares=key in SHARES)
         if key == "margin":
             rewards = [_metric(rows, "chosen_reward"), _metric(rows, "rejected_reward", "before")]
             yield line_chart("Reward", rewards, marks=marks)
@@ -161,6 +175,17 @@ def _round_starts(rows: Sequence[MetricRow]) -> list[float]:
     """Steps at which a new stage or round starts, without the first."""
     groups = groupby(rows, key=lambda row: (row.get("stage"), row.get("round")))
     return [next(group)["step"] or 0 for _, group in groups][1:]
+
+
+def _tokens(views: Sequence[TokenView]) -> HeatMap | None:
+    """The newest responses first, each headed by the step that it is from."""
+    newest = sorted(views, key=lambda view: -(view.step or 0))[:MOST_VIEWS]
+    headed = [replace(view, title=", ".join(filter(None, (_step(view), view.title)))) for view in newest]
+    return heat_map(headed) if headed else None
+
+
+def _step(view: TokenView) -> str:
+    return "" if view.step is None else f"after {view.step:,} steps"
 
 
 def _scorer(scorer: RewardModel) -> Iterator[RateGroup]:

@@ -4,9 +4,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from uptake.data import replacing
+from uptake.data.write import disk_errors
 from uptake.report import text
 from uptake.report.folder import read_run
+from uptake.report.heat import HeatMap
 from uptake.report.page import build_page
+from uptake.report.visible import END, NEWLINE
 
 HERE = Path(__file__).parent
 
@@ -24,6 +28,13 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     return target
 
 
+def write_token_page(map_: HeatMap, out: Path, title: str, *, overwrite: bool = False) -> None:
+    """Write token heat maps as one page that needs nothing else; InputError where `out` exists, unless `overwrite`."""
+    page = environment().get_template("tokens.html.j2").render(map=map_, title=title)
+    with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
+        temporary.write_text(page, encoding="utf-8")
+
+
 def environment() -> Environment:
     """What renders the templates of this room."""
     made = Environment(
@@ -34,5 +45,6 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     shown = (text.number, text.score, text.signed, text.percent, text.percent_range, text.duration, text.words)
+    made.globals |= {"newline": NEWLINE, "end": END}
     made.filters |= {function.__name__: function for function in shown}
     return made

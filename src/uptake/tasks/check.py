@@ -12,6 +12,7 @@ from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Given, NoReference
 from uptake.rollout.dataset import FromRows
+from uptake.rollout.edited import EditedRows
 from uptake.rollout.rated import RatedRows
 from uptake.rollout.transcripts import Transcripts
 from uptake.types import Prompt, Row
@@ -54,7 +55,7 @@ def check(recipe: Recipe, world: World) -> Preflight:
     rows = list(stage.select(world, 0))
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
-    if isinstance(stage.produce, FromRows | RatedRows | Transcripts):
+    if isinstance(stage.produce, FromRows | RatedRows | Transcripts | EditedRows):
         samples, more = _recorded(stage, world, rows)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
@@ -67,7 +68,8 @@ def _recorded(
     """Samples and facts for rows that carry their responses."""
     rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
     for rollout in rollouts:
-        if rollout.response_ids and not rollout.finished and rollout.source == "dataset":
+        cut_off = rollout.response_ids and not rollout.finished and rollout.source == "dataset"
+        if cut_off and not isinstance(stage.produce, EditedRows):
             raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
     harvest = stage.signal(rollouts, stage.judge(world, rollouts))
     if not harvest.examples:

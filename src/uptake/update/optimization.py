@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -22,7 +22,8 @@ class Optimization:
     `batch_size` examples make one optimizer step whatever the memory: they are cut into micro-batches of at most
     `micro_tokens` distinct tokens. The learning rate rises linearly over `warmup` (a share of all steps below 1, a
     number of steps from 1 on) and then follows `schedule`. `precision` "bf16" computes in bfloat16 under autocast and
-    keeps weights, log-softmax and optimizer in fp32.
+    keeps weights, log-softmax and optimizer in fp32. Modules beside the policy learn at `module_lr`, on the same
+    schedule and clipped by themselves, where it is given; else they are one group with the policy.
     """
 
     lr: float
@@ -36,11 +37,17 @@ class Optimization:
     clip: float | None = 1.0
     precision: Precision = "fp32"
     micro_tokens: int = 8192
+    eps: float = 1e-8
+    module_lr: float | None = None
 
     def __post_init__(self) -> None:
         for name, low in (("lr", 0.0), ("warmup", 0.0), ("weight_decay", 0.0)):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= low):
                 raise InputError(f"{getattr(self, name)}", field=name, allowed=f"a number from {low:g} up")
+        if not self.eps > 0:
+            raise InputError(f"{self.eps}", field="eps", allowed="a number above 0")
+        if self.module_lr is not None and not (self.lr > 0 and 0 < self.module_lr < math.inf):
+            raise InputError(f"{self.module_lr}", field="module_lr", allowed="a number above 0, beside an lr above 0")
         for name in ("batch_size", "epochs", "micro_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{getattr(self, name)}", field=name, allowed="a whole number from 1 up")
@@ -64,11 +71,32 @@ class Optimization:
         return self.lr
 
 
-def build_optimizer(settings: Optimization, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer over the given weights; its learning rate is set anew at every step."""
-    kept = list(weights)
+def build_optimizer(
+    settings: Optimization, weights: Iterable[nn.Parameter], modules: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer over the policy's weights and those of modules beside it; rates are set anew at every step."""
+    kept, beside = list(weights), list(modules)
+    if settings.module_lr is None or not beside:
+        return _optimizer(settings, [{"params": kept + beside}])
+    return _optimizer(settings, [{"params": kept}, {"params": beside, "share": settings.module_lr / settings.lr}])
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step; a group with a share gets that many times the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("share", 1)
+
+
+def _optimizer(settings: Optimization, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(kept, lr=settings.lr, weight_decay=settings.weight_decay)
+        return torch.optim.RMSprop(groups, lr=settings.lr, eps=settings.eps, weight_decay=settings.weight_decay)
     if settings.optimizer == "adafactor":
-        return torch.optim.Adafactor(kept, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.AdamW(kept, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True)
+        return torch.optim.Adafactor(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(
+        groups,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -18,9 +18,17 @@ from uptake.update.optimization import Optimization
 
 def trainable(lm: LanguageModel) -> dict[str, nn.Parameter]:
     """The weights that training moves, by name."""
-    weights = dict(lm.model.named_parameters())
-    for name, head in lm.heads.items():
-        weights |= {f"heads.{name}.{key}": weight for key, weight in head.named_parameters()}
+    return _moving(dict(lm.model.named_parameters())) | trainable_modules(lm)
+
+
+def trainable_modules(lm: LanguageModel) -> dict[str, nn.Parameter]:
+    """Those of `trainable` that belong to modules beside the policy."""
+    return _moving(
+        {f"heads.{name}.{key}": weight for name, head in lm.heads.items() for key, weight in head.named_parameters()}
+    )
+
+
+def _moving(weights: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in weights.items() if weight.requires_grad}
 
 
@@ -35,29 +43,30 @@ def optimizer_step(
     """Move the policy by one batch and return its metrics, averaged over the batch.
 
     The gradient is that of the summed loss over the summed size of all examples, however they are cut; what depends on
-    the whole batch is worked out before.
+    the whole batch is worked out before. Modules with a rate of their own are clipped by themselves.
     Raises ModelError, before any weight has moved, where loss or gradient is not finite.
     """
     total = sum(map(objective.size, examples))
     sums: Counter[str] = Counter()
     optimizer.zero_grad(set_to_none=True)
     if isinstance(objective, Batchwise):
-        with _precision(settings, policy.device):
+        with precision(settings, policy.device):
             objective = objective.for_batch(policy, reference, examples, settings.micro_tokens)
     for batch in micro_batches(objective, examples, settings.micro_tokens):
-        with _precision(settings, policy.device):
+        with precision(settings, policy.device):
             loss = objective(policy, reference, batch)
         (loss.total / total).backward()
         sums.update({name: float(value) for name, value in loss.metrics.items()})
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(weights, settings.clip or torch.inf))
+    limit = settings.clip or torch.inf
+    groups = [float(nn.utils.clip_grad_norm_(group["params"], limit)) for group in optimizer.param_groups]
+    norms = dict(zip(("grad_norm", "module_grad_norm"), groups, strict=False))
     metrics = {name: value / total for name, value in sums.items()}
-    for name, value in {**metrics, "grad_norm": norm}.items():
+    for name, value in {**metrics, **norms}.items():
         if not math.isfinite(value):
             raise ModelError(f"{policy.name}: {name} is {value} at this step; the weights were left as they were")
     optimizer.step()
     derived = objective.derived(metrics) if isinstance(objective, Derives) else {}
-    return {**metrics, **derived, "grad_norm": norm}
+    return {**metrics, **derived, **norms}
 
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
@@ -72,7 +81,8 @@ def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) ->
     yield examples[start:]
 
 
-def _precision(settings: Optimization, device: torch.device) -> AbstractContextManager[Any]:
+def precision(settings: Optimization, device: torch.device) -> AbstractContextManager[Any]:
+    """The block in which a model computes."""
     if settings.precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)

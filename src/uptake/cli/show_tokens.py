@@ -1,0 +1,46 @@
+"""`uptake show-tokens`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uptake.cli.options import Device, Dtype, Overwrite, app, out, say
+
+
+@app.command("show-tokens")
+def show_tokens(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Rows with responses; without --model, with spans or an edit.")
+    ],
+    *,
+    model: Annotated[
+        str | None, typer.Option(help="A token reward model, folder or Hub name. Default: the labels of the rows.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="Write one self-contained page too.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Take the first rows only.")] = 10,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Color responses by what each token got, with the minimal edit beside it.
+
+    Example: `uptake show-tokens edits.jsonl --model ./token-rewards --page tokens.html`
+    """
+    from uptake.data import read
+    from uptake.feedback.token_reward import load_token_reward
+    from uptake.report.heat import heat_map
+    from uptake.report.heat_text import heat_text
+    from uptake.report.write import write_token_page
+    from uptake.tasks.show_tokens import labeled_views, scored_views
+
+    rows = read(source, limit=limit)
+    if model is None:
+        views = labeled_views(rows)
+    else:
+        views = scored_views(rows, load_token_reward(model, device=device, dtype=dtype))
+    heats = heat_map(views)
+    out.print(heat_text(heats))
+    if page is not None:
+        write_token_page(heats, page, Path(source).name, overwrite=overwrite)
+        say(f"page: {page}")

@@ -1,0 +1,80 @@
+"""A reward of one's own: any Python function of a response, as the judge of a recipe."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Literal
+
+from uptake.data.place import bad_row
+from uptake.errors import InputError
+from uptake.feedback.placing import intervals, spread
+from uptake.types import Judgement, Rollout, Span
+from uptake.world import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What a function says of a response: a number for all of it, one for every token, and marks on its text.
+
+    Any of the three may be left out; values of tokens and marks add up.
+    """
+
+    score: float = 0.0
+    tokens: Sequence[float] = ()
+    spans: Sequence[Span] = ()
+
+
+@dataclass(frozen=True)
+class FromFunction:
+    """Asks `function` for every response: a number, or `Rewards`.
+
+    `tokens` need one value for each of `rollout.response_ids`; `spans` are marks on `rollout.response`, in characters.
+    An exception, a value that is not finite or a wrong number of values stops the run with the name of
+    the row, and what was judged before stays in the run folder; with `on_error` "drop" the response is left out and
+    counted. `name` is what a recipe prints, the function's own name where none is given: a resumed run has to have the
+    same.
+    """
+
+    function: Callable[[Rollout], "float | Rewards"] = field(repr=False)
+    on_error: Literal["stop", "drop"] = "stop"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ("stop", "drop"):
+            raise InputError(repr(self.on_error), field="on_error", allowed="stop, drop")
+        if not self.name:
+            own = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+            object.__setattr__(self, "name", own)
+
+    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
+        return [self._judged(world, rollout) for rollout in rollouts]
+
+    def _judged(self, world: World, rollout: Rollout) -> Judgement:
+        try:
+            said = self.function(rollout)
+            rewards = said if isinstance(said, Rewards) else Rewards(float(said))
+            return _judgement(world, rollout, rewards)
+        except Exception as error:
+            problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            if self.on_error == "drop":
+                log.warning("%s, prompt %s: %s", self.name, rollout.prompt.key, problem)
+                return Judgement(0.0, valid=False, reason=f"the reward failed: {type(error).__name__}")
+            at = f"{self.name}, sample {rollout.sample} of prompt {rollout.prompt.key}: {problem}"
+            raise bad_row(at, rollout.prompt.where, field="reward", allowed="finite numbers") from error
+
+
+def _judgement(world: World, rollout: Rollout, rewards: Rewards) -> Judgement:
+    count = len(rollout.response_ids)
+    tokens = list(map(float, rewards.tokens)) or [0.0] * count
+    if len(tokens) != count:
+        raise InputError(f"{len(tokens)} values for {count} tokens", field="tokens", allowed="one a token")
+    if rewards.spans:
+        marks = spread(rewards.spans, intervals(world.policy.tokenizer, rollout), rollout.response)
+        tokens = [one + other for one, other in zip(tokens, marks, strict=True)]
+    if not all(map(isfinite, (rewards.score, *tokens))):
+        bad = next(value for value in (rewards.score, *tokens) if not isfinite(value))
+        raise InputError(f"a reward of {bad}")
+    return Judgement(float(rewards.score), tokens=tuple(tokens))

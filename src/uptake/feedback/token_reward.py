@@ -1,0 +1,157 @@
+"""A token reward model as a judge: one value for every token that the policy wrote, and their sum as the score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, takewhile
+from math import isfinite
+from pathlib import Path
+from sys import maxsize
+from typing import Any
+
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from uptake.data.chat import ChatFormat
+from uptake.data.response_tokens import ResponseTokens, response_tokens
+from uptake.data.spans import Ids
+from uptake.errors import InputError, ModelError
+from uptake.losses.token_level import token_rewards
+from uptake.models import LanguageModel, branches, pack
+from uptake.models.heads import ScalarHead, token_values
+from uptake.models.load import resolve_device, resolve_dtype
+from uptake.models.token_classifier import TOKEN_LOGIT, head_of
+from uptake.ops.spans import Offsets, place_rewards
+from uptake.types import Judgement, Rollout, Span, Where
+from uptake.world import World
+
+# Responses of one forward call.
+ROWS = 16
+
+# The rewards of a response's tokens, or why there are none.
+Rewards = tuple[float, ...] | str
+
+
+@dataclass(frozen=True)
+class TokenReward:
+    """Rates every token of a response by the world's model of this name, or by the token classifier in a folder.
+
+    A model under the policy's own tokenizer and template reads the very ids that were sampled. Another one reads the
+    conversation as text, and what it says of its tokens is spread over the policy's by overlap, so that the sum stays.
+    The prompt is cut on the left where the model's window asks for it. A response without tokens, or longer than the
+    window, is invalid. Raises ModelError, naming the row, for a value that is not finite.
+    """
+
+    model: str = "token_reward"
+
+    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
+        lm = world.models[self.model] if self.model in world.models else _loaded(self.model, str(world.policy.device))
+        found = reward_tokens(lm, world.chat, rollouts)
+        return [_judgement(lm, *each) for each in zip(rollouts, found, strict=True)]
+
+
+def _judgement(lm: LanguageModel, rollout: Rollout, values: Rewards) -> Judgement:
+    if isinstance(values, str):
+        return Judgement(0.0, valid=False, reason=values)
+    if not all(map(isfinite, values)):
+        row = rollout.prompt.where or f"prompt {rollout.prompt.key}"
+        where = f"{row.path}:{row.line}" if isinstance(row, Where) else row
+        raise ModelError(f"{lm.name}: a value that is not finite in sample {rollout.sample} of {where}")
+    return Judgement(sum(values), tokens=values)
+
+
+def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    """A token classifier of one label (the reward) or two (bad, good) as a model with a token head.
+
+    Raises ModelError where its weights are not all there. It scores in padded rows.
+    """
+    place = resolve_device(device)
+    # Transformers passes on whatever the libraries below it raise, down to bare Exception.
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        loaded: Any = AutoModelForTokenClassification.from_pretrained(
+            name, dtype=resolve_dtype(dtype, place), output_loading_info=True
+        )
+    except Exception as error:
+        problem = str(error).strip().split("\n")[0]
+        raise ModelError(f"{name}: no token classifier could be loaded: {problem}") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(f"{name}: no token classifier: weights are missing for {', '.join(missing[:5])}")
+    model = model.eval().to(place)
+    kind, weight, bias = head_of(model)
+    head = ScalarHead(weight.shape[1], bias=True).to(place, torch.promote_types(model.dtype, torch.float32))
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return LanguageModel(str(name), model, tokenizer, "rows", "a token classifier", {kind: head.requires_grad_(False)})
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, device: str) -> LanguageModel:
+    return load_token_reward(name, device=device)
+
+
+def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[Rewards]:
+    """The reward of every token of every rollout under the policy's chat format, or why there is none."""
+    own = ChatFormat.of(lm.tokenizer)
+    if own.fingerprint == chat.fingerprint:
+        return _scored(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
+    read = [_read(own, each) for each in rollouts]
+    scored = iter(_scored(lm, [(each.prompt_ids, each.ids) for each in read if not isinstance(each, str)]))
+    return [
+        tokens if isinstance(tokens, str) else _bridged(next(scored), tokens, policy_offsets(chat, rollout))
+        for rollout, tokens in zip(rollouts, read, strict=True)
+    ]
+
+
+def policy_offsets(chat: ChatFormat, rollout: Rollout) -> Offsets:
+    """The stretch of the response that every sampled token is, whether or not the tokenizer would cut it so.
+
+    A token ends where the text of the tokens up to it does, so of the pieces of a character the last has its width.
+    """
+    said, size = rollout.response_ids[: len(rollout.response_ids) - rollout.finished], len(rollout.response)
+    texts = [str(chat.tokenizer.decode(list(said[:stop]), skip_special_tokens=True)) for stop in range(1, len(said))]
+    ends = [*accumulate((_alike(text, rollout.response) for text in texts), max), size][: len(said)]
+    offsets = list(zip([0, *ends], ends, strict=False))
+    return [*offsets, (size, size + 1)] if rollout.finished else offsets
+
+
+def _alike(one: str, other: str) -> int:
+    """How many code points two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
+
+
+def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
+    """A rollout as the reward model's own tokens, or why it cannot be read."""
+    turns, where = rollout.prompt.turns, rollout.prompt.where
+    try:
+        return response_tokens(own, turns, rollout.response, finished=rollout.finished, where=where)
+    except InputError as error:
+        return str(error)
+
+
+def _bridged(values: Rewards, tokens: ResponseTokens, offsets: Offsets) -> Rewards:
+    """The values of one tokenizer's tokens on those of another."""
+    if isinstance(values, str):
+        return values
+    spans = [Span(*place, value) for place, value in zip(tokens.offsets, values, strict=True)]
+    return place_rewards(spans, offsets).values if offsets else "no tokens"
+
+
+def _scored(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Rewards]:
+    """The reward of every token of responses after prompts, or why there is none; rows of like length share a call."""
+    found: list[Rewards] = ["no tokens" if not ids else "longer than the reward model's window" for _, ids in pairs]
+    window = lm.window or maxsize
+    trees = {
+        place: branches(prompt[-(window - len(ids)) :], ids)
+        for place, (prompt, ids) in enumerate(pairs)
+        if ids and prompt and len(ids) < window
+    }
+    kind = next(iter(lm.heads))
+    places = sorted(trees, key=lambda place: len(trees[place]))
+    with torch.no_grad():
+        for start in range(0, len(places), ROWS):
+            packed = pack([trees[place] for place in places[start : start + ROWS]])
+            values = token_rewards(token_values(lm, packed, kind), kind == TOKEN_LOGIT)
+            for place, row in zip(places[start : start + ROWS], packed.per_node(values), strict=True):
+                found[place] = tuple(row.tolist())
+    return found

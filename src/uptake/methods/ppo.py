@@ -1,0 +1,120 @@
+"""Proximal policy optimization from a reward of whole responses (PPO; arXiv 1707.06347, for text arXiv 1909.08593).
+
+Every round the policy answers some prompts, a reward scores each answer, and a critic spreads the score over the tokens
+that led to it; a price on every token keeps the policy near its start. Differs from learning on pairs in that any
+number can be the reward, and from `fine_grained_ppo` in that it comes once, at the end. Assumes a score that does not
+fall for what is worth learning. Gives no signal where all scores are alike.
+"""
+
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from uptake.feedback.scored import RolloutJudge, reward
+from uptake.methods import MethodConfig, dpo, fill
+from uptake.models.heads import AddCritic, AddHead
+from uptake.objective import ActorCritic
+from uptake.ops.divergence import Leash
+from uptake.ops.token_rewards import Shaping
+from uptake.recipe import Recipe, Stage
+from uptake.rollout.policy import PolicySamples
+from uptake.rollout.schedule import PromptBatches
+from uptake.signal.grouped import Grouped
+from uptake.update import Kind, Optimization
+
+ALIASES = ("proximal_policy_optimization",)
+
+
+class Config(MethodConfig):
+    # A reward by name, or by name with its settings: {"classifier": {"path": "./reward-model"}}.
+    reward: str | dict[str, dict[str, Any]] = "follow_up"
+    # Per round: prompts, samples of each, passes over them, and steps in a pass.
+    prompts: int = Field(128, ge=1)
+    n: int = Field(4, ge=1)
+    max_new_tokens: int = 256
+    max_prompt_tokens: int | None = None
+    rounds: int = Field(80, ge=1)
+    epochs: int = Field(4, ge=1)
+    minibatches: int = Field(1, ge=1)
+    # What a response is paid.
+    weight: float = 1.0
+    center_scores: bool = True
+    penalty: float = 1.0
+    unfinished: Literal["subtract", "replace", "bootstrap", "drop"] = "subtract"
+    # What drifting costs.
+    beta: float = 0.05
+    kl: Literal["k1", "k2", "k3", "full"] = "k1"
+    kl_target: float | None = None
+    kl_horizon: float = 10_000
+    kl_unit: Literal["sum", "mean"] = "sum"
+    reference: Literal["initial", "adapter_off", "given"] = "initial"
+    # Advantages and losses.
+    gamma: float = Field(1.0, ge=0, le=1)
+    lam: float = Field(0.95, ge=0, le=1)
+    value_lam: float = Field(1.0, ge=0, le=1)
+    clip_ratio: float = Field(0.2, gt=0)
+    dual_clip: float | None = Field(None, gt=1)
+    value_clip: float | None = Field(None, gt=0)
+    value_coef: float = Field(1.0, ge=0)
+    whiten: bool = True
+    mean: Literal["token", "response"] = "token"
+    # The critic: a network of its own, or a head on the policy.
+    critic: Literal["separate", "shared"] = "separate"
+    critic_warmup: int = Field(1, ge=0)
+    lr: float = 1e-6
+    critic_lr: float | None = 9e-6
+    warmup: float = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    optimizer: Kind = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-5
+    weight_decay: float = 0.0
+    clip: float | None = 0.5
+    precision: Literal["fp32", "bf16"] = "fp32"
+    micro_tokens: int = 8192
+
+    @model_validator(mode="after")
+    def _minibatches_hold_a_prompt(self) -> Self:
+        if self.minibatches > self.prompts:
+            raise ValueError(f"minibatches {self.minibatches} of {self.prompts} prompts")
+        return self
+
+
+def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
+    bootstrap = config.unfinished == "bootstrap"
+    options = config.model_dump(
+        include={"gamma", "lam", "value_lam", "dual_clip", "value_clip", "value_coef", "whiten"}
+    )
+    size = -(-config.prompts // config.minibatches)
+    return Stage(
+        select=PromptBatches(config.prompts),
+        # The model's own distribution: what the loss scores is what was sampled from.
+        produce=PolicySamples(config.n, 1.0, 1.0, 0, config.max_new_tokens, config.max_prompt_tokens),
+        judge=judge,
+        signal=Grouped(level, keep_unfinished=config.unfinished != "drop"),
+        reference=dpo.reference(dpo.Config(reference=config.reference)),
+        objective=ActorCritic(
+            shaping,
+            Leash(config.beta, config.kl, config.kl_target, config.kl_horizon, config.kl_unit),
+            clip=config.clip_ratio,
+            critic_warmup=config.critic_warmup,
+            truncated="bootstrap" if bootstrap else "penalty",
+            mean=config.mean,
+            **options,
+        ),
+        modules=AddCritic("value") if config.critic == "separate" else AddHead("value"),
+        update=replace(fill(Optimization, config), batch_size=size, module_lr=config.critic_lr),
+        rounds=config.rounds,
+    )
+
+
+def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
+    """`judge` takes the place of the reward that the options name."""
+    shaping = Shaping(
+        config.weight,
+        config.center_scores,
+        penalty=0.0 if config.unfinished == "bootstrap" else config.penalty,
+        replace=config.unfinished == "replace",
+    )
+    return Recipe((stage(config, judge or reward(config.reward), shaping, "sequence"),))

@@ -1,0 +1,64 @@
+"""Judged responses as they are, those to one prompt together: examples for a loss that wants every response's worth."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from statistics import fmean
+from typing import Literal
+
+from uptake.data.place import bad_row
+from uptake.signal.as_given import Examples
+from uptake.types import Judgement, Rewarded, Rollout
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """All responses to a prompt that can be learned from become one example.
+
+    An invalid judgement drops its response under the judge's reason, a response without a token under "empty", and one
+    that was cut off under "unfinished" where `keep_unfinished` is false. With `level` "token" every response needs one
+    value a token, with "sequence" such values are left out. Raises InputError, naming the row, for values that are too
+    few, too many or not finite.
+    """
+
+    level: Literal["sequence", "token"] = "sequence"
+    keep_unfinished: bool = True
+
+    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
+        groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
+        dropped: Counter[str] = Counter()
+        for rollout, judgement in zip(rollouts, judgements, strict=True):
+            reason = self._unusable(rollout, judgement)
+            if reason:
+                dropped[reason] += 1
+            else:
+                self._check(rollout, judgement)
+                said = judgement if self.level == "token" else replace(judgement, tokens=())
+                groups.setdefault(rollout.prompt.key, []).append((rollout, said))
+        examples = tuple(Rewarded(*map(tuple, zip(*group, strict=True))) for group in groups.values())
+        kept = [pair for group in groups.values() for pair in group]
+        figures = {
+            "mean_score": fmean(judgement.score for _, judgement in kept) if kept else None,
+            "mean_length": fmean(len(rollout.response_ids) for rollout, _ in kept) if kept else None,
+        }
+        counts = {"prompts": len(groups), "samples": len(rollouts), "kept": len(kept), "dropped": dict(dropped)}
+        return Examples(examples, counts | figures)
+
+    def _unusable(self, rollout: Rollout, judgement: Judgement) -> str:
+        if not judgement.valid:
+            return judgement.reason or "invalid judgement"
+        if not rollout.response_ids:
+            return "empty"
+        return "" if rollout.finished or self.keep_unfinished else "unfinished"
+
+    def _check(self, rollout: Rollout, judgement: Judgement) -> None:
+        values = judgement.tokens if self.level == "token" else (judgement.score,)
+        wanted = len(rollout.response_ids) if self.level == "token" else 1
+        at = f"sample {rollout.sample} of prompt {rollout.prompt.key}"
+        if len(values) != wanted:
+            problem = f"{at}: {len(values)} rewards for {wanted} tokens"
+            raise bad_row(problem, rollout.prompt.where, field="tokens", allowed="one for every token of the response")
+        if not all(map(isfinite, values)):
+            bad = next(value for value in values if not isfinite(value))
+            raise bad_row(f"{at}: a reward of {bad}", rollout.prompt.where, field="reward", allowed="finite numbers")
