@@ -13,7 +13,20 @@ from uptake.errors import UptakeError
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
-    *("demo", "score", "calibrate", "bench", "judge", "annotate", "mine", "train", "eval", "report"),
+    *(
+        "demo",
+        "score",
+        "calibrate",
+        "bench",
+        "judge",
+        "annotate",
+        "mine",
+        "mine_logs",
+        "discover",
+        "train",
+        "eval",
+        "report",
+    ),
     *("corpus", "feedback", "newborn", "check", "methods"),
 )
 for command in COMMANDS:
