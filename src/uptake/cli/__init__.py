@@ -14,7 +14,7 @@ from uptake.errors import UptakeError
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
     *("demo", "score", "calibrate", "bench", "judge", "annotate", "edit"),
-    *("mine", "train", "eval", "report", "show_tokens"),
+    *("mine", "mine_logs", "discover", "train", "eval", "report", "show_tokens"),
     *("corpus", "feedback", "newborn", "check", "methods"),
 )
 for command in COMMANDS:
