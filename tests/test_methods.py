@@ -66,6 +66,7 @@ def test_the_methods_there_are() -> None:
         "online_ai_feedback",
         "reward_model",
         "supervised",
+        "token_reward_model",
         "town_model",
     ]
 
