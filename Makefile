@@ -3,10 +3,10 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench experiments lint format clean
+.PHONY: help demo test figures bench experiments real lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready ## align a tiny model from its readers' reactions and open the report
 	@$(BIN)/uptake demo
@@ -14,11 +14,22 @@ demo: .venv/ready ## align a tiny model from its readers' reactions and open the
 test: lint ## every gate: style, types, layers, tests
 	@$(BIN)/pytest --quiet
 
+figures: bench experiments real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
+
 bench: .venv/bench ## measure every claim; results go to bench/results
 	@set -e; for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 experiments: .venv/ready ## test the claims of the papers in the town (an hour or so); results go to bench/results
 	@set -e; for script in bench/town_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+real: runs/dialogue/model ## train a dialogue model (half an hour) and measure it on what people said (DATA=folder)
+	@set -e; for script in bench/real_*.py; do echo "== $$script"; $(BIN)/python $$script --model $< --data $(DATA); done
+
+runs/dialogue/model: | .venv/ready
+	@test -d "$(DATA)" || { echo "make real DATA=folder: a folder with a folder for each data set"; exit 2; }
+	@test -f runs/corpus.jsonl || $(BIN)/uptake corpus --data $(DATA) --out runs/corpus.jsonl
+	@test -d runs/newborn || $(BIN)/uptake newborn runs/corpus.jsonl --out runs/newborn --vocabulary 4096 --width 256 --layers 6 --window 512
+	@$(BIN)/uptake train supervised --policy runs/newborn --data runs/corpus.jsonl --out runs/dialogue --config bench/dialogue.yaml $$(test -d runs/dialogue && echo --resume)
 
 lint: .venv/ready ## style, types and layers only
 	@$(BIN)/ruff check --quiet

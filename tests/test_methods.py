@@ -68,6 +68,7 @@ def test_the_methods_there_are() -> None:
         "ppo",
         "reward_model",
         "supervised",
+        "token_reward_model",
         "town_model",
     ]
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,16 @@ _FORKS.set_forkserver_preload(
 )
 
 
-def in_process(function: Callable[..., None], *arguments: Any) -> int:
-    """Call a function in a process of its own; returns the exit code, -9 where it was killed."""
+def started(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Have a function called in a process of its own."""
     process = _FORKS.Process(target=function, args=arguments)
     process.start()
+    return process
+
+
+def in_process(function: Callable[..., None], *arguments: Any) -> int:
+    """Call a function in a process of its own; returns the exit code, -9 where it was killed."""
+    process = started(function, *arguments)
     process.join()
     assert process.exitcode is not None
     return process.exitcode

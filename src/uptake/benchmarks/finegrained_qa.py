@@ -38,13 +38,13 @@ class _Compared(BaseModel):
 def local(folder: Path) -> Iterator[Row]:
     """Six comparisons a row."""
     for where, row in parse.rows(parse.table(folder, "dev_feedback"), _Compared):
-        asked = parse.prompt("\n\n".join((*map(_passage, row.passages), row.question)), where)
+        asked = parse.prompt("\n\n".join((*map(passage_text, row.passages), row.question)), where)
         pairs = combinations((row.first, row.second, row.third, row.fourth), 2)
         for pair, label in zip(pairs, row.preference, strict=True):
             yield parse.comparison(asked, pair, _PREFERENCES[label], where)
 
 
-def _passage(passage: Passage) -> str:
+def passage_text(passage: Passage) -> str:
     """The title over the text, which begins with it in some passages."""
     title, *sentences = passage
     return f"{title}\n{' '.join(sentences).removeprefix(title).lstrip()}"

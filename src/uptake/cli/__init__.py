@@ -13,7 +13,8 @@ from uptake.errors import UptakeError
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
-    *("demo", "score", "calibrate", "bench", "judge", "annotate", "mine", "train", "eval", "report", "show_tokens"),
+    *("demo", "score", "calibrate", "bench", "judge", "annotate", "edit"),
+    *("mine", "mine_logs", "discover", "train", "eval", "report", "show_tokens"),
     *("corpus", "feedback", "newborn", "check", "methods"),
 )
 for command in COMMANDS:

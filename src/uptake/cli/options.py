@@ -10,6 +10,7 @@ from rich.console import Console
 from uptake.errors import InputError
 
 if TYPE_CHECKING:
+    from uptake.feedback import FollowUpSet
     from uptake.recipe import Recipe
 
 app = typer.Typer(
@@ -35,6 +36,12 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
 Followups = Annotated[
     Path | None, typer.Option(help="Follow-up set, YAML or JSON. Default: the English set of Uptake.")
+]
+Log = Annotated[str, typer.Argument(metavar="LOG", help="Real conversations: .jsonl[.gz], .json, .csv, .parquet, Hub.")]
+Ratings = Annotated[str | None, typer.Option(help="Column with the users' ratings: one number, or one a message.")]
+Remove = Annotated[bool, typer.Option("--redact", help="Replace addresses, numbers and links by their kind first.")]
+AnyLanguage = Annotated[
+    bool, typer.Option("--any-language", help="Read users by a set in another language than theirs.")
 ]
 Options = Annotated[Path | None, typer.Option("--config", help="YAML file with options of the method.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the method, e.g. --set beta=0.05.")]
@@ -79,3 +86,14 @@ def options_of(sets: list[str] | None) -> dict[str, Any]:
 def say_plain(plain: bool, model: str) -> None:
     if plain:
         say(f"{model} brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines")
+
+
+def one_sided(followups: "FollowUpSet") -> list[str]:
+    """A line for every category that can only approve or only complain, which is allowed."""
+    sides = (("positives", "complain"), ("negatives", "approve"))
+    empty = [
+        (each.name, sides[bool(each.positive)])
+        for each in followups.categories
+        if not (each.positive and each.negative)
+    ]
+    return [f"category {name!r} has no {side}: it can only {act}, which is allowed" for name, (side, act) in empty]

@@ -4,17 +4,21 @@ from uptake.evaluate.accuracy import Accuracy, pairwise_accuracy
 from uptake.evaluate.interval import Share
 from uptake.evaluate.length_controlled import length_controlled_win_rate
 from uptake.evaluate.lengths import Lengths, LengthStats, compare_lengths, length_stats
+from uptake.evaluate.token_rewards import ScoredTokens, TokenRewardMetrics, token_reward_metrics
 from uptake.evaluate.win_rate import WinRate, win_rate
 
 __all__ = [
     "Accuracy",
     "LengthStats",
     "Lengths",
+    "ScoredTokens",
     "Share",
+    "TokenRewardMetrics",
     "WinRate",
     "compare_lengths",
     "length_controlled_win_rate",
     "length_stats",
     "pairwise_accuracy",
+    "token_reward_metrics",
     "win_rate",
 ]

@@ -191,7 +191,7 @@ class FollowUpReward:
         """One dialogue as stem and branches; the oldest turns go where the window is too small."""
         dropped = 0
         if self.lm.window is not None:
-            turns, dropped = self.chat.fit(turns, self.lm.window, self._longest, shape=self.format, where=where)
+            turns, dropped = self.chat.fit(turns, self.lm.window, self.longest, shape=self.format, where=where)
         turns = self.format(turns)
         stem, asked = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker, where=where)
         tree = branches(stem, *asked)
@@ -200,7 +200,7 @@ class FollowUpReward:
         return _Context(turns, tree, dropped, where)
 
     @cached_property
-    def _longest(self) -> int:
+    def longest(self) -> int:
         """Tokens that the longest follow-up adds to a conversation, a user header included."""
         turns = self.format(_EXCHANGE)
         stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker)

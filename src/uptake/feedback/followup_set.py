@@ -254,7 +254,7 @@ def _cleaned(file: _File, path: Path, strict: bool) -> tuple[Category, ...]:
     ]
     first: dict[str, tuple[str, bool, _FollowUp]] = {}
     for entry in straight:
-        first.setdefault(_letters(entry[2].text), entry)
+        first.setdefault(letters(entry[2].text), entry)
     curly = sum(before != after for before, after in zip(entries, straight, strict=True))
     _complain(path, strict, curly, "follow-ups with curly quotes", "made straight")
     _complain(path, strict, len(straight) - len(first), "follow-ups that repeat an earlier one", "removed")
@@ -303,7 +303,7 @@ def _sides(category: Category) -> dict[str, Any]:
     return {"weight": category.weight, "positive": entries[:middle], "negative": entries[middle:]}
 
 
-def _letters(text: str) -> str:
+def letters(text: str) -> str:
     """`text` without case, punctuation and repeated blanks."""
     plain = "".join(letter for letter in text.casefold() if not unicodedata.category(letter).startswith("P"))
     return " ".join(plain.split())

@@ -64,7 +64,7 @@ class Instructions:
 
     def __call__(self, prompt: Prompt, first: str, second: str) -> str:
         """The text before the cue, filled: what stands in a field is text, whatever braces it has."""
-        values = dict(zip(_FIELDS, (_spoken(prompt.turns), first, second), strict=True))
+        values = dict(zip(_FIELDS, (spoken(prompt.turns), first, second), strict=True))
         return _FIELD.sub(lambda field: values[field[1]], self.text)
 
 
@@ -76,7 +76,7 @@ def presets() -> list[str]:
     return sorted(path.stem for path in _PRESETS.glob("*.txt"))
 
 
-def _spoken(turns: Dialogue) -> str:
+def spoken(turns: Dialogue) -> str:
     """A single turn as it is, a conversation as paragraphs that name the speaker."""
     if len(turns) == 1:
         return turns[0].content

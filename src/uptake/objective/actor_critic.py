@@ -152,7 +152,7 @@ class ActorCritic:
 
     def _weights(self, examples: Sequence[Experience]) -> PerToken:
         lengths = torch.tensor([length for example in examples for length in example.lengths])
-        each = torch.ones(len(lengths)) if self.mean == "token" else 1 / lengths
+        each = torch.ones(len(lengths)) if self.mean == "token" else 1 / lengths.double()
         return each.repeat_interleave(lengths)
 
     def _aims(

@@ -78,7 +78,8 @@ def build_optimizer(
     kept, beside = list(weights), list(modules)
     if settings.module_lr is None or not beside:
         return _optimizer(settings, [{"params": kept + beside}])
-    return _optimizer(settings, [{"params": kept}, {"params": beside, "share": settings.module_lr / settings.lr}])
+    own = {"params": beside, "lr": settings.module_lr, "share": settings.module_lr / settings.lr}
+    return _optimizer(settings, [{"params": kept}, own])
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

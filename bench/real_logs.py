@@ -1,0 +1,211 @@
+"""Real logs: do rewards from what users said next, and from what they might say, go with the users' own ratings?
+
+    python bench/real_logs.py --model MODEL --data DATA [--responses N] [--pairs N]
+
+`DATA` holds the folders of the data sets. Conversations are halved by line number: follow-ups are discovered in one
+half by its ratings, and all figures are from conversations drawn from the other half, with about N responses. A rating
+of a whole dialogue is compared with the mean over its responses. Beside them stand what needs no model: the length of
+the response, and the rating that the training half gives to the most similar words of users. Scores are kept in
+`--work`, and a call that was stopped goes on there.
+"""
+
+import argparse
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+from _harness import record
+from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsRegressor
+
+from uptake import load
+from uptake.benchmarks import Benchmark, Rating, open_benchmark
+from uptake.data.exchanges import Heard
+from uptake.errors import InputError
+from uptake.evaluate.bootstrap import Estimate, estimate
+from uptake.evaluate.correlation import correlations
+from uptake.feedback import FollowUpReward, FollowUpSet
+from uptake.feedback.discovery import Discover, first_sentence, vectors
+from uptake.feedback.followup_set import Category
+from uptake.keys import prompt_key
+from uptake.models import LanguageModel
+from uptake.tasks.mine_logs import scored
+from uptake.types import Dialogue, Prompt
+
+# The rating of every data set, whether it rates turns, and the rating from which up a response is called good.
+SETS: Mapping[str, tuple[str, bool, float]] = {
+    "convai2": ("thumb", True, 1.0),
+    "uss": ("satisfaction", True, 3.0),
+    "topical_chat": ("overall", True, 4.0),
+    "dialogue_eval": ("overall", False, 0.0),
+}
+NEIGHBORS = 10
+COLUMNS = ("data", "reward", "rho with the rating", "AUC, good against bad", "n", "note")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rating with the responses it is about, each with what the user said next; `talk` numbers the conversation."""
+
+    rating: float
+    responses: tuple[tuple[Dialogue, str], ...]
+    talk: int
+    training: bool
+
+
+def cases(name: str, data: Path) -> list[Case]:
+    """The rated cases of a data set whose responses the user answers; none where the set is not there."""
+    found, (key, by_turn, _) = open_benchmark(name, data), SETS[name]
+    items = found.items if isinstance(found, Benchmark) else ()
+    of = [
+        (each, (each.where.path, each.where.line))
+        for each in items
+        if isinstance(each, Rating) and each.where and key in each.ratings and (each.level == "turn") == by_turn
+    ]
+    talks = {place: number for number, place in enumerate(dict.fromkeys(place for _, place in of))}
+    made = [Case(each.ratings[key], tuple(_responses(each)), talks[place], place[1] % 4 < 2) for each, place in of]
+    return [case for case in made if case.responses]
+
+
+def _responses(item: Rating) -> Iterator[tuple[Dialogue, str]]:
+    if item.level == "turn" and item.follow_up:
+        yield item.dialogue, item.follow_up
+    for place, turn in enumerate(item.dialogue[:-1] if item.level == "dialogue" else ()):
+        if turn.role == "assistant":
+            yield item.dialogue[: place + 1], item.dialogue[place + 1].content
+
+
+def discovered(train: Sequence[Case]) -> tuple[FollowUpSet | None, str]:
+    """The follow-ups of the training half, and how many a side, or why there are none."""
+    units = [(said, case.rating, case.talk) for case in train for _, said in case.responses]
+    try:
+        found = Discover(most=10)(*zip(*units, strict=True))
+        positive, negative = (tuple(each.text for each in side) for side in (found.positive, found.negative))
+        followups = FollowUpSet("discovered", 1, "en", (Category("reaction", 1.0, positive, negative),))
+    except InputError as error:
+        return None, str(error)
+    return followups, f"{len(positive)} + {len(negative)} follow-ups"
+
+
+def rewards(
+    tests: Sequence[Case], lm: LanguageModel, sets: Mapping[str, FollowUpSet], work: Path
+) -> dict[str, list[float | None]]:
+    """The mean reward of every case by what was said and by the set, with each follow-up set."""
+    heard = [
+        Heard(Prompt(turns[:-1], prompt_key(turns[:-1])), turns[-1].content, (said,), case.talk)
+        for case in tests
+        for turns, said in case.responses
+    ]
+    owners = [number for number, case in enumerate(tests) for _ in case.responses]
+    found: dict[str, list[float | None]] = {}
+    for name, followups in sets.items():
+        records = scored(heard, FollowUpReward(lm, followups, prior="prompt_only"), work / f"{name}.jsonl")
+        for kind in ("said", "set"):
+            by_case: list[list[float]] = [[] for _ in tests]
+            for owner, each in zip(owners, records, strict=True):
+                by_case[owner].extend([each[kind]] if kind in each else [])
+            found[f"{kind}, {name}"] = [fmean(values) if values else None for values in by_case]
+    return found
+
+
+def neighbors(train: Sequence[Case], tests: Sequence[Case]) -> list[float | None]:
+    """The mean rating of the training turns most like what was said, without any model of language."""
+    known = [(first_sentence(said) or said, case.rating) for case in train for _, said in case.responses]
+    asked = [(number, first_sentence(said) or said) for number, case in enumerate(tests) for _, said in case.responses]
+    places = vectors([text for text, _ in known] + [text for _, text in asked])
+    model = KNeighborsRegressor(NEIGHBORS).fit(places[: len(known)], [rating for _, rating in known])
+    values: list[list[float]] = [[] for _ in tests]
+    for (number, _), value in zip(asked, model.predict(places[len(known) :]), strict=True):
+        values[number].append(float(value))
+    return [fmean(each) for each in values]
+
+
+def auc(scores: Floats, good: NDArray[np.bool_], weights: Floats) -> Floats:
+    """The probability that a good row has the higher score, ties half, by resample."""
+    wins = np.sign(scores[good][:, None] - scores[~good]) / 2 + 0.5
+    up, down = weights[:, good], weights[:, ~good]
+    total = up.sum(axis=1) * down.sum(axis=1)
+    right = np.einsum("rp,pn,rn->r", up, wins, down, optimize=True)
+    return np.where(total > 0, right / np.where(total > 0, total, 1), np.nan)
+
+
+def measure(
+    name: str, reward: str, tests: Sequence[Case], values: Sequence[float | None], note: str
+) -> dict[str, object]:
+    """How the scores of the cases that have one go with the ratings."""
+    kept = [(value, case) for value, case in zip(values, tests, strict=True) if value is not None]
+    scores, ratings = [value for value, _ in kept], [case.rating for _, case in kept]
+    talks = np.array([case.talk for _, case in kept])
+    good = np.array(ratings) >= SETS[name][2]
+    rho = correlations(scores, ratings, talks.tolist()).spearman
+    area = estimate(partial(auc, np.array(scores), good), talks)
+    n = f"{len(kept)}, {good.mean():.0%} good"
+    return dict(zip(COLUMNS, (name, reward, _spelled(rho), _spelled(area), n, note), strict=True))
+
+
+def _spelled(of: Estimate) -> str:
+    if of.value is None:
+        return f"undefined: {of.reason}"
+    return f"{of.value:.3f}" + ("" if of.low is None else f" ({of.low:.3f} to {of.high:.3f})")
+
+
+def draw(found: Sequence[Case], count: int) -> list[Case]:
+    """The cases of random conversations outside the training half, until they have `count` responses."""
+    talks = sorted({case.talk for case in found if not case.training})
+    random.Random(0).shuffle(talks)
+    drawn: list[Case] = []
+    for talk in talks:
+        if sum(len(case.responses) for case in drawn) < count:
+            drawn.extend(case for case in found if case.talk == talk)
+    return drawn
+
+
+def smaller(followups: FollowUpSet, pairs: int) -> FollowUpSet:
+    """The set with the first follow-ups of both sides of every category only."""
+    cut = (
+        replace(each, positive=each.positive[:pairs], negative=each.negative[:pairs]) for each in followups.categories
+    )
+    return replace(followups, categories=tuple(cut))
+
+
+def rows(name: str, lm: LanguageModel, given: argparse.Namespace) -> Iterator[Mapping[str, object]]:
+    """The table of one data set."""
+    found = cases(name, given.data)
+    train, tests = [case for case in found if case.training], draw(found, given.responses)
+    if not tests:
+        return
+    ours, note = discovered(train)
+    sets = {"default set": smaller(FollowUpSet.load(), given.pairs)} | ({"discovered set": ours} if ours else {})
+    for reward, values in rewards(tests, lm, sets, given.work / name).items():
+        yield measure(name, reward, tests, values, note if "discovered" in reward else "")
+    yield measure(name, "most similar words of users, no model", tests, neighbors(train, tests), f"k = {NEIGHBORS}")
+    lengths = [fmean(len(turns[-1].content) for turns, _ in case.responses) for case in tests]
+    yield measure(name, "length of the response", tests, lengths, "")
+    rng = random.Random(0)
+    yield measure(name, "chance", tests, [rng.random() for _ in tests], "")
+    if not ours:
+        yield dict.fromkeys(COLUMNS, "") | {"data": name, "reward": "discovered set", "note": note}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--responses", type=int, default=1000, help="responses of every data set, about")
+    parser.add_argument("--pairs", type=int, default=10, help="follow-ups a side and category of the default set")
+    parser.add_argument("--name", default="the dialogue model", help="what the table calls the model")
+    parser.add_argument("--work", type=Path, default=Path("real_logs.work"))
+    given = parser.parse_args()
+    lm = load(given.model)
+    table = [row for name in SETS for row in rows(name, lm, given)]
+    claim = f"Rewards from real logs against users' ratings: {given.name}, {given.pairs} default pairs a category"
+    record("real_logs", claim, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Does a token reward model find the faulty words of the town's answers, and a sequence reward model of equal rank not?
+
+    python bench/town_token_reward.py
+
+Both start from the same model of the town and learn from the same faulty answers with the oracle's minimal edits,
+another draw for every seed. The oracle also says which words are faulty: these a model is to give the lowest rewards,
+in answers to held-out questions. An answer of which more than half of the words must change says nothing about places;
+such answers are demoted in training and not measured.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from _harness import record
+from _tokens import Arm, figures, one_thread
+from _town import FOLDER, HELD_OUT, SEEDS, Interval, interval, starting_model
+
+from uptake import ChatFormat, Turn, World, load
+from uptake.edit_sets.items import minimal
+from uptake.progress import progress_bar
+from uptake.town import Town
+from uptake.types import Edited, Span
+
+TRAINED, TEST, QUESTIONS = 1500, 600, 432
+FOUND, ABOVE = 0.9, 0.95
+TRAINING = {"lr": 1e-3, "batch_size": 32, "epochs": 4, "weight_decay": 0.01}
+TOKENS = "token_reward_model"
+ARMS = (
+    Arm("token rewards", TOKENS, TRAINING),
+    Arm("token rewards, soft_ce", TOKENS, {**TRAINING, "loss": "soft_ce"}),
+    Arm("token rewards, no anchor", TOKENS, {**TRAINING, "anchor": False}),
+    Arm("token rewards, labels shuffled", TOKENS, TRAINING, shuffle=True),
+    Arm("sequence reward, steps of its head", "reward_model", {**TRAINING, "warmup": 0.0}),
+)
+
+
+def edits(count: int, split: str, questions: int, seed: int, spans: bool = False) -> list[Edited]:
+    """Faulty answers with the oracle's edits, all questions and faults alike; with `spans`, its faulty words."""
+    town, rng = Town(), random.Random(seed)
+    asked = town.questions(questions, 0, "heldout" if split == "heldout" else "train")
+    cases = rng.sample([(question, fault) for question in asked for fault in town.faults(question)], count)
+    rows = []
+    for question, fault in cases:
+        said = town.answer(question, fault, rng)
+        dialogue = (*question.prompt.turns, Turn("assistant", said))
+        edit = town.minimal_edit(dialogue)
+        marks = tuple(Span(each.start, each.stop, -1.0, fault.name) for each in town.faulty_words(dialogue))
+        demoted = not minimal(said, edit)
+        rows.append(Edited(question.prompt, said, edit, marks if spans else None, demoted=demoted))
+    return rows
+
+
+def measure(arm: Arm, seed: int, tests: Mapping[str, Sequence[Edited]]) -> dict[str, Any]:
+    policy = load(starting_model())
+    folder = FOLDER / "token-rewards" / f"{arm.name.replace(' ', '-')}-{seed}"
+    world = World(policy, ChatFormat.of(policy.tokenizer), folder=folder, seed=seed)
+    return figures(arm, world, edits(TRAINED, "train", QUESTIONS, seed), tests)
+
+
+def main() -> None:
+    one_thread()
+    starting_model()
+    test = [row for row in edits(TEST, "heldout", HELD_OUT, seed=0, spans=True) if not row.demoted]
+    lacking = [row for row in test if all(span.start == span.end for span in row.spans or ())]
+    tests = {"all": test, "omissions": lacking}
+    found: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in ARMS}
+    with progress_bar("token rewards", len(ARMS) * len(SEEDS)) as bar:
+        for arm in ARMS:
+            for seed in SEEDS:
+                found[arm.name].append(measure(arm, seed, tests))
+                bar.advance()
+    rows = [_row(name, runs) for name, runs in found.items()]
+    first = found[ARMS[0].name]
+    holds = _mean(first, "top1").low >= FOUND and _mean(first, "auroc").low >= ABOVE
+    chance = fmean(run["all"]["top1_chance"] for run in first)
+    q = fmean(run["summary"]["q"] for run in first)
+    claim = (
+        f"Faulty words in the town: {len(test)} answers to held-out questions, {len(lacking)} of them only lack words; "
+        f"a word at random hits {chance:.3f}; q is {q:.3f}; top-1 at least {FOUND} and AUROC at least {ABOVE}: "
+        f"{'yes' if holds else 'no'}"
+    )
+    record("town_token_reward", claim, rows)
+
+
+def _mean(runs: Sequence[dict[str, Any]], name: str, test: str = "all") -> Interval:
+    values = [run[test][name] for run in runs]
+    return interval([value["rate"] if isinstance(value, dict) else value for value in values])
+
+
+def _row(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    return {
+        "reward": name,
+        "top-1": str(_mean(runs, "top1")),
+        "AUROC": str(_mean(runs, "auroc")),
+        "average precision": str(_mean(runs, "average_precision")),
+        "top-1, omissions": str(_mean(runs, "top1", "omissions")),
+        "pairs by sum": str(_mean(runs, "pair_sum")),
+        "pairs by mean": str(_mean(runs, "pair_mean")),
+        "reward of good words": str(_mean(runs, "good_reward")),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`uptake discover`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from uptake.cli.options import (
+    Device,
+    DropBad,
+    Dtype,
+    Followups,
+    Limit,
+    Log,
+    Overwrite,
+    Ratings,
+    Remove,
+    Seed,
+    app,
+    one_sided,
+    out,
+    say,
+    say_plain,
+)
+
+
+@app.command()
+def discover(
+    source: Log,
+    *,
+    target: Annotated[Path, typer.Option("--out", help="The proposed set: .yaml or .yml.")],
+    ratings: Ratings = None,
+    model: Annotated[
+        str | None, typer.Option(help="Without ratings: the model that reads what users said. Folder or Hub name.")
+    ] = None,
+    followups: Followups = None,
+    clusters: Annotated[int, typer.Option(help="Groups of like sentences, at most.")] = 100,
+    support: Annotated[int, typer.Option(help="Conversations a group has to come up in.")] = 5,
+    words: Annotated[int, typer.Option(help="Longest sentence, in words.")] = 10,
+    each: Annotated[int, typer.Option(help="Sentences that are proposed of a group.")] = 1,
+    most: Annotated[int, typer.Option(help="Sentences that are proposed a side.")] = 20,
+    wrong: Annotated[float, typer.Option(help="Share of groups that may be on a side by chance.")] = 0.1,
+    language: Annotated[str | None, typer.Option(help="Language code of the set. Default: found in the log.")] = None,
+    redact: Remove = False,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    drop_bad: DropBad = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Propose a follow-up set from what users really say to good and to bad answers.
+
+    Example: `uptake discover chats.jsonl --ratings thumbs --out ours.yaml`
+    """
+    from uptake.data.redact import Redact
+    from uptake.feedback.discovery import Discover
+    from uptake.tasks.discover import discover as run
+
+    how = Discover(clusters, support, words, each, most, wrong, seed=seed)
+    remove = Redact.ready() if redact else None
+    reward: Any = None
+    if ratings is None and model is not None:
+        from uptake.feedback import FollowUpReward
+
+        reward = FollowUpReward.from_pretrained(model, followups, device=device, dtype=dtype)
+        say_plain(reward.chat.plain, model)
+    summary = run(
+        source,
+        target,
+        reward=reward,
+        ratings=ratings,
+        how=how,
+        language=language,
+        redact=remove,
+        overwrite=overwrite,
+        limit=limit,
+        drop_bad=drop_bad,
+    )
+    _print_found(summary.found)
+    _print_left_out(summary)
+    for line in one_sided(summary.followups):
+        say(line)
+    found = summary.found
+    say(f"{len(found.positive)} positive and {len(found.negative)} negative follow-ups -> {target}")
+
+
+def _print_found(found: Any) -> None:
+    table = Table("follow-up", "", "turns", "conversations", "above others", "p")
+    for sign, proposals in (("+", found.positive), ("-", found.negative)):
+        for each in proposals:
+            table.add_row(each.text, sign, *_evidence(each))
+    out.print(table)
+
+
+def _evidence(each: Any) -> tuple[str, ...]:
+    return str(each.turns), str(each.conversations), f"{each.above:+.3f}", f"{each.p:.1g}"
+
+
+def _print_left_out(summary: Any) -> None:
+    table = Table(f"of {summary.turns} turns, by {summary.signal}", "count")
+    for reason, count in summary.dropped.items():
+        table.add_row(f"left out: {reason}", str(count))
+    out.print(table)

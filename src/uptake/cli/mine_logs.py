@@ -1,0 +1,116 @@
+"""`uptake mine-logs`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from uptake.cli.options import (
+    AnyLanguage,
+    Device,
+    DropBad,
+    Dtype,
+    Followups,
+    Limit,
+    Log,
+    Model,
+    Overwrite,
+    Ratings,
+    Remove,
+    app,
+    one_sided,
+    out,
+    say,
+    say_plain,
+)
+
+
+@app.command("mine-logs")
+def mine_logs(
+    source: Log,
+    *,
+    model: Model,
+    target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
+    followups: Followups = None,
+    keep: Annotated[
+        str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
+    ] = "rated",
+    by: Annotated[
+        str, typer.Option(help="What decides. said: what the user said next; set: what the set says users would.")
+    ] = "said",
+    low: Annotated[float, typer.Option(help="From here down a response is bad.")] = 0.25,
+    high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
+    threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",
+    reduction: Annotated[str, typer.Option(help="mean or sum over the tokens of what was said.")] = "mean",
+    ratings: Ratings = None,
+    redact: Remove = False,
+    any_language: AnyLanguage = False,
+    limit: Limit = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    drop_bad: DropBad = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Mine real conversations: preference data from what users said next.
+
+    Example: `uptake mine-logs chats.jsonl --model ./my-model --out rated.jsonl`
+    """
+    from uptake.data.redact import Redact
+    from uptake.feedback import FollowUpReward
+    from uptake.signal.thresholds import Thresholds
+    from uptake.tasks.mine_logs import MineLogs
+    from uptake.tasks.mine_logs import mine_logs as run
+
+    how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"reduction": reduction, "prior": "prompt_only", "device": device, "dtype": dtype}
+    remove = Redact.ready() if redact else None
+    reward = FollowUpReward.from_pretrained(model, followups, **options)
+    say_plain(reward.chat.plain, model)
+    summary = run(
+        source,
+        reward,
+        target,
+        how=how,
+        ratings=ratings,
+        redact=remove,
+        any_language=any_language,
+        overwrite=overwrite,
+        limit=limit,
+        drop_bad=drop_bad,
+    )
+    _print_counts(summary)
+    _print_correlations(summary)
+    for reason, count in list(summary.reasons.items())[:3]:
+        say(f"{count} could not be read: {reason}")
+    for line in one_sided(reward.followups):
+        say(line)
+    good = f", {summary.good} of them good" if keep == "rated" else ""
+    say(f"{summary.written} rows{good} -> {target}")
+
+
+def _print_counts(summary: Any) -> None:
+    table = Table("log", "count")
+    table.add_row("conversations", str(summary.conversations))
+    table.add_row("responses that the user answers", str(summary.exchanges))
+    table.add_row("said before after the same response: merged", str(summary.repeated))
+    for reason, count in summary.dropped.items():
+        table.add_row(f"dropped: {reason}", str(count))
+    for kind, count in summary.redacted.items():
+        table.add_row(f"redacted: {kind}", str(count))
+    out.print(table)
+
+
+def _print_correlations(summary: Any) -> None:
+    table = Table("rank correlation", "rho", "95 % interval", "n")
+    for name, each in summary.correlations.items():
+        table.add_row(name, _value(each), _interval(each), str(each.n))
+    out.print(table)
+
+
+def _value(of: Any) -> str:
+    return f"undefined: {of.reason}" if of.value is None else f"{of.value:+.3f}"
+
+
+def _interval(of: Any) -> str:
+    return "" if of.low is None else f"{of.low:+.3f} to {of.high:+.3f}"

@@ -1,0 +1,134 @@
+"""Logs of real conversations, cut into exchanges: a response, and what the user said right after it."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from uptake.data.place import bad_row
+from uptake.errors import InputError
+from uptake.keys import prompt_key
+from uptake.types import Dialogue, Preference, Prompt, Row, Turn, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A response and the user's next turn: `Exchange(prompt, "At eight.", "Thanks!", conversation=0)`.
+
+    `conversation` numbers the row it came from; `rating` is what the user gave the response, where the log says so.
+    """
+
+    prompt: Prompt
+    response: str
+    said: str
+    conversation: int
+    rating: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A response with everything that users said right after it, no two alike, and the mean of their ratings.
+
+    `Heard(prompt, "At eight.", ("Thanks!", "That is wrong."))`. `conversation` is the first it came from.
+    """
+
+    prompt: Prompt
+    response: str
+    said: tuple[str, ...]
+    conversation: int = 0
+    rating: float | None = None
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """The conversation up to the response."""
+        return (*self.prompt.turns, Turn("assistant", self.response))
+
+
+def exchanges(rows: Sequence[Row], ratings: str | None = None) -> tuple[list[Exchange], Counter[str]]:
+    """Every response that a user turn follows, in the order of the log, and why others are left out, with counts.
+
+    `ratings` names the column with the users' ratings: a number or true and false for the whole conversation, which
+    every response in it gets, or a list with one of them (or null) for every message. Raises InputError where no user
+    turn follows any response, and for ratings that are none.
+    """
+    found: list[Exchange] = []
+    lost: Counter[str] = Counter()
+    if ratings is not None and not any(ratings in _prompt(row).extra for row in rows):
+        columns = sorted({name for row in rows for name in _prompt(row).extra})
+        raise InputError("no row has this column", field=ratings, allowed=", ".join(columns) or "no other columns here")
+    for number, row in enumerate(rows):
+        turns = _turns(row)
+        given = _ratings(_prompt(row).extra.get(ratings), turns, _prompt(row).where, ratings) if ratings else ()
+        for each in _cut(turns, number, _prompt(row).where, given):
+            if isinstance(each, str):
+                lost[each] += 1
+            else:
+                found.append(each)
+    if not found:
+        path = next((where.path for row in rows if (where := _prompt(row).where)), None)
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in lost.items()) or "no response at all"
+        allowed = "conversations in which the user answers a response"
+        raise InputError(f"no user turn follows a response ({reasons})", path=path, allowed=allowed)
+    return found, lost
+
+
+def merged(found: Iterable[Exchange]) -> list[Heard]:
+    """Exchanges by prompt and response, in the order in which each first comes up; equal words of users count once."""
+    groups: dict[tuple[str, str], list[Exchange]] = {}
+    for each in found:
+        groups.setdefault((each.prompt.key, each.response), []).append(each)
+    return [_heard(group) for group in groups.values()]
+
+
+def _heard(group: Sequence[Exchange]) -> Heard:
+    first, given = group[0], [each.rating for each in group if each.rating is not None]
+    said = tuple(dict.fromkeys(each.said for each in group))
+    return Heard(first.prompt, first.response, said, first.conversation, fmean(given) if given else None)
+
+
+def _cut(turns: Dialogue, number: int, where: Where | None, given: Sequence[float | None]) -> Iterator[Exchange | str]:
+    for place, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        if not turn.content.strip():
+            yield "blank response"
+        elif place + 1 == len(turns):
+            yield "no user turn after the response"
+        elif not turns[place + 1].content.strip():
+            yield "blank user turn after the response"
+        else:
+            prompt = Prompt(turns[:place], prompt_key(turns[:place]), where)
+            said = turns[place + 1].content.strip()
+            yield Exchange(prompt, turn.content, said, number, given[place] if given else None)
+
+
+def _turns(row: Row) -> Dialogue:
+    """All turns of a row; of a preference those of its prompt, since neither answer was the last word."""
+    prompt = _prompt(row)
+    return prompt.turns if isinstance(row, Prompt | Preference) else (*prompt.turns, Turn("assistant", row.response))
+
+
+def _prompt(row: Row) -> Prompt:
+    return row if isinstance(row, Prompt) else row.prompt
+
+
+def _ratings(value: Any, turns: Dialogue, where: Where | None, field: str) -> list[float | None]:
+    """The rating of every turn."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return [_rating(value, where, field)] * len(turns)
+    if len(value) < len(turns):
+        problem, allowed = f"{len(value)} ratings of {len(turns)} messages", "one for every message, or null"
+        raise bad_row(problem, where, field=field, allowed=allowed)
+    # Counted from the end: assistant turns before the user's first are gone from the conversation.
+    return [_rating(value[place - len(turns)], where, field) for place in range(len(turns))]
+
+
+def _rating(value: Any, where: Where | None, field: str) -> float | None:
+    if value is None or isinstance(value, bool | int | float):
+        return None if value is None else float(value)
+    try:
+        return float(value) if value.strip() else None
+    except (AttributeError, ValueError):
+        allowed = "a number, true, false or null, or a list of these, one a message"
+        raise bad_row(f"found {value!r}", where, field=field, allowed=allowed) from None

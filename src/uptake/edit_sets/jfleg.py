@@ -1,0 +1,34 @@
+"""JFLEG: sentences of learners of English, each corrected by four people.
+
+The four edits of a sentence are one group, whose labels are averaged. There is no question, so all have the same one,
+and the set's own files are the split: dev to train on, test held out. Source: keisks/jfleg; Napoles et al., EACL 2017
+(arXiv 1702.04066). License: CC BY-NC-SA 4.0.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from uptake.benchmarks.parse import prompt, rows, table
+from uptake.edit_sets.items import Row, edited
+from uptake.feedback_sets.items import Split
+
+FOLDER = "jfleg-edits"
+
+_QUESTION = "Write one sentence."
+
+
+class _Corrected(BaseModel):
+    src: str
+    refs: list[str]
+
+
+def local(folder: Path) -> Iterator[Row]:
+    """Every correction; one that keeps the sentence says that its reader found nothing."""
+    splits: tuple[tuple[str, Split], ...] = (("dev", "train"), ("test", "heldout"))
+    for name, split in splits:
+        for where, row in rows(table(folder, name), _Corrected):
+            for edit in row.refs:
+                group = f"{name}-{where.line}"
+                yield edited(prompt(_QUESTION, where), "jfleg", row.src.strip(), edit.strip(), split=split, group=group)

@@ -1,0 +1,1 @@
+"""Minimal edits: who makes them, in which spelling, and by which rules they are taken."""

@@ -1,0 +1,52 @@
+"""The editors by name, for the command line."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from uptake.choice import Choice, named
+from uptake.edits.brief import DEFAULT
+from uptake.edits.edit import Editor
+from uptake.edits.model import ModelEditor
+from uptake.edits.oracle import OracleEditor
+from uptake.edits.person import PersonEditor
+from uptake.edits.rules import Rules
+from uptake.edits.server import ServerEditor
+from uptake.errors import InputError
+from uptake.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class _ModelSettings:
+    """What can be said of a `ModelEditor` beside its model."""
+
+    brief: str = DEFAULT
+    max_new_tokens: int | None = None
+
+
+EDITORS: Mapping[str, Callable[..., Any]] = {
+    "model": _ModelSettings,
+    "server": ServerEditor,
+    "oracle": OracleEditor,
+    "person": PersonEditor,
+}
+
+
+def editor(
+    choice: Choice, *, model: str | Path | LanguageModel | None = None, rules: Rules = Rules(), **loading: Any
+) -> Editor:
+    """The editor of a name, or of a name with settings: `{"server": {"url": "http://localhost:8000/v1", ...}}`.
+
+    `model` and `loading` are for the editor "model"; `rules` are what a person is shown beside the edit. Raises
+    InputError for an unknown name or setting, a setting out of its range, and a model that is missing or not used.
+    """
+    made = named("editor", choice, EDITORS, elsewhere=("rules",))()
+    if isinstance(made, _ModelSettings):
+        if model is None:
+            raise InputError("editor 'model' needs a model", field="model", allowed="a Transformers folder or Hub name")
+        return ModelEditor.from_pretrained(model, made.brief, max_new_tokens=made.max_new_tokens, **loading)
+    if model is not None:
+        raise InputError("only editor 'model' uses a model", field="model", allowed="no model, or that editor")
+    found: Editor = replace(made, rules=rules) if isinstance(made, PersonEditor) else made
+    return found

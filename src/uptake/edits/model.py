@@ -1,0 +1,90 @@
+"""A language model in process as an editor: greedy, by the sampler that the policy is sampled with."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, final
+
+from uptake.data.chat import ChatFormat
+from uptake.data.spans import tokenize
+from uptake.edits.brief import DEFAULT, Brief, proposal
+from uptake.edits.edit import Draft, Proposal
+from uptake.errors import InputError
+from uptake.feedback.fingerprint import fingerprint
+from uptake.keys import prompt_key
+from uptake.models import LanguageModel, load
+from uptake.rollout import PolicySamples
+from uptake.types import Prompt, Turn
+
+# Room for the two tags beside an edit of twice the response's length, which is the longest that the rules take.
+_TAGS = 32
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ModelEditor:
+    """Edits with any causal language model, at temperature 0.
+
+    An answer has at most `max_new_tokens` tokens: by default twice those of the response and some for the tags, up to
+    the next power of two. A response that leaves the model's window no room for itself is not edited ("too_long").
+    Raises InputError for a setting out of its range and ModelError where no token would end an answer.
+    """
+
+    lm: LanguageModel
+    brief: Brief
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise InputError(f"{self.max_new_tokens}", field="max_new_tokens", allowed="a whole number from 1")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | LanguageModel,
+        brief: str | Path | Brief = DEFAULT,
+        *,
+        max_new_tokens: int | None = None,
+        **loading: Any,
+    ) -> Self:
+        """The editor of a Transformers folder, a Hub name or a loaded model; `brief` names a preset or a file.
+
+        `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
+        """
+        asked = brief if isinstance(brief, Brief) else Brief.load(brief)
+        lm = model if isinstance(model, LanguageModel) else load(model, **loading)
+        return cls(lm, asked, max_new_tokens)
+
+    @property
+    def name(self) -> str:
+        return f"{self.lm.name}@{self.brief.fingerprint}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint("ModelEditor", self.lm.model, self.chat, self.brief.fingerprint, self.max_new_tokens)
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        return ChatFormat.of(self.lm.tokenizer)
+
+    def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
+        """One proposal for every draft; raises ModelError where the model gives not-a-number."""
+        proposals = [Proposal(reason="too_long")] * len(drafts)
+        by_limit: dict[int, list[tuple[int, Prompt]]] = defaultdict(list)
+        for place, draft in enumerate(drafts):
+            turns = (Turn("user", self.brief(draft)),)
+            size = len(tokenize(self.lm.tokenizer, [draft.response])[0])
+            if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
+                by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))
+        for limit, some in by_limit.items():
+            greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
+            answers = greedy.of(self.lm, [prompt for _, prompt in some], self.chat, seed=0, version=0)
+            for (place, _), answer in zip(some, answers, strict=True):
+                tokens = len(answer.prompt_ids) + len(answer.response_ids)
+                proposals[place] = proposal(answer.response, tokens)
+        return proposals
+
+    def _limit(self, size: int) -> int:
+        return self.max_new_tokens or 1 << (2 * size + _TAGS - 1).bit_length()

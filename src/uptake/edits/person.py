@@ -1,0 +1,100 @@
+"""A person as an editor: a page on this machine shows a response in a text field, with the edit marked beside it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, final
+
+from uptake.data.cache import Cache, content_key
+from uptake.edits.edit import Checked, Draft, Proposal
+from uptake.edits.rules import Rules
+from uptake.edits.units import pieces
+from uptake.feedback.page import Form, Sheet, ask, check_port
+from uptake.ops.alignment import align
+
+SKIP = "skip"
+# What the page does not let pass: there would be nothing to keep.
+_REFUSED = ("empty", "length")
+
+
+@final
+@dataclass(frozen=True)
+class PersonEditor:
+    """Shows every response on a page served to this machine only, and waits until all are edited or skipped.
+
+    Beside the field the page shows what is changed, and what the `rules` say of it. An edit is in the file `answers`
+    before the next response is shown, and a response that has one is not shown again, so the work can be stopped at any
+    moment. `port` 0 takes a free one; the address goes to the log. Raises InputError for a port that cannot be had.
+    """
+
+    answers: str = "person.sqlite"
+    port: int = 0
+    rules: Rules = Rules()
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
+
+    @property
+    def name(self) -> str:
+        return "person"
+
+    @property
+    def fingerprint(self) -> str:
+        return f"PersonEditor({self.answers!r})"
+
+    def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
+        sheets = [_sheet(draft) for draft in drafts]
+        by_key = {sheet.key: draft for sheet, draft in zip(sheets, drafts, strict=True)}
+
+        def preview(sheet: Sheet, said: Any) -> Mapping[str, Any] | None:
+            return _preview(self.rules, by_key[sheet.key], said["text"]) if _is_edit(said) else None
+
+        def takes(sheet: Sheet, said: Any) -> bool:
+            if not _is_edit(said):
+                return bool(said == SKIP)
+            return self.rules(by_key[sheet.key], said["text"]).reason not in _REFUSED
+
+        form = Form(Path(__file__).with_name("person.html"), "responses", takes, preview, most_bytes=1 << 22)
+        said = ask(form, sheets, Cache(self.answers), self.port)
+        return [Proposal(reason="skipped") if one == SKIP else Proposal(one["text"]) for one in said]
+
+
+def _is_edit(said: Any) -> bool:
+    return isinstance(said, dict) and isinstance(said.get("text"), str)
+
+
+def _sheet(draft: Draft) -> Sheet:
+    turns = [{"role": turn.role, "content": turn.content} for turn in draft.prompt.turns]
+    shown = {"turns": turns, "response": draft.response, "better": draft.better, "finished": draft.finished}
+    return Sheet(content_key("edit", shown), shown)
+
+
+def _preview(rules: Rules, draft: Draft, text: str) -> dict[str, Any]:
+    """What the rules say of an edit, with its words marked as kept, removed and added."""
+    checked = rules(draft, text)
+    return {
+        "reason": checked.reason,
+        "refused": checked.reason in _REFUSED,
+        "ratio": checked.ratio,
+        "length": checked.length,
+        "limits": [rules.max_edit_ratio, rules.min_length, rules.max_length],
+        "marks": list(marks(draft.response, checked)),
+    }
+
+
+def marks(response: str, checked: Checked) -> Iterator[tuple[str, str]]:
+    """Stretches of both texts in reading order: "=" kept, "-" removed, "+" added; by words, whatever the units are."""
+    old, new = pieces(response), pieces(checked.text)
+    at = to = 0
+    for kept, run in groupby(align(old, new).ops, key=lambda op: op == "U"):
+        ops = list(run)
+        removed = "".join(old[at : (at := at + sum(op != "A" for op in ops))])
+        added = "".join(new[to : (to := to + sum(op != "D" for op in ops))])
+        if kept:
+            yield "=", removed
+            continue
+        if removed:
+            yield "-", removed
+        if added:
+            yield "+", added

@@ -1,0 +1,57 @@
+"""A model behind a server as an editor: it is shown a response and writes the edit between two tags."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+from uptake.data.cache import Cache
+from uptake.edits.brief import DEFAULT, Brief, proposal
+from uptake.edits.edit import Draft, Proposal
+from uptake.feedback.completion import Completion
+from uptake.feedback.server import ChatServer
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ServerEditor(ChatServer):
+    """Edits by asking a server of OpenAI's chat protocol, at temperature 0.
+
+    Every answer goes to the file `cache` before it is used, so nothing is paid for twice, whatever stops the work.
+    `brief` names a preset or a file. An answer of more than `max_tokens` tokens breaks off, and so has no closing tag.
+    Raises as `ChatServer` does.
+    """
+
+    max_tokens: int = 2048
+    top_logprobs: int = 0
+    timeout: float = 300.0
+    brief: str = DEFAULT
+    cache: str = "editor.sqlite"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._brief  # noqa: B018 - a brief that cannot be read is an error here, not hours later
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}@{self._brief.fingerprint}"
+
+    @property
+    def fingerprint(self) -> str:
+        return repr((self.url, self.model, self.max_tokens, self._brief.fingerprint))
+
+    @cached_property
+    def _brief(self) -> Brief:
+        return Brief.load(self.brief)
+
+    def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
+        """One proposal for every draft; raises as `ChatServer.answers` does."""
+        asked = [self._brief(draft) for draft in drafts]
+        found = self.answers(dict.fromkeys(asked), Cache(self.cache))
+        return [self._proposal(found[text]) for text in asked]
+
+    def _proposal(self, answer: Completion | None) -> Proposal:
+        if answer is None:
+            return Proposal(reason="no_answer")
+        said = (answer.choices[0].message.content or "") if answer.choices else ""
+        return proposal(said, sum(answer.tokens), self.cost(*answer.tokens))

@@ -1,0 +1,211 @@
+"""A page served to this machine only that asks a person one question after another, and keeps every answer."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, final
+
+from uptake.data.cache import Cache
+from uptake.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# What is in the page itself may run, and nothing from elsewhere.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One question under its content key; `shown` is what the page needs to ask it."""
+
+    key: str
+    shown: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of question: the page that asks it, which answers it takes, and what it shows while one is written.
+
+    `takes` says whether an answer, as JSON spells it, may be kept; `preview` is what POST /check gives back. Requests
+    longer than `most_bytes` are refused. `things` names the questions in messages: "pairs".
+    """
+
+    page: Path
+    things: str
+    takes: Callable[[Sheet, Any], bool]
+    preview: Callable[[Sheet, Any], Mapping[str, Any] | None] = lambda sheet, said: None
+    most_bytes: int = 10_000
+
+
+def check_port(port: int) -> None:
+    """Raise InputError unless the port is one that a server can be given."""
+    if not 0 <= port < 1 << 16:
+        raise InputError(f"{port}", field="port", allowed="0 to 65535; 0 takes a free one")
+
+
+def ask(form: Form, sheets: Sequence[Sheet], cache: Cache, port: int = 0) -> list[Any]:
+    """What a person says to every question, from the cache or else by the page, which is served until all are answered.
+
+    The address goes to the log. Raises InputError for a port that cannot be had.
+    """
+    desk = Desk(form, sheets, cache)
+    if not desk.finished.is_set():
+        with _serving(desk, port) as address:
+            log.warning("%d %s wait at %s for a person on this machine", desk.waiting, form.things, address)
+            desk.finished.wait()
+    return desk.answers()
+
+
+@final
+class Desk:
+    """What is open and what was said; every answer is kept before it counts."""
+
+    def __init__(self, form: Form, sheets: Sequence[Sheet], cache: Cache) -> None:
+        self.form, self._sheets, self._cache, self._lock = form, sheets, cache, Lock()
+        self._said: dict[str, Any] = {
+            key: said for key, said in cache.get(sheet.key for sheet in sheets).items() if said
+        }
+        self._latest: list[str] = []
+        self.finished = Event()
+        self._finish()
+
+    def open(self) -> dict[str, Any]:
+        """The first question without an answer, as the page wants it; none where all have one."""
+        with self._lock:
+            found: dict[str, Any] = {"done": len(self._sheets) - self.waiting, "all": len(self._sheets)}
+            sheet = next((sheet for sheet in self._sheets if sheet.key not in self._said), None)
+            return found if sheet is None else found | {"key": sheet.key, **sheet.shown}
+
+    @property
+    def waiting(self) -> int:
+        """How many questions have no answer yet."""
+        return sum(sheet.key not in self._said for sheet in self._sheets)
+
+    def sheet(self, key: Any) -> Sheet | None:
+        return next((sheet for sheet in self._sheets if sheet.key == key), None)
+
+    def say(self, key: str, said: Any) -> bool:
+        """Keep an answer; False, and nothing changes, where the question has one or is not on this desk."""
+        with self._lock:
+            if self.finished.is_set() or key in self._said or self.sheet(key) is None:
+                return False
+            self._cache.put({key: said})
+            self._said[key] = said
+            self._latest.append(key)
+            self._finish()
+            return True
+
+    def undo(self) -> None:
+        """Open the question of the latest answer of this sitting again."""
+        with self._lock:
+            if self._latest and not self.finished.is_set():
+                key = self._latest.pop()
+                self._cache.put({key: ""})
+                del self._said[key]
+
+    def answers(self) -> list[Any]:
+        """What was said to every question, in order."""
+        return [self._said[sheet.key] for sheet in self._sheets]
+
+    def _finish(self) -> None:
+        if not self.waiting:
+            self.finished.set()
+
+
+@contextmanager
+def _serving(desk: Desk, port: int) -> Iterator[str]:
+    """Serve a desk to this machine for as long as the block runs; gives the address."""
+    try:
+        server = _Server(("127.0.0.1", port), _Page)
+    except OSError as error:
+        problem = f"port {port} cannot be had: {error.strerror}"
+        raise InputError(problem, field="port", allowed="a free port, or 0 for any") from error
+    server.desk = desk
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@final
+class _Server(ThreadingHTTPServer):
+    # The answer to the last request is on its way when the desk is finished; closing waits for it.
+    daemon_threads = False
+    desk: Desk
+
+
+@final
+class _Page(BaseHTTPRequestHandler):
+    """Gives the page and the open question, takes answers, and talks to pages of this very server only."""
+
+    server: _Server
+    # Browsers open connections that they may never use.
+    timeout = 5
+
+    def do_GET(self) -> None:
+        if not self._from_here():
+            self._refuse(HTTPStatus.FORBIDDEN)
+        elif self.path == "/":
+            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.desk.form.page.read_bytes())
+        elif self.path == "/open":
+            self._show()
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND)
+
+    def do_POST(self) -> None:
+        desk, told = self.server.desk, self._told()
+        sheet, said = desk.sheet(told.get("key")), told.get("said")
+        if not self._from_here():
+            self._refuse(HTTPStatus.FORBIDDEN)
+        elif self.path == "/undo":
+            desk.undo()
+            self._show()
+        elif self.path == "/check" and sheet and (seen := desk.form.preview(sheet, said)) is not None:
+            self._give(seen)
+        elif self.path == "/say" and sheet and desk.form.takes(sheet, said):
+            self._show(HTTPStatus.OK if desk.say(sheet.key, said) else HTTPStatus.CONFLICT)
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST)
+
+    def _from_here(self) -> bool:
+        """Whether a page of this server asks, and not one that another site has put into the browser."""
+        hosts = {f"{name}:{self.server.server_port}" for name in ("127.0.0.1", "localhost")}
+        origins = {None, *(f"http://{host}" for host in hosts)}
+        return self.headers.get("Host") in hosts and self.headers.get("Origin") in origins
+
+    def _told(self) -> dict[str, Any]:
+        try:
+            length = int(self.headers.get("Content-Length") or 0)
+            told = json.loads(self.rfile.read(max(0, min(length, self.server.desk.form.most_bytes))))
+        except ValueError:
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    def _show(self, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._give(self.server.desk.open(), status)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self._give({"error": status.phrase}, status)
+
+    def _give(self, told: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
+        self._send(status, "application/json", json.dumps(told).encode())
+
+    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", _POLICY)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not worth a line each."""

@@ -1,0 +1,138 @@
+"""Discover follow-ups in real conversations, and write them as a set that a person can edit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from uptake.data.exchanges import merged
+from uptake.data.language import language_of
+from uptake.data.redact import Redact
+from uptake.data.write import disk_errors, replacing
+from uptake.errors import InputError
+from uptake.feedback import FollowUpReward, FollowUpSet
+from uptake.feedback.discovery import Discover, Discovered, Proposal
+from uptake.feedback.followup_set import Category
+from uptake.run_folder import write_json
+from uptake.tasks.mine_logs import Log, read_log, scored
+
+# The category that proposals stand in, until a person sorts them.
+CATEGORY = "reaction"
+
+
+@dataclass(frozen=True)
+class DiscoverySummary:
+    """What was discovered in how many turns of users, and where their signal comes from: "ratings" or "reward"."""
+
+    followups: FollowUpSet
+    found: Discovered
+    turns: int
+    signal: str
+    dropped: Mapping[str, int]
+
+
+def discover(
+    source: str | Path,
+    out: str | Path,
+    *,
+    reward: FollowUpReward | None = None,
+    ratings: str | None = None,
+    how: Discover = Discover(),
+    language: str | None = None,
+    redact: Redact | None = None,
+    overwrite: bool = False,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> DiscoverySummary:
+    """Write the follow-ups that users in `source` use to approve or complain to `out`, a set in YAML.
+
+    What a turn says for the response before it is the user's rating in the column `ratings`, else how the turn reads to
+    a model by the set of `reward`. All figures stand as comments, and beside it in `.report.json`. A set that is
+    replaced passes its version on, plus one. Raises InputError where neither ratings nor reward are given, where no
+    user turn follows a response, where nothing telling is found, and for an `out` that exists, unless `overwrite`.
+    """
+    out = Path(out)
+    if out.suffix not in (".yaml", ".yml"):
+        raise InputError(f"a set in {out.suffix!r}", path=out, allowed=".yaml, .yml: the evidence stands in comments")
+    if out.exists() and not overwrite:
+        raise InputError("the output file exists", path=out, allowed="a new path, or --overwrite")
+    if reward is None and ratings is None:
+        raise InputError("nothing says which turns approve", field="ratings", allowed="a column of ratings, or a model")
+    log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
+    units = _rated(log) if ratings is not None else _read(log, reward, out.with_name(f"{out.name}.journal.jsonl"))
+    if not units:
+        raise InputError("no turn of a user has a signal", path=source, allowed="ratings of answered responses")
+    said, signal, talks = zip(*units, strict=True)
+    try:
+        found = how(said, signal, talks)
+    except InputError as error:
+        raise InputError(error.problem, path=source, field=error.field, allowed=error.allowed) from None
+    if not found.positive and not found.negative:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in found.dropped.items() if count)
+        raise InputError(
+            f"no follow-up tells anything ({counts})", path=source, allowed="more log, or a larger --wrong"
+        )
+    code = language or language_of(each.said for each in log.exchanges) or "und"
+    version = FollowUpSet.load(out).version + 1 if out.exists() else 1
+    followups = FollowUpSet(f"discovered-{code}", version, code, (_category(found),))
+    kind = "ratings" if ratings is not None else "reward"
+    with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
+        temporary.write_text(
+            spelled(followups, found, f"{len(units)} turns of users; signal: {kind}"), encoding="utf-8"
+        )
+    dropped = {**log.dropped, **found.dropped, "turns without a signal": len(log.exchanges) - len(units)}
+    write_json(
+        out.with_suffix(".report.json"), {**asdict(found), "signal": kind, "turns": len(units), "dropped": dropped}
+    )
+    out.with_name(f"{out.name}.journal.jsonl").unlink(missing_ok=True)
+    return DiscoverySummary(followups, found, len(units), kind, dropped)
+
+
+def spelled(followups: FollowUpSet, found: Discovered, basis: str) -> str:
+    """The YAML text of a set, each follow-up with its evidence as a comment."""
+    lines = [
+        f"# Proposed from {basis}. Read it, delete what is about one topic only, and sort the rest into categories.",
+        f"name: {json.dumps(followups.name)}",
+        f"version: {followups.version}",
+        f"language: {json.dumps(followups.language)}",
+        "categories:",
+        f"  {CATEGORY}:",
+    ]
+    for name, side in (("positive", found.positive), ("negative", found.negative)):
+        lines += [f"    {name}:", *(line for each in side for line in _evidence(each))] if side else []
+    return "\n".join((*lines, ""))
+
+
+def _evidence(each: Proposal) -> Sequence[str]:
+    others = "; ".join(each.examples)
+    # JSON's way to write a text is YAML's too, whatever is in it.
+    return [
+        f"      - {json.dumps(each.text, ensure_ascii=False)}",
+        f"        # {each.turns} turns in {each.conversations} conversations, {each.above:+.3f}, p {each.p:.1g}",
+        *([f"        # like: {others}"] if others else []),
+    ]
+
+
+def _category(found: Discovered) -> Category:
+    positive, negative = (tuple(each.text for each in side) for side in (found.positive, found.negative))
+    return Category(CATEGORY, 1.0, positive, negative)
+
+
+def _rated(log: Log) -> list[tuple[str, float, int]]:
+    """Turns after responses that have a rating: what was said, the rating, the conversation."""
+    return [(each.said, each.rating, each.conversation) for each in log.exchanges if each.rating is not None]
+
+
+def _read(log: Log, reward: FollowUpReward | None, journal: Path) -> list[tuple[str, float, int]]:
+    """Turns that the model could read: what was said, how it reads, the conversation."""
+    assert reward is not None
+    heard = merged(log.exchanges)
+    read = {
+        (each.prompt.key, each.response, words): value
+        for each, record in zip(heard, scored(heard, reward, journal), strict=True)
+        for words, value in zip(each.said, record.get("each", ()), strict=False)
+        if value is not None
+    }
+    keyed = [(each, read.get((each.prompt.key, each.response, each.said))) for each in log.exchanges]
+    return [(each.said, value, each.conversation) for each, value in keyed if value is not None]

@@ -1,0 +1,258 @@
+"""Edit the worse response of every row, keep the edits that are minimal and better, and say why the others are not."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar, final
+
+from uptake.data import Journal, Writer, read, to_record
+from uptake.data.cache import content_key
+from uptake.data.files import suffix
+from uptake.data.place import bad_row
+from uptake.edits.edit import Draft, Editor, Outcome, Proposal
+from uptake.edits.rules import Rules
+from uptake.errors import InputError
+from uptake.evaluate.edits import EditStats, edit_stats
+from uptake.feedback.reward import Annotator
+from uptake.progress import progress_bar
+from uptake.types import Answered, Edited, Preference, Rated, Row, Verdict
+
+# Responses that an editor is given at once.
+CHUNK = 32
+# What an unchanged response counts beside an edited one: rows of nothing but zeros pull every token reward to zero.
+NO_EDIT_WEIGHT = 0.1
+
+_Said = TypeVar("_Said", Proposal, Verdict)
+_FINISHED = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True)
+class EditSummary:
+    """What was edited: rows written, rows that could not be read, and figures about all edits.
+
+    `seconds` is what editing and judging took in this call.
+    """
+
+    written: int
+    dropped: int
+    stats: EditStats
+    seconds: float
+
+
+def edit_file(
+    source: str | Path,
+    editor: Editor,
+    out: str | Path,
+    *,
+    annotator: Annotator | None = None,
+    rules: Rules = Rules(),
+    no_edit_weight: float = NO_EDIT_WEIGHT,
+    overwrite: bool = False,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+    chunk: int = CHUNK,
+) -> EditSummary:
+    """Write the minimal edit of the rejected response, or of the only one, of every row of `source` to `out`.
+
+    An edit is written where the `rules` take it and the annotator, if there is one, prefers it in both orders. One that
+    changes or moves too much is written as `demoted`, an unchanged response with `no_edit_weight` and no faults. All
+    others go, with the reason, to a file beside `out`, "edits.rejects.jsonl" for "edits.jsonl". Where rows have a
+    column `finished`, it says whether the response ended by itself.
+
+    The editor gets `chunk` responses at once. What editor and annotator say is journaled beside `out` while the work
+    goes on, so a call that was killed goes on where it stopped. `drop_bad` leaves out rows that cannot be read. Raises
+    InputError for a row without a response, where nothing can be written, and for an `out` that exists, unless
+    `overwrite`.
+    """
+    if not 0 < no_edit_weight <= 1:
+        raise InputError(f"{no_edit_weight}", field="no_edit_weight", allowed="more than 0, at most 1")
+    out, bad = Path(out), list[InputError]()
+    skipped = bad if drop_bad else None
+    drafts = _drafts(read(source, limit=limit, columns=columns, skipped=skipped), skipped)
+    if not drafts:
+        raise InputError("no row has a response", path=source, allowed=_EDITABLE)
+    begin = perf_counter()
+    with Writer(out, overwrite=overwrite) as writer:
+        journal = beside(out, "journal.jsonl")
+        with Journal(journal) as kept, progress_bar("edit", len(drafts)) as bar:
+            desk, outcomes = _Desk(editor, annotator, rules, _Memory(kept)), list[Outcome]()
+            for start in range(0, len(drafts), chunk):
+                outcomes += desk.outcomes(drafts[start : start + chunk])
+                bar.advance(len(drafts[start : start + chunk]))
+        seconds = perf_counter() - begin
+        _write_rejects(outcomes, editor, beside(out, "rejects.jsonl"))
+        good = [outcome for outcome in outcomes if outcome.status != "rejected"]
+        if not good:
+            journal.unlink()
+            raise InputError(_nothing(outcomes), path=source, allowed="at least one edit")
+        for outcome in good:
+            writer.write(to_record(_row(outcome, editor, no_edit_weight)))
+    journal.unlink()
+    return EditSummary(len(good), len(bad), edit_stats(outcomes), seconds)
+
+
+def beside(out: Path, ending: str) -> Path:
+    """A file of the same work: "edits.jsonl" has "edits.rejects.jsonl" beside it."""
+    return out.with_name(f"{out.name.removesuffix(suffix(out, _FORMATS))}.{ending}")
+
+
+_FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+_EDITABLE = "chosen and rejected, or prompt and completion"
+
+
+def _drafts(rows: Sequence[Row], bad: list[InputError] | None) -> list[Draft]:
+    """The responses to edit; where `bad` is given, errors go there."""
+    drafts = []
+    for row in rows:
+        try:
+            drafts.append(_draft(row))
+        except InputError as error:
+            if bad is None:
+                raise
+            bad.append(error)
+    return drafts
+
+
+def _draft(row: Row) -> Draft:
+    match row:
+        case Preference():
+            draft = Draft(row.prompt, row.rejected, row.chosen)
+        case Answered() | Rated():
+            draft = Draft(row.prompt, row.response)
+        case _:
+            where = row.where if not isinstance(row, Edited) else row.prompt.where
+            raise bad_row("this row has no response to edit", where, allowed=_EDITABLE)
+    given = draft.prompt.extra.get("finished", True)
+    finished = _FINISHED.get(str(given).lower())
+    if finished is None:
+        raise bad_row(f"found {given!r}", draft.prompt.where, field="finished", allowed="true or false")
+    extra = {name: value for name, value in draft.prompt.extra.items() if name != "finished"}
+    return replace(draft, prompt=replace(draft.prompt, extra=extra), finished=finished)
+
+
+@final
+@dataclass(frozen=True)
+class _Desk:
+    """Where drafts become outcomes."""
+
+    editor: Editor
+    annotator: Annotator | None
+    rules: Rules
+    memory: "_Memory"
+
+    def outcomes(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        proposals = self._proposals(drafts)
+        checked = [
+            None if proposal.reason else self.rules(draft, proposal.text)
+            for draft, proposal in zip(drafts, proposals, strict=True)
+        ]
+        outcomes = list(map(Outcome, drafts, proposals, checked))
+        if self.annotator is None:
+            return outcomes
+        asked = [place for place, one in enumerate(outcomes) if one.status in ("accepted", "demoted")]
+        for place, verdict in zip(asked, self._verdicts([outcomes[place] for place in asked]), strict=True):
+            outcomes[place] = replace(outcomes[place], verdict=verdict)
+        return outcomes
+
+    def _proposals(self, drafts: Sequence[Draft]) -> list[Proposal]:
+        keys = [content_key("edit", self.editor.fingerprint, *_content(draft), draft.better) for draft in drafts]
+        return self.memory.fill(keys, lambda missing: self.editor([drafts[place] for place in missing]))
+
+    def _verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        """How likely the edit is better than the response."""
+        assert self.annotator is not None
+        ask = self.annotator
+        pairs = [(one.checked.text if one.checked else "", one.draft.response) for one in outcomes]
+        keys = [
+            content_key("judge", ask.fingerprint, *_content(one.draft), edit)
+            for one, (edit, _) in zip(outcomes, pairs, strict=True)
+        ]
+        prompts = [one.draft.prompt for one in outcomes]
+        return self.memory.fill(
+            keys, lambda missing: ask([prompts[place] for place in missing], [pairs[place] for place in missing])
+        )
+
+
+def _content(draft: Draft) -> tuple[object, ...]:
+    return [(turn.role, turn.content) for turn in draft.prompt.turns], draft.response, draft.finished
+
+
+@final
+class _Memory:
+    """What editor and annotator said, by the content of the question, in this call and in one that was killed."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._said: dict[str, Any] = {line["key"]: _remembered(line) for line in journal.done}
+
+    def fill(self, keys: Sequence[str], ask: Callable[[list[int]], Sequence[_Said]]) -> list[_Said]:
+        """What was said to every question; the places of those that are new are asked, each question once."""
+        new = {key: place for place, key in reversed(list(enumerate(keys))) if key not in self._said}
+        places = sorted(new.values())
+        answers = dict(zip(places, ask(places) if places else (), strict=True))
+        for place, answer in answers.items():
+            if _is_final(answer):
+                self._journal.append({"key": keys[place], type(answer).__name__.lower(): asdict(answer)})
+                self._said[keys[place]] = answer
+        return [self._said[key] if key in self._said else answers[new[key]] for key in keys]
+
+
+def _is_final(answer: Proposal | Verdict) -> bool:
+    """Whether it is an answer at all; what could not be answered is asked again by the next call."""
+    return answer.valid if isinstance(answer, Verdict) else answer.reason not in ("no_answer", "skipped")
+
+
+def _remembered(line: Mapping[str, Any]) -> Proposal | Verdict:
+    if "proposal" in line:
+        return Proposal(**line["proposal"])
+    one, other = line["verdict"]["by_order"]
+    return Verdict(**line["verdict"] | {"by_order": (one, other)})
+
+
+def _row(outcome: Outcome, editor: Editor, no_edit_weight: float) -> Edited:
+    """The outcome as a row to learn from."""
+    draft, checked = outcome.draft, outcome.checked
+    assert checked is not None
+    told: dict[str, Any] = {"status": outcome.status, "annotator": editor.name, "edit_ratio": checked.ratio}
+    if outcome.status == "demoted":
+        told["reason"] = outcome.reason
+    if outcome.verdict is not None:
+        told["edit_p_by_order"] = list(outcome.verdict.by_order)
+    prompt = replace(draft.prompt, extra={**draft.prompt.extra, **told})
+    group = content_key(prompt.key, draft.response)[:16]
+    row = Edited(prompt, draft.response, checked.text, finished=draft.finished, group=group)
+    if outcome.status == "no_edit":
+        return replace(row, edited=draft.response, spans=(), edited_spans=(), weight=no_edit_weight)
+    return replace(row, demoted=outcome.status == "demoted")
+
+
+def _write_rejects(outcomes: Sequence[Outcome], editor: Editor, path: Path) -> None:
+    """Every edit that was not taken, with its reason; no file where all were."""
+    rejects = [_reject(outcome, editor) for outcome in outcomes if outcome.status == "rejected"]
+    if not rejects:
+        path.unlink(missing_ok=True)
+        return
+    with Writer(path, overwrite=True) as writer:
+        for record in rejects:
+            writer.write(record)
+
+
+def _reject(outcome: Outcome, editor: Editor) -> dict[str, Any]:
+    """A row without the columns of an edited one, so that nobody learns from it by mistake."""
+    draft, proposal, checked, verdict = outcome.draft, outcome.proposal, outcome.checked, outcome.verdict
+    told: dict[str, Any] = {"status": "rejected", "reason": outcome.reason, "annotator": editor.name}
+    if checked is not None:
+        told |= {"proposal": proposal.text, "edit_ratio": checked.ratio, "length_ratio": checked.length}
+    elif proposal.said:
+        told["said"] = proposal.said
+    if verdict is not None:
+        told |= {"edit_p_by_order": list(verdict.by_order), "judge": verdict.reason}
+    return to_record(Answered(draft.prompt, draft.response)) | told
+
+
+def _nothing(outcomes: Sequence[Outcome]) -> str:
+    reasons = Counter(outcome.reason for outcome in outcomes).most_common()
+    return f"no edit can be written: {', '.join(f'{reason} {count}' for reason, count in reasons)}"

@@ -1,0 +1,293 @@
+"""Mine real conversations: rate responses by what users said right after them, and by what they might have said."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal, get_args
+
+from uptake.data import Journal, Writer, read, to_record
+from uptake.data.exchanges import Exchange, Heard, exchanges, merged
+from uptake.data.language import check_language
+from uptake.data.redact import Redact
+from uptake.data.spans import tokenize
+from uptake.errors import InputError
+from uptake.evaluate.bootstrap import Estimate
+from uptake.evaluate.correlation import FEWEST_ROWS, correlations
+from uptake.feedback import FollowUpReward
+from uptake.feedback.said import SaidReward
+from uptake.progress import progress_bar
+from uptake.run_folder import write_json
+from uptake.signal import BestWorst
+from uptake.signal.thresholds import Thresholds
+from uptake.types import Answered, Judgement, Labeled, Pair, Preference, Rated, Rollout
+
+Keep = Literal["rated", "scored", "pairs"]
+By = Literal["said", "set"]
+# What one response got: rewards by kind, or the reason why it has none.
+Record = Mapping[str, Any]
+
+# Responses between two lines of the journal: what a kill can cost.
+CHUNK = 16
+
+
+@dataclass(frozen=True)
+class MineLogs:
+    """What is written: good and bad responses by two thresholds, all with their scores, or pairs of one prompt.
+
+    `by` says which reward decides. Raises InputError for a setting that is not known.
+    """
+
+    keep: Keep = "rated"
+    by: By = "said"
+    thresholds: Thresholds = Thresholds(0.25, 0.75, "quantile")
+    pairs: BestWorst = BestWorst()
+
+    def __post_init__(self) -> None:
+        for name, known in (("keep", Keep), ("by", By)):
+            if getattr(self, name) not in get_args(known):
+                raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
+
+    def __call__(
+        self, heard: Sequence[Heard], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
+    ) -> tuple[list["Mined"], Mapping[str, int]]:
+        """What is kept of the responses, each with its judgement and its rollout, and what was dropped by reason."""
+        place = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
+
+        def at(*kept: Rollout) -> tuple[int, ...]:
+            return tuple(place[each.prompt.key, each.response] for each in kept)
+
+        if self.keep == "pairs":
+            mined = self.pairs(rollouts, judged)
+            return [
+                Mined(_preference(one), at(one.chosen, one.rejected), one.margin) for one in mined.pairs
+            ], mined.dropped
+        if self.keep == "rated":
+            labeled = self.thresholds(rollouts, judged)
+            rated = [(_rated(one), at(one.rollout)) for one in labeled.examples]
+            return [Mined(row, own, judged[own[0]].score) for row, own in rated], labeled.summary["dropped"]
+        usable = [index for index, each in enumerate(judged) if each.valid]
+        rows = [Mined(_answered(heard[index]), (index,), judged[index].score) for index in usable]
+        return rows, {"invalid judgement": len(judged) - len(rows)}
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """A row to write, the places of its responses in the log, and its reward, or the margin of a pair."""
+
+    row: Answered | Rated | Preference
+    places: tuple[int, ...]
+    score: float
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What became of a log: counts, what was dropped and why, and how the rewards go with each other and with ratings.
+
+    `correlations` are Spearman's, with intervals by conversation; an undefined one has its reason.
+    """
+
+    conversations: int
+    exchanges: int
+    repeated: int
+    responses: int
+    written: int
+    good: int
+    dropped: Mapping[str, int]
+    reasons: Mapping[str, int]
+    redacted: Mapping[str, int]
+    correlations: Mapping[str, Estimate]
+
+
+def mine_logs(
+    source: str | Path,
+    reward: FollowUpReward,
+    out: str | Path,
+    *,
+    how: MineLogs = MineLogs(),
+    ratings: str | None = None,
+    redact: Redact | None = None,
+    any_language: bool = False,
+    overwrite: bool = False,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> LogSummary:
+    """Rate every response in `source` that the user answers, and write what `how` keeps to `out`.
+
+    The figures go beside it, to `<out>.summary.json`. Scores are journaled while the work goes on, so a call that was
+    killed goes on where it stopped. `ratings` names a column as in `exchanges`; they are compared with the rewards and
+    decide nothing. Raises InputError where no user turn follows a response, where users write in another language than
+    the follow-ups (unless `any_language`), where nothing is left to write, and for an `out` that exists, unless
+    `overwrite`.
+    """
+    out = Path(out)
+    with Writer(out, overwrite=overwrite) as writer:
+        log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
+        heard = merged(log.exchanges)
+        if not any_language:
+            check_language((each.said for each in log.exchanges), reward.followups.language, str(source))
+        records = scored(heard, reward, out.with_name(f"{out.name}.journal.jsonl"))
+        judged = [_judgement(record, how.by) for record in records]
+        rows, dropped = how(heard, judged, _rollouts(heard, reward))
+        if not rows:
+            raise _nothing_left(source, judged, {**log.dropped, **dropped})
+        for each in rows:
+            writer.write(_spelled(each, [(heard[place], records[place]) for place in each.places], how.by))
+    summary = LogSummary(
+        conversations=log.conversations,
+        exchanges=len(log.exchanges),
+        repeated=len(log.exchanges) - sum(len(each.said) for each in heard),
+        responses=len(heard),
+        written=len(rows),
+        good=sum(isinstance(each.row, Rated) and each.row.good for each in rows),
+        dropped={**log.dropped, **dropped},
+        reasons=Counter(each.reason for each in judged if not each.valid),
+        redacted=redact.found if redact else {},
+        correlations=_correlations(heard, records),
+    )
+    write_json(out.with_name(f"{out.name}.summary.json"), asdict(summary))
+    out.with_name(f"{out.name}.journal.jsonl").unlink()
+    return summary
+
+
+@dataclass(frozen=True)
+class Log:
+    """The exchanges of a file, from so many conversations, and what was left out by reason."""
+
+    exchanges: Sequence[Exchange]
+    conversations: int
+    dropped: Counter[str]
+
+
+def read_log(
+    source: str | Path,
+    *,
+    ratings: str | None,
+    redact: Redact | None,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> Log:
+    """The exchanges of a file in any format of `read`, personal data removed where that is asked for."""
+    bad: list[InputError] = []
+    rows = read(source, limit=limit, columns=columns, skipped=bad if drop_bad else None)
+    found, dropped = exchanges(rows if redact is None else list(map(redact.row, rows)), ratings)
+    if bad:
+        dropped["rows that cannot be read"] = len(bad)
+    return Log(found, len(rows), dropped)
+
+
+def scored(heard: Sequence[Heard], reward: FollowUpReward, path: Path) -> list[Record]:
+    """The rewards of every response, from the journal at `path` as far as it goes."""
+    identity = sha256(repr((heard, reward.fingerprint)).encode(errors="backslashreplace")).hexdigest()
+    with Journal(path) as journal, progress_bar("read", len(heard)) as bar:
+        records: list[Record] = []
+        for line in journal.done:
+            records.extend(line["records"] if line["identity"] == identity else ())
+        bar.advance(len(records))
+        for start in range(len(records), len(heard), CHUNK):
+            chunk = list(_score(heard[start : start + CHUNK], reward))
+            journal.append({"identity": identity, "records": chunk})
+            records.extend(chunk)
+            bar.advance(len(chunk))
+    return records
+
+
+def _score(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Record]:
+    """Both rewards of responses, or the reason why there are none; of several reactions the mean counts."""
+    where, lost, unread = [each.prompt.where for each in heard], dict[int, InputError](), dict[int, InputError]()
+    expected = reward.score([each.dialogue for each in heard], where=where, unscored=lost)
+    spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
+    said = SaidReward(reward).score(
+        [heard[index].dialogue for index, _ in spoken],
+        [words for _, words in spoken],
+        where=[where[index] for index, _ in spoken],
+        unscored=unread,
+    )
+    for index in range(len(heard)):
+        own = [row for row, (owner, _) in enumerate(spoken) if owner == index]
+        usable = [row for row in own if row not in unread]
+        if index in lost or not usable:
+            yield {"reason": str(lost.get(index) or unread[own[0]])}
+            continue
+        yield {
+            "each": [None if row in unread else float(said.rewards[row]) for row in own],
+            "said": fmean(float(said.rewards[row]) for row in usable),
+            "set": float(expected.rewards[index]),
+            "said_by_category": {
+                name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()
+            },
+            "set_by_category": {name: float(column[index]) for name, column in expected.by_category.items()},
+        }
+
+
+def _judgement(record: Record, by: By) -> Judgement:
+    if "reason" in record:
+        return Judgement(0.0, valid=False, reason=record["reason"])
+    return Judgement(record[by], parts=record[f"{by}_by_category"])
+
+
+def _rollouts(heard: Sequence[Heard], reward: FollowUpReward) -> list[Rollout]:
+    """The responses as rollouts; their ids are there to be counted."""
+    ids = tokenize(reward.chat.tokenizer, [each.response for each in heard])
+    return [
+        Rollout(each.prompt, (), own, each.response, finished=True, sample=place, source="dataset")
+        for place, (each, own) in enumerate(zip(heard, ids, strict=True))
+    ]
+
+
+def _preference(pair: Pair) -> Preference:
+    return Preference(pair.chosen.prompt, pair.chosen.response, pair.rejected.response)
+
+
+def _rated(labeled: Labeled) -> Rated:
+    return Rated(labeled.rollout.prompt, labeled.rollout.response, labeled.good)
+
+
+def _answered(heard: Heard) -> Answered:
+    return Answered(heard.prompt, heard.response)
+
+
+def _spelled(mined: Mined, of: Sequence[tuple[Heard, Record]], by: By) -> Record:
+    """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
+    sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
+    spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
+    for side, (heard, record) in zip(sides, of, strict=True):
+        spelled[f"{side}said"] = list(heard.said)
+        spelled |= {f"{side}reward_{kind}": record[kind] for kind in get_args(By)}
+        spelled[f"{side}by_category"] = record[f"{by}_by_category"]
+    return {**to_record(mined.row), **spelled}
+
+
+def _nothing_left(source: str | Path, judged: Sequence[Judgement], dropped: Mapping[str, int]) -> InputError:
+    scores = {each.score for each in judged if each.valid}
+    counts = ", ".join(f"{reason}: {count}" for reason, count in dropped.items() if count)
+    equal = f"all rewards are {scores.pop():.4f}, so none is good or bad; " if len(scores) == 1 and judged[1:] else ""
+    return InputError(
+        f"{equal}nothing is left to write ({counts})", path=source, allowed="other thresholds, or more log"
+    )
+
+
+def _correlations(heard: Sequence[Heard], records: Sequence[Record]) -> dict[str, Estimate]:
+    """Spearman's rho of the rewards with each other, with length in characters, and with any ratings."""
+    rows = [(each, record) for each, record in zip(heard, records, strict=True) if "reason" not in record]
+    rated = [(each, record) for each, record in rows if each.rating is not None]
+    value: dict[str, Callable[[Heard, Record], float]] = {
+        "said": lambda _, record: float(record["said"]),
+        "set": lambda _, record: float(record["set"]),
+        "length": lambda each, _: float(len(each.response)),
+        "rating": lambda each, _: float(each.rating or 0),
+    }
+    asked = [("said", "set"), ("said", "length"), ("set", "length")]
+    asked += [(kind, "rating") for kind in ("said", "set", "length") if rated]
+    found = {}
+    for one, other in asked:
+        of = rated if other == "rating" else rows
+        x, y = ([value[name](*row) for row in of] for name in (one, other))
+        few = Estimate(None, None, None, len(of), f"fewer than {FEWEST_ROWS} responses")
+        talks = [each.conversation for each, _ in of]
+        found[f"{one}, {other}"] = correlations(x, y, talks).spearman if len(of) >= FEWEST_ROWS else few
+    return found

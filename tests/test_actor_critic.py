@@ -1,0 +1,604 @@
+"""The actor-critic objective against plain forward calls and its own limits, and whole runs of both of its methods."""
+
+import json
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import (
+    in_process,
+    killer,
+    prompt_records,
+    read_jsonl,
+    tiny_llama,
+    tiny_world,
+    weights_of,
+    write_jsonl,
+)
+from torch import Tensor
+
+from uptake import methods
+from uptake.data import read as read_rows
+from uptake.errors import InputError, ModelError
+from uptake.feedback.function import FromFunction, Rewards
+from uptake.loop import Options, run
+from uptake.methods import fine_grained_ppo, ppo
+from uptake.models import LanguageModel, add_lora, pack
+from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
+from uptake.objective import ActorCritic, Experience
+from uptake.objective.experience import judged, measure, tree, vocabulary_kl
+from uptake.ops.divergence import Leash
+from uptake.ops.token_rewards import Shaping
+from uptake.recipe import Recipe
+from uptake.reference import AdapterOff, Frozen
+from uptake.reference.frozen import FrozenModel
+from uptake.types import Judgement, Prompt, Rewarded, Rollout, Span
+from uptake.update import Optimization, build_optimizer, optimizer_step, trainable, trainable_modules
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+PLAIN = Shaping(center="none", scale="none", clip=None)
+
+
+def rollout(prompt: Sequence[int], response: Sequence[int], sample: int = 0, finished: bool = True) -> Rollout:
+    return Rollout(Prompt((), repr(prompt)), tuple(prompt), tuple(response), "", finished, sample=sample)
+
+
+def group(*rollouts: Rollout, tokens: bool = True) -> Rewarded:
+    """Every token is worth its own id, and a response the number of its tokens."""
+    said = [
+        Judgement(float(len(each.response_ids)), tokens=tuple(map(float, each.response_ids)) if tokens else ())
+        for each in rollouts
+    ]
+    return Rewarded(rollouts, tuple(said))
+
+
+EXAMPLES = [
+    group(rollout((1, 7), (4, 9, 2)), rollout((1, 7), (5, 2), 1), rollout((1, 7), (6, 6, 6, 8), 2, finished=False)),
+    group(rollout((1, 3, 8, 9), (11, 2))),
+    group(rollout((1, 5, 5), (9, 4, 7, 8, 2)), rollout((1, 5, 5), (2,), 1)),
+    group(rollout((1,), (12, 13, 14), finished=False), rollout((1,), (12, 13, 2), 1), rollout((1,), (8, 2), 2)),
+]
+LENGTHS = [len(each.response_ids) for example in EXAMPLES for each in example.rollouts]
+
+
+def actor(critic: str = "separate", seed: int = 0) -> LanguageModel:
+    """A policy in double precision whose critic has something to say."""
+    lm = tiny_llama(seed, dtype=torch.float64)
+    heads = (AddCritic("value") if critic == "separate" else AddHead("value"))(lm)
+    head: Any = heads["value"]
+    with torch.no_grad():
+        (head.head if critic == "separate" else head).weight.normal_(generator=torch.Generator().manual_seed(5))
+    return replace(lm, heads=heads)
+
+
+def frozen(seed: int = 1) -> FrozenModel:
+    return FrozenModel(tiny_llama(seed, dtype=torch.float64))
+
+
+def plain_states(lm: LanguageModel, example: Rewarded) -> list[Tensor]:
+    """Final hidden states of prompt and response, one plain row a response."""
+    rows = [torch.tensor([[*each.prompt_ids, *each.response_ids]]) for each in example.rollouts]
+    other = tiny_llama(0, dtype=torch.float64)
+    other.base.load_state_dict(lm.base.state_dict())
+    with torch.no_grad():
+        return [other.base(ids, output_hidden_states=True).hidden_states[-1][0] for ids in rows]
+
+
+def objective(**changes: Any) -> ActorCritic:
+    return ActorCritic(**{"shaping": PLAIN, "leash": Leash(0.1), **changes})
+
+
+def prepared(
+    lm: LanguageModel, goal: ActorCritic, examples: Sequence[Rewarded] = EXAMPLES, budget: int = 8192, **memory: float
+) -> Any:
+    return goal.prepare(lm, frozen(), examples, memory, budget)
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: float = 1e-10) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], atol=tolerance, rtol=0)
+
+
+# --- what is read ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_values_come_from_the_state_before_the_token(critic: str) -> None:
+    lm = actor(critic)
+    head: Any = lm.heads["value"]
+    weight = (head.head if critic == "separate" else head).weight[0]
+    for example in EXAMPLES:
+        with torch.no_grad():
+            seen = read(lm, pack([tree(example)], lean=True), "value")
+            after = last_values(lm, pack([tree(example)]), "value")
+        states = plain_states(lm, example)
+        prompt = len(example.rollouts[0].prompt_ids)
+        before = torch.cat([row[prompt - 1 : -1] @ weight for row in states])
+        torch.testing.assert_close(seen.values, before.detach(), atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            after, torch.stack([row[-1] @ weight for row in states]).detach(), atol=1e-10, rtol=0
+        )
+
+
+def test_a_critic_starts_at_zero_and_is_a_network_of_its_own() -> None:
+    lm = tiny_llama(dtype=torch.float64)
+    critic = AddCritic("value")(lm)["value"]
+    assert isinstance(critic, Critic)
+    assert not critic(pack([tree(EXAMPLES[0])])).detach().any()
+    with_critic = replace(lm, heads={"value": critic})
+    own, beside = dict(lm.model.named_parameters()), trainable_modules(with_critic)
+    assert not {id(weight) for weight in own.values()} & {id(weight) for weight in beside.values()}
+    # The vocabulary projection stays out, the head comes in.
+    assert len(beside) == len(own) - 1 + 1
+    assert trainable(with_critic).keys() == own.keys() | beside.keys()
+
+
+def test_a_critic_of_a_policy_with_an_adapter_learns_by_its_own_adapter() -> None:
+    lm = add_lora(tiny_llama(), rank=2)
+    beside = trainable_modules(replace(lm, heads=AddCritic("value")(lm)))
+    assert all("lora" in name or name == "heads.value.head.weight" for name in beside)
+    assert len(beside) > 2
+
+
+def test_rewards_stand_at_their_tokens() -> None:
+    """A reward that is the token's own id gives the response ids, and returns of which two neighbors differ by it."""
+    given = judged(EXAMPLES, torch.float64)
+    ids = [float(token) for example in EXAMPLES for each in example.rollouts for token in each.response_ids]
+    assert given.tokens[given.mask].tolist() == ids
+    goal = objective(leash=Leash(0.0), shaping=replace(PLAIN, penalty=0.0))
+    for budget in (1, 9, 8192):
+        returns = prepared(actor(), goal, budget=budget).tensors["returns"].split(LENGTHS)
+        found = [row - torch.cat((row[1:], torch.zeros(1))) for row in returns]
+        torch.testing.assert_close(torch.cat(found), torch.tensor(ids, dtype=torch.float64), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("kl", ["k1", "k2", "k3", "full"])
+def test_nothing_is_paid_for_the_reference_itself(kl: Any) -> None:
+    lm = actor()
+    seen = measure(lm, FrozenModel(tiny_llama(0, dtype=torch.float64)), EXAMPLES, 20, kl, "value")
+    assert float(seen.drift.abs().max()) < 1e-12
+
+
+def test_the_exact_divergence_is_that_of_plain_rows() -> None:
+    lm, reference = actor(), frozen()
+    packed = pack([tree(example) for example in EXAMPLES], lean=True)
+    with torch.no_grad():
+        found = vocabulary_kl(lm, reference, packed).split(LENGTHS)
+    rows = [
+        (each, state)
+        for example in EXAMPLES
+        for each, state in zip(example.rollouts, plain_states(lm, example), strict=True)
+    ]
+    others = [state for example in EXAMPLES for state in plain_states(reference.lm, example)]
+    for (each, mine), theirs, kl in zip(rows, others, found, strict=True):
+        at = slice(len(each.prompt_ids) - 1, -1)
+        p, q = lm.head(mine[at]).log_softmax(-1), reference.lm.head(theirs[at]).log_softmax(-1)
+        torch.testing.assert_close(kl, (p.exp() * (p - q)).sum(-1).detach(), atol=1e-10, rtol=0)
+
+
+def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
+    world = tiny_world(tmp_path, [], lm=add_lora(tiny_llama(), rank=2))
+    packed = pack([tree(EXAMPLES[0])], lean=True)
+    start = Frozen().start(world)
+    with torch.no_grad():
+        for weight in trainable(world.policy).values():
+            weight.add_(0.1)
+        off = AdapterOff().start(world)
+        found, wanted = (vocabulary_kl(world.policy, reference, packed) for reference in (off, start))
+    assert float(found.abs().max()) > 1e-3
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+# --- before the first step -------------------------------------------------------------------------------------------
+
+
+def test_how_a_round_is_cut_does_not_matter() -> None:
+    for goal in (objective(), objective(truncated="bootstrap"), objective(leash=Leash(0.1, "full"))):
+        whole = prepared(actor(), goal)
+        for budget in (1, 12, 30):
+            cut = prepared(actor(), goal, budget=budget)
+            same(cut.tensors, whole.tensors)
+            assert cut.figures == pytest.approx(whole.figures, abs=1e-10)
+            assert cut.memory == pytest.approx(whole.memory, abs=1e-10)
+
+
+def test_the_order_of_prompts_does_not_matter() -> None:
+    whole, turned = prepared(actor(), objective()), prepared(actor(), objective(), EXAMPLES[::-1])
+    sizes = [sum(len(each.response_ids) for each in example.rollouts) for example in EXAMPLES]
+    for name, table in whole.tensors.items():
+        back = torch.cat(turned.tensors[name].split(sizes[::-1])[::-1])
+        torch.testing.assert_close(table, back, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 5.0])
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_the_first_update_is_neutral(beta: float, critic: str) -> None:
+    """At the weights of the round's start every ratio is 1, and whitened advantages add up to nothing."""
+    lm, goal = actor(critic), objective(leash=Leash(beta))
+    examples = goal.informed(EXAMPLES, prepared(lm, goal).tensors)
+    loss = goal(lm, frozen(), examples)
+    total = sum(map(goal.size, examples))
+    assert float(loss.metrics["ratio"]) / total == pytest.approx(1, abs=1e-12)
+    for name in ("policy_loss", "approx_kl", "approx_kl3", "clip_fraction"):
+        assert float(loss.metrics[name]) / total == pytest.approx(0, abs=1e-12)
+
+
+def test_components_add_up() -> None:
+    """The mean return of whole responses is the sum of the logged parts, and the drift is beta times the divergence."""
+    lm = actor()
+    found = prepared(lm, objective(shaping=Shaping(weight=0.5)))
+    firsts = torch.stack([row[0] for row in found.tensors["returns"].split(LENGTHS)])
+    parts = [found.figures[name] for name in ("pay_judged", "pay_drift", "pay_end")]
+    assert float(firsts.mean()) == pytest.approx(sum(parts), abs=1e-10)
+    assert found.figures["pay"] == pytest.approx(sum(parts), abs=1e-10)
+    assert found.figures["pay_drift"] == pytest.approx(-0.1 * found.figures["kl"], abs=1e-10)
+    scores = [judgement.score for example in EXAMPLES for judgement in example.judgements]
+    cut = sum(not each.finished for example in EXAMPLES for each in example.rollouts)
+    assert found.figures["pay_end"] == pytest.approx((0.5 * sum(scores) - cut) / len(scores), abs=1e-10)
+
+
+def test_a_reward_at_the_end_is_a_reward_of_the_response() -> None:
+    """Tokens of 0 but for the last, and the same number as the score of the response."""
+    at_end = [replace(each, judgements=tuple(map(_at_end, each.judgements))) for each in EXAMPLES]
+    as_score = [group(*each.rollouts, tokens=False) for each in EXAMPLES]
+    one = prepared(actor(), objective(), at_end)
+    other = prepared(actor(), objective(shaping=replace(PLAIN, weight=1.0)), as_score)
+    same(one.tensors, other.tensors)
+
+
+def _at_end(judgement: Judgement) -> Judgement:
+    return Judgement(0.0, tokens=(*(0.0 for _ in judgement.tokens[1:]), judgement.score))
+
+
+def test_what_follows_a_response_that_was_cut_off() -> None:
+    """Terminal, its last return is the last pay; with the critic's word for what would follow, that comes on top."""
+    lm = actor()
+    quiet = replace(PLAIN, penalty=0.0)
+    ended = prepared(lm, objective(shaping=quiet)).tensors["returns"].split(LENGTHS)
+    going = prepared(lm, objective(shaping=quiet, truncated="bootstrap")).tensors["returns"].split(LENGTHS)
+    with torch.no_grad():
+        after = last_values(lm, pack([tree(example) for example in EXAMPLES]), "value")
+    finished = [each.finished for example in EXAMPLES for each in example.rollouts]
+    for one, other, value, whole in zip(ended, going, after, finished, strict=True):
+        torch.testing.assert_close(
+            other - one, torch.full_like(one, 0.0 if whole else float(value)), atol=1e-10, rtol=0
+        )
+    penalized = prepared(lm, objective()).tensors["returns"].split(LENGTHS)
+    for one, other, whole in zip(ended, penalized, finished, strict=True):
+        torch.testing.assert_close(other - one, torch.full_like(one, whole - 1.0), atol=1e-10, rtol=0)
+
+
+def test_few_responses_are_not_whitened() -> None:
+    few = prepared(actor(), objective(), EXAMPLES[:2])
+    assert few.figures["advantage_std"] == pytest.approx(float(few.tensors["advantages"].std(correction=0)))
+    assert float(prepared(actor(), objective()).tensors["advantages"].std(correction=0)) == pytest.approx(1)
+    raw = prepared(actor(), objective(whiten=False))
+    assert raw.figures["advantage_std"] == pytest.approx(float(raw.tensors["advantages"].std(correction=0)))
+
+
+def test_the_critic_warms_up_alone() -> None:
+    goal = objective(critic_warmup=2)
+    first = prepared(actor(), goal)
+    assert not first.tensors["advantages"].any()
+    assert first.tensors["returns"].any()
+    assert not prepared(actor(), goal, **first.memory).tensors["advantages"].any()
+    assert prepared(actor(), goal, round=2.0).tensors["advantages"].any()
+
+
+def test_a_critic_that_has_diverged_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    lm = actor()
+    prepared(tiny_critic_off(lm), objective())
+    assert "worse than a constant" not in caplog.text
+    value: Any = lm.heads["value"]
+    with torch.no_grad():
+        value.head.weight.mul_(1e3)
+    figures = prepared(lm, objective()).figures
+    assert figures["explained_variance"] < -0.5
+    assert "the critic is worse than a constant" in caplog.text
+    with torch.no_grad():
+        value.head.weight.fill_(torch.nan)
+    with pytest.raises(ModelError, match="not-a-number among the values"):
+        prepared(lm, objective())
+
+
+def tiny_critic_off(lm: LanguageModel) -> LanguageModel:
+    return replace(lm, heads=AddCritic("value")(lm))
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+
+def moved(lm: LanguageModel, goal: ActorCritic, micro_tokens: int, order: Sequence[int] = (0, 1, 2, 3)) -> Any:
+    """Metrics and gradients of a step on experience that another policy has made."""
+    made: list[Experience] = list(goal.informed(EXAMPLES, prepared(actor(seed=2), goal).tensors))
+    settings = Optimization(lr=1e-3, micro_tokens=micro_tokens, clip=None)
+    optimizer = build_optimizer(settings, trainable(lm).values())
+    metrics = optimizer_step(lm, frozen(), goal, [made[index] for index in order], optimizer, settings)
+    return metrics, {name: weight.grad for name, weight in trainable(lm).items()}
+
+
+@pytest.mark.parametrize("mean", ["token", "response"])
+def test_micro_batches_add_up(mean: Any) -> None:
+    goal = objective(mean=mean, value_clip=0.1, dual_clip=3.0)
+    metrics, gradients = moved(actor(), goal, 8192)
+    assert metrics["clip_fraction"] > 0.1
+    for micro_tokens, order in ((1, (0, 1, 2, 3)), (20, (0, 1, 2, 3)), (20, (2, 0, 3, 1))):
+        again, others = moved(actor(), goal, micro_tokens, order)
+        assert again == pytest.approx(metrics, abs=1e-10)
+        same({name: each for name, each in others.items() if each is not None}, _given(gradients))
+
+
+def _given(gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    return {name: each for name, each in gradients.items() if each is not None}
+
+
+def test_means_over_tokens_and_over_responses() -> None:
+    """The value loss by hand: one mean over all tokens, or the mean over responses of means."""
+    lm = actor()
+    losses: dict[str, float] = {}
+    for mean in ("token", "response"):
+        goal = objective(mean=mean)
+        found = prepared(lm, goal).tensors
+        per_token = ((found["values"] - found["returns"]) ** 2 / 2).split(LENGTHS)
+        loss = goal(lm, frozen(), goal.informed(EXAMPLES, found))
+        losses[mean] = float(loss.metrics["value_loss"]) / (sum(LENGTHS) if mean == "token" else len(LENGTHS))
+        wanted = (
+            torch.cat(per_token).mean() if mean == "token" else torch.stack([row.mean() for row in per_token]).mean()
+        )
+        assert losses[mean] == pytest.approx(float(wanted), abs=1e-10)
+    assert losses["token"] != pytest.approx(losses["response"], abs=1e-3)
+
+
+def test_a_critic_has_its_own_rate_and_its_own_clip() -> None:
+    lm = actor()
+    settings = Optimization(lr=1e-4, module_lr=1e-2, clip=1e-3, optimizer="adamw")
+    modules = trainable_modules(lm)
+    own = {name: weight for name, weight in trainable(lm).items() if name not in modules}
+    before = {name: weight.detach().clone() for name, weight in trainable(lm).items()}
+    optimizer = build_optimizer(settings, own.values(), modules.values())
+    goal = objective()
+    examples = goal.informed(EXAMPLES, prepared(lm, goal).tensors)
+    metrics = optimizer_step(lm, frozen(), goal, examples, optimizer, settings)
+    assert metrics["module_grad_norm"] > metrics["grad_norm"] > 1e-3
+    # Adam's first step is the rate, in the direction of the gradient, wherever that is not tiny.
+    for weights, rate in ((own, 1e-4), (modules, 1e-2)):
+        steps = torch.cat([(weight.detach() - before[name]).abs().flatten() for name, weight in weights.items()])
+        assert float(steps.max()) == pytest.approx(rate, rel=0.02)
+    with pytest.raises(InputError, match="module_lr"):
+        Optimization(lr=0.0, module_lr=1e-3)
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+FAST: dict[str, Any] = {
+    "prompts": 4,
+    "n": 2,
+    "max_new_tokens": 6,
+    "rounds": 3,
+    "epochs": 2,
+    "minibatches": 2,
+    "lr": 1e-2,
+    "critic_lr": 1e-2,
+    "critic_warmup": 0,
+    "micro_tokens": 60,
+}
+WORD = tiny_llama().tokenizer.convert_tokens_to_ids("bread")
+
+
+def breads(rollout: Rollout) -> Rewards:
+    """Every mention of bread is worth one."""
+    return Rewards(tokens=[float(token == WORD) for token in rollout.response_ids])
+
+
+def evens(rollout: Rollout) -> Rewards:
+    """Every token with an even number is worth one."""
+    return Rewards(tokens=[float(token % 2 == 0) for token in rollout.response_ids])
+
+
+def recipe(judge: FromFunction | None = None, **options: Any) -> Recipe:
+    config: Any = methods.configure("fine_grained_ppo", {**FAST, **options})
+    return fine_grained_ppo.build(config, judge or FromFunction(breads))
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    return read_jsonl(folder / "metrics.jsonl")
+
+
+def test_the_policy_learns_which_tokens_are_good(tmp_path: Path) -> None:
+    world = tiny_world(tmp_path, prompt_records(16))
+    run(recipe(FromFunction(evens), prompts=16, rounds=6, minibatches=1, beta=0.01, lam=0.5), world)
+    lines = metrics_of(tmp_path)
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert lines[-1]["token_reward_mean"] > lines[0]["token_reward_mean"] + 0.15
+    assert lines[-1]["kl"] > 0.1
+    assert all(line["sampler_gap"] < 1e-5 for line in lines)
+    assert [line["ratio"] for line in lines[::2]] == pytest.approx([1.0] * 6, abs=1e-5)
+    assert not world.policy.model.training
+
+
+def test_a_score_alone_is_sequence_ppo(tmp_path: Path) -> None:
+    """A token reward of 0 with the score at the end ends with the very weights of the other method."""
+
+    def length(rollout: Rollout) -> float:
+        return float(len(set(rollout.response_ids)))
+
+    judge = FromFunction(length)
+    run(recipe(judge, weight=1.0, center_scores=True), tiny_world(tmp_path / "token", prompt_records(8)))
+    config: Any = methods.configure("ppo", FAST)
+    run(ppo.build(config, judge), tiny_world(tmp_path / "whole", prompt_records(8)))
+    assert _model(tmp_path / "token") == _model(tmp_path / "whole")
+    assert _model(tmp_path / "token") != _model_of_start(tmp_path)
+
+
+def test_marks_on_single_tokens_are_values_of_tokens(tmp_path: Path) -> None:
+    def marked(rollout: Rollout) -> Rewards:
+        text = rollout.response
+        starts = [at for at in range(len(text)) if text.startswith("bread", at)]
+        return Rewards(spans=[Span(start, start + len("bread"), 1.0) for start in starts])
+
+    run(recipe(), tiny_world(tmp_path / "token", prompt_records(8)))
+    run(recipe(FromFunction(marked, name="breads")), tiny_world(tmp_path / "span", prompt_records(8)))
+    assert _model(tmp_path / "token") == _model(tmp_path / "span")
+
+
+def _model(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def _model_of_start(folder: Path) -> bytes:
+    tiny_llama().base.save_pretrained(folder / "start")
+    return (folder / "start" / "model.safetensors").read_bytes()
+
+
+def test_warming_up_leaves_the_policy_where_it_is(tmp_path: Path) -> None:
+    before = weights_of(tiny_llama())
+    world = run(recipe(critic_warmup=3), tiny_world(tmp_path, prompt_records(8)))
+    assert all(torch.equal(weight, before[name]) for name, weight in weights_of(world.policy).items())
+    assert metrics_of(tmp_path)[-1]["value_loss"] != metrics_of(tmp_path)[0]["value_loss"]
+
+
+def test_beta_follows_the_divergence_from_round_to_round(tmp_path: Path) -> None:
+    run(recipe(kl_target=0.5, kl_horizon=40, beta=0.2), tiny_world(tmp_path, prompt_records(8)))
+    rounds = metrics_of(tmp_path)[::4]
+    assert rounds[0]["beta"] == 0.2
+    for line, later in pairwise(rounds):
+        error = min(max(line["kl"] / 0.5 - 1, -0.2), 0.2)
+        assert later["beta"] == pytest.approx(line["beta"] * (1 + error * 8 / 40), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"critic": "shared", "value_coef": 0.1, "critic_lr": None},
+        {"unfinished": "bootstrap", "kl": "full"},
+        {"unfinished": "drop", "mean": "response"},
+        {"credit": "end", "kl": "k3", "value_clip": 0.2, "dual_clip": 3.0},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_option_runs(options: dict[str, Any], tmp_path: Path) -> None:
+    run(recipe(rounds=2, **options), tiny_world(tmp_path, prompt_records(8)))
+    summary = json.loads((tmp_path / "rounds" / "0-0" / "summary.json").read_text())
+    assert summary["kept"] == 8 - summary["dropped"].get("unfinished", 0)
+    assert (options.get("unfinished") == "drop") == (summary["kept"] < 8)
+
+
+def test_an_adapter_learns_against_itself_switched_off(tmp_path: Path) -> None:
+    lm = add_lora(tiny_llama(), rank=2)
+    base = {name: weight for name, weight in weights_of(lm).items() if "lora" not in name}
+    world = run(recipe(reference="adapter_off"), tiny_world(tmp_path, prompt_records(8), lm=lm))
+    after = weights_of(world.policy)
+    assert all(torch.equal(weight, after[name]) for name, weight in base.items())
+    lines = metrics_of(tmp_path)
+    assert lines[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert abs(lines[-1]["kl"]) > 1e-3
+
+
+# --- stopped and resumed ---------------------------------------------------------------------------------------------
+
+
+def train(folder: str, resume: bool, kill_at: tuple[str, str, int] | None = None) -> None:
+    """A run in a process of its own, until SIGKILL at an event of `tiny.command_line`."""
+    if kill_at is not None:
+        sys.addaudithook(killer(*kill_at))
+    world = tiny_world(Path(folder), prompt_records(8))
+    run(recipe(rounds=4, kl_target=0.5, kl_horizon=40), world, Options(resume=resume, save_every=3))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert in_process(train, str(folder), False) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ("open", "0-1/judged.jsonl", 1),
+        ("os.rename", "0-2/.prepared", 1),
+        ("os.mkdir", "00000006-", 1),
+        ("os.mkdir", "00000015-", 1),
+        ("os.mkdir", "model.partial", 1),
+    ],
+    ids=["judging", "preparing", "middle", "last round", "ending"],
+)
+def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp_path: Path) -> None:
+    """Running scale, adaptive coefficient, critic and numbers of the round: the end is the same to the last bit."""
+    folder = tmp_path / "run"
+    assert in_process(train, str(folder), False, moment) == -signal.SIGKILL
+    assert in_process(train, str(folder), True) == 0
+    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared.safetensors"):
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def test_a_round_that_has_begun_needs_what_it_began_with(undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert in_process(train, str(folder), False, ("os.mkdir", "00000008-", 1)) == -signal.SIGKILL
+    (folder / "rounds" / "0-1" / "prepared.safetensors").unlink()
+    with pytest.raises(InputError, match=r"prepared\.safetensors.*the round has begun"):
+        train(str(folder), True)
+
+
+# --- a reward that fails ---------------------------------------------------------------------------------------------
+
+
+def broken(kind: str) -> Any:
+    def judge(rollout: Rollout) -> Any:
+        if rollout.sample == 1:
+            if kind == "exception":
+                raise KeyError("no such word")
+            return {"nan": float("nan"), "text": "good", "short": Rewards(tokens=[0.0] * 99)}[kind]
+        return breads(rollout)
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("exception", "KeyError: 'no such word'"),
+        ("nan", "a reward of nan"),
+        ("text", "could not convert string to float"),
+        ("short", r"99 values for \d tokens"),
+    ],
+)
+def test_a_reward_that_fails_names_the_row(kind: str, problem: str, tmp_path: Path) -> None:
+    rows = read_rows(write_jsonl(tmp_path / "prompts.jsonl", prompt_records(8)))
+    judge = FromFunction(broken(kind), name="mine")
+    world = replace(tiny_world(tmp_path / "run", []), rows=rows)
+    with pytest.raises(InputError, match=rf"prompts\.jsonl:\d.*mine, sample 1 of prompt.*{problem}"):
+        run(recipe(judge), world)
+    # With the fault mended the run goes on, and ends as one that never failed.
+    mended = FromFunction(breads, name="mine")
+    run(recipe(mended), replace(tiny_world(tmp_path / "run", []), rows=rows), Options(resume=True))
+    run(recipe(mended), replace(tiny_world(tmp_path / "whole", []), rows=rows))
+    assert _model(tmp_path / "run") == _model(tmp_path / "whole")
+
+
+def test_a_reward_that_fails_may_be_left_out(tmp_path: Path) -> None:
+    run(recipe(FromFunction(broken("exception"), "drop"), rounds=1), tiny_world(tmp_path, prompt_records(8)))
+    summary = json.loads((tmp_path / "rounds" / "0-0" / "summary.json").read_text())
+    assert summary["dropped"] == {"the reward failed: KeyError": 4}
+    assert summary["kept"] == 4
+
+
+@pytest.mark.unchecked
+def test_options_out_of_range() -> None:
+    for wrong, name in (({"lam": 1.5}, "lam"), ({"minibatches": 9, "prompts": 4}, "minibatches"), ({"kl": "k4"}, "kl")):
+        with pytest.raises(InputError, match=name):
+            methods.build("fg_ppo", wrong)
+    with pytest.raises(InputError, match=r"no reward 'crowd'.*classifier.*oracle_tokens"):
+        methods.build("ppo", {"reward": "crowd"})
+    with pytest.raises(InputError, match="no reward 'length'"):
+        methods.build("fine_grained_ppo", {"reward": "length"})
+    with pytest.raises(InputError, match="on_error"):
+        FromFunction(breads, on_error="guess")  # type: ignore[arg-type]
