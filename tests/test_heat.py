@@ -73,8 +73,7 @@ def test_a_joined_piece_keeps_all_numbers_and_takes_the_strongest() -> None:
     shown = token_view(bytes_chat(), ASKED, [*ids_of("a\u00e9"), END], {"reward": [0.1, 0.25, -0.5, 1.0]})
     (row,) = only(shown).rows
     assert [piece.text for piece in row.pieces] == ["a", "\u00e9", "\N{END OF PROOF}"]
-    # 95 % of the way through 0.1, 0.25, 0.5, 1.0: 0.925.
-    assert [piece.shade for piece in row.pieces] == pytest.approx([0.1 / 0.925, -0.5 / 0.925, 1.0], abs=1e-3)
+    assert [piece.shade for piece in row.pieces] == [0.1, -0.5, 1.0]
     assert [piece.strong for piece in row.pieces] == [False, True, True]
     assert row.pieces[1].note == "\u00e9, tokens 2 to 3 of 4: reward +0.25 \N{MINUS SIGN}0.50"
 
@@ -122,10 +121,17 @@ def test_nothing_is_invisible_and_nothing_steers(text: str, shown: str, kept: st
 
 
 def test_one_outlier_does_not_bleach_the_rest() -> None:
-    shown = view("x" * 100, *[0.2] * 50, *[-0.2] * 49, -9.0)
-    assert limits([shown]) == {"reward": pytest.approx(0.2)}
-    shades = [piece.shade for piece in only(shown).rows[0].pieces]
-    assert (shades[0], shades[50], shades[99]) == (1.0, -1.0, -1.0)
+    views = [*[view("xy", 0.2, -0.1)] * 10, view("xy", 0.1, -9.0)]
+    assert limits(views) == {"reward": pytest.approx(0.2)}
+    heats = heat_map(views).heats
+    assert [[piece.shade for piece in heats[at].rows[0].pieces] for at in (0, 10)] == [[1.0, -0.5], [0.5, -1.0]]
+
+
+def test_rare_bad_tokens_set_the_scale() -> None:
+    shown = view("x" * 100, *[0.04] * 99, -0.9)
+    assert limits([shown]) == {"reward": 0.9}
+    assert limits([view("x", 0.0), view("x", 0.0), view("x", -0.5)]) == {"reward": pytest.approx(0.4)}
+    assert limits([*[view("x", 0.0)] * 20, view("x", -0.5)]) == {"reward": 0.5}
 
 
 def test_numbers_that_are_none_zero_or_missing_have_no_color() -> None:
@@ -141,6 +147,7 @@ def test_numbers_that_are_none_zero_or_missing_have_no_color() -> None:
     [
         ("The cat sat.", "The dog sat.", "The[- cat-]{+ dog+} sat."),
         ("you pay.", "hello! you pay.", "{+hello!+} you pay."),
+        ("you go to the shop.", "the shop.", "[-you go to-] the shop."),
         ("a b", "a b", "a b"),
         ("a b c", "a c", "a[- b-] c"),
         ("\u4e5d\u70b9\u5f00", "\u516b\u70b9\u5f00", "[-\u4e5d-]{+\u516b+}\u70b9\u5f00"),

@@ -18,8 +18,8 @@ from uptake.report.text import number, words
 from uptake.report.visible import END, NOTHING, safe, visible
 from uptake.types import Dialogue
 
-# The part of the numbers, by magnitude, that is told apart by color; what lies beyond has the strongest.
-TOLD_APART = 0.95
+# The part of the responses in which all numbers are told apart by color; in the others the largest look alike.
+TOLD_APART = 0.9
 # From this part of the strongest color on, a piece is marked with its sign too.
 STRONG = 0.5
 _NAMES = {"advantage": "credit"}
@@ -88,12 +88,16 @@ def _asked(view: TokenView) -> Dialogue:
 
 
 def limits(views: Iterable[TokenView]) -> dict[str, float]:
-    """The magnitude that gets the strongest color, by the name of the row: a few outliers do not bleach the rest."""
-    sizes: dict[str, list[float]] = {}
+    """The magnitude that gets the strongest color, by the name of the row.
+
+    It is one that the largest of a response seldom exceeds, so that neither a response with an outlier bleaches the
+    others nor the noise of good tokens looks like much where bad ones are rare.
+    """
+    largest: dict[str, list[float]] = {}
     for view in views:
         for name, numbers in view.values.items():
-            sizes.setdefault(name, []).extend(abs(each) for each in _known(numbers) if each)
-    return {name: float(np.quantile(found, TOLD_APART)) if found else 1.0 for name, found in sizes.items()}
+            largest.setdefault(name, []).append(max(map(abs, _known(numbers)), default=0.0))
+    return {name: float(np.quantile(found, TOLD_APART)) or max(found) or 1.0 for name, found in largest.items()}
 
 
 def row_name(name: str) -> str:
@@ -124,15 +128,14 @@ def parts(response: str, edited: str | None) -> tuple[Part, ...]:
     if edited is None:
         return ()
     old, new = split_words(response), split_words(edited)
-    ops = align_words(old, new).ops
     olds, news = iter(old), iter(new)
     found: list[Part] = []
-    for kept, run in groupby(ops, key=lambda op: op == KEPT):
-        removed = added = ""
-        for op in run:
-            removed += next(olds) if op != ADDED else ""
-            added += next(news) if op != DELETED else ""
-        found += [Part(added, "kept")] if kept else [Part(removed, "removed"), Part(added, "added")]
+    for kept, run in groupby(align_words(old, new).ops, key=lambda op: op == KEPT):
+        pairs = [(next(olds) if op != ADDED else "", next(news) if op != DELETED else "") for op in run]
+        removed, added = ("".join(side) for side in zip(*pairs, strict=True))
+        # A word that comes first in one of the texts has a blank before it in the other.
+        both = "".join(max(pair, key=len) for pair in pairs)
+        found += [Part(both, "kept")] if kept else [Part(removed, "removed"), Part(added, "added")]
     return tuple(Part(_shown(part), part.kind) for part in found if part.text)
 
 

@@ -72,13 +72,10 @@ def _edit(parts: tuple[Part, ...]) -> Text:
 
 def _legend(heats: HeatMap) -> Iterator[Text]:
     for name, limit in heats.limits.items():
-        line = Text(f"{name}: ")
-        for ground in reversed(NEGATIVE):
-            line.append("  ", style=f"on {ground}")
-        line.append(" 0 ")
-        for ground in POSITIVE:
-            line.append("  ", style=f"on {ground}")
-        yield line.append(f" \N{PLUS-MINUS SIGN}{number(limit)} and beyond")
+        line = Text(f"{name}: {number(-limit)} ")
+        for ground in (*reversed(NEGATIVE), None, *POSITIVE):
+            line.append(" 0 " if ground is None else "  ", style=f"on {ground}" if ground else "")
+        yield line.append(f" +{number(limit)}")
     yield Text(
         f"{MINUS} {PLUS} half of that or more   {NEWLINE} line end   \N{MIDDLE DOT} blank   {END} end of the turn",
         style="dim",
