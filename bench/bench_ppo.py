@@ -15,7 +15,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from multiprocessing import get_context
@@ -28,7 +28,7 @@ from _model import llama, text, tokenizer
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, TrainerCallback
 
-from uptake import ChatFormat, Prompt, Turn, World
+from uptake import ChatFormat, Prompt, Turn, World, methods
 from uptake.checkpoint import Cursor
 from uptake.collect import collect, ready
 from uptake.feedback.function import FromFunction
@@ -42,24 +42,24 @@ from uptake.types import Judgement, Rewarded, Rollout
 PROMPTS = int(os.environ.get("PROMPTS", "32"))
 PROMPT, ANSWER, EPOCHS, LR = 128, 64, 4, 1e-5
 # What the peer cannot choose: one lambda, a clipped value loss in the policy's own optimizer, no clip of gradients.
-CONFIG = ppo.Config(
-    prompts=PROMPTS,
-    n=1,
-    max_new_tokens=ANSWER,
-    epochs=EPOCHS,
-    center_scores=False,
-    penalty=0.0,
-    reference="given",
-    value_lam=0.95,
-    value_clip=0.2,
-    value_coef=0.1,
-    critic_warmup=0,
-    lr=LR,
-    critic_lr=None,
-    eps=1e-8,
-    clip=None,
-    micro_tokens=2048,
-)
+OPTIONS: Mapping[str, Any] = {
+    "prompts": PROMPTS,
+    "n": 1,
+    "max_new_tokens": ANSWER,
+    "epochs": EPOCHS,
+    "center_scores": False,
+    "penalty": 0.0,
+    "reference": "given",
+    "value_lam": 0.95,
+    "value_clip": 0.2,
+    "value_coef": 0.1,
+    "critic_warmup": 0,
+    "lr": LR,
+    "critic_lr": None,
+    "eps": 1e-8,
+    "clip": None,
+    "micro_tokens": 2048,
+}
 
 
 def model(seed: int) -> LlamaForCausalLM:
@@ -69,8 +69,8 @@ def model(seed: int) -> LlamaForCausalLM:
 def critic() -> LlamaForSequenceClassification:
     """The policy's backbone under a zero head."""
     start = model(0)
-    config = LlamaConfig(**{**start.config.to_dict(), "num_labels": 1})
-    made = LlamaForSequenceClassification(config)
+    start.config.num_labels = 1
+    made = LlamaForSequenceClassification(start.config)
     made.model.load_state_dict(start.model.state_dict())
     torch.nn.init.zeros_(made.score.weight)
     return made
@@ -84,10 +84,12 @@ def reward_model() -> LlamaForSequenceClassification:
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=1,
-        num_labels=1,
         pad_token_id=0,
     )
-    return LlamaForSequenceClassification(config).eval()
+    config.num_labels = 1
+    made = LlamaForSequenceClassification(config)
+    made.eval()
+    return made
 
 
 def prompts() -> list[str]:
@@ -107,7 +109,8 @@ def learner(folder: Path) -> tuple[Learner, RunLog]:
     def score(rollout: Rollout) -> float:
         return float(rewards(torch.tensor([[*rollout.prompt_ids, *rollout.response_ids]])).logits)
 
-    (stage,) = ppo.build(CONFIG, FromFunction(score)).stages
+    config: Any = methods.configure("ppo", OPTIONS)
+    (stage,) = ppo.build(config, FromFunction(score)).stages
     return Learner(stage, world), RunLog(folder, 0)
 
 
