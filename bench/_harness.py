@@ -75,13 +75,13 @@ def peak_bytes(prepare: Callable[..., Callable[[], object]], *args: object) -> t
 def _peak_here(prepare: Callable[..., Callable[[], object]], *args: object) -> tuple[int, int]:
     work = prepare(*args)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
-    before = _peak_so_far()
+    before = peak_so_far()
     work()
-    peak = _peak_so_far()
+    peak = peak_so_far()
     return peak, peak - before
 
 
-def _peak_so_far() -> int:
+def peak_so_far() -> int:
     """Bytes, from the kernel's own line: `ru_maxrss` of a child includes its parent's peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -101,7 +101,8 @@ class Discover:
         if np.ptp(values) == 0:
             raise InputError("the signal is the same for all turns", allowed="ratings or rewards that differ")
         places = vectors(texts, self.seed)
-        count = max(2, min(self.clusters, len(texts) // self.support))
+        distinct = len(np.unique(places.round(6), axis=0))
+        count = max(1, min(self.clusters, len(texts) // self.support, distinct))
         labels = KMeans(count, n_init=3, random_state=self.seed).fit_predict(places)
         members = [np.flatnonzero(labels == label) for label in range(count)]
         supported = [rows for rows in members if len(set(talks[rows].tolist())) >= self.support]
@@ -114,7 +115,7 @@ class Discover:
         sides = [[one for one in unique if (one.above > 0) == good] for good in (True, False)]
         dropped["proposals beyond the most a side"] = sum(max(0, len(side) - self.most) for side in sides)
         positive, negative = (tuple(sorted(side, key=lambda each: each.p)[: self.most]) for side in sides)
-        return Discovered(positive, negative, count, dropped)
+        return Discovered(positive, negative, count, dict(dropped))
 
     def _telling(
         self, members: Sequence[NDArray[np.int64]], values: Floats, talks: NDArray[np.int64]

@@ -144,8 +144,8 @@ def mine_logs(
         written=len(rows),
         good=sum(isinstance(each.row, Rated) and each.row.good for each in rows),
         dropped={**log.dropped, **dropped},
-        reasons=Counter(each.reason for each in judged if not each.valid),
-        redacted=redact.found if redact else {},
+        reasons=dict(Counter(each.reason for each in judged if not each.valid)),
+        redacted=dict(redact.found) if redact else {},
         correlations=_correlations(heard, records),
     )
     write_json(out.with_name(f"{out.name}.summary.json"), asdict(summary))

@@ -1,0 +1,136 @@
+"""Discovery of follow-ups: planted reactions are found on their side, and noise is not taken for one."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from uptake.errors import InputError
+from uptake.feedback.discovery import Discover, _p, first_sentence, vectors
+
+GLAD = ("Thanks, great!", "Great, thanks!", "Thanks a lot, great.", "Great thanks.")
+CROSS = ("I already told you.", "I told you already.", "I already told you that.", "You know I already told you.")
+NEUTRAL = (
+    *("Where is the station?", "Where is the bakery?", "Where is the museum?", "Where is the hotel?"),
+    *("Do you like music?", "Do you like cats?", "Do you like tea?", "Do you like films?"),
+)
+
+
+def log(count: int, seed: int = 0, effect: float = 1.0) -> tuple[list[str], list[float], list[int]]:
+    """Turns of three kinds, two a conversation, with ratings that follow the kind by so much."""
+    rng = random.Random(seed)
+    kinds = [(GLAD, effect), (CROSS, -effect), (NEUTRAL, 0.0)]
+    drawn = [rng.choice(kinds) for _ in range(count)]
+    said = [f"{rng.choice(texts)} And then there is another matter, as it were." for texts, _ in drawn]
+    return said, [value + rng.gauss(0, 0.3) for _, value in drawn], [place // 2 for place in range(count)]
+
+
+def test_planted_reactions_are_found_on_their_side() -> None:
+    found = Discover(clusters=8)(*log(200))
+    assert found.positive
+    assert found.negative
+    assert {each.text for each in found.positive} <= set(GLAD)
+    assert {each.text for each in found.negative} <= set(CROSS)
+    for each in (*found.positive, *found.negative):
+        assert each.turns >= each.conversations >= 5
+        assert (each.above > 0) == (each in found.positive)
+        assert each.text not in each.examples
+
+
+def test_noise_is_no_reaction() -> None:
+    """Where nothing has an effect, one log in ten may show one: four of ten are as good as impossible (1 %)."""
+    logs = [Discover(clusters=8)(*log(100, seed, effect=0.0)) for seed in range(10)]
+    assert sum(bool(found.positive or found.negative) for found in logs) <= 3
+
+
+def test_the_opposite_signal_swaps_the_sides() -> None:
+    said, signal, talks = log(200)
+    one, other = (
+        Discover(clusters=8)(said, signal, talks),
+        Discover(clusters=8)(said, [-each for each in signal], talks),
+    )
+    assert [each.text for each in one.positive] == [each.text for each in other.negative]
+    assert [each.above for each in one.negative] == pytest.approx([-each.above for each in other.positive])
+
+
+def test_everything_left_out_is_counted() -> None:
+    said, signal, talks = log(200)
+    long = ["a sentence that goes on and on until nobody would call it a reaction any more"] * 7
+    few = Discover(clusters=8, most=1)(said + long, signal + [0.0] * 7, [*talks, *range(900, 907)])
+    every = Discover(clusters=8, each=2)(said, signal, talks)
+    assert few.dropped["turns that begin with a long sentence"] == 7
+    assert (len(few.positive), len(few.negative)) == (1, 1)
+    telling = len(every.positive) + len(every.negative) + every.dropped["sentences that repeat another's"]
+    lost = ("clusters of too few conversations", "clusters that tell nothing for sure")
+    assert telling <= 2 * (every.clusters - sum(every.dropped[reason] for reason in lost))
+
+
+def test_one_conversation_is_one_witness() -> None:
+    """A hundred happy turns of one conversation are no support, and do not move p."""
+    said, signal, talks = log(60, effect=0.0)
+    found = Discover(clusters=6)([*said, *["Wonderful!"] * 100], [*signal, *[9.0] * 100], [*talks, *[999] * 100])
+    assert "Wonderful!" not in {each.text for each in found.positive}
+
+
+def test_sentences_with_numbers_or_placeholders_are_not_proposed() -> None:
+    said, signal, talks = log(200)
+    numbered = [text.replace("told you", "told you 5 times") for text in said]
+    found = Discover(clusters=8)(numbered, signal, talks)
+    assert not [each.text for each in found.negative if "5" in each.text]
+    assert found.positive
+
+
+def test_p_is_that_of_students_test() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0, 1, 9), rng.normal(1, 1, 30)
+    assert _p(one, other) == pytest.approx(float(ttest_ind(one, other).pvalue), rel=1e-12)
+    alike = np.ones(5)
+    assert _p(alike, alike) == 1.0
+    # Five thumbs up of five, where half of all are up, are no wonder; Welch's test would call them one in 10^30.
+    assert 0.01 < _p(alike, np.tile([0.0, 1.0], 50)) < 0.06
+
+
+def test_alike_sentences_are_near() -> None:
+    places = vectors(["thanks a lot", "Thanks a lot!", "that is wrong", "where is it"])
+    near = places @ places.T
+    assert near[0, 1] > max(near[0, 2], near[0, 3])
+    assert np.diag(near) == pytest.approx(np.ones(4))
+
+
+@pytest.mark.parametrize(
+    ("turn", "first"),
+    [
+        ("Thanks! When does it open?", "Thanks!"),
+        ("that\u2019s  wrong\nI said nine", "that's wrong"),
+        ("\u8c22\u8c22\u3002\u518d\u89c1\u3002", "\u8c22\u8c22\u3002"),
+        ("  ok", "ok"),
+        ("x" * 81, ""),
+        ("", ""),
+    ],
+)
+def test_first_sentences(turn: str, first: str) -> None:
+    assert first_sentence(turn) == first
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clusters": 1}, "field 'clusters': 1"),
+        ({"support": 1}, "field 'support': 1"),
+        ({"each": 0}, "field 'each': 0"),
+        ({"wrong": 1.0}, "field 'wrong': 1.0"),
+    ],
+)
+def test_settings_out_of_range(settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Discover(**settings)
+
+
+def test_too_little_to_discover_in() -> None:
+    with pytest.raises(InputError, match=r"short turns of users in 3 conversations \(allowed: at least 10"):
+        Discover()(*log(6))
+    said, _, talks = log(100)
+    with pytest.raises(InputError, match="the signal is the same for all turns"):
+        Discover()(said, [1.0] * 100, talks)
