@@ -103,7 +103,7 @@ def town_followups() -> FollowUpSet:
 
 def scorer_accuracy(reward: FollowUpReward, town: Town, settings: DemoSettings) -> tuple[Accuracy, dict[str, Share]]:
     """How often the reward prefers the right answer to a held-out question over a faulty one, overall and by fault."""
-    pairs = _fault_pairs(town, settings)
+    pairs = fault_pairs(town, settings)
     dialogues = [dialogue for _, *both in pairs for dialogue in both]
     scores = reward.score(dialogues).rewards.tolist()
     right, faulty = scores[::2], scores[1::2]
@@ -119,7 +119,7 @@ def scorer_accuracy(reward: FollowUpReward, town: Town, settings: DemoSettings) 
     return accuracy(range(len(pairs))), by_axis
 
 
-def _fault_pairs(town: Town, settings: DemoSettings) -> list[tuple[str, Dialogue, Dialogue]]:
+def fault_pairs(town: Town, settings: DemoSettings) -> list[tuple[str, Dialogue, Dialogue]]:
     """(axis, right answer, faulty answer) for held-out questions, at most `pairs_per_axis` for every axis."""
     rng = random.Random(settings.seed)
     questions = town.questions(settings.held_out, settings.seed, "heldout")

@@ -1,0 +1,114 @@
+"""The demonstration in small: its figures worked out again from the models it leaves, and a kill in every step."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from tiny import in_process, killer
+
+from uptake.data import ChatFormat
+from uptake.feedback import FollowUpReward
+from uptake.models import LanguageModel, load
+from uptake.rollout import PolicySamples
+from uptake.tasks.demo import DemoSettings, demo, fault_pairs, scorer_accuracy, town_followups
+from uptake.town import AXES, Town
+from uptake.town.questions import all_questions, read_question
+from uptake.types import Turn
+
+SMALL = DemoSettings(
+    learn={"rounds": 1, "conversations": 256, "users": 1, "batch_size": 32},
+    align={**DemoSettings().align, "n": 2, "rounds": 1, "epochs": 2, "batch_size": 8, "keep_unfinished": True},
+    prompts=16,
+    held_out=12,
+    curve_prompts=4,
+    curve_every=3,
+    pairs_per_axis=2,
+)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    demo(folder, SMALL, say=lambda line: None)
+    return folder
+
+
+def qualities(lm: LanguageModel) -> list[float]:
+    """What the oracle says of one answer to every held-out question."""
+    town = Town()
+    asked = [question.prompt for question in town.questions(SMALL.held_out, 0, "heldout")]
+    sampling = PolicySamples(n=1, temperature=1.0, top_p=1.0, max_new_tokens=48)
+    said = sampling.of(lm, asked, ChatFormat.of(lm.tokenizer), 0, version=0)
+    return [
+        town.quality((*each.prompt.turns, Turn("assistant", each.response.strip() or "..."))).overall for each in said
+    ]
+
+
+def test_the_figures_are_those_of_the_two_models(undisturbed: Path) -> None:
+    before, after = (qualities(load(undisturbed / name / "model")) for name in ("town-model", "aligned"))
+    figures = evaluation(undisturbed)
+    points = [1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(before, after, strict=True)]
+    assert figures["win_rate"]["rate"] == pytest.approx(fmean(points))
+    assert figures["quality"] == {"before": pytest.approx(fmean(before)), "after": pytest.approx(fmean(after))}
+    assert before != after
+
+
+def test_it_is_aligned_on_training_questions_only(undisturbed: Path) -> None:
+    asked = {
+        read_question(rollout["prompt"]["turns"][0]["content"])
+        for line in (undisturbed / "aligned" / "rounds" / "0-0" / "judged.jsonl").read_text().splitlines()
+        for rollout in json.loads(line)["rollouts"]
+    }
+    assert len(asked) == SMALL.prompts
+    assert asked <= set(all_questions(0, "train"))
+
+
+def test_the_curve_begins_at_even(undisturbed: Path) -> None:
+    start, *later = [json.loads(line) for line in (undisturbed / "aligned" / "curve.jsonl").read_text().splitlines()]
+    assert (start["step"], start["win_rate"]) == (0, 0.5)
+    assert later
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [("os.rename", "town-model/checkpoints", 1), ("open", "judged.jsonl", 2), ("open", "evaluation.json", 1)],
+    ids=["while it learns", "while it mines", "before the comparison"],
+)
+def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp_path: Path) -> None:
+    assert in_process(demo_until, tmp_path / "demo", moment) == -9
+    demo(tmp_path / "demo", SMALL, resume=True, say=lambda line: None)
+    assert evaluation(tmp_path / "demo") == evaluation(undisturbed)
+
+
+def demo_until(folder: Path, moment: tuple[str, str, int]) -> None:
+    sys.addaudithook(killer(*moment))
+    demo(folder, SMALL, say=lambda line: None)
+
+
+def test_pairs_are_a_perfect_and_a_faulty_answer_to_a_held_out_question() -> None:
+    town, pairs = Town(), fault_pairs(Town(), SMALL)
+    assert [axis for axis, *_ in pairs] == [axis for axis in AXES for _ in range(SMALL.pairs_per_axis)]
+    for _, right, faulty in pairs:
+        assert read_question(right[0].content) in all_questions(0, "heldout")
+        assert right[:-1] == faulty[:-1]
+        assert town.quality(right).overall == 1 > town.quality(faulty).overall
+
+
+def test_a_scorer_that_knows_nothing_ranks_like_a_coin(undisturbed: Path) -> None:
+    """All logits equal: every follow-up is as likely after any answer, so every pair is a tie and counts half."""
+    lm = load(undisturbed / "town-model" / "model")
+    with torch.no_grad():
+        for weight in lm.model.parameters():
+            weight.zero_()
+    accuracy, by_axis = scorer_accuracy(FollowUpReward(lm, town_followups()), Town(), replace(SMALL, held_out=144))
+    assert accuracy.plain.rate == 0.5
+    assert [share.rate for share in by_axis.values()] == [0.5] * len(AXES)
+
+
+def evaluation(folder: Path) -> Any:
+    return json.loads((folder / "aligned" / "evaluation.json").read_text())
