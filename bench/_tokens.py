@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from uptake import ChatFormat, Options, Preference, World, methods, run
+from uptake import ChatFormat, Options, World, methods, run
 from uptake.data.write import replacing
 from uptake.evaluate import ScoredTokens, token_reward_metrics
 from uptake.feedback.edit_labels import EditLabels
@@ -17,7 +17,8 @@ from uptake.feedback.token_reward import reward_tokens
 from uptake.models import LanguageModel
 from uptake.recipe import Recipe
 from uptake.rollout.edited import EditedRows
-from uptake.types import Edited, Judgement, Rollout, Row
+from uptake.signal.edits import Edits
+from uptake.types import Edit, Edited, Judgement, Rollout, Row
 
 # Rewards of the tokens of some responses.
 Rewards = Sequence[tuple[float, ...]]
@@ -45,9 +46,23 @@ def shuffled(recipe: Recipe) -> Recipe:
     return Recipe(tuple(replace(stage, judge=ShuffledLabels()) for stage in recipe.stages))
 
 
-def pairs_of(rows: Sequence[Edited]) -> list[Row]:
-    """Edited rows as preferences, for a sequence reward model."""
-    return [Preference(row.prompt, row.edited, row.response) for row in rows if row.edited not in (None, row.response)]
+@dataclass(frozen=True)
+class EditIsBetter:
+    """Score 1 for an edit, 0 for what it edits."""
+
+    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
+        return [Judgement(float(rollout.sample == 1)) for rollout in rollouts]
+
+
+def on_edits(recipe: Recipe, max_tokens: int) -> Recipe:
+    """The recipe of a sequence reward model with edited rows as its pairs, cut as a token reward model's are."""
+    produce, judge = EditedRows(max_tokens), EditIsBetter()
+    return Recipe(tuple(replace(stage, produce=produce, judge=judge) for stage in recipe.stages))
+
+
+def with_edit(rows: Sequence[Edited]) -> list[Row]:
+    """The rows that are pairs of texts."""
+    return [row for row in rows if row.edited not in (None, row.response)]
 
 
 def token_scores(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> Rewards:
@@ -73,38 +88,45 @@ def _values(rewards: tuple[float, ...] | str) -> tuple[float, ...]:
 
 
 def measured(world: World, rows: Sequence[Edited], scores: Callable[..., Rewards]) -> dict[str, Any]:
-    """The figures of a model on held-out rows, whose labels are those of the rows themselves."""
+    """The figures of a model on held-out rows, whose labels are those of the rows themselves.
+
+    Of several edits of one response, a token is faulty where at least half say so, and the first is the better text.
+    """
     held = replace(world, rows=rows)
     rollouts = EditedRows()(held, rows, 0, 0)
-    judgements = EditLabels()(held, rollouts)
-    kept = [place for place, each in enumerate(judgements) if each.valid]
-    rewards = dict(zip(kept, scores(world.policy, world.chat, [rollouts[place] for place in kept]), strict=True))
+    examples: Sequence[Edit] = Edits()(rollouts, EditLabels()(held, rollouts)).examples
+    sides = [each.rollout for example in examples for each in (example.response, *example.edits[:1])]
+    rewards = iter(scores(world.policy, world.chat, sides))
     found = [
         ScoredTokens(
-            rewards[place], judgements[place].tokens, rewards.get(place + 1, ()) if _edited(rollouts, place) else ()
+            next(rewards),
+            tuple(-float(label <= -0.5) for label in example.response.labels),
+            next(rewards) if example.edits else (),
         )
-        for place in kept
-        if rollouts[place].sample == 0
+        for example in examples
     ]
     return asdict(token_reward_metrics(found))
 
 
-def _edited(rollouts: Sequence[Rollout], place: int) -> bool:
-    return place + 1 < len(rollouts) and rollouts[place + 1].sample == 1
-
-
 @dataclass(frozen=True)
 class Arm:
-    """One model to train and measure: on what, by which method, with its labels shuffled or not."""
+    """One model to train and measure: by which method, with its labels shuffled or not."""
 
     name: str
     method: str
-    options: dict[str, Any]
+    options: Mapping[str, Any]
     shuffle: bool = False
+    max_tokens: int = 512
 
     @property
     def by_sequence(self) -> bool:
         return self.method == "reward_model"
+
+    def recipe(self) -> Recipe:
+        if self.by_sequence:
+            return on_edits(methods.build(self.method, self.options), self.max_tokens)
+        recipe = methods.build(self.method, {**self.options, "max_tokens": self.max_tokens})
+        return shuffled(recipe) if self.shuffle else recipe
 
 
 def figures(arm: Arm, world: World, rows: Sequence[Edited], tests: Mapping[str, Sequence[Edited]]) -> dict[str, Any]:
@@ -113,10 +135,9 @@ def figures(arm: Arm, world: World, rows: Sequence[Edited], tests: Mapping[str, 
     if kept.exists():
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
-    recipe = methods.build(arm.method, arm.options)
-    given: Sequence[Row] = pairs_of(rows) if arm.by_sequence else rows
+    given: Sequence[Row] = with_edit(rows) if arm.by_sequence else rows
     options = Options(title=arm.name, resume=world.folder.exists(), save_every=0)
-    trained = run(shuffled(recipe) if arm.shuffle else recipe, replace(world, rows=given), options)
+    trained = run(arm.recipe(), replace(world, rows=given), options)
     scores = score_steps if arm.by_sequence else token_scores
     result = {name: measured(trained, test, scores) for name, test in tests.items()}
     result["summary"] = json.loads((world.folder / "rounds" / "0-0" / "summary.json").read_text())

@@ -130,6 +130,17 @@ def test_typing_is_no_edit(response: str, form: str, end: str) -> None:
     assert check(response, typed) == ("no_edit", 0.0)
 
 
+def test_long_texts() -> None:
+    """A local change is found in any length; what is far apart is no longer told apart, but nothing of it is lost."""
+    words = [f"“w{place}”" for place in range(5_000)]
+    typed = [word.strip("“”") for word in words]
+    plain = [f'"{word}"' for word in typed]
+    response, edited = " ".join(words), " ".join(typed[::-1])
+    local = canonical(response, " ".join([*plain[:9], '"other"', *plain[10:]]))
+    assert local == " ".join([*words[:9], "“other”", *words[10:]])
+    assert canonical(response, edited) == edited
+
+
 @pytest.mark.parametrize(
     ("response", "edited", "expected"),
     [

@@ -20,16 +20,19 @@ EditorSets = Annotated[
 ]
 Judge = Annotated[
     str | None,
-    typer.Option(help="Who must prefer the edit in both orders: a contestant of `uptake bench`, server, or none."),
+    typer.Option(help="Who must prefer the edit in both orders: a contestant of `bench`, server, person or none."),
 ]
 JudgeModel = Annotated[str | None, typer.Option(help="The model that the judge uses: folder or Hub name.")]
-JudgeSets = Annotated[list[str] | None, typer.Option("--judge-set", help="One setting of the server as judge.")]
+JudgeSets = Annotated[list[str] | None, typer.Option("--judge-set", help="One setting of judge `server` or `person`.")]
 Ratio = Annotated[float, typer.Option(help="The largest share of units that an edit may change.")]
 Shortest = Annotated[float, typer.Option(help="Least length of an edit over that of the response.")]
 Longest = Annotated[float, typer.Option(help="Largest length of an edit over that of the response.")]
 Block = Annotated[int, typer.Option(help="So many units in a row that only moved make the edit a move.")]
 Tokenizer = Annotated[str | None, typer.Option(help="Count in tokens of this model. Default: words and marks.")]
 Weight = Annotated[float, typer.Option(help="What an unchanged response counts beside an edited one.")]
+
+# Who is paid or takes time, and the setting that names the file of the answers.
+_KEPT = {"server": "cache", "person": "answers"}
 
 
 @app.command()
@@ -81,8 +84,7 @@ def edit(
 
 def _files(editor: str, target: Path) -> dict[str, str]:
     """Answers that somebody was paid or asked for are kept beside the output, unless a setting says otherwise."""
-    names = {"server": "cache", "person": "answers"}
-    return {names[editor]: str(target.with_name(f"{target.name}.{editor}.sqlite"))} if editor in names else {}
+    return {_KEPT[editor]: str(target.with_name(f"{target.name}.{editor}.sqlite"))} if editor in _KEPT else {}
 
 
 def _chat(tokenizer: str) -> Any:
@@ -104,10 +106,11 @@ def _annotator(
     from uptake.feedback.llm_judge import LLMJudge
     from uptake.feedback.preferring import Preferring
 
-    if sets and spec != "server":
-        raise InputError("not used without a server as judge", field="--judge-set", allowed="with --judge server")
-    if spec == "server":
-        return annotator({spec: {"cache": str(target.with_name(f"{target.name}.judge.sqlite")), **options_of(sets)}})
+    if spec in _KEPT:
+        answers = str(target.with_name(f"{target.name}.judge.sqlite"))
+        return annotator({spec: {_KEPT[spec]: answers, **options_of(sets)}})
+    if sets:
+        raise InputError("not used with this judge", field="--judge-set", allowed="with --judge server or person")
     if spec is None and editor != "person":
         raise InputError("no judge", field="--judge", allowed="who must prefer the edit, or none: take edits unseen")
     if spec in (None, "none"):

@@ -7,8 +7,10 @@ agree then, the response's own characters stand in the result.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
+from itertools import pairwise
 from unicodedata import category, normalize
+
+from uptake.edits.runs import runs
 
 _SINGLE = "\u2018\u2019\u201a\u201b\u2039\u203a"
 _DOUBLE = "\u201c\u201d\u201e\u201f\u00ab\u00bb"
@@ -99,31 +101,26 @@ def _characters(text: str) -> Iterator[str]:
 
 def _matches(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Places in `new` with the place of the same character in `old`: by whole words, then within what they leave."""
-    words, others = _words(old), _words(new)
-    matcher = SequenceMatcher(None, [word for word, _ in words], [word for word, _ in others], autojunk=False)
-    for tag, i, i_end, j, j_end in matcher.get_opcodes():
-        start, end = _stretch(words, i, i_end), _stretch(others, j, j_end)
-        if tag == "equal":
-            yield from zip(range(*end), range(*start), strict=True)
-        elif tag == "replace":
-            inner = SequenceMatcher(None, old[slice(*start)], new[slice(*end)], autojunk=False)
-            for block in inner.get_matching_blocks():
-                for step in range(block.size):
-                    yield end[0] + block.b + step, start[0] + block.a + step
+    starts, others = _starts(old), _starts(new)
+    for kept, mine, theirs in runs(_words(old, starts), _words(new, others)):
+        here = range(starts[mine.start], starts[mine.stop])
+        there = range(others[theirs.start], others[theirs.stop])
+        if kept:
+            yield from zip(there, here, strict=True)
+            continue
+        for same, one, other in runs(old[here.start : here.stop], new[there.start : there.stop]):
+            if same:
+                yield from zip(there[other.start : other.stop], here[one.start : one.stop], strict=True)
 
 
-def _words(atoms: Sequence[str]) -> list[tuple[tuple[str, ...], int]]:
-    """Runs of letters and digits, and single others, each with its place; at last the end of the text."""
-    starts = [
-        place
-        for place, atom in enumerate(atoms)
-        if not (place and atom[:1].isalnum() and atoms[place - 1][:1].isalnum())
-    ]
-    ends = [*starts[1:], len(atoms)]
-    words = [(tuple(atoms[start:end]), start) for start, end in zip(starts, ends, strict=bool(starts))]
-    return [*words, ((), len(atoms))]
+def _starts(atoms: Sequence[str]) -> list[int]:
+    """Where words begin, runs of letters and digits with the blank before, and single others; at last the end."""
+    letters = [atom[:1].isalnum() for atom in atoms]
+    inside = (
+        place and letters[place] and (letters[place - 1] or atoms[place - 1] == " ") for place in range(len(atoms))
+    )
+    return [*(place for place, within in enumerate(inside) if not within), len(atoms)]
 
 
-def _stretch(words: Sequence[tuple[tuple[str, ...], int]], first: int, end: int) -> tuple[int, int]:
-    """The characters of some words; the last "word" is the end of the text."""
-    return words[min(first, len(words) - 1)][1], words[min(end, len(words) - 1)][1]
+def _words(atoms: Sequence[str], starts: Sequence[int]) -> list[tuple[str, ...]]:
+    return [tuple(atoms[start:end]) for start, end in pairwise(starts)]

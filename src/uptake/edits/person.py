@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, final
 
 from uptake.data.cache import Cache, content_key
 from uptake.edits.edit import Checked, Draft, Proposal
 from uptake.edits.rules import Rules
+from uptake.edits.runs import runs
 from uptake.edits.units import pieces
 from uptake.feedback.page import Form, Sheet, ask, check_port
-from uptake.ops.alignment import align
 
 SKIP = "skip"
 # What the page does not let pass: there would be nothing to keep.
@@ -86,11 +85,9 @@ def _preview(rules: Rules, draft: Draft, text: str) -> dict[str, Any]:
 def marks(response: str, checked: Checked) -> Iterator[tuple[str, str]]:
     """Stretches of both texts in reading order: "=" kept, "-" removed, "+" added; by words, whatever the units are."""
     old, new = pieces(response), pieces(checked.text)
-    at = to = 0
-    for kept, run in groupby(align(old, new).ops, key=lambda op: op == "U"):
-        ops = list(run)
-        removed = "".join(old[at : (at := at + sum(op != "A" for op in ops))])
-        added = "".join(new[to : (to := to + sum(op != "D" for op in ops))])
+    for kept, mine, theirs in runs(old, new):
+        removed = "".join(old[mine.start : mine.stop])
+        added = "".join(new[theirs.start : theirs.stop])
         if kept:
             yield "=", removed
             continue

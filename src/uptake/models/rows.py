@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from uptake.models.language_model import LanguageModel
+from uptake.models.products import fast_products
 from uptake.models.tree import Packed
 
 # Logits held at once in the forward pass: 2^26 floats are 256 MB.
@@ -40,7 +41,8 @@ def row_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width
     parts = []
     for start in range(0, len(paths), size):
         ids, mask = _padded(paths[start : start + size], packed)
-        output = lm.decoder(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
+        with fast_products(lm.device):
+            output = lm.decoder(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
         parts.append(output.last_hidden_state[mask.to(lm.device)])
     # A stem stands in several rows, with the same states; its first place is taken.
     _, first = np.unique([position for path in paths for position in path], return_index=True)
@@ -96,7 +98,8 @@ def _columns(claims: Sequence[tuple[int, int, int]]) -> Claims:
 
 def _row_logits(lm: LanguageModel, rows: Sequence[Sequence[int]], packed: Packed) -> Float[Tensor, "rows length vocab"]:
     ids, mask = _padded(rows, packed)
-    output = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
+    with fast_products(lm.device):
+        output = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
     scores: Tensor = output.logits
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 

@@ -16,6 +16,7 @@ from uptake.errors import ModelError
 from uptake.models.attention import NAME, Attend
 from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
+from uptake.models.products import fast_products
 from uptake.models.rows import row_logps, row_states
 from uptake.models.tree import Packed, TokenTree, batches
 
@@ -68,9 +69,10 @@ def hidden_states(lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Att
         raise ModelError(f"{lm.name}: its attention was exchanged after loading; load or prepare the model again")
     # A 4-D mask tells Transformers that the caller has taken care of masking; `attend` has.
     handled = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
-    output = lm.decoder(
-        input_ids=ids[None], position_ids=positions[None], attention_mask=handled, use_cache=False, attend=attend
-    )
+    with fast_products(ids.device):
+        output = lm.decoder(
+            input_ids=ids[None], position_ids=positions[None], attention_mask=handled, use_cache=False, attend=attend
+        )
     states: Tensor = output.last_hidden_state[0]
     return states
 
@@ -78,7 +80,8 @@ def hidden_states(lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Att
 def logits(lm: LanguageModel, states: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
     """Vocabulary logits of hidden states, in fp32 or better, with the model's own scaling and soft cap."""
     config = lm.config
-    out: Tensor = lm.head(states)
+    with fast_products(states.device):
+        out: Tensor = lm.head(states)
     out = out.to(torch.promote_types(out.dtype, torch.float32))
     scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)

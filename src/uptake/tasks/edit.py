@@ -250,6 +250,8 @@ def _reject(outcome: Outcome, editor: Editor) -> dict[str, Any]:
         told["said"] = proposal.said
     if verdict is not None:
         told |= {"edit_p_by_order": list(verdict.by_order), "judge": verdict.reason}
+    if not draft.finished:
+        told["finished"] = False
     return to_record(Answered(draft.prompt, draft.response)) | told
 
 

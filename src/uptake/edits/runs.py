@@ -1,0 +1,33 @@
+"""Two sequences side by side, in stretches that are the same in both and stretches that are not."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import groupby, takewhile
+from operator import eq
+
+from uptake.ops.alignment import KEPT, align
+
+LARGEST = 1 << 23
+
+
+def runs(old: Sequence[Hashable], new: Sequence[Hashable]) -> Iterator[tuple[bool, range, range]]:
+    """Whether a stretch is kept, and where it stands in `old` and in `new`, from left to right.
+
+    What both begin and end with alike is not aligned, so a local change of a long text costs little. Where more than
+    `LARGEST` pairs of items are left between, the two are far apart, and all that is left counts as changed.
+    """
+    begin = _alike(old, new)
+    end = _alike(old[begin:][::-1], new[begin:][::-1])
+    one, other = old[begin : len(old) - end], new[begin : len(new) - end]
+    far = len(one) * len(other) > LARGEST
+    middle = "D" * len(one) + "A" * len(other) if far else align(one, other).ops
+    i = j = 0
+    for kept, run in groupby(KEPT * begin + middle + KEPT * end, key=lambda op: op == KEPT):
+        ops = "".join(run)
+        i_end, j_end = i + len(ops) - ops.count("A"), j + len(ops) - ops.count("D")
+        yield kept, range(i, i_end), range(j, j_end)
+        i, j = i_end, j_end
+
+
+def _alike(old: Sequence[Hashable], new: Sequence[Hashable]) -> int:
+    """How many items both begin with alike."""
+    return sum(takewhile(bool, map(eq, old, new)))
