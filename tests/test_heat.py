@@ -79,8 +79,8 @@ def test_a_joined_piece_keeps_all_numbers_and_takes_the_strongest() -> None:
 
 
 def test_a_special_token_within_a_response_is_spelled() -> None:
-    tokens = (Token(0, 1), Token(1, 1, "<tool>"), Token(1, 2), Token(2, 2))
-    assert pieces(TokenView(ASKED, "ab", tokens)) == ["a", "<tool>", "b", "\N{EMPTY SET}"]
+    tokens = (Token(0, 1), Token(1, 1, "<tool>"), Token(1, 1, "<call>"), Token(1, 2), Token(2, 2))
+    assert pieces(TokenView(ASKED, "ab", tokens)) == ["a", "<tool>", "<call>", "b", "\N{EMPTY SET}"]
 
 
 @given(TEXTS)
@@ -355,6 +355,14 @@ def test_a_token_reward_model_colors_every_kind_of_row(uptake: Cli, classifier: 
     ]
     assert [title in out for title in ("rows.jsonl:1", "rows.jsonl:2 chosen", "rejected", "the edit")] == [True] * 4
     assert "edit " in out
+
+
+def test_a_response_that_was_cut_off_has_no_end(uptake: Cli, classifier: Path) -> None:
+    write_jsonl(Path("cut.jsonl"), [{"prompt": "when ?", "completion": "at eight", "spans": [], "finished": False}])
+    uptake("show-tokens", "cut.jsonl", "--model", classifier, "--page", "page.html")
+    page = Page(Path("page.html").read_text())
+    assert page.rows == ["at eight", "at eight"]
+    assert len(page.reached) == 2
 
 
 def test_a_model_that_is_none_and_a_row_without_a_response(uptake: Cli, classifier: Path) -> None:
