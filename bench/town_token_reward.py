@@ -4,12 +4,15 @@
 
 Both start from the same model of the town and learn from the same faulty answers with the oracle's minimal edits,
 another draw for every seed. The oracle also says which words are faulty: these a model is to give the lowest rewards,
-in answers to held-out questions. An answer of which more than half of the words must change says nothing about places;
-such answers are demoted in training and not measured.
+in answers to held-out questions. Answers of which more than half of the words must change are left out, since they say
+nothing about places.
 """
 
+import os
 import random
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from statistics import fmean
 from typing import Any
 
@@ -23,16 +26,13 @@ from uptake.progress import progress_bar
 from uptake.town import Town
 from uptake.types import Edited, Span
 
-TRAINED, TEST, QUESTIONS = 1500, 600, 432
+TRAINED, TEST, QUESTIONS = 1000, 400, 432
 FOUND, ABOVE = 0.9, 0.95
-TRAINING = {"lr": 1e-3, "batch_size": 32, "epochs": 4, "weight_decay": 0.01}
-TOKENS = "token_reward_model"
+TRAINING = {"lr": 1e-3, "batch_size": 32, "epochs": 6, "weight_decay": 0.01, "warmup": 0.0}
 ARMS = (
-    Arm("token rewards", TOKENS, TRAINING),
-    Arm("token rewards, soft_ce", TOKENS, {**TRAINING, "loss": "soft_ce"}),
-    Arm("token rewards, no anchor", TOKENS, {**TRAINING, "anchor": False}),
-    Arm("token rewards, labels shuffled", TOKENS, TRAINING, shuffle=True),
-    Arm("sequence reward, steps of its head", "reward_model", {**TRAINING, "warmup": 0.0}),
+    Arm("token rewards", "token_reward_model", TRAINING),
+    Arm("token rewards, labels shuffled", "token_reward_model", TRAINING, shuffle=True),
+    Arm("sequence reward, steps of its head", "reward_model", TRAINING),
 )
 
 
@@ -40,15 +40,16 @@ def edits(count: int, split: str, questions: int, seed: int, spans: bool = False
     """Faulty answers with the oracle's edits, all questions and faults alike; with `spans`, its faulty words."""
     town, rng = Town(), random.Random(seed)
     asked = town.questions(questions, 0, "heldout" if split == "heldout" else "train")
-    cases = rng.sample([(question, fault) for question in asked for fault in town.faults(question)], count)
-    rows = []
-    for question, fault in cases:
+    cases = [(question, fault) for question in asked for fault in town.faults(question)]
+    rows: list[Edited] = []
+    while len(rows) < count:
+        question, fault = rng.choice(cases)
         said = town.answer(question, fault, rng)
         dialogue = (*question.prompt.turns, Turn("assistant", said))
         edit = town.minimal_edit(dialogue)
-        marks = tuple(Span(each.start, each.stop, -1.0, fault.name) for each in town.faulty_words(dialogue))
-        demoted = not minimal(said, edit)
-        rows.append(Edited(question.prompt, said, edit, marks if spans else None, demoted=demoted))
+        if minimal(said, edit):
+            marks = tuple(Span(each.start, each.stop, -1.0, fault.name) for each in town.faulty_words(dialogue))
+            rows.append(Edited(question.prompt, said, edit, marks if spans else None))
     return rows
 
 
@@ -60,17 +61,19 @@ def measure(arm: Arm, seed: int, tests: Mapping[str, Sequence[Edited]]) -> dict[
 
 
 def main() -> None:
-    one_thread()
     starting_model()
-    test = [row for row in edits(TEST, "heldout", HELD_OUT, seed=0, spans=True) if not row.demoted]
+    test = edits(TEST, "heldout", HELD_OUT, seed=0, spans=True)
     lacking = [row for row in test if all(span.start == span.end for span in row.spans or ())]
     tests = {"all": test, "omissions": lacking}
+    jobs = [(arm, seed, tests) for seed in SEEDS for arm in ARMS]
     found: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in ARMS}
-    with progress_bar("token rewards", len(ARMS) * len(SEEDS)) as bar:
-        for arm in ARMS:
-            for seed in SEEDS:
-                found[arm.name].append(measure(arm, seed, tests))
-                bar.advance()
+    with (
+        ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=one_thread) as pool,
+        progress_bar("token rewards", len(jobs)) as bar,
+    ):
+        for (arm, *_), of_seed in zip(jobs, pool.map(measure, *zip(*jobs, strict=True)), strict=True):
+            found[arm.name].append(of_seed)
+            bar.advance()
     rows = [_row(name, runs) for name, runs in found.items()]
     first = found[ARMS[0].name]
     holds = _mean(first, "top1").low >= FOUND and _mean(first, "auroc").low >= ABOVE

@@ -522,6 +522,28 @@ def test_rewards_do_not_depend_on_the_batch(tmp_path: Path) -> None:
         assert alone.tokens == pytest.approx(judgement.tokens, abs=1e-5)
 
 
+def test_a_model_that_says_the_token_s_own_id_gives_back_the_response() -> None:
+    """Reward and token stand at the same place, whatever the length of the prompt: no shift by one anywhere."""
+    lm = tiny_llama()
+    weights = dict(lm.base.named_parameters())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.zero_()  # the state of a token is then its embedding, at length 4
+        ids = torch.arange(len(lm.tokenizer), dtype=torch.float32) / 100
+        embedding = weights["model.embed_tokens.weight"]
+        embedding.zero_()
+        embedding[:, 0], embedding[:, 1] = ids, (1 - ids**2).sqrt()
+        head = ScalarHead(embedding.shape[1])
+        head.weight[0, 0] = 100 / 4
+    reward = replace(lm, heads={"token_reward": head})
+    world = World(tiny_llama(seed=1), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})
+    rollouts = [said(world.chat, " ".join(WORDS[:count])) for count in (1, 5, 2)]
+    rollouts = [replace(each, prompt_ids=each.prompt_ids[place:]) for place, each in enumerate(rollouts)]
+    for rollout, judgement in zip(rollouts, TokenReward()(world, rollouts), strict=True):
+        assert judgement.tokens == pytest.approx(rollout.response_ids, abs=1e-3)
+
+
 def test_what_cannot_be_rated_says_why(tmp_path: Path) -> None:
     reward = scorer(tiny_llama(max_position_embeddings=12), tmp_path / "model")
     world = World(tiny_llama(), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from uptake.data import ChatFormat
 from uptake.data.response_tokens import ResponseTokens, response_tokens
-from uptake.errors import InputError
+from uptake.errors import InputError, ModelError
 from uptake.ops.spans import as_spans, place_labels, place_rewards
 from uptake.types import Span, Turn
 
@@ -159,6 +159,13 @@ def test_a_template_that_changes_the_response_is_refused() -> None:
     assert response_tokens(changing, TURNS, "the dog").offsets[-1] == (7, 8)
     with pytest.raises(InputError, match="changes the response"):
         response_tokens(changing, TURNS, "the cat")
+
+
+def test_a_template_without_an_end_has_no_token_to_mark() -> None:
+    endless = chat("bytes", TEMPLATE.replace("<end>", ""))
+    with pytest.raises(ModelError, match="no end to mark"):
+        response_tokens(endless, TURNS, "the cat")
+    assert response_tokens(endless, TURNS, "the cat", finished=False).offsets[-1][1] == 7
 
 
 def test_a_token_that_joins_prompt_and_response_is_the_response_s() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids, refuse
-from uptake.errors import InputError
+from uptake.errors import InputError, ModelError
 from uptake.types import Dialogue, Turn, Where
 
 
@@ -31,8 +31,12 @@ def response_tokens(
     """The tokens of a response; one that is not `finished` has no end-of-turn token.
 
     Raises InputError where the template changes the response or renders the prompt differently once it is answered,
-    and where the tokenizer knows no offsets.
+    and where the tokenizer knows no offsets; ModelError where a finished response has no end-of-turn token.
     """
+    if finished and not chat.closing:
+        raise ModelError(
+            "the chat template ends the assistant's turn without a special token, so it has no end to mark"
+        )
     if not chat.tokenizer.is_fast:
         raise InputError("this tokenizer gives no offsets", field="tokenizer", allowed="a fast tokenizer")
     border, begin, end, text = _rendered(chat, turns, response, where)

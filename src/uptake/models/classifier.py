@@ -28,13 +28,17 @@ def as_classifier(lm: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> PreT
 
     An adapter is merged into a copy. Raises ModelError where Transformers has no classifier of this architecture.
     """
-    model: Any = lm.model
-    base: Any = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else lm.base
     classifier: Any = _shell(lm, tokenizer.pad_token_id)
-    setattr(classifier, classifier.base_model_prefix, base.base_model)
+    setattr(classifier, classifier.base_model_prefix, merged(lm).base_model)
     weights = {name: weight.to(lm.dtype) for name, weight in lm.heads[SCORE].state_dict().items()}
     classifier.score.load_state_dict(weights, assign=True)
     return classifier.eval()  # type: ignore[no-any-return]
+
+
+def merged(lm: LanguageModel) -> PreTrainedModel:
+    """The Transformers model, its adapter merged into a copy where there is one."""
+    model: Any = lm.model
+    return copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else lm.base
 
 
 def classifier_tokenizer(

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from uptake.errors import ModelError
+from uptake.models.classifier import merged
 from uptake.models.language_model import LanguageModel
 
 # The heads that make a policy a token classifier.
@@ -36,10 +37,8 @@ def as_token_classifier(lm: LanguageModel) -> PreTrainedModel:
     An adapter is merged into a copy. Raises ModelError where Transformers has no classifier of this architecture.
     """
     name = next(name for name in LABELS if name in lm.heads)
-    model: Any = lm.model
-    base: Any = copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else lm.base
     classifier: Any = _shell(lm, LABELS[name])
-    setattr(classifier, classifier.base_model_prefix, base.base_model)
+    setattr(classifier, classifier.base_model_prefix, merged(lm).base_model)
     weights = lm.heads[name].state_dict()
     weight = weights["weight"]
     bias = weights.get("bias", weight.new_zeros(1))
