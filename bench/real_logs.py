@@ -1,6 +1,6 @@
 """Real logs: do rewards from what users said next, and from what they might say, go with the users' own ratings?
 
-    python bench/real_logs.py --model MODEL --data DATA [--responses N] [--pairs N]
+    python bench/real_logs.py --model MODEL --data DATA [--sets NAME ...] [--responses N] [--pairs N]
 
 `DATA` holds the folders of the data sets. Conversations are halved by line number: follow-ups are discovered in one
 half by its ratings, and all figures are from conversations drawn from the other half, with about N responses. A rating
@@ -196,13 +196,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--responses", type=int, default=1000, help="responses of every data set, about")
     parser.add_argument("--pairs", type=int, default=10, help="follow-ups a side and category of the default set")
     parser.add_argument("--name", default="the dialogue model", help="what the table calls the model")
     parser.add_argument("--work", type=Path, default=Path("real_logs.work"))
     given = parser.parse_args()
     lm = load(given.model)
-    table = [row for name in SETS for row in rows(name, lm, given)]
+    table = [row for name in given.sets for row in rows(name, lm, given)]
     claim = f"Rewards from real logs against users' ratings: {given.name}, {given.pairs} default pairs a category"
     record("real_logs", claim, table)
 

@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_finds_are_replaced_by_their_kind_and_counted() -> None:
 def test_every_part_of_a_row_is_redacted() -> None:
     redact, mail = Redact.ready(), "ann@example.com"
     messages = [{"role": role, "content": f"{role} {mail}"} for role in ("system", "user", "assistant", "user")]
-    records = [
+    records: list[dict[str, Any]] = [
         {"messages": messages},
         {"messages": messages[:3]},
         {"prompt": mail, "completion": mail, "label": True},
@@ -38,7 +39,7 @@ def test_every_part_of_a_row_is_redacted() -> None:
     rows: list[Row] = [redact.row(to_row(record)) for record in records]
     assert [type(row).__name__ for row in rows] == ["Prompt", "Answered", "Rated", "Preference"]
     assert not [row for row in rows if mail in str(row)]
-    assert redact.found["EMAIL_ADDRESS"] == 3 + 3 + 2 + 3
+    assert redact.found["EMAIL_ADDRESS"] == 4 + 3 + 2 + 3
     assert isinstance(rows[1], Answered)
     assert rows[1].response == "assistant <EMAIL_ADDRESS>"
     assert isinstance(rows[2], Rated)

@@ -24,7 +24,7 @@ TWO = FollowUpSet(
 
 
 def dialogue(*texts: str) -> Dialogue:
-    return tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(texts))  # type: ignore[arg-type]
+    return tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(texts))
 
 
 def cases(count: int, seed: int = 0) -> tuple[list[Dialogue], list[str]]:
@@ -128,7 +128,7 @@ def test_errors_name_the_row_or_are_handed_over(lm: LanguageModel) -> None:
     with pytest.raises(InputError, match=r"a follow-up is blank"):
         reward.score(asked[:1], [" "])
     with torch.no_grad():
-        lm.base.get_output_embeddings().weight.fill_(torch.nan)  # type: ignore[union-attr]
+        lm.base.get_output_embeddings().weight.fill_(torch.nan)
     with pytest.raises(ModelError, match=r"log\.jsonl:7: .* not-a-number"):
         reward.score(asked[:1], ["thanks ."], where=[where])
 
