@@ -1,6 +1,7 @@
 """Judging pairs in both orders on one tree a pair, against one row per order.
 
-The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token.
+The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token. Both
+sides compute their linear layers by the same library, so that the ratio is that of trees alone.
 """
 
 import random
@@ -13,6 +14,7 @@ from uptake import Prompt, Turn
 from uptake.feedback.llm_judge import LLMJudge
 from uptake.feedback.question import Instructions
 from uptake.models import prepare
+from uptake.models.products import fast_products
 
 PAIRS, PROMPT, ANSWER, ROWS, REPEATS = 200, 256, 96, 8, 3
 # As long as the instructions of a careful judge.
@@ -43,9 +45,10 @@ def as_rows(judge: LLMJudge) -> list[float]:
     for start in range(0, len(places), ROWS):
         some = places[start : start + ROWS]
         batch = tokenizer().pad({"input_ids": [ids[place] for place in some]}, return_tensors="pt")
-        states = judge.lm.decoder(**batch, use_cache=False).last_hidden_state
         ends = batch["attention_mask"].sum(1) - 1
-        logits = judge.lm.head(states[torch.arange(len(some)), ends])
+        with fast_products(judge.lm.device):
+            states = judge.lm.decoder(**batch, use_cache=False).last_hidden_state
+            logits = judge.lm.head(states[torch.arange(len(some)), ends])
         for place, p in zip(some, logits[:, [one, two]].softmax(-1)[:, 0].tolist(), strict=True):
             shown_first[place] = p
     return [(p + 1 - q) / 2 for p, q in zip(shown_first[::2], shown_first[1::2], strict=True)]

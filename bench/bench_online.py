@@ -2,7 +2,8 @@
 
 Both sides sample two answers of the same length to the same prompts, show the same annotator (a model of the policy's
 size, in this process) the same questions, and take one optimizer step with a reference model. The peer's annotator is a
-reward function that does it the plain way: one row per order, the logits at its end.
+reward function that does it the plain way: one row per order, the logits at its end. On a processor of AMD's a part of
+the difference is that Uptake has its linear layers computed by oneDNN and not by MKL (`uptake.models.products`).
 """
 
 import random

@@ -1,7 +1,8 @@
 """Follow-up scoring as one token tree, against one row per follow-up, and against what this machine can multiply.
 
 The plain side is what one writes without trees: every follow-up in a right-padded row behind its context, batches of
-8 rows, the model's own SDPA forward call, logits of all positions, log-softmax, gather.
+8 rows, the model's own SDPA forward call, logits of all positions, log-softmax, gather. All sides have their products
+computed by the same library.
 """
 
 import copy
@@ -11,9 +12,11 @@ import torch
 from _harness import compare, matmul_flops, record
 from _model import VOCABULARY, llama, tokenizer
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import LlamaForCausalLM
 
 from uptake.models import LanguageModel, Packed, TokenTree, branches, pack, prepare, score_trees
+from uptake.models.products import fast_products
 
 CONTEXT, FOLLOWUPS, SHORTEST, LONGEST = 512, 120, 5, 12
 WIDTH, LAYERS, ROWS, REPEATS = 512, 8, 8, 3
@@ -52,7 +55,8 @@ def as_rows(model: LlamaForCausalLM) -> Tensor:
         longest = max(map(len, batch))
         ids = torch.tensor([[*stem, *one, *[0] * (longest - len(one))] for one in batch])
         mask = torch.tensor([[1] * (CONTEXT + len(one)) + [0] * (longest - len(one)) for one in batch])
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        with fast_products(model.device):
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         logps = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         found.extend(row[CONTEXT - 1 : CONTEXT - 1 + len(one)] for row, one in zip(logps, batch, strict=True))
     return torch.cat(found)
@@ -69,8 +73,9 @@ def distinct_flops(model: LlamaForCausalLM, packed: Packed) -> int:
 def products(flops: int) -> None:
     """Square matrix products of that many floating-point operations in all."""
     left, right = torch.ones(2, SQUARE, SQUARE)
-    for _ in range(round(flops / (2 * SQUARE**3))):
-        left @ right
+    with fast_products(left.device):
+        for _ in range(round(flops / (2 * SQUARE**3))):
+            linear(left, right)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """vLLM as the policy's sampler: its protocol against a server of ours, and the real thing where there is one.
 
 `UPTAKE_VLLM_PYTHON` names the Python of an environment that has vLLM and what Uptake needs; without it the tests marked
-slow are skipped.
+slow are skipped. `docs/online-ai-feedback.md` says how to make one.
 """
 
 import json
@@ -41,6 +41,8 @@ from uptake.world import World
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 GREEDY = {"n": 1, "temperature": 0.0, "top_p": 1.0, "max_new_tokens": 12}
+# Seconds that vLLM may take to start: half a minute alone, minutes where others use the machine too.
+PATIENCE = 1200
 # As large as vLLM wants the head of an attention to be.
 WIDE = {"hidden_size": 64, "intermediate_size": 64}
 ENVIRONMENT = {
@@ -257,7 +259,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         with (tmp_path / "server.log").open("wb") as log:
             arguments = [*command, "--model", str(model), *options.split()]
             running.append(subprocess.Popen(arguments, env=os.environ | ENVIRONMENT, stdout=log, stderr=log))
-        for _ in range(600):
+        for _ in range(2 * PATIENCE):
             try:
                 urlopen(f"http://127.0.0.1:{port}/health").close()
                 return f"http://127.0.0.1:{port}/v1"
@@ -269,7 +271,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for process in running:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @needs_vllm
