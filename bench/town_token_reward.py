@@ -23,7 +23,7 @@ from _town import FOLDER, HELD_OUT, SEEDS, Interval, interval, starting_model
 from uptake import ChatFormat, Turn, World, load
 from uptake.edit_sets.items import minimal
 from uptake.progress import progress_bar
-from uptake.town import Town
+from uptake.town import AXES, FAULTS, Town
 from uptake.types import Edited, Span
 
 TRAINED, TEST, QUESTIONS = 1000, 400, 432
@@ -64,7 +64,11 @@ def main() -> None:
     starting_model()
     test = edits(TEST, "heldout", HELD_OUT, seed=0, spans=True)
     lacking = [row for row in test if all(span.start == span.end for span in row.spans or ())]
-    tests = {"all": test, "omissions": lacking}
+    axis = {fault.name: fault.axis for fault in FAULTS}
+    by_axis: dict[str, Sequence[Edited]] = {
+        name: [row for row in test if axis[(row.spans or ())[0].kind] == name] for name in AXES
+    }
+    tests: dict[str, Sequence[Edited]] = {"all": test, "omissions": lacking, **by_axis}
     jobs = [(arm, seed, tests) for seed in SEEDS for arm in ARMS]
     found: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in ARMS}
     with (
@@ -85,11 +89,17 @@ def main() -> None:
         f"{'yes' if holds else 'no'}"
     )
     record("town_token_reward", claim, rows)
+    axes = [{"axis": name, "answers": len(by_axis[name]), **_by_arm(found, name)} for name in AXES]
+    record("town_token_reward_by_axis", "The same by what is wrong with the answer: top-1", axes)
 
 
 def _mean(runs: Sequence[dict[str, Any]], name: str, test: str = "all") -> Interval:
     values = [run[test][name] for run in runs]
     return interval([value["rate"] if isinstance(value, dict) else value for value in values])
+
+
+def _by_arm(found: Mapping[str, Sequence[dict[str, Any]]], test: str) -> dict[str, str]:
+    return {name: str(_mean(runs, "top1", test)) for name, runs in found.items()}
 
 
 def _row(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, str]:
