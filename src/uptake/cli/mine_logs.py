@@ -37,7 +37,10 @@ def mine_logs(
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
     ] = "rated",
     by: Annotated[
-        str, typer.Option(help="What decides. said: what the user said next; set: what the set says users would.")
+        str,
+        typer.Option(
+            help="said: how the user's next words read; set: what users would say; outcome: how the like was rated."
+        ),
     ] = "said",
     low: Annotated[float, typer.Option(help="From here down a response is bad.")] = 0.25,
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
