@@ -4,9 +4,8 @@
 
 `DATA` holds the folders of the data sets. Conversations are halved by line number: follow-ups are discovered in one
 half by its ratings, and all figures are from conversations drawn from the other half, with about N responses. A rating
-of a whole dialogue is compared with the mean over its responses. Beside them stand what needs no model: the length of
-the response, and the rating that the training half gives to the most similar words of users. Scores are kept in
-`--work`, and a call that was stopped goes on there.
+of a whole dialogue is compared with the mean over its responses. "outcome" reads users' words by the ratings of the
+training half, without a model. Scores are kept in `--work`, and a call that was stopped goes on there.
 """
 
 import argparse
@@ -20,7 +19,6 @@ from statistics import fmean
 import numpy as np
 from _harness import record
 from numpy.typing import NDArray
-from sklearn.neighbors import KNeighborsRegressor
 
 from uptake import load
 from uptake.benchmarks import Benchmark, Rating, open_benchmark
@@ -29,8 +27,9 @@ from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations
 from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.discovery import Discover, first_sentence, vectors
+from uptake.feedback.discovery import Discover
 from uptake.feedback.followup_set import Category
+from uptake.feedback.outcome import outcomes
 from uptake.keys import prompt_key
 from uptake.models import LanguageModel
 from uptake.tasks.mine_logs import scored
@@ -43,7 +42,6 @@ SETS: Mapping[str, tuple[str, bool, float]] = {
     "topical_chat": ("overall", True, 4.0),
     "dialogue_eval": ("overall", False, 0.0),
 }
-NEIGHBORS = 10
 COLUMNS = ("data", "reward", "rho with the rating", "AUC, good against bad", "n", "note")
 Floats = NDArray[np.float64]
 
@@ -113,16 +111,12 @@ def rewards(
     return found
 
 
-def neighbors(train: Sequence[Case], tests: Sequence[Case]) -> list[float | None]:
-    """The mean rating of the training turns most like what was said, without any model of language."""
-    known = [(first_sentence(said) or said, case.rating) for case in train for _, said in case.responses]
-    asked = [(number, first_sentence(said) or said) for number, case in enumerate(tests) for _, said in case.responses]
-    places = vectors([text for text, _ in known] + [text for _, text in asked])
-    model = KNeighborsRegressor(NEIGHBORS).fit(places[: len(known)], [rating for _, rating in known])
-    values: list[list[float]] = [[] for _ in tests]
-    for (number, _), value in zip(asked, model.predict(places[len(known) :]), strict=True):
-        values[number].append(float(value))
-    return [fmean(each) for each in values]
+def outcome(train: Sequence[Case], tests: Sequence[Case]) -> list[float | None]:
+    """The mean reward of every case by its users' words, fitted to the ratings of the training half."""
+    known = [(said, case.rating, case.talk) for case in train for _, said in case.responses]
+    asked = [(said, None, case.talk) for case in tests for _, said in case.responses]
+    found = iter(outcomes(*zip(*known, *asked, strict=True))[len(known) :])
+    return [fmean([next(found) for _ in case.responses]) for case in tests]
 
 
 def auc(scores: Floats, good: NDArray[np.bool_], weights: Floats) -> Floats:
@@ -183,7 +177,7 @@ def rows(name: str, lm: LanguageModel, given: argparse.Namespace) -> Iterator[Ma
     sets = {"default set": smaller(FollowUpSet.load(), given.pairs)} | ({"discovered set": ours} if ours else {})
     for reward, values in rewards(tests, lm, sets, given.work / name).items():
         yield measure(name, reward, tests, values, note if "discovered" in reward else "")
-    yield measure(name, "most similar words of users, no model", tests, neighbors(train, tests), f"k = {NEIGHBORS}")
+    yield measure(name, "outcome, without a model", tests, outcome(train, tests), "")
     lengths = [fmean(len(turns[-1].content) for turns, _ in case.responses) for case in tests]
     yield measure(name, "length of the response", tests, lengths, "")
     rng = random.Random(0)

@@ -306,6 +306,30 @@ def test_ratings_that_are_all_the_same(uptake: Cli) -> None:
     assert message.startswith("log.jsonl: the signal is the same for all turns")
 
 
+def test_some_ratings_read_the_words_of_all(uptake: Cli, model: Path) -> None:
+    """Half of the users rate. The others are labeled by their words, which the answers alone would not tell apart."""
+    log = reactions(80)
+    for each in log[::2]:
+        each["thumbs"] = None
+    write_jsonl(Path("log.jsonl"), log)
+    by_outcome = ["--by", "outcome", "--ratings", "thumbs"]
+    printed = uptake(
+        "mine-logs", "log.jsonl", *options(model, "out.jsonl", *by_outcome, "--low", "0.4", "--high", "0.6")
+    )
+    rows = read_jsonl(Path("out.jsonl"))
+    assert len(rows) >= 40
+    assert all(row["label"] == ("helped" in row["said"][0]) for row in rows)
+    assert "outcome, rating" in printed
+    message = uptake.fails("mine-logs", "log.jsonl", *options(model, "no.jsonl", "--by", "outcome"))
+    assert message.startswith("field 'by': the outcome is read by ratings")
+    for each in log[5:]:
+        each["thumbs"] = None
+    write_jsonl(Path("few.jsonl"), log)
+    code, _, error = uptake.run("mine-logs", "few.jsonl", *options(model, "few.out.jsonl", *by_outcome))
+    assert code == 2
+    assert "rated turns to read the others by (allowed: at least 20)" in error
+
+
 def test_a_set_of_json_has_no_room_for_evidence(uptake: Cli) -> None:
     write_jsonl(Path("log.jsonl"), reactions(60))
     message = uptake.fails("discover", "log.jsonl", "--ratings", "thumbs", "--out", "ours.json")

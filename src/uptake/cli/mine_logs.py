@@ -25,6 +25,13 @@ from uptake.cli.options import (
     say_plain,
 )
 
+By = Annotated[
+    str,
+    typer.Option(
+        help="said: how the user's next words read; set: what users would say; outcome: how the like was rated."
+    ),
+]
+
 
 @app.command("mine-logs")
 def mine_logs(
@@ -36,9 +43,7 @@ def mine_logs(
     keep: Annotated[
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
     ] = "rated",
-    by: Annotated[
-        str, typer.Option(help="What decides. said: what the user said next; set: what the set says users would.")
-    ] = "said",
+    by: By = "said",
     low: Annotated[float, typer.Option(help="From here down a response is bad.")] = 0.25,
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
     threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",
@@ -63,9 +68,9 @@ def mine_logs(
     from uptake.tasks.mine_logs import mine_logs as run
 
     how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
-    options: dict[str, Any] = {"reduction": reduction, "prior": "prompt_only", "device": device, "dtype": dtype}
+    kind: dict[str, Any] = {"reduction": reduction, "prior": "prompt_only"}
     remove = Redact.ready() if redact else None
-    reward = FollowUpReward.from_pretrained(model, followups, **options)
+    reward = FollowUpReward.from_pretrained(model, followups, **kind, device=device, dtype=dtype)
     say_plain(reward.chat.plain, model)
     summary = run(
         source,
@@ -81,9 +86,8 @@ def mine_logs(
     )
     _print_counts(summary)
     _print_correlations(summary)
-    for reason, count in list(summary.reasons.items())[:3]:
-        say(f"{count} could not be read: {reason}")
-    for line in one_sided(reward.followups):
+    unread = [f"{count} could not be read: {reason}" for reason, count in summary.reasons.items()]
+    for line in (*unread[:3], *one_sided(reward.followups)):
         say(line)
     good = f", {summary.good} of them good" if keep == "rated" else ""
     say(f"{summary.written} rows{good} -> {target}")

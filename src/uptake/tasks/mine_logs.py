@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
@@ -17,6 +19,7 @@ from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
 from uptake.evaluate.correlation import FEWEST_ROWS, correlations
 from uptake.feedback import FollowUpReward
+from uptake.feedback.outcome import outcomes
 from uptake.feedback.said import SaidReward
 from uptake.progress import progress_bar
 from uptake.run_folder import write_json
@@ -25,7 +28,7 @@ from uptake.signal.thresholds import Thresholds
 from uptake.types import Answered, Judgement, Labeled, Pair, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]
-By = Literal["said", "set"]
+By = Literal["said", "set", "outcome"]
 # What one response got: rewards by kind, or the reason why it has none.
 Record = Mapping[str, Any]
 
@@ -118,18 +121,22 @@ def mine_logs(
     """Rate every response in `source` that the user answers, and write what `how` keeps to `out`.
 
     The figures go beside it, to `<out>.summary.json`. Scores are journaled while the work goes on, so a call that was
-    killed goes on where it stopped. `ratings` names a column as in `exchanges`; they are compared with the rewards and
-    decide nothing. Raises InputError where no user turn follows a response, where users write in another language than
-    the follow-ups (unless `any_language`), where nothing is left to write, and for an `out` that exists, unless
-    `overwrite`.
+    killed goes on where it stopped. `ratings` names a column as in `exchanges`; they are compared with the rewards, and
+    decide only where `how` goes by "outcome". Raises InputError where no user turn follows a response, where users
+    write in another language than the follow-ups (unless `any_language`), where nothing is left to write, and for an
+    `out` that exists, unless `overwrite`.
     """
     out = Path(out)
+    if how.by == "outcome" and ratings is None:
+        raise InputError("the outcome is read by ratings", field="by", allowed="outcome with ratings; said; set")
     with Writer(out, overwrite=overwrite) as writer:
         log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
         heard = merged(log.exchanges)
         if not any_language:
             check_language((each.said for each in log.exchanges), reward.followups.language, str(source))
         records = scored(heard, reward, out.with_name(f"{out.name}.journal.jsonl"))
+        if how.by == "outcome":
+            records = with_outcomes(heard, records)
         judged = [_judgement(record, how.by) for record in records]
         rows, dropped = how(heard, judged, _rollouts(heard, reward))
         if not rows:
@@ -224,10 +231,21 @@ def _score(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Record]:
         }
 
 
+def with_outcomes(heard: Sequence[Heard], records: Sequence[Record]) -> list[Record]:
+    """The records with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
+    spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
+    given, talks = ([getattr(heard[index], name) for index, _ in spoken] for name in ("rating", "conversation"))
+    values: list[list[float]] = [[] for _ in heard]
+    for (index, _), value in zip(spoken, outcomes([words for _, words in spoken], given, talks), strict=True):
+        values[index].append(value)
+    both = zip(records, values, strict=True)
+    return [record if "reason" in record else {**record, "outcome": fmean(each)} for record, each in both]
+
+
 def _judgement(record: Record, by: By) -> Judgement:
     if "reason" in record:
         return Judgement(0.0, valid=False, reason=record["reason"])
-    return Judgement(record[by], parts=record[f"{by}_by_category"])
+    return Judgement(record[by], parts=record.get(f"{by}_by_category", {}))
 
 
 def _rollouts(heard: Sequence[Heard], reward: FollowUpReward) -> list[Rollout]:
@@ -257,8 +275,8 @@ def _spelled(mined: Mined, of: Sequence[tuple[Heard, Record]], by: By) -> Record
     spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
     for side, (heard, record) in zip(sides, of, strict=True):
         spelled[f"{side}said"] = list(heard.said)
-        spelled |= {f"{side}reward_{kind}": record[kind] for kind in get_args(By)}
-        spelled[f"{side}by_category"] = record[f"{by}_by_category"]
+        spelled |= {f"{side}reward_{kind}": record[kind] for kind in get_args(By) if kind in record}
+        spelled[f"{side}by_category"] = record.get(f"{by}_by_category", {})
     return {**to_record(mined.row), **spelled}
 
 
@@ -275,14 +293,14 @@ def _correlations(heard: Sequence[Heard], records: Sequence[Record]) -> dict[str
     """Spearman's rho of the rewards with each other, with length in characters, and with any ratings."""
     rows = [(each, record) for each, record in zip(heard, records, strict=True) if "reason" not in record]
     rated = [(each, record) for each, record in rows if each.rating is not None]
+    kinds = [kind for kind in get_args(By) if rows and kind in rows[0][1]]
     value: dict[str, Callable[[Heard, Record], float]] = {
-        "said": lambda _, record: float(record["said"]),
-        "set": lambda _, record: float(record["set"]),
+        **{kind: partial(_reward, kind) for kind in kinds},
         "length": lambda each, _: float(len(each.response)),
         "rating": lambda each, _: float(each.rating or 0),
     }
-    asked = [("said", "set"), ("said", "length"), ("set", "length")]
-    asked += [(kind, "rating") for kind in ("said", "set", "length") if rated]
+    asked = [*combinations(kinds, 2), *((kind, "length") for kind in kinds)]
+    asked += [(kind, "rating") for kind in (*kinds, "length") if rated]
     found = {}
     for one, other in asked:
         of = rated if other == "rating" else rows
@@ -291,3 +309,7 @@ def _correlations(heard: Sequence[Heard], records: Sequence[Record]) -> dict[str
         talks = [each.conversation for each, _ in of]
         found[f"{one}, {other}"] = correlations(x, y, talks).spearman if len(of) >= FEWEST_ROWS else few
     return found
+
+
+def _reward(kind: str, _: Heard, record: Record) -> float:
+    return float(record[kind])
