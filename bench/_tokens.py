@@ -87,13 +87,13 @@ def _values(rewards: tuple[float, ...] | str) -> tuple[float, ...]:
     return rewards
 
 
-def measured(world: World, rows: Sequence[Edited], scores: Callable[..., Rewards]) -> dict[str, Any]:
+def measured(world: World, rows: Sequence[Edited], scores: Callable[..., Rewards], max_tokens: int) -> dict[str, Any]:
     """The figures of a model on held-out rows, whose labels are those of the rows themselves.
 
     Of several edits of one response, a token is faulty where at least half say so, and the first is the better text.
     """
     held = replace(world, rows=rows)
-    rollouts = EditedRows()(held, rows, 0, 0)
+    rollouts = EditedRows(max_tokens)(held, rows, 0, 0)
     examples: Sequence[Edit] = Edits()(rollouts, EditLabels()(held, rollouts)).examples
     sides = [each.rollout for example in examples for each in (example.response, *example.edits[:1])]
     rewards = iter(scores(world.policy, world.chat, sides))
@@ -139,7 +139,7 @@ def figures(arm: Arm, world: World, rows: Sequence[Edited], tests: Mapping[str, 
     options = Options(title=arm.name, resume=world.folder.exists(), save_every=0)
     trained = run(arm.recipe(), replace(world, rows=given), options)
     scores = score_steps if arm.by_sequence else token_scores
-    result = {name: measured(trained, test, scores) for name, test in tests.items()}
+    result = {name: measured(trained, test, scores, arm.max_tokens) for name, test in tests.items()}
     result["summary"] = json.loads((world.folder / "rounds" / "0-0" / "summary.json").read_text())
     with replacing(kept, overwrite=True) as partial:
         partial.write_text(json.dumps(result))

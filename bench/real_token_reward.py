@@ -25,8 +25,8 @@ from uptake.types import Edited
 
 # Responses of one set to measure.
 TEST = 300
-TRAINING = {"lr": 3e-4, "batch_size": 32, "epochs": 2, "weight_decay": 0.01, "warmup": 0.05}
-MAX_TOKENS = 384
+TRAINING = {"lr": 3e-4, "batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.05}
+MAX_TOKENS = 256
 ARMS = (
     Arm("token rewards", "token_reward_model", TRAINING, max_tokens=MAX_TOKENS),
     Arm("token rewards, labels shuffled", "token_reward_model", TRAINING, shuffle=True, max_tokens=MAX_TOKENS),
