@@ -32,7 +32,7 @@ FOLDER = Path("runs/real-rewards")
 PREFERENCES = ("hh-helpful-base", "hh-harmless-base")
 FEEDBACK = ("shepherd", "cut", "feedbackqa")
 TRAINING = {"precision": "bf16", "micro_tokens": 4096, "schedule": "cosine", "batch_size": 32}
-REWARD_MODEL = {**TRAINING, "lr": 1e-4, "epochs": 2, "weight_decay": 0.01}
+REWARD_MODEL = {**TRAINING, "lr": 1e-4, "epochs": 1, "weight_decay": 0.01}
 TUNING = {**TRAINING, "lr": 2e-4, "epochs": 1}
 # Sets of conversations with what their users really said next, in prompts or after the response.
 WITH_FOLLOW_UPS = (
@@ -145,7 +145,7 @@ def figures(board: Scoreboard, people: Sequence[str]) -> list[dict[str, str]]:
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the dialogue model.")],
     data: Annotated[Path, typer.Option(help="Folder of the data sets.")],
-    limit: Annotated[int, typer.Option(help="Items of each benchmark.")] = 300,
+    limit: Annotated[int, typer.Option(help="Items of each benchmark.")] = 150,
 ) -> None:
     lm = load(model)
     people = contestants(model, lm, data)
