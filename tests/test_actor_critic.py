@@ -1,6 +1,7 @@
 """The actor-critic objective against plain forward calls and its own limits, and whole runs of both of its methods."""
 
 import json
+import random
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -422,6 +423,32 @@ def test_the_policy_learns_which_tokens_are_good(tmp_path: Path) -> None:
     assert all(line["sampler_gap"] < 1e-5 for line in lines)
     assert [line["ratio"] for line in lines[::2]] == pytest.approx([1.0] * 6, abs=1e-5)
     assert not world.policy.model.training
+
+
+def test_a_token_reward_model_teaches_the_policy(tmp_path: Path) -> None:
+    """The whole way: minimal edits, a token reward model trained on them, and a policy that shuns what it calls bad."""
+    tokenizer, rng = tiny_llama().tokenizer, random.Random(0)
+    bad = tokenizer.convert_tokens_to_ids("open")  # which the policy often says
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha() and word != "open")
+    edits = [
+        {"prompt": f"q {place}", "completion": f"{one} open {two}", "edited": f"{one} nine {two}"}
+        for place, (one, two) in enumerate(rng.choices(words, k=2) for _ in range(48))
+    ]
+    learn = {"lr": 1e-2, "batch_size": 16, "epochs": 12}
+    run(methods.build("token_reward_model", learn), tiny_world(tmp_path / "reward", edits))
+    options: dict[str, Any] = {**FAST, "prompts": 16, "rounds": 6, "minibatches": 1, "beta": 0.01, "lam": 0.5}
+    options["reward"] = {"token_reward": {"model": str(tmp_path / "reward/model")}}
+    world = tiny_world(tmp_path / "policy", prompt_records(16))
+    run(methods.build("fine_grained_ppo", options), world)
+    lines = metrics_of(tmp_path / "policy")
+    assert lines[-1]["token_reward_mean"] > lines[0]["token_reward_mean"]
+
+    def share(round_: int) -> float:
+        judged = read_jsonl(tmp_path / f"policy/rounds/0-{round_}/judged.jsonl")
+        said = [token for line in judged for each in line["rollouts"] for token in each["response_ids"]]
+        return said.count(bad) / len(said)
+
+    assert share(5) < 0.5 * share(0)
 
 
 def test_a_score_alone_is_sequence_ppo(tmp_path: Path) -> None:

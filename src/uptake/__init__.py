@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uptake.models import LanguageModel, TokenTree, add_lora, load, pack, token_logps
     from uptake.recipe import Recipe, Stage
     from uptake.report import write_report
-    from uptake.types import Answered, Judgement, Pair, Preference, Prompt, Rated, Rollout, Turn
+    from uptake.types import Answered, Edited, Judgement, Pair, Preference, Prompt, Rated, Rollout, Span, Turn
     from uptake.world import World
 
 __version__ = "0.1.0"
@@ -25,7 +25,7 @@ _HOMES = {
     "models": ("LanguageModel", "TokenTree", "add_lora", "load", "pack", "token_logps"),
     "recipe": ("Recipe", "Stage"),
     "report": ("write_report",),
-    "types": ("Answered", "Judgement", "Pair", "Preference", "Prompt", "Rated", "Rollout", "Turn"),
+    "types": ("Answered", "Edited", "Judgement", "Pair", "Preference", "Prompt", "Rated", "Rollout", "Span", "Turn"),
     "world": ("World",),
 }
 _HOME = {name: room for room, names in _HOMES.items() for name in names}
@@ -38,7 +38,7 @@ __all__ = [  # noqa: RUF022  # grouped by room, as above
     "LanguageModel", "TokenTree", "add_lora", "load", "pack", "token_logps",
     "Recipe", "Stage",
     "write_report",
-    "Answered", "Judgement", "Pair", "Preference", "Prompt", "Rated", "Rollout", "Turn",
+    "Answered", "Edited", "Judgement", "Pair", "Preference", "Prompt", "Rated", "Rollout", "Span", "Turn",
     "World",
 ]  # fmt: skip
 
