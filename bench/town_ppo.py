@@ -24,6 +24,7 @@ PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, 12, 4
 # Optimizer steps between two measurements: three rounds.
 EVERY = 3 * EPOCHS
 COMMON: Mapping[str, Any] = {
+    "reward": "oracle_tokens",
     "prompts": PROMPTS,
     "n": SAMPLES,
     "max_new_tokens": 48,

@@ -19,8 +19,8 @@ ALIASES = ("fg_ppo", "token_ppo")
 
 
 class Config(ppo.Config):
-    # A reward of tokens by name, or by name with its settings: {"oracle_tokens": {"shuffled": true}}.
-    reward: str | dict[str, dict[str, Any]] = "oracle_tokens"
+    # A reward of tokens by name, or by name with its settings: {"token_reward": {"model": "./token-rewards"}}.
+    reward: str | dict[str, dict[str, Any]] = "token_reward"
     center: Literal["batch_non_eos", "none"] = "batch_non_eos"
     scale: Literal["running_std_sum", "none"] = "running_std_sum"
     kappa: float = 1.0
