@@ -10,17 +10,15 @@ A benchmark's file has a docstring (what its rows are, who judged them, source a
 Items of one benchmark are all of one kind: `Comparison`, `Rating` or `Candidates`.
 """
 
-import difflib
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from uptake.benchmarks.items import Candidates, Comparison, Item, Rating, Row
 from uptake.errors import InputError
+from uptake.registry import Registry
 
 __all__ = [
     "Absent",
@@ -35,8 +33,8 @@ __all__ = [
     "open_benchmark",
 ]
 
-# Files of this room that are not a benchmark.
-_PARTS = frozenset({"chats", "hh", "items", "parse", "rmb"})
+_FILES = Registry(__name__, "benchmark", frozenset({"chats", "hh", "items", "parse", "rmb"}))
+names, find = _FILES.names, _FILES.find
 
 
 @dataclass(frozen=True)
@@ -55,21 +53,6 @@ class Absent:
 
     name: str
     reason: str
-
-
-def names() -> list[str]:
-    """The benchmarks there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in _PARTS)
-
-
-def find(name: str) -> ModuleType:
-    """A benchmark's module; raises InputError with the nearest name for one that is not there."""
-    wanted = name.strip().lower().replace("-", "_")
-    if wanted not in names():
-        near = difflib.get_close_matches(wanted, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"there is no benchmark {name!r}{hint}", allowed=", ".join(names()))
-    return import_module(f"{__name__}.{wanted}")
 
 
 def open_benchmark(name: str, data: Path | None) -> Benchmark | Absent:

@@ -8,32 +8,17 @@ A set's file has a docstring (what its rows are, who wrote them, which are held 
 A row's `extra` says its `source` and its `split`, "train" or "heldout". Splits are by question, never by answer.
 """
 
-import difflib
-import pkgutil
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from uptake.edit_sets.items import Row
 from uptake.errors import InputError
+from uptake.registry import Registry
 
 __all__ = ["Row", "find", "names", "read_edits"]
 
-
-def names() -> list[str]:
-    """The edit sets there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "items")
-
-
-def find(name: str) -> ModuleType:
-    """A set's module; raises InputError with the nearest name for one that is not there."""
-    wanted = name.strip().lower().replace("-", "_")
-    if wanted not in names():
-        near = difflib.get_close_matches(wanted, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"there is no edit set {name!r}{hint}", allowed=", ".join(names()))
-    return import_module(f"{__name__}.{wanted}")
+_FILES = Registry(__name__, "edit set", frozenset({"items"}))
+names, find = _FILES.names, _FILES.find
 
 
 def read_edits(name: str, data: Path) -> Iterator[Row]:

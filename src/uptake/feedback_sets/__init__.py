@@ -8,32 +8,17 @@ A set's file has a docstring (what its rows are, who wrote them, which are held 
 Held out is whatever a benchmark evaluates, and one question in ten where no benchmark does.
 """
 
-import difflib
-import pkgutil
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from uptake.errors import InputError
 from uptake.feedback_sets.items import Feedback, Polarity, Row, Split
+from uptake.registry import Registry
 
 __all__ = ["Feedback", "Polarity", "Row", "Split", "find", "names", "read_feedback"]
 
-
-def names() -> list[str]:
-    """The feedback sets there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "items")
-
-
-def find(name: str) -> ModuleType:
-    """A set's module; raises InputError with the nearest name for one that is not there."""
-    wanted = name.strip().lower().replace("-", "_")
-    if wanted not in names():
-        near = difflib.get_close_matches(wanted, names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"there is no feedback set {name!r}{hint}", allowed=", ".join(names()))
-    return import_module(f"{__name__}.{wanted}")
+_FILES = Registry(__name__, "feedback set", frozenset({"items"}))
+names, find = _FILES.names, _FILES.find
 
 
 def read_feedback(name: str, data: Path) -> Iterator[Row]:
