@@ -19,6 +19,7 @@ from transformers import LlamaForCausalLM
 
 from uptake import ChatFormat, FollowUpReward, Options, Preference, World, load, methods, read, run
 from uptake.benchmarks import Benchmark, Comparison, find, hh, names, open_benchmark
+from uptake.errors import InputError
 from uptake.evaluate.scoreboard import Scoreboard
 from uptake.feedback.classifier import Classifier
 from uptake.feedback.contestants import contestant
@@ -121,8 +122,10 @@ def speed(model: Path, lm: LanguageModel, benchmark: Benchmark) -> str:
     reward, plain = FollowUpReward.from_pretrained(lm), LlamaForCausalLM.from_pretrained(model).eval()
     items = [item for item in benchmark.items if isinstance(item, Comparison)]
     dialogues = [(*item.prompt.turns, Turn("assistant", item.responses[0])) for item in items]
-    short = [turns for turns in dialogues if len(reward.chat.prompt_ids(turns[:-1])) < (lm.window or 512) // 2]
-    some = short[:DIALOGUES]
+    missing: dict[int, InputError] = {}
+    whole = reward.score(dialogues[: 4 * DIALOGUES], unscored=missing).dropped_turns
+    # Those that the model's window holds as they are: the plain way leaves out nothing.
+    some = [dialogues[place] for place, cut in enumerate(whole) if not cut and place not in missing][:DIALOGUES]
     ours, theirs = reward.score(some).rewards.tolist(), plain_rewards(plain, reward, some)
     difference = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
     if difference > 1e-4:
