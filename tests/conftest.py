@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import jaxtyping
 import pytest
 from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintException
+
+if TYPE_CHECKING:
+    from tiny_cli import Cli
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # The last bit of a sum depends on how many threads share it, and tests compare runs of several processes bit by bit.
@@ -36,3 +40,26 @@ jaxtyping.install_import_hook([f"uptake.{room}" for room in ROOMS], "conftest.ch
 @pytest.fixture(autouse=True)
 def _check_annotations(request: pytest.FixtureRequest) -> None:
     jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+
+
+# Uptake is imported here only once its calls are checked, as above.
+
+
+@pytest.fixture
+def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> "Cli":
+    """The command line in a folder of its own, with a small follow-up set in it."""
+    from tiny import write_followups  # noqa: PLC0415
+    from tiny_cli import Cli  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_followups(tmp_path)
+    return Cli(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model."""
+    from tiny import saved, tiny_llama  # noqa: PLC0415
+
+    return saved(tiny_llama(), tmp_path_factory.mktemp("models") / "policy")

@@ -17,7 +17,6 @@ from tiny import (
     read_jsonl,
     saved,
     tiny_llama,
-    write_followups,
     write_jsonl,
 )
 from tiny_cli import Cli, sets
@@ -31,19 +30,6 @@ MINING = {
 FAST = {"lr": 0.01, "batch_size": 2, "warmup": 1}
 # PEFT still asks Transformers by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-
-@pytest.fixture
-def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    write_followups(tmp_path)
-    return Cli(tmp_path, capsys, monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tiny_llama(), tmp_path_factory.mktemp("models") / "policy")
 
 
 @pytest.fixture(scope="session")

@@ -19,25 +19,11 @@ from tiny import (
     saved,
     tiny_llama,
     tiny_tokenizer,
-    write_followups,
     write_jsonl,
 )
 from tiny_cli import Cli, sets
 
 FAST = {"lr": 0.01, "batch_size": 2, "warmup": 1}
-
-
-@pytest.fixture
-def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    write_followups(tmp_path)
-    return Cli(tmp_path, capsys, monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tiny_llama(), tmp_path_factory.mktemp("models") / "policy")
 
 
 Write = Callable[[Path], object]

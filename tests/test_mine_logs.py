@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import command_line, in_process, read_jsonl, saved, sentence, tiny_llama, write_followups, write_jsonl
+from tiny import command_line, in_process, read_jsonl, saved, sentence, tiny_llama, write_jsonl
 from tiny_cli import Cli
 
 from uptake import load, read
@@ -18,19 +18,6 @@ from uptake.feedback.said import SaidReward
 from uptake.types import Preference, Rated, Turn
 
 GERMAN = "Danke, das hat mir sehr geholfen. Wann \u00f6ffnet der Laden morgen fr\u00fch, und gibt es dort auch Brot? "
-
-
-@pytest.fixture
-def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    write_followups(tmp_path)
-    return Cli(tmp_path, capsys, monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(tiny_llama(), tmp_path_factory.mktemp("models") / "reader")
 
 
 def talk(*texts: str, **more: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, final
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from uptake.checkpoint import Cursor, save_weights
@@ -105,13 +105,11 @@ def ready(
         with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
             found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
         save_weights(kept, _flat(found))
-    tensors = load_file(kept)
-    figures = {name: float(value) for name, value in _part(tensors, "figures").items()}
-    informed = objective.informed(examples, _part(tensors, "tensors"))
+    informed = objective.informed(examples, _part(kept, "tensors"))
     if isinstance(objective, Shows):
         shown = islice(objective.shown(informed), SHOWN)
         log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in shown])
-    return Ready(informed, figures)
+    return Ready(informed, _numbers(kept, "figures"))
 
 
 def _flat(found: Prepared) -> dict[str, Tensor]:
@@ -129,12 +127,19 @@ def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
     for earlier in reversed(range(cursor.round_)):
         kept = _folder(log, (cursor.stage, earlier)) / PREPARED
         if kept.exists():
-            return {name: float(value) for name, value in _part(load_file(kept), "memory").items()}
+            return _numbers(kept, "memory")
     return {}
 
 
-def _part(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
-    return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{kind}.")}
+def _numbers(kept: Path, kind: str) -> dict[str, float]:
+    return {name: float(value) for name, value in _part(kept, kind).items()}
+
+
+def _part(kept: Path, kind: str) -> dict[str, Tensor]:
+    """One part of what was kept of a round; the others are not read."""
+    with safe_open(kept, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(f"{kind}.")]  # noqa: SIM118  # it is no mapping
+        return {name.partition(".")[2]: file.get_tensor(name) for name in names}
 
 
 def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:

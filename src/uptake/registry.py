@@ -2,10 +2,12 @@
 
 import difflib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from uptake.errors import InputError
 
@@ -34,3 +36,17 @@ class Registry:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise InputError(f"there is no {self.kind} {name!r}{hint}", allowed=", ".join(known))
         return import_module(f"{self.package}.{wanted}")
+
+    def rows(self, name: str, data: Path) -> Iterator[Any]:
+        """What the `local` of a file reads in its `FOLDER` under the data folder.
+
+        Raises InputError for an unknown name, a folder that is not there, and a row that cannot be read.
+        """
+        module = self.find(name)
+        folder = data / module.FOLDER
+        if not folder.is_dir():
+            raise InputError(
+                f"no folder {module.FOLDER!r}", path=data, allowed="a folder of data sets, one folder each"
+            )
+        rows: Iterator[Any] = module.local(folder)
+        return rows

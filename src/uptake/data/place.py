@@ -1,15 +1,29 @@
 """A record, and the errors that name its place."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from uptake.errors import InputError
-from uptake.types import Where
+from uptake.types import Row, Where
 
 Record = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def bad_row(problem: str, where: Where | None, *, field: str | None = None, allowed: str | None = None) -> InputError:
     """The InputError of a row, with its file and line where they are known."""
     path, line = (where.path, where.line) if where else (None, None)
     return InputError(problem, path=path, line=line, field=field, allowed=allowed)
+
+
+def usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputError] | None) -> list[T]:
+    """What is made of every row; where `bad` is given, errors go there and the row is left out."""
+    found = []
+    for row in rows:
+        try:
+            found.append(made_of(row))
+        except InputError as error:
+            if bad is None:
+                raise
+            bad.append(error)
+    return found

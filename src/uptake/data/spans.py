@@ -38,7 +38,7 @@ def split(
 
 def refuse(problem: str, expected: Sequence[str], found: Sequence[str], where: Where | None = None) -> NoReturn:
     """Raises InputError with both texts, or lists of tokens, around their first difference."""
-    at = _shared(expected, found)
+    at = shared(expected, found)
     near = slice(max(at - _WINDOW, 0), at + _WINDOW)
     raise bad_row(
         f"{problem}: expected {expected[near]!r}, found {found[near]!r}",
@@ -47,7 +47,7 @@ def refuse(problem: str, expected: Sequence[str], found: Sequence[str], where: W
     )
 
 
-def _shared(left: Sequence[object], right: Sequence[object]) -> int:
+def shared(left: Sequence[object], right: Sequence[object]) -> int:
     """Length of the longest common prefix."""
     return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
@@ -76,7 +76,7 @@ def _split_by_placeholders(
     tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None
 ) -> list[tuple[Ids, Ids]]:
     first, *others = tokenize(tokenizer, [header + word for word in _PLACEHOLDERS])
-    stem = first[: min(_shared(first, other) for other in others)]
+    stem = first[: min(shared(first, other) for other in others)]
     while stem and not str(tokenizer.convert_ids_to_tokens(stem[-1])).strip(_BLANK_MARKS):
         stem = stem[:-1]
     splits = []

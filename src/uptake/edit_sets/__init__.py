@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uptake.edit_sets.items import Row
-from uptake.errors import InputError
 from uptake.registry import Registry
 
 __all__ = ["Row", "find", "names", "read_edits"]
@@ -26,9 +25,4 @@ def read_edits(name: str, data: Path) -> Iterator[Row]:
 
     Raises InputError for an unknown name, a folder that is not there, and a row that cannot be read.
     """
-    module = find(name)
-    folder = data / module.FOLDER
-    if not folder.is_dir():
-        raise InputError(f"no folder {module.FOLDER!r}", path=data, allowed="a folder of data sets, one folder each")
-    rows: Iterator[Row] = module.local(folder)
-    return rows
+    return _FILES.rows(name, data)

@@ -7,6 +7,7 @@ from typing import Self
 
 from uptake.data.cache import content_key
 from uptake.data.place import bad_row
+from uptake.data.presets import Presets
 from uptake.edits.edit import Draft, Proposal
 from uptake.errors import InputError
 from uptake.feedback.question import spoken
@@ -14,7 +15,8 @@ from uptake.feedback.question import spoken
 DEFAULT = "minimal"
 OPENING, CLOSING = "<edited>", "</edited>"
 
-_PRESETS = Path(__file__).with_name("briefs")
+_PRESETS = Presets(Path(__file__).with_name("briefs"), "brief")
+presets = _PRESETS.names
 _FIELD = re.compile(r"{(prompt|response|better)}")
 _FORMAT = f"a text with {{prompt}}, {{response}}, the tags {OPENING} and {CLOSING}, and {{better}} if it is wanted"
 
@@ -37,16 +39,7 @@ class Brief:
     @classmethod
     def load(cls, source: str | Path = DEFAULT) -> Self:
         """The brief of a preset's name or of a text file; raises InputError where it cannot be read."""
-        path = _PRESETS / f"{source}.txt" if str(source) in presets() else Path(source)
-        try:
-            return cls(path.read_text(encoding="utf-8").rstrip("\n"))
-        except OSError as error:
-            allowed = f"{', '.join(presets())}, or the path of a text file"
-            raise InputError(f"no such brief: {error.strerror}", path=path, allowed=allowed) from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"not UTF-8 text: {error.reason}", path=path) from error
-        except InputError as error:
-            raise InputError(error.problem, path=path, field=error.field, allowed=error.allowed) from None
+        return _PRESETS.load(source, cls)
 
     @property
     def fingerprint(self) -> str:
@@ -60,11 +53,6 @@ class Brief:
             raise bad_row("the brief shows the better response, and there is none", draft.prompt.where, allowed=allowed)
         values = {"prompt": spoken(draft.prompt.turns), "response": draft.response, "better": draft.better or ""}
         return _FIELD.sub(lambda field: values[field[1]], self.text)
-
-
-def presets() -> list[str]:
-    """The names of the briefs that come with Uptake."""
-    return sorted(path.stem for path in _PRESETS.glob("*.txt"))
 
 
 def proposal(said: str, tokens: int = 0, cost: float = 0.0) -> Proposal:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from uptake.data.spans import shared
 from uptake.errors import InputError
 from uptake.types import Rollout, Span
 
@@ -22,7 +23,7 @@ def intervals(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[Inte
     said, start = "", 0
     for count in range(1, len(ids) + 1):
         said = _decoded(tokenizer, ids[:count])
-        stop = _alike(said, text)
+        stop = shared(said, text)
         # A character that is not whole yet is decoded as a mark that the text does not have there.
         found.append((start, min(stop + (stop < len(said)), len(text))))
         start = stop
@@ -58,9 +59,3 @@ def _check(span: Span, text: str) -> None:
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _alike(one: str, other: str) -> int:
-    """Length of the longest common prefix."""
-    limit = min(len(one), len(other))
-    return next((i for i in range(limit) if one[i] != other[i]), limit)

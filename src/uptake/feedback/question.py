@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Self
 
 from uptake.data.cache import content_key
+from uptake.data.presets import Presets
 from uptake.errors import InputError
 from uptake.types import Dialogue, Prompt
 
 CHOICES = ("1", "2")
 DEFAULT = "helpfulness"
 
-_PRESETS = Path(__file__).with_name("instructions")
+_PRESETS = Presets(Path(__file__).with_name("instructions"), "instructions")
+presets = _PRESETS.names
 _FIELDS = ("prompt", "first", "second")
 _FIELD = re.compile(rf"{{({'|'.join(_FIELDS)})}}")
 
@@ -44,18 +46,12 @@ class Instructions:
 
         Raises InputError, naming the file, where it cannot be read or is not in the format.
         """
-        name = DEFAULT if source is None else str(source)
-        path = _PRESETS / f"{name}.txt" if name in presets() else Path(name)
-        try:
-            text, _, cue = path.read_text(encoding="utf-8").rstrip("\n").rpartition("\n")
-            return cls(text, cue)
-        except OSError as error:
-            allowed = f"{', '.join(presets())}, or the path of a text file"
-            raise InputError(f"no such instructions: {error.strerror}", path=path, allowed=allowed) from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"not UTF-8 text: {error.reason}", path=path) from error
-        except InputError as error:
-            raise InputError(error.problem, path=path, field=error.field, allowed=error.allowed) from None
+        return _PRESETS.load(DEFAULT if source is None else source, cls._of)
+
+    @classmethod
+    def _of(cls, whole: str) -> Self:
+        text, _, cue = whole.rpartition("\n")
+        return cls(text, cue)
 
     @property
     def fingerprint(self) -> str:
@@ -69,11 +65,6 @@ class Instructions:
 
 
 _FORMAT = "a text with {prompt}, then {first} and {second}, and a last line that 1 or 2 continues"
-
-
-def presets() -> list[str]:
-    """The names of the instructions that come with Uptake."""
-    return sorted(path.stem for path in _PRESETS.glob("*.txt"))
 
 
 def spoken(turns: Dialogue) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from math import isfinite
 from pathlib import Path
 from sys import maxsize
@@ -14,7 +14,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrai
 
 from uptake.data.chat import ChatFormat
 from uptake.data.response_tokens import ResponseTokens, response_tokens
-from uptake.data.spans import Ids
+from uptake.data.spans import Ids, shared
 from uptake.errors import InputError, ModelError
 from uptake.losses.token_level import token_rewards
 from uptake.models import LanguageModel, branches, pack
@@ -110,14 +110,9 @@ def policy_offsets(chat: ChatFormat, rollout: Rollout) -> Offsets:
     """
     said, size = rollout.response_ids[: len(rollout.response_ids) - rollout.finished], len(rollout.response)
     texts = [str(chat.tokenizer.decode(list(said[:stop]), skip_special_tokens=True)) for stop in range(1, len(said))]
-    ends = [*accumulate((_alike(text, rollout.response) for text in texts), max), size][: len(said)]
+    ends = [*accumulate((shared(text, rollout.response) for text in texts), max), size][: len(said)]
     offsets = list(zip([0, *ends], ends, strict=False))
     return [*offsets, (size, size + 1)] if rollout.finished else offsets
-
-
-def _alike(one: str, other: str) -> int:
-    """How many code points two texts begin with alike."""
-    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
 
 
 def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:

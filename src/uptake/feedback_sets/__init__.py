@@ -11,7 +11,6 @@ Held out is whatever a benchmark evaluates, and one question in ten where no ben
 from collections.abc import Iterator
 from pathlib import Path
 
-from uptake.errors import InputError
 from uptake.feedback_sets.items import Feedback, Polarity, Row, Split
 from uptake.registry import Registry
 
@@ -26,9 +25,4 @@ def read_feedback(name: str, data: Path) -> Iterator[Row]:
 
     Raises InputError for an unknown name, a folder that is not there, and a row that cannot be read.
     """
-    module = find(name)
-    folder = data / module.FOLDER
-    if not folder.is_dir():
-        raise InputError(f"no folder {module.FOLDER!r}", path=data, allowed="a folder of data sets, one folder each")
-    rows: Iterator[Row] = module.local(folder)
-    return rows
+    return _FILES.rows(name, data)

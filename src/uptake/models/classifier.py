@@ -71,16 +71,19 @@ def _shell(lm: LanguageModel, pad: int | None) -> PreTrainedModel:
     config = copy.deepcopy(lm.base.config)
     config.num_labels = 1
     config.get_text_config().pad_token_id = pad
-    try:
-        with torch.device("meta"):
-            shell: Any = AutoModelForSequenceClassification.from_config(
-                config, dtype=lm.dtype, attn_implementation="eager"
-            )
-    except ValueError as error:
-        raise ModelError(f"{lm.name}: Transformers has no sequence classifier of {config.model_type}") from error
+    shell: Any = empty(AutoModelForSequenceClassification, lm, config, "sequence classifier")
     score, backbone = getattr(shell, SCORE, None), getattr(shell, shell.base_model_prefix)
     if not isinstance(score, nn.Linear) or score.bias is not None or type(backbone) is not type(lm.decoder):
         raise ModelError(
             f"{lm.name}: the sequence classifier of {config.model_type} is no backbone with a linear score"
         )
     return shell
+
+
+def empty(auto: Any, lm: LanguageModel, config: Any, kind: str) -> PreTrainedModel:
+    """A model of the policy's architecture without weights; ModelError where Transformers has no such `kind` of it."""
+    try:
+        with torch.device("meta"):
+            return auto.from_config(config, dtype=lm.dtype, attn_implementation="eager")  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise ModelError(f"{lm.name}: Transformers has no {kind} of {config.model_type}") from error

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from uptake.errors import ModelError
-from uptake.models.classifier import merged
+from uptake.models.classifier import empty, merged
 from uptake.models.language_model import LanguageModel
 
 # The heads that make a policy a token classifier.
@@ -77,14 +77,8 @@ def _shell(lm: LanguageModel, labels: tuple[str, ...]) -> PreTrainedModel:
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: place for place, label in enumerate(labels)}
-    try:
-        with torch.device("meta"):
-            shell: Any = AutoModelForTokenClassification.from_config(
-                config, dtype=lm.dtype, attn_implementation="eager"
-            )
-    except ValueError as error:
-        raise ModelError(f"{lm.name}: Transformers has no token classifier of {config.model_type}") from error
+    shell = empty(AutoModelForTokenClassification, lm, config, "token classifier")
     linear_of(shell)
     if type(getattr(shell, shell.base_model_prefix)) is not type(lm.decoder):
         raise ModelError(f"{lm.name}: the token classifier of {config.model_type} has another backbone")
-    return shell  # type: ignore[no-any-return]
+    return shell

@@ -4,7 +4,6 @@ Removed or replaced tokens get -1, new ones +1, kept ones 0. Source: Xu et al. 2
 (arXiv 2407.16574).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -40,13 +39,11 @@ def token_labels(alignment: Alignment, *, anchor: bool = True) -> TokenLabels:
     return TokenLabels(tuple(old), tuple(float(op != KEPT) for op in alignment.new), lost)
 
 
-def base_rate(alignments: Iterable[Alignment]) -> float:
+def base_rate(new: float, kept: float, edited: float) -> float:
     """The chance q that an ordinary good token has the label +1: `#(S, A in the edit) / (#U in the response + |edit|)`.
 
-    A trained model gives good tokens about q, not 0. It is 0 where there is no good token.
+    `new` tokens of `edited` tokens of edits are not of the response, of which `kept` are. A trained model gives good
+    tokens about q, not 0. It is 0 where there is no good token.
     """
-    new = good = 0
-    for each in alignments:
-        new += len(each.new) - each.new.count(KEPT)
-        good += each.old.count(KEPT) + len(each.new)
+    good = kept + edited
     return new / good if good else 0.0

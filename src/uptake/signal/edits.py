@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from uptake.errors import InputError
+from uptake.ops.token_labels import base_rate
 from uptake.rollout.edited import COLUMN
 from uptake.signal.as_given import Examples
 from uptake.types import Edit, Judgement, Marked, Rollout
@@ -70,12 +71,11 @@ def _figures(examples: Sequence[Edit], rows: Sequence[Sequence[Judged]]) -> Mapp
         for _, judgement in row:
             parts.update(judgement.parts)
     edits = [edit for example in marked for edit in example.edits]
-    good = parts["kept"] + sum(len(edit.labels) for edit in edits)
     sides = {"response": [example.response for example in marked], "edit": edits}
     return {
         "examples": len(examples),
         "demoted": len(examples) - len(marked),
-        "q": parts["new"] / good if good else 0.0,
+        "q": base_rate(parts["new"], parts["kept"], sum(len(edit.labels) for edit in edits)),
         "labels": {side: _classes(label for each in of for label in each.labels) for side, of in sides.items()},
         "end_labels": {
             side: _classes(each.labels[-1] for each in of if each.rollout.finished) for side, of in sides.items()

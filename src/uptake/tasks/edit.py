@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 from uptake.data import Journal, Writer, read, to_record
 from uptake.data.cache import content_key
 from uptake.data.files import suffix
-from uptake.data.place import bad_row
+from uptake.data.place import bad_row, usable
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
@@ -71,7 +71,7 @@ def edit_file(
         raise InputError(f"{no_edit_weight}", field="no_edit_weight", allowed="more than 0, at most 1")
     out, bad = Path(out), list[InputError]()
     skipped = bad if drop_bad else None
-    drafts = _drafts(read(source, limit=limit, columns=columns, skipped=skipped), skipped)
+    drafts = usable(read(source, limit=limit, columns=columns, skipped=skipped), _draft, skipped)
     if not drafts:
         raise InputError("no row has a response", path=source, allowed=_EDITABLE)
     begin = perf_counter()
@@ -101,19 +101,6 @@ def beside(out: Path, ending: str) -> Path:
 
 _FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 _EDITABLE = "chosen and rejected, or prompt and completion"
-
-
-def _drafts(rows: Sequence[Row], bad: list[InputError] | None) -> list[Draft]:
-    """The responses to edit; where `bad` is given, errors go there."""
-    drafts = []
-    for row in rows:
-        try:
-            drafts.append(_draft(row))
-        except InputError as error:
-            if bad is None:
-                raise
-            bad.append(error)
-    return drafts
 
 
 def _draft(row: Row) -> Draft:

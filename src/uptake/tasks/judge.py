@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uptake.data import Journal, Writer, prompts, read, to_record
-from uptake.data.place import bad_row
+from uptake.data.place import bad_row, usable
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
@@ -59,7 +59,7 @@ def judge_file(
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
-    rows = _pairs(read(source, limit=limit, columns=columns, skipped=skipped), skipped)
+    rows = usable(read(source, limit=limit, columns=columns, skipped=skipped), _pair, skipped)
     if not rows:
         raise InputError("no row has two responses", path=source, allowed=_TWO)
     with Writer(out, overwrite=overwrite) as writer:
@@ -80,19 +80,6 @@ def judge_file(
 
 
 _TWO = "chosen and rejected, or a column responses with two texts"
-
-
-def _pairs(rows: Sequence[Row], bad: list[InputError] | None) -> list[Preference]:
-    """The rows as preferences for the first response; where `bad` is given, errors go there."""
-    pairs = []
-    for row in rows:
-        try:
-            pairs.append(_pair(row))
-        except InputError as error:
-            if bad is None:
-                raise
-            bad.append(error)
-    return pairs
 
 
 def _pair(row: Row) -> Preference:
