@@ -262,10 +262,11 @@ def test_a_model_about_to_say_something_else_gives_no_verdict() -> None:
     """The share that both answers hold, from plain rows, decides at its very value."""
     lm = speaker()
     (duel,) = duels(1)
-    orders = [LLMJudge(lm, BRIEF, min_share=0)._question(duel[0], *order) for order in (duel[1], duel[1][::-1])]
+    tree = LLMJudge(lm, BRIEF, min_share=0)._tree(duel[0], *duel[1])
+    stem, one, first, second, other, *_ = (node.ids for node in tree.nodes)
     with torch.no_grad():
-        rows = [(lm.model(torch.tensor([ids])).logits[0, -1].softmax(-1), answers) for ids, answers in orders]
-    share = min(float(row[list(answers)].sum()) for row, answers in rows)
+        rows = [lm.model(torch.tensor([stem + order])).logits[0, -1].softmax(-1) for order in (one, other)]
+    share = min(float(row[[*first, *second]].sum()) for row in rows)
     (kept,) = verdicts(LLMJudge(lm, BRIEF, min_share=share - 1e-9), [duel])
     assert kept.valid
     (dropped,) = verdicts(LLMJudge(lm, BRIEF, min_share=share + 1e-9), [duel])

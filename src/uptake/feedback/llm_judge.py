@@ -8,7 +8,6 @@ once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self, final, get_args
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import Ids, tokenize
+from uptake.data.spans import Ids, shared, tokenize
 from uptake.errors import InputError, ModelError
 from uptake.feedback.fingerprint import fingerprint
 from uptake.feedback.orders import OrderAverage, average_orders
@@ -116,20 +115,21 @@ class LLMJudge:
 
     def _tree(self, prompt: Prompt, first: str, second: str) -> TokenTree:
         """What both orders begin with alike, and after it each order with the two answers to it."""
-        one, answers = self._question(prompt, first, second)
-        other, _ = self._question(prompt, second, first)
-        alike = zip(one[:-1], other[:-1], strict=False)  # but for the last, so that no branch is empty
-        shared = sum(1 for _ in takewhile(lambda both: both[0] == both[1], alike))
-        nodes = [Node(one[:shared], scored=False)]
+        orders = (first, second), (second, first)
+        texts = [self._text(self.instructions(prompt, *order)) + CHOICES[0] for order in orders]
+        one, other = (ids[:-1] for ids in tokenize(self.lm.tokenizer, texts))
+        stem = min(shared(one, other), len(one) - 1, len(other) - 1)  # so that no branch is empty
+        nodes = [Node(one[:stem], scored=False)]
         for ids in (one, other):
-            nodes.append(Node(ids[shared:], 0, scored=False))
+            nodes.append(Node(ids[stem:], 0, scored=False))
             branch = len(nodes) - 1
-            nodes.extend(Node((answer,), branch) for answer in answers)
+            nodes.extend(Node((answer,), branch) for answer in self._answers)
         return TokenTree(tuple(nodes))
 
-    def _question(self, prompt: Prompt, first: str, second: str) -> tuple[Ids, Ids]:
-        """The ids before the answer, and the one id of each answer; blanks between them go where the tokenizer says."""
-        text = self._text(self.instructions(prompt, first, second))
+    @cached_property
+    def _answers(self) -> Ids:
+        """The one id of each answer; every question ends with the same cue, so they are the same after all of them."""
+        text = self._text(self.instructions(_PROBE, "Hello.", "Bye."))
         one, two = tokenize(self.lm.tokenizer, [text + choice for choice in CHOICES])
         if one[:-1] != two[:-1] or one[-1] == two[-1]:
             tokens = [self.lm.tokenizer.convert_ids_to_tokens(list(ids[-3:])) for ids in (one, two)]
@@ -137,7 +137,7 @@ class LLMJudge:
                 f"{self.lm.name}: after the cue {self.instructions.cue!r}, 1 and 2 are not single tokens that differ: "
                 f"the texts end with {tokens[0]} and {tokens[1]}"
             )
-        return one[:-1], (one[-1], two[-1])
+        return one[-1], two[-1]
 
     def _text(self, asked: str) -> str:
         if not self.chat.plain:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -104,29 +104,24 @@ class TreeAttention:
 
     def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
         self.blocks = blocks(segments, device)
-        queries = [block.queries.flatten() for block in self.blocks]
-        self.sizes = [len(part) for part in queries]
-        self.order = torch.cat(queries)
+        self.queries = _Gather([block.queries.flatten() for block in self.blocks])
+        self.keys = _Gather([block.keys for block in self.blocks])
         real = torch.cat([block.real.flatten() for block in self.blocks]).nonzero()[:, 0]
         # Where in the order of the blocks the token of each row position is.
-        self.place = torch.empty_like(real).scatter_(0, self.order[real], real)
+        self.place = torch.empty_like(real).scatter_(0, self.queries.order[real], real)
         self.masks: dict[tuple[int, int | None], Masks] = {}
+        self.row_masks: dict[tuple[int, int | None, torch.dtype], Tensor] = {}
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         if len(self.blocks) == 1 and len(self.blocks[0].depth) == 1:
-            return attend_rows(query, key, value, self._row_mask(0, scores), scores)
-        # Token-major rows make every gather a copy of contiguous memory; `index_select` has the faster gradient.
-        q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-        ordered = (states.index_select(0, self.order).split(self.sizes) for states in (q, k, v))
+            return attend_rows(query, key, value, self._row_mask(0, scores, query.dtype), scores)
+        by_block = zip(self.queries(query), self.keys(key), self.keys(value), strict=True)
         parts = []
-        for number, own in enumerate(zip(*ordered, strict=True)):
-            block = self.blocks[number]
+        for number, (block, states) in enumerate(zip(self.blocks, by_block, strict=True)):
             if block.shared:
-                far = tuple(states.index_select(0, block.context.flatten()) for states in (k, v))
-                parts.append(_attend_siblings(own, far, block, self._masks(number, scores.window), scores))
+                parts.append(_attend_siblings(states, block, self._masks(number, scores.window), scores))
             else:
-                seen = own[1:] if block.keys is None else (states.index_select(0, block.keys) for states in (k, v))
-                parts.append(_attend_alone((own[0], *seen), block, self._row_mask(number, scores), scores))
+                parts.append(_attend_alone(states, block, self._row_mask(number, scores, query.dtype), scores))
         return torch.cat(parts).index_select(0, self.place).transpose(0, 1)[None]
 
     def _masks(self, number: int, window: int | None) -> Masks:
@@ -137,28 +132,53 @@ class TreeAttention:
             self.masks[number, window] = Masks(block.context_mask(window), own)
         return self.masks[number, window]
 
-    def _row_mask(self, number: int, scores: Scores) -> Bool[Tensor, "groups 1 length keys"] | None:
-        """The mask of a block of rows; None: plain causal."""
+    def _row_mask(self, number: int, scores: Scores, dtype: torch.dtype) -> Tensor | None:
+        """The mask of a block of rows, as `attend_rows` takes it; None: plain causal."""
         block = self.blocks[number]
         windowed = scores.window is not None and scores.window < block.queries.shape[2]
         if block.context.shape[1] == 0 and not windowed and scores.softcap is None:
             return None
-        return self._masks(number, scores.window).rows(block)
+        if scores.softcap is not None:
+            return self._masks(number, scores.window).rows(block)
+        kind = number, scores.window, dtype
+        if kind not in self.row_masks:
+            # SDPA adds its mask to the scores, and would make that of a boolean one anew in every layer.
+            seen = self._masks(number, scores.window).rows(block)
+            self.row_masks[kind] = torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
+        return self.row_masks[kind]
+
+
+@final
+class _Gather:
+    """Takes states from the positions of a row to those of blocks, all at once: one copy, and one in the gradient."""
+
+    def __init__(self, places: Sequence[Int[Tensor, " _"]]) -> None:
+        self.order = torch.cat(tuple(places))
+        self.sizes = [len(each) for each in places]
+
+    def __call__(self, states: Float[Tensor, "1 heads tokens dim"]) -> tuple[Float[Tensor, "_ heads dim"], ...]:
+        # Token-major rows make a gather a copy of contiguous memory; `index_select` has the faster gradient.
+        parts: tuple[Tensor, ...] = states[0].transpose(0, 1).index_select(0, self.order).split(self.sizes)
+        return parts
 
 
 def attend_rows(
     query: Float[Tensor, "rows heads length dim"],
     key: Float[Tensor, "rows kv_heads keys dim"],
     value: Float[Tensor, "rows kv_heads keys vdim"],
-    mask: Bool[Tensor, "#rows 1 length keys"] | None,
+    mask: Bool[Tensor, "#rows 1 length keys"] | Float[Tensor, "#rows 1 length keys"] | None,
     scores: Scores,
 ) -> Float[Tensor, "rows heads length vdim"]:
-    """Attention of rows under a mask that is true where a key is seen; None: plain causal."""
+    """Attention of rows under a mask that is true where a key is seen, or is added to the scores; None: plain causal.
+
+    With a soft cap it has to be the former.
+    """
     if scores.softcap is not None and mask is not None:
         return attend_capped(query, key, value, mask, scores)
     if torch.is_grad_enabled() and query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         # On a CPU the backward pass of SDPA takes up to twice as long in bf16 as in fp32.
         with torch.autocast("cpu", enabled=False):
+            mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
             return attend_rows(query.float(), key.float(), value.float(), mask, scores).to(value.dtype)
     grouped = query.shape[1] != key.shape[1]
     return scaled_dot_product_attention(
@@ -193,16 +213,17 @@ def _attend_alone(states: States, block: Block, mask: Tensor | None, scores: Sco
     return attend_rows(query, key, value, mask, scores).transpose(1, 2).flatten(0, 1)
 
 
-def _attend_siblings(own: States, far: States, block: Block, masks: Masks, scores: Scores) -> Tensor:
+def _attend_siblings(states: States, block: Block, masks: Masks, scores: Scores) -> Tensor:
     """Queries of siblings against their shared context in one product a group, and against their own tokens."""
     (groups, width, length), context = block.queries.shape, block.context.shape[1]
-    query, key, value = own
-    heads = key.shape[1]
+    query, *seen = states
+    heads = seen[0].shape[1]
+    (far_key, key), (far_value, value) = (each.split((groups * context, groups * width * length)) for each in seen)
     # [groups, heads, width, repeats, length, dim]: the queries of a group are rows of one matrix, as are a child's.
     query = query.reshape(groups, width, length, heads, -1, query.shape[-1]).permute(0, 3, 1, 4, 2, 5).contiguous()
     query = query * scores.scale
-    key, value = (states.unflatten(0, (groups, width, length)).permute(0, 3, 1, 2, 4) for states in (key, value))
-    far_key, far_value = (states.unflatten(0, (groups, context)).transpose(1, 2) for states in far)
+    key, value = (each.unflatten(0, (groups, width, length)).permute(0, 3, 1, 2, 4) for each in (key, value))
+    far_key, far_value = (each.unflatten(0, (groups, context)).transpose(1, 2) for each in (far_key, far_value))
     shape = query.shape[:-1]
     distant = cap((query.flatten(2, 4) @ far_key.transpose(-1, -2)).view(*shape, context), scores.softcap)
     near = cap((query.flatten(3, 4) @ key.transpose(-1, -2)).view(*shape, length), scores.softcap)

@@ -46,10 +46,13 @@ class Block:
         return self.context.shape[1] > 0 and self.queries.shape[2] < LONG
 
     @cached_property
-    def keys(self) -> Int[Tensor, " keys"] | None:
-        """Context and own tokens, child after child, for children in rows of their own; None: only their own."""
-        if not self.context.shape[1]:
-            return None
+    def keys(self) -> Int[Tensor, " keys"]:
+        """The row positions of the keys that it meets: of siblings their context, then their own tokens, once each.
+
+        Of children in rows of their own: context and own tokens, child after child.
+        """
+        if self.shared:
+            return torch.cat((self.context.flatten(), self.queries.flatten()))
         return torch.cat((self.context, self.queries[:, 0]), 1).flatten()
 
     def context_mask(self, window: int | None) -> Bool[Tensor, "groups #length context"] | None:
