@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from _harness import compare, record
-from transformers import LlamaForCausalLM
+from _harness import record
 
 from uptake import ChatFormat, FollowUpReward, Options, Preference, World, load, methods, read, run
 from uptake.benchmarks import Benchmark, Comparison, find, hh, names, open_benchmark
-from uptake.errors import InputError
 from uptake.evaluate.scoreboard import Scoreboard
 from uptake.feedback.classifier import Classifier
 from uptake.feedback.contestants import contestant
@@ -27,7 +24,7 @@ from uptake.models import LanguageModel
 from uptake.report.bench_tables import Entry, spelled, tables
 from uptake.tasks.bench import bench
 from uptake.tasks.feedback import write_feedback
-from uptake.types import Dialogue, Row, Turn
+from uptake.types import Row
 
 FOLDER = Path("runs/real-rewards")
 PREFERENCES = ("hh-helpful-base", "hh-harmless-base")
@@ -48,8 +45,6 @@ WITH_FOLLOW_UPS = (
         "uss",
     ),
 )
-# The set whose first dialogues the plain way scores too, how many of them, and the rows of its forward calls.
-TIMED, DIALOGUES, ROWS, REPEATS = "hh_helpful_base", 4, 8, 2
 
 
 def preferences(data: Path, lm: LanguageModel) -> list[Row]:
@@ -97,43 +92,6 @@ def cell(entry: Entry | None, chance: float | None) -> str:
     return spelled(entry) + (" *" if chance is not None and low is not None and low > chance else "")
 
 
-@torch.no_grad()
-def plain_rewards(model: LlamaForCausalLM, reward: FollowUpReward, dialogues: Sequence[Dialogue]) -> list[float]:
-    """Rewards the plain way: every follow-up in a padded row behind its context, and logits of all positions."""
-    found = []
-    for turns in dialogues:
-        stem, branches = reward.chat.follow_ups(turns, reward.followups.sentences)
-        means: list[float] = []
-        for start in range(0, len(branches), ROWS):
-            some = branches[start : start + ROWS]
-            longest = max(map(len, some))
-            ids = torch.tensor([[*stem, *one, *[0] * (longest - len(one))] for one in some])
-            mask = torch.tensor([[1] * (len(stem) + len(one)) + [0] * (longest - len(one)) for one in some])
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            logps = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-            first = len(stem) - 1
-            means += [float(row[first : first + len(one)].mean()) for row, one in zip(logps, some, strict=True)]
-        found.append(float(reward.combine(torch.tensor([means]), torch.zeros(1, dtype=torch.long)).total))
-    return found
-
-
-def speed(model: Path, lm: LanguageModel, benchmark: Benchmark) -> str:
-    """How many times as long the plain way takes for some dialogues of a set, in words."""
-    reward, plain = FollowUpReward.from_pretrained(lm), LlamaForCausalLM.from_pretrained(model).eval()
-    items = [item for item in benchmark.items if isinstance(item, Comparison)]
-    dialogues = [(*item.prompt.turns, Turn("assistant", item.responses[0])) for item in items]
-    missing: dict[int, InputError] = {}
-    whole = reward.score(dialogues[: 4 * DIALOGUES], unscored=missing).dropped_turns
-    # Those that the model's window holds as they are: the plain way leaves out nothing.
-    some = [dialogues[place] for place, cut in enumerate(whole) if not cut and place not in missing][:DIALOGUES]
-    ours, theirs = reward.score(some).rewards.tolist(), plain_rewards(plain, reward, some)
-    difference = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
-    if difference > 1e-4:
-        raise SystemExit(f"the plain way differs by {difference:.1e}")
-    found = compare(lambda: reward.score(some), lambda: plain_rewards(plain, reward, some), REPEATS, warmup=0)
-    return f"{found.ratio} times as long, the same rewards to {difference:.0e}"
-
-
 def figures(board: Scoreboard, people: Sequence[str]) -> list[dict[str, str]]:
     """The main figures of a scoreboard, one row a benchmark, one column a contestant."""
     return [
@@ -162,9 +120,6 @@ def main(
     notes = {
         "sets with real follow-ups where it is above chance": f"{len(above & set(held))} of {len(held)}",
         "share of the time inside the scorers": f"{timing.share:.0%} of {timing.seconds:.0f} s",
-        f"the plain way, {DIALOGUES} dialogues of {TIMED}": speed(
-            model, lm, next(each for each in benchmarks if each.name == TIMED)
-        ),
     }
     rows += [dict.fromkeys(rows[0], "") | {"benchmark": name, first: value} for name, value in notes.items()]
     claim = f"Rewards of a dialogue model from scratch on human judgements, at most {limit} items a set; * above chance"
