@@ -145,6 +145,18 @@ def test_batches_keep_order_and_budget() -> None:
     assert [len(packed) for _, packed in found] == [7, 20, 2]
 
 
+def test_a_budget_counts_once_what_all_trees_begin_with() -> None:
+    begin = tuple(range(50, 50 + WORTH_SHARING))
+    trees = [branches((*begin, own, own), (2, 3)) for own in range(5)]  # 20 tokens each, 16 of them shared
+    for budget, sizes in ((WORTH_SHARING + 12, [3, 2]), (WORTH_SHARING + 11, [2, 2, 1]), (WORTH_SHARING, [1] * 5)):
+        found = list(batches(trees, budget))
+        assert [len(indices) for indices, _ in found] == sizes
+        assert all(len(packed) <= budget for indices, packed in found if len(indices) > 1)
+    # One that begins differently shares nothing, and from then on no tree of its row does.
+    mixed = [*trees[:2], branches((9,) * 18, (2, 3)), *trees[2:]]
+    assert [list(indices) for indices, _ in batches(mixed, 24)] == [[0, 1], [2], [3, 4], [5]]
+
+
 # A node to be: its ids, its parent among the nodes before it (modulo their number), and whether it is scored. Trees are
 # made of them in the test itself, since the run-time type checks draw random numbers, which Hypothesis forbids.
 DRAFTS = st.lists(

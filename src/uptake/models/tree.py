@@ -145,13 +145,15 @@ def batches(trees: Sequence[TokenTree], budget: int) -> Iterator[tuple[range, Pa
 
     Yields the range of tree indices in each row beside the row.
     """
-    start, used = 0, 0
+    start, whole, stem = 0, 0, 0
     for index, tree in enumerate(trees):
-        if used and used + len(tree) > budget:
+        alike = min(stem, _alike(trees[start], tree))
+        if whole and whole + len(tree) - (index - start) * _worth_sharing(alike) > budget:
             yield range(start, index), pack(trees[start:index], lean=True)
-            start, used = index, 0
-        used += len(tree)
-    if used:
+            start, whole = index, 0
+        stem = alike if whole else _alike(tree, tree)
+        whole += len(tree)
+    if whole:
         yield range(start, len(trees)), pack(trees[start:], lean=True)
 
 
@@ -183,17 +185,20 @@ class _Row:
 
 
 def _shared_stem(trees: Sequence[TokenTree]) -> int:
-    """How many tokens all trees begin with, where that is worth a segment of its own: 0 for a few tokens, or one tree.
+    """How many tokens all trees begin with, where that is worth a segment of its own; else 0."""
+    return _worth_sharing(min((_alike(trees[0], tree) for tree in trees[1:]), default=0))
 
-    At least one token of every root stays its own, so that its branches have a place to hang from.
-    """
-    roots = [tree.nodes[0] for tree in trees]
-    if len(roots) < 2 or any(root.scored for root in roots):
+
+def _alike(one: TokenTree, other: TokenTree) -> int:
+    """How many tokens two trees could share; of every root one stays its own, for its branches to hang from."""
+    roots = one.nodes[0], other.nodes[0]
+    if any(root.scored for root in roots):
         return 0
-    low, high = min(root.ids for root in roots), max(root.ids for root in roots)
-    # What the least and the greatest have in common, all between them have.
-    alike = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(low, high, strict=False)))
-    stem = min(alike, min(len(root.ids) for root in roots) - 1)
+    pairs = zip(roots[0].ids[:-1], roots[1].ids[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], pairs))
+
+
+def _worth_sharing(stem: int) -> int:
     return stem if stem >= WORTH_SHARING else 0
 
 
