@@ -94,9 +94,9 @@ def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollou
     """The reward of every token of every rollout under the policy's chat format, or why there is none."""
     own = ChatFormat.of(lm.tokenizer)
     if own.fingerprint == chat.fingerprint:
-        return _scored(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
+        return rewards_of_ids(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
     read = [_read(own, each) for each in rollouts]
-    scored = iter(_scored(lm, [(each.prompt_ids, each.ids) for each in read if not isinstance(each, str)]))
+    scored = iter(rewards_of_ids(lm, [(each.prompt_ids, each.ids) for each in read if not isinstance(each, str)]))
     return [
         tokens if isinstance(tokens, str) else _bridged(next(scored), tokens, policy_offsets(chat, rollout))
         for rollout, tokens in zip(rollouts, read, strict=True)
@@ -132,8 +132,11 @@ def _bridged(values: Rewards, tokens: ResponseTokens, offsets: Offsets) -> Rewar
     return place_rewards(spans, offsets).values if offsets else "no tokens"
 
 
-def _scored(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Rewards]:
-    """The reward of every token of responses after prompts, or why there is none; rows of like length share a call."""
+def rewards_of_ids(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Rewards]:
+    """The reward of every token of responses after prompts, or why there is none; rows of like length share a call.
+
+    Pairs are prompt and response. A prompt is cut on the left where the model's window asks for it.
+    """
     found: list[Rewards] = ["no tokens" if not ids else "longer than the reward model's window" for _, ids in pairs]
     window = lm.window or maxsize
     trees = {
