@@ -15,6 +15,7 @@ from test_token_spans import chat as trained_chat
 from tiny import (
     answered_records,
     pair_records,
+    prompt_records,
     read_jsonl,
     saved,
     tiny_llama,
@@ -60,9 +61,13 @@ def by_hand(folder: Path, turns: Dialogue, tokenizer: Any = None) -> list[float]
         tokenizer.apply_chat_template(part, add_generation_prompt=waits, return_dict=True)["input_ids"]
         for part, waits in ((messages[:-1], True), (messages, False))
     ]
+    return by_ids(folder, ids[0], ids[1][len(ids[0]) :])
+
+
+def by_ids(folder: Path, prompt: Sequence[int], response: Sequence[int]) -> list[float]:
     model: Any = AutoModelForTokenClassification.from_pretrained(folder).eval()
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([ids[1]])).logits[0, len(ids[0]) :].double()
+        logits = model(input_ids=torch.tensor([[*prompt, *response]])).logits[0, len(prompt) :].double()
     values = logits[:, 0] if logits.shape[1] == 1 else logits.softmax(1)[:, 1] - logits.softmax(1)[:, 0]
     return [float(value) for value in values]
 
@@ -256,3 +261,35 @@ def test_score_drops_what_does_not_fit(uptake: Cli, tmp_path: Path) -> None:
 def test_options_that_a_reward_does_not_have(options: Sequence[str], expected: str, uptake: Cli) -> None:
     write_jsonl(Path("in.jsonl"), answered_records(2))
     assert uptake.fails("score", "in.jsonl", "--out", "out.jsonl", *options).startswith(expected)
+
+
+def test_mine_and_eval_by_a_token_reward_model(uptake: Cli, model: Path, tmp_path: Path) -> None:
+    """The better side of a mined pair has the higher sum by hand, and wins are counted by the sums."""
+    folder = write_token_llama(tmp_path / "rewards")
+    write_jsonl(Path("prompts.jsonl"), prompt_records(6))
+    looser = ["keep_unfinished=true", "n=3", "max_new_tokens=6", "temperature=1", "top_p=1", "max_length_ratio=100"]
+    judge = ["--judge", "token_reward", "--judge-set", f"model={folder}"]
+    uptake(
+        "mine", "prompts.jsonl", "--policy", model, *judge, "--out", "pairs.jsonl", *[f"--set={it}" for it in looser]
+    )
+    mined = read_jsonl(Path("pairs.jsonl"))
+    assert len(mined) > 2
+    for pair in mined:
+        prompt, *sides = (pair["token_ids"][name] for name in ("prompt", "chosen", "rejected"))
+        chosen, rejected = (sum(by_ids(folder, prompt, ids)) for ids in sides)
+        assert pair["margin"] == pytest.approx(chosen - rejected, abs=1e-4)
+        assert chosen > rejected
+    sampling = ["--temperature", 1, "--top-p", 1, "--max-new-tokens", 6, "--out", "run"]
+    judge = ["--judge", "token_reward", "--judge-set", f"path={folder}", "--judge-set", "aggregate=mean"]
+    other = saved(tiny_llama(1), tmp_path / "other")
+    uptake("eval", "prompts.jsonl", "--policy", other, "--against", model, *judge, *sampling)
+    seen = 0
+    for sample in read_jsonl(Path("run/samples.jsonl")):
+        prompt = [Turn(each["role"], each["content"]) for each in sample["prompt"]]
+        both = [sample[side]["response"] for side in ("before", "after")]
+        if all(both) and both[0] != both[1]:
+            before, after = (by_hand(folder, (*prompt, Turn("assistant", text))) for text in both)
+            wins = sum(after) / len(after) > sum(before) / len(before)
+            assert sample["winner"] == ("after" if wins else "before")
+            seen += 1
+    assert seen > 2
