@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_classifier import write_llama
+from test_token_reward_reward import write_token_llama
 from tiny import saved, tiny_llama, tiny_tokenizer, write_followups
 
 from uptake.errors import InputError
@@ -38,6 +39,13 @@ def town_dialogues(count: int) -> list[Dialogue]:
     return asked
 
 
+def spelled(spec: str, folder: Path) -> str:
+    """A contestant with the folder of a model in the place of PATH."""
+    write = write_token_llama if spec.startswith("token_reward") else write_llama
+    name = spec.partition(":")[0]
+    return spec.replace("PATH", str(write(folder / name, max_position_embeddings=256))) if "PATH" in spec else spec
+
+
 def scores(judgements: list[Judgement]) -> list[float]:
     assert all(each.valid for each in judgements), judgements
     return [each.score for each in judgements]
@@ -46,7 +54,7 @@ def scores(judgements: list[Judgement]) -> list[float]:
 @pytest.mark.parametrize("spec", REWARDS)
 def test_a_score_depends_on_nothing_but_the_dialogue(spec: str, lm: LanguageModel, tmp_path: Path) -> None:
     """Not on the batch, the order of the rows, or the side on which a tokenizer pads."""
-    spec = spec.replace("PATH", str(write_llama(tmp_path / "classifier", max_position_embeddings=256)))
+    spec = spelled(spec, tmp_path)
     reward = contestant(spec, model=lm, followups=write_followups(tmp_path), device="cpu")
     asked = town_dialogues(10)
     together = scores([*reward(asked)])
@@ -66,7 +74,7 @@ def test_a_score_depends_on_nothing_but_the_dialogue(spec: str, lm: LanguageMode
 
 @pytest.mark.parametrize("spec", REWARDS)
 def test_what_is_no_answer_is_invalid_and_does_no_harm(spec: str, lm: LanguageModel, tmp_path: Path) -> None:
-    spec = spec.replace("PATH", str(write_llama(tmp_path / "classifier", max_position_embeddings=256)))
+    spec = spelled(spec, tmp_path)
     reward = contestant(spec, model=lm, followups=write_followups(tmp_path), device="cpu")
     good = town_dialogues(1)
     found = reward([good[0], good[0][:1], (good[0][0], Turn("assistant", " ")), good[1]])
@@ -78,8 +86,7 @@ def test_what_is_no_answer_is_invalid_and_does_no_harm(spec: str, lm: LanguageMo
 
 
 def test_every_contestant_has_a_fingerprint_of_its_own(lm: LanguageModel, tmp_path: Path) -> None:
-    folder = write_llama(tmp_path / "classifier")
-    specs = [spec.replace("PATH", str(folder)) for spec in REWARDS]
+    specs = [spelled(spec, tmp_path) for spec in REWARDS]
     path = write_followups(tmp_path)
     one, two = ([contestant(spec, model=lm, followups=path).fingerprint for spec in specs] for _ in range(2))
     assert one == two

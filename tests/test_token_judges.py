@@ -1,4 +1,4 @@
-"""Marks on texts and the tokens they fall on, and the town's oracle as a judge of tokens."""
+"""Marks on texts as rewards of tokens, the town's oracle as a judge of tokens, and what becomes of judgements."""
 
 import random
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from tiny import tiny_llama, tiny_world
-from transformers import PreTrainedTokenizerBase
 
 from uptake.data import ChatFormat
+from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
+from uptake.feedback.function import FromFunction, Rewards
 from uptake.feedback.oracle_tokens import OracleTokens
-from uptake.feedback.placing import intervals, spread
 from uptake.feedback.scored import reward
 from uptake.keys import prompt_key
 from uptake.methods.town_model import newborn
@@ -23,68 +23,46 @@ from uptake.town import Town
 from uptake.types import Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World
 
-CAT = "The cat sat."
-ONE = [(0, 3), (3, 7), (7, 11), (11, 12), (12, 13)]
-OTHER = [(0, 2), (2, 5), (5, 8), (8, 12), (12, 13)]
+# --- marks on texts ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("span", "one", "other"),
-    [
-        (Span(4, 7, -1), (0, -1, 0, 0, 0), (0, -1 / 3, -2 / 3, 0, 0)),
-        (Span(5, 9, -1), (0, -0.5, -0.5, 0, 0), (0, 0, -0.75, -0.25, 0)),
-        (Span(7, 7, -1), (0, 0, -1, 0, 0), (0, 0, -1, 0, 0)),
-        (Span(12, 12, -1), (0, 0, 0, 0, -1), (0, 0, 0, 0, -1)),
-    ],
-)
-def test_a_mark_is_shared_by_its_tokens(span: Span, one: Sequence[float], other: Sequence[float]) -> None:
-    assert spread([span], ONE, CAT) == pytest.approx(one)
-    assert spread([span], OTHER, CAT) == pytest.approx(other)
-    assert spread([span, span], ONE, CAT) == pytest.approx([2 * value for value in one])
+def marked(text: str, spans: Sequence[Span], ended: bool = True, spelled: str | None = None) -> Sequence[float]:
+    """What the tokens of a response of bytes get from a function that marks its text."""
+    tokenizer = byte_tokenizer(["the cat sat on the mat, the cat sat"] * 3, vocabulary=300)
+    own = tuple(tokenizer(text if spelled is None else spelled, add_special_tokens=False)["input_ids"])
+    end = (int(tokenizer.eos_token_id),) if ended else ()
+    rollout = Rollout(Prompt((), ""), (1,), own + end, text, finished=ended)
+    lm = tiny_llama(tokenizer=tokenizer)
+    (judgement,) = FromFunction(lambda _: Rewards(spans=spans))(World(lm, ChatFormat.of(tokenizer)), [rollout])
+    return judgement.tokens
 
 
-def test_a_mark_after_a_text_that_was_cut_off_falls_nowhere() -> None:
-    assert spread([Span(12, 12, -1)], ONE[:-1], CAT) == [0] * 4
+@pytest.mark.parametrize("text", ["The cat sat.", "Grüße, 你好!", "a 👩‍👩‍👧 b", "  two  blanks ", "x\n\ny"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_marks_keep_their_sum(text: str, ended: bool) -> None:
+    for span in (Span(0, len(text), 3.0), Span(0, 1, 1.0), Span(1, 1, -0.5)):
+        assert sum(marked(text, [span, span], ended)) == pytest.approx(2 * span.score, abs=1e-12)
+
+
+def test_what_is_missing_at_the_end_costs_the_end_if_there_is_one() -> None:
+    assert marked("The cat sat.", [Span(12, 12, -1.0)])[-1] == -1
+    assert set(marked("The cat sat.", [Span(12, 12, -1.0)], ended=False)) == {0.0}
+
+
+def test_what_is_missing_before_a_character_costs_its_first_byte() -> None:
+    """Four bytes, of which the first is said where the missing words should be."""
+    assert marked("😀!", [Span(0, 0, -1.0), Span(0, 1, 2.0)]) == (-0.5, 0.5, 0.5, 0.5, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("span", [Span(3, 2, 1), Span(-1, 2, 1), Span(0, 13, 1), Span(0, 1, float("nan"))])
 def test_a_mark_that_is_not_on_the_text(span: Span) -> None:
-    with pytest.raises(InputError, match="spans"):
-        spread([span], ONE, CAT)
-
-
-def said(
-    tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int] | None = None, ended: bool = True
-) -> Rollout:
-    own = tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if ids is None else tuple(ids)
-    end = (int(tokenizer.eos_token_id),) if ended else ()
-    return Rollout(Prompt((), ""), (1,), own + end, text, finished=ended)
-
-
-@pytest.mark.parametrize("text", ["The cat sat.", "Grüße, 你好!", "a 👩‍👩‍👧 b", "", "  two  blanks ", "x\n\ny"])
-@pytest.mark.parametrize("ended", [True, False])
-def test_tokens_of_a_byte_vocabulary_cover_the_text(text: str, ended: bool) -> None:
-    """As the tokenizer's own offsets say, whichever pieces it has."""
-    tokenizer = byte_tokenizer(["the cat sat on the mat, the cat sat"] * 3, vocabulary=300)
-    found = intervals(tokenizer, said(tokenizer, text, ended=ended))
-    wanted = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
-    assert found == [tuple(each) for each in wanted] + ([(len(text), len(text) + 1)] if ended else [])
-    for span in (Span(0, len(text), 3.0), Span(0, min(1, len(text)), 1.0)):
-        lost = not ended and not text
-        assert sum(spread([span], found, text)) == pytest.approx(0 if lost else span.score, abs=1e-12)
-
-
-def test_tokens_that_the_tokenizer_would_not_have_chosen() -> None:
-    tokenizer = byte_tokenizer(["the cat"] * 9, vocabulary=300)
-    pieces = tokenizer.convert_tokens_to_ids(list("the"))
-    assert len(tokenizer("the")["input_ids"]) < len(pieces)
-    assert intervals(tokenizer, said(tokenizer, "the", pieces))[:-1] == [(0, 1), (1, 2), (2, 3)]
+    with pytest.raises(InputError, match="span"):
+        marked("The cat sat.", [span])
 
 
 def test_tokens_of_another_text() -> None:
-    tokenizer = byte_tokenizer(["the cat"] * 9, vocabulary=300)
-    with pytest.raises(InputError, match="the tokens spell"):
-        intervals(tokenizer, replace(said(tokenizer, "the cat"), response="the dog"))
+    with pytest.raises(InputError, match="the tokens spell 'the', the response is 'The cat'"):
+        marked("The cat", [Span(0, 3, 1.0)], spelled="the")
 
 
 # --- the oracle ------------------------------------------------------------------------------------------------------
@@ -119,7 +97,7 @@ def test_faulty_words_cost_one_each(world: World) -> None:
     for rollout, judgement in zip(rollouts, OracleTokens()(world, rollouts), strict=True):
         marks = town.faulty_words((*rollout.prompt.turns, Turn("assistant", rollout.response)))
         assert judgement.score == sum(judgement.tokens) == pytest.approx(-len(marks))
-        places = intervals(world.policy.tokenizer, rollout)
+        places = rollout_offsets(world.policy.tokenizer, rollout)
         starts = {mark.start for mark in marks}
         for value, (start, stop) in zip(judgement.tokens, places, strict=True):
             assert (value < 0) == any(start <= mark < stop for mark in starts)

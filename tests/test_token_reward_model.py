@@ -28,10 +28,10 @@ from transformers import AutoModelForTokenClassification
 
 from uptake import methods
 from uptake.data import ChatFormat, to_row
-from uptake.data.response_tokens import response_tokens
+from uptake.data.response_tokens import response_tokens, rollout_offsets
 from uptake.errors import InputError, ModelError
 from uptake.feedback.edit_labels import EditLabels
-from uptake.feedback.token_reward import TokenReward, load_token_reward, policy_offsets
+from uptake.feedback.token_reward import TokenReward, load_token_reward
 from uptake.loop import run
 from uptake.losses.scalar import bradley_terry
 from uptake.losses.token_level import CrossEntropy, SquaredError, TokenKernel, token_rewards
@@ -496,20 +496,32 @@ def test_another_tokenizer_gets_the_same_sum(tmp_path: Path) -> None:
     # "it" is the first token of the reward model and the first two letters of the policy's.
     theirs = said(own, rollouts[0].response)
     (values,) = plain_rewards(tmp_path / "model", [theirs])
-    offsets = policy_offsets(chat, rollouts[0])
+    offsets = rollout_offsets(chat.tokenizer, rollouts[0])
     first = sum(value for value, (_, end) in zip(found[0].tokens, offsets, strict=True) if end <= 2)
     assert first == pytest.approx(values[0], abs=1e-4)
 
 
-@settings(max_examples=40)
-@given(st.text(max_size=12).filter(lambda text: text.strip() and "<" not in text))
-def test_offsets_of_sampled_tokens_cover_the_text(text: str) -> None:
+def test_a_value_after_what_was_cut_off_stays_with_the_last_token(tmp_path: Path) -> None:
+    """The policy's words leave out the blank at the end, for which the reward model has a token of its own."""
+    reward = scorer(tiny_llama(tokenizer=trained_chat("bytes").tokenizer), tmp_path / "model")
+    world = World(tiny_llama(), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})
+    rollout = said(world.chat, "at nine ", finished=False)
+    theirs = said(ChatFormat.of(reward.tokenizer), "at nine ", finished=False)
+    assert reward.tokenizer.decode(theirs.response_ids[-1:]) == " "
+    (values,) = plain_rewards(tmp_path / "model", [theirs])
+    (judgement,) = TokenReward()(world, [rollout])
+    assert len(judgement.tokens) == len(rollout.response_ids) == 2
+    assert judgement.score == pytest.approx(sum(values), abs=1e-4)
+
+
+def test_ids_that_spell_another_text_are_not_placed(tmp_path: Path) -> None:
     chat = trained_chat("bytes")
-    rollout = said(chat, text)
-    offsets = policy_offsets(chat, rollout)
-    assert len(offsets) == len(rollout.response_ids)
-    assert offsets[-1] == (len(text), len(text) + 1)
-    assert [start for start, _ in offsets] == [0, *(end for _, end in offsets[:-1])]
+    reward = scorer(tiny_llama(), tmp_path / "model")
+    world = World(tiny_llama(tokenizer=chat.tokenizer), chat, models={"token_reward": reward})
+    good = said(chat, "at nine")
+    found = TokenReward()(world, [replace(good, response="at eight"), good])
+    assert [each.valid for each in found] == [False, True]
+    assert "the tokens spell 'at nine', the response is 'at eight'" in found[0].reason
 
 
 def test_rewards_do_not_depend_on_the_batch(tmp_path: Path) -> None:

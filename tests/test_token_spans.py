@@ -1,4 +1,4 @@
-"""Spans on tokens: the golden table, what every tokenizer keeps, and where a response lies in a chat."""
+"""Spans on tokens: the golden table, what every tokenizer keeps, and which characters a token is, read or sampled."""
 
 from functools import cache
 from typing import Any
@@ -8,9 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from uptake.data import ChatFormat
-from uptake.data.response_tokens import ResponseTokens, response_tokens
+from uptake.data import ChatFormat, token_view
+from uptake.data.response_tokens import ResponseTokens, response_tokens, sampled_offsets
 from uptake.errors import InputError, ModelError
 from uptake.ops.spans import as_spans, place_labels, place_rewards
 from uptake.types import Span, Turn
@@ -49,14 +50,17 @@ def test_two_spans_on_one_token() -> None:
 
 def test_an_omission_at_the_end_of_a_text_that_was_cut_off_is_lost() -> None:
     assert place_labels([Span(12, 12, -1.0)], A[:-1]) == type(place_labels([], A))((0, 0, 0, 0), 1)
-    assert place_rewards([Span(12, 12, -1.0)], A[:-1]).values == (0, 0, 0, -1)
+    assert place_rewards([Span(12, 12, -1.0)], A[:-1]) == type(place_rewards([], A))((0, 0, 0, 0), 1)
     assert place_rewards([Span(0, 0, -1.0)], []).lost == 1
+    assert place_rewards([Span(12, 12, 0.0)], A[:-1]).lost == 0
 
 
 def test_pieces_of_one_character_share_its_label_and_its_reward() -> None:
     pieces = [(0, 1), (0, 1), (1, 2)]
     assert place_labels([Span(0, 1, -1.0)], pieces).values == (-1, -1, 0)
     assert place_rewards([Span(0, 1, -1.0)], pieces).values == (-0.5, -0.5, 0)
+    # What is missing before a character has one token, the first of its pieces.
+    assert place_rewards([Span(0, 0, -1.0)], pieces).values == (-1, 0, 0)
     assert as_spans((-1, -1, 1), pieces, 2) == (Span(0, 1, -1), Span(1, 2, 1))
 
 
@@ -96,6 +100,8 @@ def chat(kind: str, template: str = TEMPLATE) -> ChatFormat:
 
 
 TEXTS = st.text(max_size=20).filter(lambda text: text.strip() and "<" not in text)
+# The letters that stand for bytes in a byte-level vocabulary, by byte.
+BYTES = [bytes_to_unicode()[byte] for byte in range(256)]
 KINDS = ("bytes", "pieces", "characters")
 
 
@@ -125,6 +131,81 @@ def test_spans_survive_every_tokenizer(text: str, data: Any) -> None:
         assert again == labels
 
 
+@settings(max_examples=60)
+@given(TEXTS, st.booleans())
+@example("a 👩‍👩‍👧 é 日本語 שלום\n  x", True)
+def test_what_was_read_and_what_was_sampled_have_the_same_offsets(text: str, finished: bool) -> None:
+    """Of ids that the tokenizer itself would choose, its own offsets are those of the decoded text."""
+    for kind in KINDS:
+        tokenizer = chat(kind).tokenizer
+        found = response_tokens(chat(kind), TURNS, text, finished=finished)
+        spelled = tokenizer.decode(found.ids[: len(found.ids) - finished], clean_up_tokenization_spaces=False)
+        if spelled.strip() == text.strip():
+            assert sampled_offsets(tokenizer, found.ids, text, finished=finished) == list(found.offsets)
+            assert kind != "bytes" or spelled == text
+        else:
+            assert kind != "bytes"
+            with pytest.raises(InputError, match="the tokens spell"):
+                sampled_offsets(tokenizer, found.ids, text, finished=finished)
+
+
+@settings(max_examples=60)
+@given(st.data(), st.booleans())
+def test_whatever_ids_were_sampled_their_tokens_cover_the_text(data: Any, finished: bool) -> None:
+    """Halves of characters, special tokens in between and ids that no tokenizer would choose among them."""
+    for kind in KINDS:
+        tokenizer = chat(kind).tokenizer
+        ids_ = st.integers(0, len(tokenizer) - 1) | st.sampled_from(tokenizer.all_special_ids)
+        if kind == "bytes":  # parts of characters are rare among all of its ids
+            ids_ = ids_ | st.sampled_from([tokenizer.convert_tokens_to_ids(BYTES[byte]) for byte in "😀é".encode()])
+        said = data.draw(st.lists(ids_, max_size=12))
+        text = tokenizer.decode(said, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ids, size = [*said, *[tokenizer.eos_token_id] * finished], len(text)
+        offsets = sampled_offsets(tokenizer, ids, text, finished=finished)
+        assert len(offsets) == len(ids)
+        assert {place for start, end in offsets for place in range(start, end)} == set(range(size + finished))
+        plain = [place for place, each in zip(offsets, said, strict=False) if each not in tokenizer.all_special_ids]
+        assert sorted(plain) == plain
+        specials = [place for place, each in zip(offsets, said, strict=False) if each in tokenizer.all_special_ids]
+        assert all(start == end for start, end in specials)
+        assert not finished or offsets[-1] == (size, size + 1)
+        marks = [Span(0, size, 2.0), *([Span(size, size, -1.0)] if size else [])]
+        placed = place_rewards(marks, offsets)
+        kept = 2.0 * bool(size or finished) - bool(size and finished)
+        assert sum(placed.values) == pytest.approx(kept, abs=1e-12)
+        # Anything that was sampled can be shown.
+        view = token_view(chat(kind), TURNS, ids, {"reward": placed.values})
+        assert (view.response, len(view.tokens)) == (text, len(ids)) or chat(kind).end_ids & {*said[-1:]}
+
+
+@pytest.mark.parametrize("text", ["The cat sat.", "Grüße, 你好!", "a 👩‍👩‍👧 b", "", "  two  blanks ", "x\n\ny"])
+def test_bytes_by_hand(text: str) -> None:
+    """A byte of a character stands for that character, whichever bytes a tokenizer would have joined."""
+    tokenizer = chat("bytes").tokenizer
+    letters = [[tokenizer.convert_tokens_to_ids(BYTES[byte]) for byte in letter.encode()] for letter in text]
+    ids = [each for letter in letters for each in letter]
+    by_hand = [(place, place + 1) for place, letter in enumerate(letters) for _ in letter]
+    assert sampled_offsets(tokenizer, ids, text, finished=False) == by_hand
+    end = tokenizer.eos_token_id
+    assert sampled_offsets(tokenizer, [*ids, end], text, finished=True) == [*by_hand, (len(text), len(text) + 1)]
+
+
+def test_a_token_of_two_halves_stands_for_both_characters() -> None:
+    """The end of one character and the beginning of the next, as byte pairs may join them."""
+    tokenizer = Tokenizer(
+        models.BPE({**{letter: place for place, letter in enumerate(BYTES)}, BYTES[0xA9] + BYTES[0xC3]: 256}, [])
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    assert sampled_offsets(fast, [0xC3, 256, 0xA8, ord("x")], "éèx", finished=False) == [(0, 1), (0, 2), (1, 2), (2, 3)]
+
+
+def test_bytes_that_never_became_a_character_share_its_mark() -> None:
+    tokenizer = chat("bytes").tokenizer
+    smile = [tokenizer.convert_tokens_to_ids(BYTES[byte]) for byte in "😀".encode()]
+    assert sampled_offsets(tokenizer, smile[:3], "\ufffd", finished=False) == [(0, 1)] * 3
+
+
 def whole(chat: ChatFormat, text: str) -> tuple[int, ...]:
     rendered = chat.render((*TURNS, Turn("assistant", text)))
     return tuple(chat.tokenizer(rendered, add_special_tokens=False)["input_ids"])
@@ -152,6 +233,9 @@ def test_a_template_that_strips_the_response_keeps_its_offsets() -> None:
         assert found.ids == plain.ids
         assert pieces(found, "  the cat ")[0].strip() == pieces(plain, "the cat")[0]
         assert found.offsets[-1] == (9, 11)
+        if kind != "characters":  # which decode with a blank after every letter
+            again = sampled_offsets(chat(kind).tokenizer, found.ids, "  the cat ", finished=True)
+            assert again == list(found.offsets)
 
 
 def test_a_template_that_changes_the_response_is_refused() -> None:

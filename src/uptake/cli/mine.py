@@ -1,7 +1,8 @@
 """`uptake mine`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -17,12 +18,16 @@ from uptake.cli.options import (
     Seed,
     Sets,
     app,
+    options_of,
     out,
     recipe_of,
     say,
     say_plain,
 )
 from uptake.errors import InputError
+
+if TYPE_CHECKING:
+    from uptake.recipe import Recipe
 
 
 @app.command()
@@ -33,7 +38,12 @@ def mine(
     *,
     policy: Policy,
     target: Annotated[Path, typer.Option("--out", help="Output: preference pairs, .jsonl[.gz], .csv or .parquet.")],
-    judge: Annotated[str, typer.Option(help="Who rates the samples: followup.")] = "followup",
+    judge: Annotated[
+        str, typer.Option(help="Who rates the samples: followup, or a reward such as token_reward.")
+    ] = "followup",
+    judge_sets: Annotated[
+        list[str] | None, typer.Option("--judge-set", help="One setting of another judge: model=./token-rewards.")
+    ] = None,
     follow_up_model: FollowUpModel = None,
     config: Options = None,
     sets: Sets = None,
@@ -50,15 +60,25 @@ def mine(
     from uptake.tasks.mine import mine as run_mine
     from uptake.tasks.train import Given, build_world
 
-    if judge != "followup":
-        raise InputError(f"no judge {judge!r}", field="judge", allowed="followup")
-    recipe = recipe_of("follow_up_likelihood", config, sets)
+    recipe = _judged(recipe_of("follow_up_likelihood", config, sets), judge, judge_sets)
     given = Given(policy, source, follow_up_model, seed=seed, limit=limit, device=device, dtype=dtype)
     world = build_world(given, target.with_name(f"{target.name}.work"))
     say_plain(world.chat.plain, policy)
     summary = run_mine(recipe, world, target, overwrite=overwrite)
     _print_dropped(summary.figures)
     say(f"{summary.pairs} pairs -> {summary.path}")
+
+
+def _judged(recipe: "Recipe", judge: str, sets: list[str] | None) -> "Recipe":
+    """The recipe with another judge where one was named."""
+    from uptake.feedback.scored import reward
+
+    if judge != "followup":
+        stage, *more = recipe.stages
+        return replace(recipe, stages=(replace(stage, judge=reward({judge: options_of(sets)})), *more))
+    if sets:
+        raise InputError("not used by judge followup", field="--judge-set", allowed="--set, for options of the method")
+    return recipe
 
 
 def _print_dropped(figures: Any) -> None:

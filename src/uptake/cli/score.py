@@ -6,7 +6,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Followups, Limit, Model, Overwrite, app, out, say, say_plain
+from uptake.cli.options import Device, DropBad, Dtype, Followups, Limit, Overwrite, app, out, say, say_plain
+from uptake.errors import InputError
+
+Model = Annotated[
+    str | None, typer.Option(help="The model of the reward: Transformers folder, PEFT folder or Hub name.")
+]
+
+# How follow-ups make a reward; what a reward by name has of its own stays, unless something else is asked for.
+USUAL = {"reduction": "mean", "polarity": "both", "standardize": "none", "mode": "log_likelihood"}
 
 
 @app.command()
@@ -15,8 +23,11 @@ def score(
         str, typer.Argument(metavar="IN", help="Conversations that end with a response, or preferences.")
     ],
     *,
-    model: Model,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
+    reward: Annotated[
+        str, typer.Option(help="Who rates: a reward of `uptake bench --list`, e.g. token_reward:./my-rewards.")
+    ] = "follow_up",
+    model: Model = None,
     followups: Followups = None,
     reduction: Annotated[str, typer.Option(help="mean or sum over a follow-up's tokens.")] = "mean",
     polarity: Annotated[str, typer.Option(help="both, negative_only or positive_only.")] = "both",
@@ -25,31 +36,26 @@ def score(
         str, typer.Option(help="log_likelihood, or legacy_released: the authors' released code.")
     ] = "log_likelihood",
     logps: Annotated[bool, typer.Option("--logps", help="Write the log-probability of every follow-up too.")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Write the reward of every token too, as spans of the response.")
+    ] = False,
     limit: Limit = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     drop_bad: DropBad = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Rate responses by what the user would say next.
+    """Rate responses by what the user would say next, or by another reward.
 
     Example: `uptake score chats.jsonl --model ./my-model --out scored.jsonl`
     """
-    from uptake.feedback import FollowUpReward
     from uptake.tasks.score import score_file
 
-    reward = FollowUpReward.from_pretrained(
-        model,
-        followups,
-        reduction=reduction,
-        polarity=polarity,
-        standardize=standardize,
-        mode=mode,
-        device=device,
-        dtype=dtype,
-    )
-    say_plain(reward.chat.plain, model)
-    summary = score_file(source, reward, target, overwrite=overwrite, limit=limit, logps=logps, drop_bad=drop_bad)
+    given = {"reduction": reduction, "polarity": polarity, "standardize": standardize, "mode": mode}
+    settings = {name: value for name, value in given.items() if value != USUAL[name]}
+    by = _reward(reward, model=model, followups=followups, device=device, dtype=dtype, settings=settings)
+    options: dict[str, Any] = {"overwrite": overwrite, "limit": limit, "drop_bad": drop_bad}
+    summary = score_file(source, by, target, logps=logps, tokens=tokens, **options)
     table = Table("reward", "mean")
     for name, value in {"all": summary.mean_reward, **summary.by_category}.items():
         table.add_row(name, f"{value:+.4f}")
@@ -61,6 +67,19 @@ def score(
         say(f"{summary.shortened} conversations lost their oldest turns to the model's window")
     if summary.accuracy is not None:
         _print_accuracy(summary.accuracy)
+
+
+def _reward(spec: str, model: str | None, **options: Any) -> Any:
+    from uptake.feedback.contestants import CONTESTANTS, contestant
+
+    judges = [name for name in CONTESTANTS if name.startswith("judge")]
+    if spec.partition(":")[0] in judges:
+        rewards = ", ".join(name for name in CONTESTANTS if name not in judges)
+        raise InputError(f"{spec!r} compares two responses", field="--reward", allowed=rewards)
+    found: Any = contestant(spec, model=model, **options)
+    if hasattr(found, "chat"):
+        say_plain(found.chat.plain, model or spec)
+    return found
 
 
 def _print_accuracy(accuracy: Any) -> None:

@@ -49,9 +49,9 @@ def edited_row(prompt: Prompt, response: str, record: Record) -> Edited:
 def edited_columns(row: Edited) -> dict[str, Any]:
     """The columns of a row beside prompt and completion, without those that say the usual."""
     columns = {
-        "spans": None if row.spans is None else [_spelled(span) for span in row.spans],
+        "spans": None if row.spans is None else [spell_span(span) for span in row.spans],
         "edited": row.edited,
-        "edited_spans": None if row.edited_spans is None else [_spelled(span) for span in row.edited_spans],
+        "edited_spans": None if row.edited_spans is None else [spell_span(span) for span in row.edited_spans],
         "finished": None if row.finished else False,
         "group": row.group or None,
         "demoted": row.demoted or None,
@@ -60,7 +60,8 @@ def edited_columns(row: Edited) -> dict[str, Any]:
     return {name: value for name, value in columns.items() if value is not None}
 
 
-def _spelled(span: Span) -> dict[str, Any]:
+def spell_span(span: Span) -> dict[str, Any]:
+    """A span as `read_spans` reads it."""
     more = {"type": span.kind, "note": span.note}
     return {
         "start": span.start,

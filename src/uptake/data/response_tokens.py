@@ -1,22 +1,33 @@
-"""The tokens of a response as they stand after its prompt, with the stretch of the raw text that each of them is."""
+"""The tokens of a response with the stretch of its raw text that each of them is, of one that is read or was sampled.
+
+A text that is read has the tokenizer's own offsets, prompt and response in one piece. Ids that were sampled need not be
+those that the tokenizer would choose, so theirs are read off the text that they decode to. Both count code points,
+half-open, by the same rules:
+
+* every code point up to the end of the last token belongs to a token, and blanks that no token spells to the one after;
+* tokens that are parts of one character all have that character, so that offsets may overlap;
+* special tokens that the text does not spell, and what a template writes after it, are empty;
+* the token that ends the turn is `(n, n + 1)` after a text of n code points, and there is none where it was cut off.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transformers import PreTrainedTokenizerBase
+
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import Ids, refuse
+from uptake.data.spans import Ids, refuse, shared
 from uptake.errors import InputError, ModelError
-from uptake.types import Dialogue, Turn, Where
+from uptake.ops.spans import Offsets
+from uptake.types import Dialogue, Rollout, Turn, Where
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseTokens:
     """Ids of prompt and response, read together, and the offsets of every response token in the raw response.
 
-    Offsets count code points, half-open; every code point before the last token's end belongs to a token, blanks that a
-    tokenizer leaves out to the token after them. The end-of-turn token of a response of n code points is `(n, n + 1)`.
-    What the template writes between the two has no width. `merged` says that the prompt alone has other ids: a token
-    holds the end of the prompt and the beginning of the response, and counts as the response's.
+    `merged` says that the prompt alone has other ids: a token holds the end of the prompt and the beginning of the
+    response, and counts as the response's.
     """
 
     prompt_ids: Ids
@@ -46,13 +57,51 @@ def response_tokens(
     first = next((place for place, (_, stop) in enumerate(places) if stop > border), len(ids))
     alone = tuple(chat.tokenizer(text[:border], add_special_tokens=False, verbose=False)["input_ids"])
     raw = [(start - begin, stop - begin) for start, stop in places[first:]]
-    offsets = filled(raw[:-1] if finished else raw, len(response))
-    if finished:
-        offsets.append((offsets[-1][1] if offsets else 0, len(response) + 1))
+    offsets = _filled(raw[:-1] if finished else raw, len(response), finished)
     return ResponseTokens(ids[:first], ids[first:], tuple(offsets), alone != ids[:first])
 
 
-def filled(raw: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+def sampled_offsets(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str, *, finished: bool
+) -> list[tuple[int, int]]:
+    """The offsets of ids that spell a text, whether or not the tokenizer would cut it so; `finished` ones end the turn.
+
+    Read off the lengths of decoded prefixes. What is decoded as long as before is a part of what stands before it, such
+    as the further bytes of a character that was cut off. Blanks at both ends aside, which a template may strip, the ids
+    have to spell the text: raises InputError where they do not.
+    """
+    said, special = ids[: len(ids) - finished], set(tokenizer.all_special_ids)
+    whole = decoded(tokenizer, said)
+    if whole.strip() != text.strip():
+        raise InputError(f"the tokens spell {whole!r}, the response is {text!r}", field="response")
+    found: list[tuple[int, int]] = []
+    place, start = (0, 0), 0
+    for count, each in enumerate(said, 1):
+        if each in special:
+            found.append((place[1], place[1]))
+            continue
+        before = decoded(tokenizer, said[:count])
+        stop = shared(before, whole)
+        # A character that is not whole yet is decoded as a mark that the text does not have there.
+        end = min(stop + (stop < len(before)), len(whole))
+        place = (start, end) if end > start else place
+        found.append(place)
+        start = max(start, stop)
+    begin = len(text) - len(text.lstrip()) - (len(whole) - len(whole.lstrip()))
+    return _filled([(one + begin, other + begin) for one, other in found], len(text), finished)
+
+
+def rollout_offsets(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[tuple[int, int]]:
+    """The offsets of the ids of a rollout in its response; raises as `sampled_offsets` does."""
+    return sampled_offsets(tokenizer, rollout.response_ids, rollout.response, finished=rollout.finished)
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """What ids spell, without special tokens: the text of a response that was sampled."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _filled(raw: Offsets, size: int, finished: bool) -> list[tuple[int, int]]:
     """Offsets inside a text of `size` code points without gaps: no token begins after the one before it ended."""
     offsets: list[tuple[int, int]] = []
     reached = 0
@@ -60,7 +109,7 @@ def filled(raw: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
         inside = min(max(start, 0), size), min(max(stop, 0), size)
         offsets.append((min(inside[0], reached), max(inside[1], min(inside[0], reached))))
         reached = max(reached, inside[1])
-    return offsets
+    return [*offsets, (offsets[-1][1] if offsets else 0, size + 1)] if finished else offsets
 
 
 def _rendered(chat: ChatFormat, turns: Dialogue, response: str, where: Where | None) -> tuple[int, int, int, str]:

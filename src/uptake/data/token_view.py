@@ -6,10 +6,12 @@ does; who draws it joins what belongs to one character.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from uptake.data.chat import ChatFormat
+from uptake.data.response_tokens import decoded, sampled_offsets
+from uptake.ops.spans import Offsets
 from uptake.types import Dialogue, Rollout
 
 
@@ -17,8 +19,8 @@ from uptake.types import Dialogue, Rollout
 class Token:
     """The code points of a response that a token stands for, half-open: `Token(3, 7)` for " cat" in "The cat sat."
 
-    Tokens that share a character have the same place. A special token stands for none, so its place is empty, and
-    `special` spells it.
+    Tokens that share a character have the same place. A special token stands for none, so its place is empty (unless it
+    was said between parts of a character), and `special` spells it.
     """
 
     start: int
@@ -82,30 +84,18 @@ def rollout_view(
 
 
 def locate(chat: ChatFormat, ids: Sequence[int]) -> tuple[str, tuple[Token, ...]]:
-    """The text of some ids without special tokens, and the place of every id in it.
-
-    A place ends where the text of all ids so far is a beginning of the whole text; ids between two such ends are parts
-    of one character, or of characters that the vocabulary does not tell apart, and share their place.
-    """
-    tokenizer = chat.tokenizer
-    special = {*tokenizer.all_special_ids, *chat.end_ids}
-    said = [each for each in ids if each not in special]
-    texts = [_decode(chat, said[:count]) for count in range(1, len(said) + 1)]
-    whole = texts[-1] if texts else ""
-    ends = [0, *(len(text) if whole.startswith(text) else None for text in texts)]
-    places = iter(_places(ends))
-    tokens, at = [], 0
-    for each in ids:
-        token = Token(at, at, str(tokenizer.convert_ids_to_tokens(each))) if each in special else Token(*next(places))
-        at = token.end
-        tokens.append(token)
-    return whole, tuple(tokens)
+    """The text of some ids without special tokens, and the place of every id in it."""
+    finished = bool(ids) and ids[-1] in chat.end_ids
+    text = decoded(chat.tokenizer, ids[: len(ids) - finished])
+    offsets = sampled_offsets(chat.tokenizer, ids, text, finished=finished)
+    return text, join(offsets, [str(token) for token in chat.tokenizer.convert_ids_to_tokens(list(ids))], len(text))
 
 
-def join(offsets: Sequence[tuple[int, int]], spelled: Sequence[str], size: int) -> tuple[Token, ...]:
+def join(offsets: Offsets, spelled: Sequence[str], size: int) -> tuple[Token, ...]:
     """Tokens from their offsets in a text of `size` code points; those that overlap share a place.
 
-    A token beyond the text, or without width, stands for no character and is `spelled`.
+    A token beyond the text, or without width, stands for no character and is `spelled`; one that was said between parts
+    of a character has their place.
     """
     tokens: list[Token] = []
     for (start, end), name in zip(offsets, spelled, strict=True):
@@ -115,21 +105,6 @@ def join(offsets: Sequence[tuple[int, int]], spelled: Sequence[str], size: int) 
         alike = [at for at, token in enumerate(tokens) if token.end > start and not token.special]
         places = [(start, end), *((tokens[at].start, tokens[at].end) for at in alike)]
         tokens.append(Token(min(place[0] for place in places), max(place[1] for place in places)))
-        for at in alike:
-            tokens[at] = tokens[-1]
+        for at in range(alike[0], len(tokens)) if alike else ():
+            tokens[at] = replace(tokens[-1], special=tokens[at].special)
     return tuple(tokens)
-
-
-def _decode(chat: ChatFormat, ids: Sequence[int]) -> str:
-    return str(chat.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def _places(ends: Sequence[int | None]) -> list[tuple[int, int]]:
-    """The place of each token, given where the text ends after it: None inside a character.
-
-    A token after which the text is as long as before spells a part of what stands before it.
-    """
-    known = [(at, end) for at, end in enumerate(ends) if end is not None]
-    grown = [one for one, other in pairwise(known) if other[1] > one[1]]
-    bounds = list(dict.fromkeys((known[0], *(each for each in grown if each[1]), known[-1])))
-    return [(left[1], right[1]) for left, right in pairwise(bounds) for _ in range(left[0], right[0])]

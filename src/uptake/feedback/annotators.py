@@ -16,6 +16,7 @@ from uptake.feedback.person import PersonAnnotator
 from uptake.feedback.preferring import Preferring
 from uptake.feedback.reward import Annotator
 from uptake.feedback.server_judge import ServerJudge
+from uptake.feedback.token_reward_model import Aggregate, TokenRewardModel
 from uptake.world import World
 
 
@@ -49,6 +50,21 @@ class ClassifierAnnotator:
 
 
 @dataclass(frozen=True)
+class TokenRewardAnnotator:
+    """Prefers by the sum, or the mean, of what a token reward model gives the tokens of a response; a folder or name.
+
+    Without a temperature it prefers with certainty: these rewards were not learned from preferences.
+    """
+
+    path: str
+    aggregate: Aggregate = "sum"
+    temperature: float | None = None
+
+    def start(self, world: World) -> Annotator:
+        return Preferring(_token_reward(self.path, self.aggregate, str(world.policy.device)), self.temperature)
+
+
+@dataclass(frozen=True)
 class ImplicitAnnotator:
     """Prefers by the implicit reward of the world's model called `model` against the one called `reference`."""
 
@@ -68,11 +84,17 @@ def _classifier(path: str, label: str | None, device: str) -> Classifier:
     return Classifier.from_pretrained(path, label=label, device=device)
 
 
+@cache
+def _token_reward(path: str, aggregate: Aggregate, device: str) -> TokenRewardModel:
+    return TokenRewardModel.from_pretrained(path, aggregate=aggregate, device=device)
+
+
 ANNOTATORS: Mapping[str, Callable[..., AnnotatorPart]] = {
     "model": ModelAnnotator,
     "server": ServerJudge,
     "follow_up": FollowUpAnnotator,
     "classifier": ClassifierAnnotator,
+    "token_reward": TokenRewardAnnotator,
     "implicit": ImplicitAnnotator,
     "oracle": OracleAnnotator,
     "person": PersonAnnotator,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from uptake.errors import InputError
@@ -13,6 +14,7 @@ from uptake.feedback.length import Length
 from uptake.feedback.llm_judge import LLMJudge
 from uptake.feedback.oracle import Oracle
 from uptake.feedback.reward import Annotator, Reward
+from uptake.feedback.token_reward_model import TokenRewardModel
 from uptake.models import LanguageModel
 
 CONTESTANTS: Mapping[str, str] = {
@@ -26,6 +28,8 @@ CONTESTANTS: Mapping[str, str] = {
     "direct:sum": "log-probability of the response itself",
     "length": "characters of the response",
     "classifier:PATH": "a sequence-classification reward model; PATH#LABEL where it tells several labels apart",
+    "token_reward:PATH": "a token reward model: the sum of what it gives every token",
+    "token_reward:PATH#mean": "a token reward model: the mean over tokens",
     "oracle": "the exact quality, for conversations of the town",
     "judge": "the language model itself, asked which of two responses is better",
     "judge:PATH": "another language model, asked which of two responses is better",
@@ -49,28 +53,41 @@ def contestant(
     followups: str | Path | FollowUpSet | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Reward | Annotator:
     """The contestant of a name in `CONTESTANTS`, where PATH is a Transformers folder or a Hub name.
 
     `model` is shared by all that need one: load it once and hand it to each. `followups` is a follow-up set, or none
-    for Uptake's own. Raises InputError for an unknown name and where a model is needed and none was given.
+    for Uptake's own; `settings` are options of `FollowUpReward`. Raises InputError for an unknown name, where a model
+    is needed and none was given, and for settings of anything but follow-ups.
     """
     name, _, path = spec.partition(":")
     loading: dict[str, Any] = {"device": device, "dtype": dtype}
     if spec in FOLLOW_UP:
-        return FollowUpReward.from_pretrained(_given(model, spec), followups, **FOLLOW_UP[spec], **loading)
+        options = {**FOLLOW_UP[spec], **settings, **loading}
+        return FollowUpReward.from_pretrained(_given(model, spec), followups, **options)
+    if settings:
+        raise InputError(f"not used by {spec!r}", field=", ".join(settings), allowed=", ".join(FOLLOW_UP))
     if spec in DIRECT:
         return DirectLikelihood.from_pretrained(_given(model, spec), **DIRECT[spec], **loading)
     if spec == "length":
         return Length()
     if spec == "oracle":
         return Oracle()
-    if name == "classifier" and path:
-        folder, _, label = path.partition("#")
-        return Classifier.from_pretrained(folder, label=label or None, **loading)
+    if name in ("classifier", "token_reward") and path:
+        return _at(name, path, loading)
     if name == "judge":
         return LLMJudge.from_pretrained(path or _given(model, spec), **loading)
     raise InputError(f"no contestant {spec!r}", field="contestant", allowed=", ".join(CONTESTANTS))
+
+
+def _at(name: str, path: str, loading: dict[str, Any]) -> Reward:
+    """The reward of a folder, or of a folder and what stands behind it."""
+    folder, _, choice = path.partition("#")
+    if name == "classifier":
+        return Classifier.from_pretrained(folder, label=choice or None, **loading)
+    how: dict[str, Any] = {"aggregate": choice} if choice else {}
+    return TokenRewardModel.from_pretrained(folder, **how, **loading)
 
 
 def _given(model: str | Path | LanguageModel | None, spec: str) -> str | Path | LanguageModel:

@@ -7,8 +7,9 @@ from math import isfinite
 from typing import Literal
 
 from uptake.data.place import bad_row
+from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
-from uptake.feedback.placing import intervals, spread
+from uptake.ops.spans import place_rewards
 from uptake.types import Judgement, Rollout, Span
 from uptake.world import World
 
@@ -72,9 +73,18 @@ def _judgement(world: World, rollout: Rollout, rewards: Rewards) -> Judgement:
     if len(tokens) != count:
         raise InputError(f"{len(tokens)} values for {count} tokens", field="tokens", allowed="one a token")
     if rewards.spans:
-        marks = spread(rewards.spans, intervals(world.policy.tokenizer, rollout), rollout.response)
-        tokens = [one + other for one, other in zip(tokens, marks, strict=True)]
+        _check(rewards.spans, len(rollout.response))
+        marks = place_rewards(rewards.spans, rollout_offsets(world.policy.tokenizer, rollout))
+        tokens = [one + other for one, other in zip(tokens, marks.values, strict=True)]
     if not all(map(isfinite, (rewards.score, *tokens))):
         bad = next(value for value in (rewards.score, *tokens) if not isfinite(value))
         raise InputError(f"a reward of {bad}")
     return Judgement(float(rewards.score), tokens=tuple(tokens))
+
+
+def _check(spans: Sequence[Span], size: int) -> None:
+    for span in spans:
+        if not 0 <= span.start <= span.end <= size:
+            raise InputError(f"span {span.start} to {span.end}", field="spans", allowed=f"places from 0 to {size}")
+        if not isfinite(span.score):
+            raise InputError(f"a span with the score {span.score}", field="spans", allowed="finite numbers")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
-from uptake.feedback.placing import intervals, spread
 from uptake.feedback.rate import invalid
+from uptake.ops.spans import place_rewards
 from uptake.rollout.sampling import uniforms
 from uptake.town import Town
 from uptake.types import Judgement, Rollout, Span, Turn
@@ -35,14 +36,14 @@ class OracleTokens:
             marks = [Span(mark.start, mark.stop, -1.0) for mark in Town(self.town).faulty_words(answered)]
         except InputError as error:
             return invalid(error)
-        values = spread(marks, intervals(world.policy.tokenizer, rollout), rollout.response)
+        values = place_rewards(marks, rollout_offsets(world.policy.tokenizer, rollout)).values
         if self.shuffled:
             values = _shuffled(values, rollout)
-        return Judgement(sum(values), tokens=tuple(values))
+        return Judgement(sum(values), tokens=values)
 
 
-def _shuffled(values: Sequence[float], rollout: Rollout) -> list[float]:
+def _shuffled(values: Sequence[float], rollout: Rollout) -> tuple[float, ...]:
     """The values in another order, but for that of the end; a function of the sample alone."""
     inner = len(values) - rollout.finished
     order = np.argsort(uniforms(rollout.version, rollout.prompt.key, rollout.sample, inner))
-    return [*(values[place] for place in order), *values[inner:]]
+    return (*(values[place] for place in order), *values[inner:])

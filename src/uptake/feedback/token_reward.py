@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from math import isfinite
 from pathlib import Path
 from sys import maxsize
@@ -13,15 +12,15 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from uptake.data.chat import ChatFormat
-from uptake.data.response_tokens import ResponseTokens, response_tokens
-from uptake.data.spans import Ids, shared
+from uptake.data.response_tokens import ResponseTokens, response_tokens, rollout_offsets
+from uptake.data.spans import Ids
 from uptake.errors import InputError, ModelError
 from uptake.losses.token_level import token_rewards
 from uptake.models import LanguageModel, branches, pack
 from uptake.models.heads import ScalarHead, token_values
 from uptake.models.load import resolve_device, resolve_dtype
 from uptake.models.token_classifier import TOKEN_LOGIT, head_of
-from uptake.ops.spans import Offsets, place_rewards
+from uptake.ops.spans import place_rewards
 from uptake.types import Judgement, Rollout, Span, Where
 from uptake.world import World
 
@@ -94,25 +93,13 @@ def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollou
     """The reward of every token of every rollout under the policy's chat format, or why there is none."""
     own = ChatFormat.of(lm.tokenizer)
     if own.fingerprint == chat.fingerprint:
-        return _scored(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
+        return rewards_of_ids(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
     read = [_read(own, each) for each in rollouts]
-    scored = iter(_scored(lm, [(each.prompt_ids, each.ids) for each in read if not isinstance(each, str)]))
+    scored = iter(rewards_of_ids(lm, [(each.prompt_ids, each.ids) for each in read if not isinstance(each, str)]))
     return [
-        tokens if isinstance(tokens, str) else _bridged(next(scored), tokens, policy_offsets(chat, rollout))
+        tokens if isinstance(tokens, str) else _bridged(next(scored), tokens, chat, rollout)
         for rollout, tokens in zip(rollouts, read, strict=True)
     ]
-
-
-def policy_offsets(chat: ChatFormat, rollout: Rollout) -> Offsets:
-    """The stretch of the response that every sampled token is, whether or not the tokenizer would cut it so.
-
-    A token ends where the text of the tokens up to it does, so of the pieces of a character the last has its width.
-    """
-    said, size = rollout.response_ids[: len(rollout.response_ids) - rollout.finished], len(rollout.response)
-    texts = [str(chat.tokenizer.decode(list(said[:stop]), skip_special_tokens=True)) for stop in range(1, len(said))]
-    ends = [*accumulate((shared(text, rollout.response) for text in texts), max), size][: len(said)]
-    offsets = list(zip([0, *ends], ends, strict=False))
-    return [*offsets, (size, size + 1)] if rollout.finished else offsets
 
 
 def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
@@ -124,16 +111,27 @@ def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
         return str(error)
 
 
-def _bridged(values: Rewards, tokens: ResponseTokens, offsets: Offsets) -> Rewards:
-    """The values of one tokenizer's tokens on those of another."""
+def _bridged(values: Rewards, tokens: ResponseTokens, chat: ChatFormat, rollout: Rollout) -> Rewards:
+    """The values of one tokenizer's tokens on those of the policy's, or why they cannot be placed there."""
     if isinstance(values, str):
         return values
-    spans = [Span(*place, value) for place, value in zip(tokens.offsets, values, strict=True)]
-    return place_rewards(spans, offsets).values if offsets else "no tokens"
+    if not rollout.response_ids:
+        return "no tokens"
+    try:
+        offsets = rollout_offsets(chat.tokenizer, rollout)
+    except InputError as error:
+        return str(error)
+    # No omission but a token: without a place after a response that was cut off, its value stays with the last one.
+    last = offsets[-1][1] - 1
+    spans = [Span(min(start, last), end, value) for (start, end), value in zip(tokens.offsets, values, strict=True)]
+    return place_rewards(spans, offsets).values
 
 
-def _scored(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Rewards]:
-    """The reward of every token of responses after prompts, or why there is none; rows of like length share a call."""
+def rewards_of_ids(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Rewards]:
+    """The reward of every token of responses after prompts, or why there is none; rows of like length share a call.
+
+    Pairs are prompt and response. A prompt is cut on the left where the model's window asks for it.
+    """
     found: list[Rewards] = ["no tokens" if not ids else "longer than the reward model's window" for _, ids in pairs]
     window = lm.window or maxsize
     trees = {

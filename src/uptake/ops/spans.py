@@ -47,20 +47,19 @@ def place_labels(spans: Sequence[Span], offsets: Offsets, *, majority: bool = Fa
 def place_rewards(spans: Sequence[Span], offsets: Offsets) -> Placed:
     """The score of every span spread over its tokens in proportion to overlap, so that the sum is preserved.
 
-    An empty span puts its score on the first token that holds the code point after it. A span that overlaps no token
-    goes to the next one, or else to the last, and is lost only where there is no token at all.
+    An empty span puts its score on the first token that holds the code point after it. As with labels, a span is lost
+    where there is no token for it.
     """
     values = np.zeros(len(offsets))
-    if not len(offsets):
-        return Placed((), sum(span.score != 0 for span in spans))
+    lost = 0
     for span in spans:
         overlap = _overlaps(span, offsets)
-        if span.start < span.end and overlap.any():
+        lost += int(not overlap.any() and span.score != 0)
+        if overlap.any() and span.start == span.end:
+            values[overlap.argmax()] += span.score
+        elif overlap.any():
             values += span.score * overlap / overlap.sum()
-        else:
-            after = (place for place, (_, end) in enumerate(offsets) if end > span.start)
-            values[next(after, len(offsets) - 1)] += span.score
-    return Placed(tuple(values.tolist()))
+    return Placed(tuple(values.tolist()), lost)
 
 
 def as_spans(values: Sequence[float], offsets: Offsets, size: int) -> tuple[Span, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from uptake.data.place import bad_row
+from uptake.data.response_tokens import decoded
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
 from uptake.rollout.sampling import Sampling, draw, uniforms
@@ -41,7 +42,7 @@ class Written:
     ) -> Rollout:
         """The response as the record that the rest of Uptake reads."""
         said = self.ids[:-1] if self.finished else self.ids
-        text = str(tokenizer.decode(list(said), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        text = decoded(tokenizer, said)
         return Rollout(
             prompt=prompt.prompt,
             prompt_ids=prompt.ids,
