@@ -168,11 +168,12 @@ def test_nothing_is_paid_for_the_reference_itself(kl: Any) -> None:
     assert float(seen.drift.abs().max()) < 1e-12
 
 
-def test_the_exact_divergence_is_that_of_plain_rows() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
     lm, reference = actor(), frozen()
     packed = pack([tree(example) for example in EXAMPLES], lean=True)
     with torch.no_grad():
-        found = vocabulary_kl(lm, reference, packed).split(LENGTHS)
+        found = vocabulary_kl(lm, reference, packed, temperature).split(LENGTHS)
     rows = [
         (each, state)
         for example in EXAMPLES
@@ -181,7 +182,10 @@ def test_the_exact_divergence_is_that_of_plain_rows() -> None:
     others = [state for example in EXAMPLES for state in plain_states(reference.lm, example)]
     for (each, mine), theirs, kl in zip(rows, others, found, strict=True):
         at = slice(len(each.prompt_ids) - 1, -1)
-        p, q = lm.head(mine[at]).log_softmax(-1), reference.lm.head(theirs[at]).log_softmax(-1)
+        p, q = (
+            (head(states[at]) / temperature).log_softmax(-1)
+            for head, states in ((lm.head, mine), (reference.lm.head, theirs))
+        )
         torch.testing.assert_close(kl, (p.exp() * (p - q)).sum(-1).detach(), atol=1e-10, rtol=0)
 
 
@@ -341,6 +345,32 @@ def _given(gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
     return {name: each for name, each in gradients.items() if each is not None}
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_the_loss_is_that_of_the_tempered_distribution(critic: str) -> None:
+    """Log-probabilities, ratios and gradient against softmax(logits / T) of plain forward calls."""
+    lm, goal = actor(critic), objective(temperature=0.7, value_coef=0.0, clip=0.2)
+    made = prepared(actor(critic, seed=2), goal).tensors
+    old = tempered(tiny_llama(2, dtype=torch.float64), 0.7).detach()
+    torch.testing.assert_close(made["logps"], old, atol=1e-10, rtol=0)
+    goal(lm, frozen(), goal.informed(EXAMPLES, made)).total.backward()
+    other = tiny_llama(0, dtype=torch.float64)
+    ratio, worth = (tempered(other, 0.7) - old).exp(), made["advantages"]
+    torch.minimum(ratio * worth, ratio.clamp(0.8, 1.2) * worth).sum().neg().backward()
+    # Normalization computes in fp32 whatever the precision of the model.
+    same(*(_given({name: each.grad for name, each in one.model.named_parameters()}) for one in (lm, other)), 1e-5)
+
+
+def tempered(lm: LanguageModel, temperature: float) -> Tensor:
+    """Log-probabilities of all response tokens under softmax(logits / temperature), one plain row a response."""
+    lm.base.set_attn_implementation("sdpa")
+    found = []
+    for each in (one for example in EXAMPLES for one in example.rollouts):
+        ids, first = torch.tensor([[*each.prompt_ids, *each.response_ids]]), len(each.prompt_ids)
+        rows = (lm.model(ids).logits[0] / temperature).softmax(-1)
+        found.append(rows[torch.arange(first - 1, ids.shape[1] - 1), ids[0, first:]].log())
+    return torch.cat(found)
+
+
 def test_means_over_tokens_and_over_responses() -> None:
     """The value loss by hand: one mean over all tokens, or the mean over responses of means."""
     lm = actor()
@@ -423,6 +453,16 @@ def test_the_policy_learns_which_tokens_are_good(tmp_path: Path) -> None:
     assert all(line["sampler_gap"] < 1e-5 for line in lines)
     assert [line["ratio"] for line in lines[::2]] == pytest.approx([1.0] * 6, abs=1e-5)
     assert not world.policy.model.training
+
+
+def test_what_is_sampled_at_a_temperature_is_scored_at_it(tmp_path: Path) -> None:
+    """The sampler's own log-probabilities are the scorer's, every ratio of a first step is 1, and so is the start's."""
+    run(recipe(FromFunction(evens), temperature=0.7, kl="full"), tiny_world(tmp_path, prompt_records(8)))
+    lines = metrics_of(tmp_path)
+    assert all(line["sampler_gap"] < 1e-5 for line in lines)
+    assert [line["ratio"] for line in lines[::4]] == pytest.approx([1.0] * 3, abs=1e-5)
+    assert [line["kl"] for line in lines[:4]] == pytest.approx([0.0] * 4, abs=1e-5)
+    assert abs(lines[-1]["kl"]) > 1e-3
 
 
 def test_a_token_reward_model_teaches_the_policy(tmp_path: Path) -> None:
@@ -620,7 +660,12 @@ def test_a_reward_that_fails_may_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.unchecked
 def test_options_out_of_range() -> None:
-    for wrong, name in (({"lam": 1.5}, "lam"), ({"minibatches": 9, "prompts": 4}, "minibatches"), ({"kl": "k4"}, "kl")):
+    for wrong, name in (
+        ({"lam": 1.5}, "lam"),
+        ({"minibatches": 9, "prompts": 4}, "minibatches"),
+        ({"kl": "k4"}, "kl"),
+        ({"temperature": 0}, "temperature"),
+    ):
         with pytest.raises(InputError, match=name):
             methods.build("fg_ppo", wrong)
     with pytest.raises(InputError, match=r"no reward 'crowd'.*classifier.*oracle_tokens"):

@@ -51,17 +51,20 @@ def measure(
     budget: int,
     estimator: Estimator,
     head: str,
+    *,
+    temperature: float = 1.0,
 ) -> Measured:
     """Read policy, critic and reference as they are, in forward calls of at most `budget` tokens; results on the CPU.
 
-    Raises ModelError where one of them gives not-a-number.
+    Log-probabilities and drift are of the distributions at `temperature`, of policy and reference alike. Raises
+    ModelError where one of them gives not-a-number.
     """
     parts = []
     for _, packed in batches([tree(example) for example in examples], budget):
-        seen = read(policy, packed, head)
-        plain = seen.logps - reference.token_logps(packed)
+        seen = read(policy, packed, head, temperature)
+        plain = seen.logps - reference.token_logps(packed, temperature)
         exact = estimator == "full"
-        drift = vocabulary_kl(policy, reference, packed) if exact else ESTIMATORS[estimator](plain)
+        drift = vocabulary_kl(policy, reference, packed, temperature) if exact else ESTIMATORS[estimator](plain)
         parts.append((seen.logps, seen.values.to(plain.dtype), drift, plain))
     found = Measured(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
     for name in ("logps", "values", "plain"):
@@ -70,8 +73,10 @@ def measure(
     return found
 
 
-def vocabulary_kl(policy: LanguageModel, reference: RunningReference, packed: Packed) -> PerToken:
-    """The exact divergence of the policy from its reference before every wanted token.
+def vocabulary_kl(
+    policy: LanguageModel, reference: RunningReference, packed: Packed, temperature: float = 1.0
+) -> PerToken:
+    """The exact divergence of the policy from its reference before every wanted token, both at `temperature`.
 
     Raises InputError for a reference that is no model.
     """
@@ -82,8 +87,8 @@ def vocabulary_kl(policy: LanguageModel, reference: RunningReference, packed: Pa
     step = max(1, SCORING_CHUNK // policy.vocabulary)
     found = []
     for mine, theirs in zip(own.split(step), other.split(step), strict=True):
-        base = reference.under(lambda lm, states=theirs: logits(lm, states).log_softmax(-1))  # type: ignore[misc]
-        found.append(full_kl(logits(policy, mine).log_softmax(-1), base))
+        base = reference.under(lambda lm, at=theirs: logits(lm, at, temperature).log_softmax(-1))  # type: ignore[misc]
+        found.append(full_kl(logits(policy, mine, temperature).log_softmax(-1), base))
     return torch.cat(found)[packed.target_source.to(policy.device)]
 
 
