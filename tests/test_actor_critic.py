@@ -572,12 +572,13 @@ def test_an_adapter_learns_against_itself_switched_off(tmp_path: Path) -> None:
 # --- stopped and resumed ---------------------------------------------------------------------------------------------
 
 
-def train(folder: str, resume: bool, kill_at: tuple[str, str, int] | None = None) -> None:
+def train(folder: str, resume: bool, kill_at: tuple[str, str, int] | None = None, target_kl: Any = None) -> None:
     """A run in a process of its own, until SIGKILL at an event of `tiny.command_line`."""
     if kill_at is not None:
         sys.addaudithook(killer(*kill_at))
     world = tiny_world(Path(folder), prompt_records(8))
-    run(recipe(rounds=4, kl_target=0.5, kl_horizon=40), world, Options(resume=resume, save_every=3))
+    options = {"rounds": 4, "kl_target": 0.5, "kl_horizon": 40, "target_kl": target_kl}
+    run(recipe(**options), world, Options(resume=resume, save_every=3 if target_kl is None else 1))
 
 
 @pytest.fixture(scope="module")
@@ -605,6 +606,43 @@ def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp
     assert in_process(train, str(folder), True) == 0
     for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared.safetensors"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    assert in_process(train, str(folder), False, None, STOP) == 0
+    return folder
+
+
+STOP = 0.1
+
+
+def test_a_round_ends_with_the_step_that_has_gone_too_far(stopped: Path, undisturbed: Path) -> None:
+    """Of 4 steps a round: every one before the last stays within the target, and the last says what it skipped."""
+    lines, free = metrics_of(stopped), metrics_of(undisturbed)
+    rounds = [[line for line in lines if line["round"] == round_] for round_ in range(4)]
+    assert [len(steps) for steps in rounds] != [4] * 4
+    for *before, last in rounds:
+        assert all(line["approx_kl"] <= STOP and "skipped" not in line for line in before)
+        assert last.get("skipped", 0) == 4 - len(before) - 1
+        assert (last["approx_kl"] > STOP) >= ("skipped" in last)
+    first = len(rounds[0])
+    lines[first - 1].pop("skipped")
+    assert lines[:first] == free[:first]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [("os.mkdir", "00-00001-", 1), ("os.rename", "00-00001-", 1), ("os.mkdir", "00-00002-", 1)],
+    ids=["stopped", "saved", "stopped again"],
+)
+def test_killed_where_a_round_stopped(moment: tuple[str, str, int], stopped: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert in_process(train, str(folder), False, moment, STOP) == -signal.SIGKILL
+    assert in_process(train, str(folder), True, None, STOP) == 0
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+        assert (folder / name).read_bytes() == (stopped / name).read_bytes(), name
 
 
 def test_a_round_that_has_begun_needs_what_it_began_with(undisturbed: Path, tmp_path: Path) -> None:
@@ -665,6 +703,7 @@ def test_options_out_of_range() -> None:
         ({"minibatches": 9, "prompts": 4}, "minibatches"),
         ({"kl": "k4"}, "kl"),
         ({"temperature": 0}, "temperature"),
+        ({"target_kl": 0}, "target_kl"),
     ):
         with pytest.raises(InputError, match=name):
             methods.build("fg_ppo", wrong)

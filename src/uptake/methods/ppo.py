@@ -55,6 +55,7 @@ class Config(MethodConfig):
     lam: float = Field(0.95, ge=0, le=1)
     value_lam: float = Field(1.0, ge=0, le=1)
     clip_ratio: float = Field(0.2, gt=0)
+    target_kl: float | None = Field(None, gt=0)
     dual_clip: float | None = Field(None, gt=1)
     value_clip: float | None = Field(None, gt=0)
     value_coef: float = Field(1.0, ge=0)
@@ -84,7 +85,7 @@ class Config(MethodConfig):
 
 def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
     bootstrap = config.unfinished == "bootstrap"
-    names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean"
+    names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
     options = config.model_dump(include={*names.split()})
     size = -(-config.prompts // config.minibatches)
     return Stage(

@@ -53,9 +53,11 @@ class ActorCritic:
     reference. Advantages are generalized estimates by `gamma` and `lam`, whitened over all tokens of the round; returns
     for the critic use `value_lam`. For the first `critic_warmup` rounds all advantages are 0, so that only the critic
     learns. `truncated` "bootstrap" takes the critic's value after the last token of a response that was cut off. The
-    loss is a mean over tokens, or over responses. All log-probabilities are of the distributions at `temperature`.
-    Assumes that the policy was sampled from at this temperature, without a filter. Gives no signal where all pay is
-    alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019 (arXiv 1909.08593).
+    loss is a mean over tokens, or over responses. A step that finds the policy further than `target_kl` from where the
+    round began, by the mean of half the squared log-ratio (`approx_kl`), is its last. All log-probabilities are of the
+    distributions at `temperature`. Assumes that the policy was sampled from at this temperature, without a filter.
+    Gives no signal where all pay is alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019 (arXiv
+    1909.08593).
     """
 
     shaping: Shaping
@@ -70,6 +72,7 @@ class ActorCritic:
     value_coef: float = 1.0
     whiten: bool = True
     critic_warmup: int = 0
+    target_kl: float | None = None
     truncated: Literal["penalty", "bootstrap"] = "penalty"
     mean: Literal["token", "response"] = "token"
     head: str = "value"
@@ -152,6 +155,9 @@ class ActorCritic:
         weights = self._weights(examples).to(ratio.device, ratio.dtype)
         sums = {name: (weights * value).sum() for name, value in metrics.items()}
         return Loss(sums["loss"], {name: value.detach() for name, value in sums.items()})
+
+    def enough(self, metrics: Mapping[str, float]) -> bool:
+        return self.target_kl is not None and metrics["approx_kl"] > self.target_kl
 
     def _weights(self, examples: Sequence[Experience]) -> PerToken:
         lengths = torch.tensor([length for example in examples for length in example.lengths])

@@ -45,6 +45,7 @@ METRICS = {
     "explained_variance": "Variance that the critic explains",
     "clip_fraction": "Share of clipped tokens",
     "approx_kl": "KL to the sampling policy",
+    "skipped": "Steps skipped at the target",
 }
 SHARES = ("accuracy", "clip_fraction")
 NOT_DRAWN_ALONE = {"step", "stage", "round", "tokens", "lr", "chosen_reward", "rejected_reward"}
