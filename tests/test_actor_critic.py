@@ -22,6 +22,7 @@ from tiny import (
     weights_of,
     write_jsonl,
 )
+from tiny_models import ready, tiny
 from torch import Tensor
 
 from uptake import methods
@@ -30,10 +31,11 @@ from uptake.errors import InputError, ModelError
 from uptake.feedback.function import FromFunction, Rewards
 from uptake.loop import Options, run
 from uptake.methods import fine_grained_ppo, ppo
-from uptake.models import LanguageModel, add_lora, pack
+from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
+from uptake.models.scorer import packed_states
 from uptake.objective import ActorCritic, Experience
-from uptake.objective.experience import judged, measure, tree, vocabulary_kl
+from uptake.objective.experience import compare, judged, measure, tree
 from uptake.ops.divergence import Leash
 from uptake.ops.token_rewards import Shaping
 from uptake.recipe import Recipe
@@ -161,6 +163,15 @@ def test_rewards_stand_at_their_tokens() -> None:
         torch.testing.assert_close(torch.cat(found), torch.tensor(ids, dtype=torch.float64), atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_the_exact_divergence_reads_the_rest_as_the_others_do(critic: str) -> None:
+    """Log-probabilities, values and log-ratios of the one pass are those of a pass each."""
+    lm = actor(critic)
+    whole, apart = (measure(lm, frozen(), EXAMPLES, 20, kl, "value", temperature=0.7) for kl in ("full", "k1"))
+    for name in ("logps", "values", "plain"):
+        torch.testing.assert_close(getattr(whole, name), getattr(apart, name), atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("kl", ["k1", "k2", "k3", "full"])
 def test_nothing_is_paid_for_the_reference_itself(kl: Any) -> None:
     lm = actor()
@@ -173,7 +184,7 @@ def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
     lm, reference = actor(), frozen()
     packed = pack([tree(example) for example in EXAMPLES], lean=True)
     with torch.no_grad():
-        found = vocabulary_kl(lm, reference, packed, temperature).split(LENGTHS)
+        found = compare(lm, reference, packed, packed_states(lm, packed), temperature)[2].split(LENGTHS)
     rows = [
         (each, state)
         for example in EXAMPLES
@@ -189,6 +200,22 @@ def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
         torch.testing.assert_close(kl, (p.exp() * (p - q)).sum(-1).detach(), atol=1e-10, rtol=0)
 
 
+def test_the_exact_divergence_in_padded_rows() -> None:
+    """One pass gives what two readings do; a head that multiplies where others divide is refused."""
+    packed = pack([tree(example) for example in EXAMPLES], lean=True)
+    for family, good in (("Bloom", True), ("HyperCLOVAX", False)):
+        lm, other = (ready(tiny(family, seed), family) for seed in (0, 1))
+        assert lm.attention == "rows"
+        with torch.no_grad():
+            if good:
+                logps, base, _ = compare(lm, FrozenModel(other), packed, packed_states(lm, packed))
+                torch.testing.assert_close(logps, token_logps(lm, packed), atol=1e-5, rtol=0)
+                torch.testing.assert_close(base, token_logps(other, packed), atol=1e-5, rtol=0)
+            else:
+                with pytest.raises(InputError, match="HyperCLOVAX: its log-probabilities differ"):
+                    compare(lm, FrozenModel(other), packed, packed_states(lm, packed))
+
+
 def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
     world = tiny_world(tmp_path, [], lm=add_lora(tiny_llama(), rank=2))
     packed = pack([tree(EXAMPLES[0])], lean=True)
@@ -197,7 +224,8 @@ def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
         for weight in trainable(world.policy).values():
             weight.add_(0.1)
         off = AdapterOff().start(world)
-        found, wanted = (vocabulary_kl(world.policy, reference, packed) for reference in (off, start))
+        states = packed_states(world.policy, packed)
+        found, wanted = (compare(world.policy, reference, packed, states)[2] for reference in (off, start))
     assert float(found.abs().max()) > 1e-3
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 

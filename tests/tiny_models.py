@@ -59,6 +59,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Olmo2": GROUPED,
     "Cohere": {**GROUPED, "logit_scale": 0.3},
     "Granite": {**GROUPED, "logits_scaling": 3.0, "attention_multiplier": 0.2},
+    "HyperCLOVAX": {**GROUPED, "logits_scaling": 3.0},
     "Mamba": {**MAMBA, **SHARP},
     "Jamba": JAMBA,
     "Bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, **SHARP, **TOKENS},

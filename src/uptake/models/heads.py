@@ -119,10 +119,18 @@ def read(lm: LanguageModel, packed: Packed, head: str, temperature: float = 1.0)
     if isinstance(value, Critic):
         return Read(token_logps(lm, packed, temperature), value(packed)[before.to(lm.device)])
     states = packed_states(lm, packed)
-    values = value(states[before.to(states.device)])
+    values = values_before(lm, packed, head, states)
     if lm.attention == "rows":
         return Read(row_logps(lm, packed, temperature), values)
     return Read(project(lm, states, packed, temperature), values)
+
+
+def values_before(
+    lm: LanguageModel, packed: Packed, head: str, states: Float[Tensor, "tokens width"]
+) -> Float[Tensor, " wanted"]:
+    """The values that `read` gives, from the final hidden states of the packed row; a `Critic` computes its own."""
+    value, before = _head(lm, head), packed.sources[packed.target_source].to(states.device)
+    return value(packed)[before] if isinstance(value, Critic) else value(states[before])
 
 
 def last_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " nodes"]:
