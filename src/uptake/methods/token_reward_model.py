@@ -33,6 +33,7 @@ class Config(MethodConfig):
     unit: Unit = "token"
     anchor: bool = True
     affine_gap: bool = False
+    from_start: bool = False
     majority: bool = False
     multi_edit: MultiEdit = "average"
     # What TLCR trains with (Yoon et al. 2024, arXiv 2407.16574); the paper's own settings are not published.
