@@ -30,7 +30,7 @@ from uptake.town.lines import words
 from uptake.town.oracle import right_words
 
 # Answers of every question and fault that the reader has seen, and held-out answers that it is asked about.
-SEEN, TEST = 400, 2000
+SEEN, TEST = 200, 2000
 END = "<end>"
 # A question in its first phrasing, and an answer.
 Case = tuple[Question, str]
