@@ -25,9 +25,9 @@ from uptake.types import Row
 
 LAMBDAS = (0.0, 0.5, 0.95, 1.0)
 CHOOSING = range(100, 102)
-PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, 24, 4
-# Optimizer steps between two measurements, which are three rounds, and answers to every question in one.
-EVERY, ANSWERS = 3 * EPOCHS, 2
+PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, 16, 4
+# Optimizer steps between two measurements, which are two rounds, and answers to every question in one.
+EVERY, ANSWERS = 2 * EPOCHS, 2
 COMMON: Mapping[str, Any] = {
     "prompts": PROMPTS,
     "n": SAMPLES,
