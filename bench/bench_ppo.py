@@ -7,6 +7,7 @@ PPOTrainer has left trl; this needs the last release that has it, without the re
     pip install --no-deps --target trl-1.12 trl==1.12.0
     PYTHONPATH=trl-1.12 python bench/bench_ppo.py
     PYTHONPATH=trl-1.12 PROMPTS=8 SAMPLES=4 python bench/bench_ppo.py
+    PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=2 TEMPERATURE=0.7 python bench/bench_ppo.py
 
 All answers to a prompt share its tokens here, where the peer repeats it; the second line has as many answers as the
 first. The peer takes them in one batch, as it does by default; ours are cut into micro-batches of at most 1,024 tokens.
@@ -45,6 +46,7 @@ from uptake.types import Rollout
 PROMPTS = int(os.environ.get("PROMPTS", "32"))
 # Answers to each prompt; the peer gets the prompt as often.
 SAMPLES = int(os.environ.get("SAMPLES", "1"))
+TEMPERATURE = float(os.environ.get("TEMPERATURE", "1"))
 PROMPT, ANSWER, EPOCHS, LR = 128, 64, 4, 1e-5
 # Of the peer, whose answers must not hold its padding token.
 SEED = int(os.environ.get("SEED", "1"))
@@ -52,6 +54,7 @@ SEED = int(os.environ.get("SEED", "1"))
 OPTIONS: Mapping[str, Any] = {
     "prompts": PROMPTS,
     "n": SAMPLES,
+    "temperature": TEMPERATURE,
     "max_new_tokens": ANSWER,
     "epochs": EPOCHS,
     "center_scores": False,
@@ -169,7 +172,7 @@ def peer_iteration(folder: Path) -> Callable[[], object]:
         num_sample_generations=0,
         num_ppo_epochs=EPOCHS,
         response_length=ANSWER,
-        temperature=1.0,
+        temperature=TEMPERATURE,
         learning_rate=LR,
         gradient_checkpointing=False,
         bf16=False,
@@ -228,10 +231,11 @@ def main() -> None:
         raise SystemExit("the two sides do not compute the same losses")
     *ours, _ = alone(measured, our_iteration)
     names = ("CPU seconds", "peak memory, GiB")
+    setting = ("" if SAMPLES == 1 else f"_{SAMPLES}_samples") + ("" if TEMPERATURE == 1 else f"_at_{TEMPERATURE}")
     record(
-        "ppo" if SAMPLES == 1 else f"ppo_{SAMPLES}_samples",
+        f"ppo{setting}",
         f"One PPO iteration, {PROMPTS} prompts of {PROMPT} tokens, {SAMPLES} answers of {ANSWER} to each, {EPOCHS} "
-        "passes, policy, reference and critic of 30 M parameters, fp32, against trl 1.12",
+        f"passes, temperature {TEMPERATURE:g}, policy, reference and critic of 30 M parameters, fp32, against trl 1.12",
         [
             {"measure": name, "uptake": f"{mine:.3g}", "trl": f"{other:.3g}", "trl / uptake": f"{other / mine:.2f}"}
             for name, mine, other in zip(names, ours, theirs, strict=True)

@@ -22,6 +22,7 @@ from tiny import (
     weights_of,
     write_jsonl,
 )
+from tiny_models import ready, tiny
 from torch import Tensor
 
 from uptake import methods
@@ -30,10 +31,11 @@ from uptake.errors import InputError, ModelError
 from uptake.feedback.function import FromFunction, Rewards
 from uptake.loop import Options, run
 from uptake.methods import fine_grained_ppo, ppo
-from uptake.models import LanguageModel, add_lora, pack
+from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
+from uptake.models.scorer import packed_states
 from uptake.objective import ActorCritic, Experience
-from uptake.objective.experience import judged, measure, tree, vocabulary_kl
+from uptake.objective.experience import compare, judged, measure, tree
 from uptake.ops.divergence import Leash
 from uptake.ops.token_rewards import Shaping
 from uptake.recipe import Recipe
@@ -161,6 +163,15 @@ def test_rewards_stand_at_their_tokens() -> None:
         torch.testing.assert_close(torch.cat(found), torch.tensor(ids, dtype=torch.float64), atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_the_exact_divergence_reads_the_rest_as_the_others_do(critic: str) -> None:
+    """Log-probabilities, values and log-ratios of the one pass are those of a pass each."""
+    lm = actor(critic)
+    whole, apart = (measure(lm, frozen(), EXAMPLES, 20, kl, "value", temperature=0.7) for kl in ("full", "k1"))
+    for name in ("logps", "values", "plain"):
+        torch.testing.assert_close(getattr(whole, name), getattr(apart, name), atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("kl", ["k1", "k2", "k3", "full"])
 def test_nothing_is_paid_for_the_reference_itself(kl: Any) -> None:
     lm = actor()
@@ -168,11 +179,12 @@ def test_nothing_is_paid_for_the_reference_itself(kl: Any) -> None:
     assert float(seen.drift.abs().max()) < 1e-12
 
 
-def test_the_exact_divergence_is_that_of_plain_rows() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
     lm, reference = actor(), frozen()
     packed = pack([tree(example) for example in EXAMPLES], lean=True)
     with torch.no_grad():
-        found = vocabulary_kl(lm, reference, packed).split(LENGTHS)
+        found = compare(lm, reference, packed, packed_states(lm, packed), temperature)[2].split(LENGTHS)
     rows = [
         (each, state)
         for example in EXAMPLES
@@ -181,8 +193,27 @@ def test_the_exact_divergence_is_that_of_plain_rows() -> None:
     others = [state for example in EXAMPLES for state in plain_states(reference.lm, example)]
     for (each, mine), theirs, kl in zip(rows, others, found, strict=True):
         at = slice(len(each.prompt_ids) - 1, -1)
-        p, q = lm.head(mine[at]).log_softmax(-1), reference.lm.head(theirs[at]).log_softmax(-1)
+        p, q = (
+            (head(states[at]) / temperature).log_softmax(-1)
+            for head, states in ((lm.head, mine), (reference.lm.head, theirs))
+        )
         torch.testing.assert_close(kl, (p.exp() * (p - q)).sum(-1).detach(), atol=1e-10, rtol=0)
+
+
+def test_the_exact_divergence_in_padded_rows() -> None:
+    """One pass gives what two readings do; a head that multiplies where others divide is refused."""
+    packed = pack([tree(example) for example in EXAMPLES], lean=True)
+    for family, good in (("Bloom", True), ("HyperCLOVAX", False)):
+        lm, other = (ready(tiny(family, seed), family) for seed in (0, 1))
+        assert lm.attention == "rows"
+        with torch.no_grad():
+            if good:
+                logps, base, _ = compare(lm, FrozenModel(other), packed, packed_states(lm, packed))
+                torch.testing.assert_close(logps, token_logps(lm, packed), atol=1e-5, rtol=0)
+                torch.testing.assert_close(base, token_logps(other, packed), atol=1e-5, rtol=0)
+            else:
+                with pytest.raises(InputError, match="HyperCLOVAX: its log-probabilities differ"):
+                    compare(lm, FrozenModel(other), packed, packed_states(lm, packed))
 
 
 def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
@@ -193,7 +224,8 @@ def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
         for weight in trainable(world.policy).values():
             weight.add_(0.1)
         off = AdapterOff().start(world)
-        found, wanted = (vocabulary_kl(world.policy, reference, packed) for reference in (off, start))
+        states = packed_states(world.policy, packed)
+        found, wanted = (compare(world.policy, reference, packed, states)[2] for reference in (off, start))
     assert float(found.abs().max()) > 1e-3
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
 
@@ -341,6 +373,32 @@ def _given(gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
     return {name: each for name, each in gradients.items() if each is not None}
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_the_loss_is_that_of_the_tempered_distribution(critic: str) -> None:
+    """Log-probabilities, ratios and gradient against softmax(logits / T) of plain forward calls."""
+    lm, goal = actor(critic), objective(temperature=0.7, value_coef=0.0, clip=0.2)
+    made = prepared(actor(critic, seed=2), goal).tensors
+    old = tempered(tiny_llama(2, dtype=torch.float64), 0.7).detach()
+    torch.testing.assert_close(made["logps"], old, atol=1e-10, rtol=0)
+    goal(lm, frozen(), goal.informed(EXAMPLES, made)).total.backward()
+    other = tiny_llama(0, dtype=torch.float64)
+    ratio, worth = (tempered(other, 0.7) - old).exp(), made["advantages"]
+    torch.minimum(ratio * worth, ratio.clamp(0.8, 1.2) * worth).sum().neg().backward()
+    # Normalization computes in fp32 whatever the precision of the model.
+    same(*(_given({name: each.grad for name, each in one.model.named_parameters()}) for one in (lm, other)), 1e-5)
+
+
+def tempered(lm: LanguageModel, temperature: float) -> Tensor:
+    """Log-probabilities of all response tokens under softmax(logits / temperature), one plain row a response."""
+    lm.base.set_attn_implementation("sdpa")
+    found = []
+    for each in (one for example in EXAMPLES for one in example.rollouts):
+        ids, first = torch.tensor([[*each.prompt_ids, *each.response_ids]]), len(each.prompt_ids)
+        rows = (lm.model(ids).logits[0] / temperature).softmax(-1)
+        found.append(rows[torch.arange(first - 1, ids.shape[1] - 1), ids[0, first:]].log())
+    return torch.cat(found)
+
+
 def test_means_over_tokens_and_over_responses() -> None:
     """The value loss by hand: one mean over all tokens, or the mean over responses of means."""
     lm = actor()
@@ -423,6 +481,16 @@ def test_the_policy_learns_which_tokens_are_good(tmp_path: Path) -> None:
     assert all(line["sampler_gap"] < 1e-5 for line in lines)
     assert [line["ratio"] for line in lines[::2]] == pytest.approx([1.0] * 6, abs=1e-5)
     assert not world.policy.model.training
+
+
+def test_what_is_sampled_at_a_temperature_is_scored_at_it(tmp_path: Path) -> None:
+    """The sampler's own log-probabilities are the scorer's, every ratio of a first step is 1, and so is the start's."""
+    run(recipe(FromFunction(evens), temperature=0.7, kl="full"), tiny_world(tmp_path, prompt_records(8)))
+    lines = metrics_of(tmp_path)
+    assert all(line["sampler_gap"] < 1e-5 for line in lines)
+    assert [line["ratio"] for line in lines[::4]] == pytest.approx([1.0] * 3, abs=1e-5)
+    assert [line["kl"] for line in lines[:4]] == pytest.approx([0.0] * 4, abs=1e-5)
+    assert abs(lines[-1]["kl"]) > 1e-3
 
 
 def test_a_token_reward_model_teaches_the_policy(tmp_path: Path) -> None:
@@ -532,12 +600,13 @@ def test_an_adapter_learns_against_itself_switched_off(tmp_path: Path) -> None:
 # --- stopped and resumed ---------------------------------------------------------------------------------------------
 
 
-def train(folder: str, resume: bool, kill_at: tuple[str, str, int] | None = None) -> None:
+def train(folder: str, resume: bool, kill_at: tuple[str, str, int] | None = None, target_kl: Any = None) -> None:
     """A run in a process of its own, until SIGKILL at an event of `tiny.command_line`."""
     if kill_at is not None:
         sys.addaudithook(killer(*kill_at))
     world = tiny_world(Path(folder), prompt_records(8))
-    run(recipe(rounds=4, kl_target=0.5, kl_horizon=40), world, Options(resume=resume, save_every=3))
+    options = {"rounds": 4, "kl_target": 0.5, "kl_horizon": 40, "target_kl": target_kl}
+    run(recipe(**options), world, Options(resume=resume, save_every=3 if target_kl is None else 1))
 
 
 @pytest.fixture(scope="module")
@@ -565,6 +634,43 @@ def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp
     assert in_process(train, str(folder), True) == 0
     for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared.safetensors"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    assert in_process(train, str(folder), False, None, STOP) == 0
+    return folder
+
+
+STOP = 0.1
+
+
+def test_a_round_ends_with_the_step_that_has_gone_too_far(stopped: Path, undisturbed: Path) -> None:
+    """Of 4 steps a round: every one before the last stays within the target, and the last says what it skipped."""
+    lines, free = metrics_of(stopped), metrics_of(undisturbed)
+    rounds = [[line for line in lines if line["round"] == round_] for round_ in range(4)]
+    assert [len(steps) for steps in rounds] != [4] * 4
+    for *before, last in rounds:
+        assert all(line["approx_kl"] <= STOP and "skipped" not in line for line in before)
+        assert last.get("skipped", 0) == 4 - len(before) - 1
+        assert (last["approx_kl"] > STOP) >= ("skipped" in last)
+    first = len(rounds[0])
+    lines[first - 1].pop("skipped")
+    assert lines[:first] == free[:first]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [("os.mkdir", "00-00001-", 1), ("os.rename", "00-00001-", 1), ("os.mkdir", "00-00002-", 1)],
+    ids=["stopped", "saved", "stopped again"],
+)
+def test_killed_where_a_round_stopped(moment: tuple[str, str, int], stopped: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert in_process(train, str(folder), False, moment, STOP) == -signal.SIGKILL
+    assert in_process(train, str(folder), True, None, STOP) == 0
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+        assert (folder / name).read_bytes() == (stopped / name).read_bytes(), name
 
 
 def test_a_round_that_has_begun_needs_what_it_began_with(undisturbed: Path, tmp_path: Path) -> None:
@@ -620,7 +726,13 @@ def test_a_reward_that_fails_may_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.unchecked
 def test_options_out_of_range() -> None:
-    for wrong, name in (({"lam": 1.5}, "lam"), ({"minibatches": 9, "prompts": 4}, "minibatches"), ({"kl": "k4"}, "kl")):
+    for wrong, name in (
+        ({"lam": 1.5}, "lam"),
+        ({"minibatches": 9, "prompts": 4}, "minibatches"),
+        ({"kl": "k4"}, "kl"),
+        ({"temperature": 0}, "temperature"),
+        ({"target_kl": 0}, "target_kl"),
+    ):
         with pytest.raises(InputError, match=name):
             methods.build("fg_ppo", wrong)
     with pytest.raises(InputError, match=r"no reward 'crowd'.*classifier.*oracle_tokens"):

@@ -383,6 +383,56 @@ def test_modules_are_trained_saved_and_restored(step: int, tmp_path: Path) -> No
     assert {"heads.bias.weight", "heads.bias.bias"} < load_file(newest / "weights.safetensors").keys()
 
 
+@dataclass(frozen=True)
+class Enough(Biased):
+    """Biased, until the module's miss is small."""
+
+    below: float = 0.0
+
+    def enough(self, metrics: Mapping[str, float]) -> bool:
+        return metrics["miss"] < self.below
+
+
+def stopping(below: float) -> Recipe:
+    """3 rounds of up to 9 steps: 3 rows with 2 responses in batches of 2, 3 epochs."""
+    (stage,) = with_slots(rounds=3).stages
+    update = replace(stage.update, epochs=3, schedule="linear", lr=0.05)
+    return Recipe((replace(stage, objective=Enough(below=below), update=update),))
+
+
+def test_a_round_stops_where_its_objective_has_enough(tmp_path: Path) -> None:
+    """Steps that are left out keep their place in the schedule, and nothing else of the round changes."""
+    run(stopping(0.0), tiny_world(tmp_path / "whole", pair_records(3)))
+    run(stopping(4.5), tiny_world(tmp_path / "stopped", pair_records(3)))
+    whole, stopped = (read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("whole", "stopped"))
+    assert len(whole) == 27
+    first = [line["miss"] < 4.5 for line in whole].index(True) + 1
+    assert 1 < first < 9
+    assert [(line["step"], line["round"]) for line in stopped] == [
+        *((step, 0) for step in range(1, first + 1)),
+        (first + 1, 1),
+        (first + 2, 2),
+    ]
+    assert [line.pop("skipped", 0) for line in stopped] == [0] * (first - 1) + [9 - first, 8, 8]
+    assert stopped[:first] == whole[:first]
+    assert [line["lr"] for line in stopped[first:]] == [whole[9]["lr"], whole[18]["lr"]]
+    phases = read_jsonl(tmp_path / "stopped" / "timing.jsonl")
+    assert [line["count"] for line in phases if line["phase"] == "update"] == [first, 1, 1]
+
+
+@pytest.mark.parametrize("save_every", [1, 2, 3])
+def test_a_stopped_round_is_resumed_as_it_was(save_every: int, tmp_path: Path) -> None:
+    options = Options(save_every=save_every, observe=observe, observe_every=1)
+    run(stopping(4.5), tiny_world(tmp_path / "whole", pair_records(3)), options)
+    last = read_jsonl(tmp_path / "whole" / "metrics.jsonl")[-1]["step"]
+    for step in range(last - 3, last + 1):
+        folder = tmp_path / f"run-{step}"
+        with pytest.raises(Stop):
+            run(stopping(4.5), tiny_world(folder, pair_records(3)), replace(options, observe=stop_at(step)))
+        run(stopping(4.5), tiny_world(folder, pair_records(3)), replace(options, resume=True))
+        assert same_run(folder, tmp_path / "whole")
+
+
 def test_finish_is_called_once_with_the_trained_policy(tmp_path: Path) -> None:
     run(with_slots(), tiny_world(tmp_path / "plain", pair_records(3)))
     world = run(with_slots(finish=Shift()), tiny_world(tmp_path / "shifted", pair_records(3)))

@@ -49,6 +49,21 @@ def test_others_fall_back_to_rows_with_the_same_numbers(family: str, caplog: pyt
     torch.testing.assert_close(found, expected, atol=EXACT, rtol=EXACT)
 
 
+@pytest.mark.parametrize("family", ["Llama", "Gemma2", "Granite", "Bloom"])
+@pytest.mark.parametrize("temperature", [0.6, 2.0])
+def test_a_temperature_divides_the_logits(family: str, temperature: float) -> None:
+    """After soft cap and scaling, in trees as in rows, and in the gradient too."""
+    model = tiny(family)
+    other = twin(model, None if family == "Bloom" else "eager")
+    found = token_logps(ready(model), pack(forest()), temperature)
+    expected = plain_logps(other, forest(), temperature)
+    torch.testing.assert_close(found, expected, atol=EXACT, rtol=EXACT)
+    found.sum().backward()
+    expected.sum().backward()
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-3, rtol=1e-3)
+
+
 def test_rows_train_like_plain_rows() -> None:
     model = tiny("GptOss")
     other = twin(model)

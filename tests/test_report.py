@@ -207,11 +207,31 @@ def test_the_curve_may_stand_in_its_own_file(tmp_path: Path) -> None:
     assert not any(line.startswith("Progress") for line in page.absent)
 
 
-def test_a_round_without_pairs_shows_what_it_has(tmp_path: Path) -> None:
-    dump(tmp_path / "rounds/0-0/summary.json", {"samples": 4096, "margin_histogram": None})
+def test_rounds_without_pairs_show_what_they_have(tmp_path: Path) -> None:
+    for round_, lost in enumerate(({}, {"unfinished": 96})):
+        dump(tmp_path / f"rounds/0-{round_}/summary.json", {"samples": 4096, "dropped": lost, "longer_wins": None})
     text = read(tmp_path).text
-    assert "0-0 \N{EN DASH} 4,096 \N{EN DASH} 0" in text
-    assert "Mined" not in text
+    assert "Responses How many were sampled, and why some were not learned from. Round Responses Dropped" in text
+    assert "0-0 4,096 0 0-1 4,096 96" in text
+    assert "unfinished 96" in text
+    assert not any(word in text for word in ("\N{EN DASH}", "Mined", "Mining", "rejected"))
+
+
+def test_steps_that_were_not_skipped_are_drawn_at_zero(tmp_path: Path) -> None:
+    dump(tmp_path / "metrics.jsonl", {"step": 0}, {"step": 1, "skipped": 4}, {"step": 2}, {"step": 3}, {"step": 4})
+    (chart,) = build_page(read_run(tmp_path)).training
+    assert (chart.title, chart.lines[0].points) == ("Steps skipped at the target", "0,100 25,0 50,100 75,100 100,100")
+    dump(tmp_path / "metrics.jsonl", {"step": 0}, {"step": 1})
+    assert build_page(read_run(tmp_path)).training == ()
+
+
+def test_rounds_that_lost_nothing_on_the_way_to_no_pairs_are_left_out(tmp_path: Path) -> None:
+    """Where every response is learned from, as it is, the training charts say all that the rounds could."""
+    dump(tmp_path / "rounds/0-0/summary.json", {"prompts": 8, "samples": 64, "kept": 64, "dropped": {"empty": 0}})
+    dump(tmp_path / "metrics.jsonl", {"step": 1, "loss": 1.0})
+    text = read(tmp_path).text
+    assert "64" not in text
+    assert not any(word in text for word in ("Mining", "Responses", "rejected", "Dropped"))
 
 
 def test_a_folder_of_scores_only(tmp_path: Path) -> None:

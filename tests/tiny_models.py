@@ -59,6 +59,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Olmo2": GROUPED,
     "Cohere": {**GROUPED, "logit_scale": 0.3},
     "Granite": {**GROUPED, "logits_scaling": 3.0, "attention_multiplier": 0.2},
+    "HyperCLOVAX": {**GROUPED, "logits_scaling": 3.0},
     "Mamba": {**MAMBA, **SHARP},
     "Jamba": JAMBA,
     "Bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, **SHARP, **TOKENS},
@@ -99,7 +100,7 @@ def path_ids(tree: TokenTree, node: int) -> list[int]:
     return [*before, *tree.nodes[node].ids]
 
 
-def plain_logps(model: PreTrainedModel, trees: Sequence[TokenTree]) -> Tensor:
+def plain_logps(model: PreTrainedModel, trees: Sequence[TokenTree], temperature: float = 1.0) -> Tensor:
     """Log-probabilities of all scored nodes, each from one unpadded row through the model's own forward call."""
     parts = []
     for tree in trees:
@@ -107,7 +108,8 @@ def plain_logps(model: PreTrainedModel, trees: Sequence[TokenTree]) -> Tensor:
             if node.scored:
                 ids = torch.tensor(path_ids(tree, index))
                 logits = model(input_ids=ids[None], use_cache=False).logits[0]
-                rows = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+                wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                rows = (wide / temperature).log_softmax(-1)
                 every = rows[:-1].gather(1, ids[1:, None])[:, 0]
                 parts.append(every[max(0, len(ids) - 1 - len(node.ids)) :])
     return torch.cat(parts)

@@ -19,6 +19,7 @@ from uptake.checkpoint import Cursor, Snapshot
 from uptake.collect import Ready, harvests, nothing_left, ready
 from uptake.errors import InputError
 from uptake.models import save_model
+from uptake.objective import Stops
 from uptake.progress import progress_bar
 from uptake.recipe import Recipe, Stage
 from uptake.run_folder import RunLog, open_run
@@ -148,12 +149,16 @@ def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options
     total = len(plan) * stage.rounds
     if options.observe is not None and cursor.step == 0:
         log.curve(0, options.observe(world, 0))
-    with log.timed("update", len(plan) - cursor.done), progress_bar("update", len(plan)) as bar:
+    with log.timed("update", len(plan) - cursor.done) as timer, progress_bar("update", len(plan)) as bar:
         bar.advance(cursor.done)
         for done in range(cursor.done, len(plan)):
             rate = stage.update.rate(len(plan) * cursor.round_ + done, total)
             batch = [examples[index] for index in plan[done]]
             metrics = learner.step(batch, rate)
+            left = len(plan) - done - 1
+            if left and isinstance(stage.objective, Stops) and stage.objective.enough(metrics):
+                metrics["skipped"] = left
+                timer.count, left = timer.count - left, 0
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
             log.metrics(
@@ -161,11 +166,13 @@ def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options
             )
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")
-            last = done + 1 == len(plan)
-            over = last and cursor.round_ + 1 == stage.rounds
+            over = not left and cursor.round_ + 1 == stage.rounds
             if options.observe is not None and (over or _due(cursor.step, options.observe_every)):
                 log.curve(cursor.step, options.observe(world, cursor.step))
-            if not last and _due(cursor.step, options.save_every):
+            if not left:
+                # Saved under the next round's cursor only: one of this round would say that steps are left.
+                break
+            if _due(cursor.step, options.save_every):
                 learner.save(log.folder, cursor)
     return cursor
 

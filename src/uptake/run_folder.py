@@ -98,6 +98,7 @@ def _write(path: Path, text: str) -> None:
 class Timer:
     """What a timed phase reports beside its seconds."""
 
+    count: int
     tokens: int = 0
 
 
@@ -136,10 +137,10 @@ class RunLog:
 
     @contextmanager
     def timed(self, phase: str, count: int) -> Iterator[Timer]:
-        start, timer = time.perf_counter(), Timer()
+        start, timer = time.perf_counter(), Timer(count)
         yield timer
         seconds = round(time.perf_counter() - start, 4)
-        self._timing.append({"phase": phase, "seconds": seconds, "count": count, "tokens": timer.tokens})
+        self._timing.append({"phase": phase, "seconds": seconds, "count": timer.count, "tokens": timer.tokens})
 
 
 def _journal_until(path: Path, step: int) -> Journal:

@@ -32,6 +32,7 @@ class Config(MethodConfig):
     # Per round: prompts, samples of each, passes over them, and steps in a pass.
     prompts: int = Field(128, ge=1)
     n: int = Field(4, ge=1)
+    temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = 256
     max_prompt_tokens: int | None = None
     rounds: int = Field(80, ge=1)
@@ -54,6 +55,7 @@ class Config(MethodConfig):
     lam: float = Field(0.95, ge=0, le=1)
     value_lam: float = Field(1.0, ge=0, le=1)
     clip_ratio: float = Field(0.2, gt=0)
+    target_kl: float | None = Field(None, gt=0)
     dual_clip: float | None = Field(None, gt=1)
     value_clip: float | None = Field(None, gt=0)
     value_coef: float = Field(1.0, ge=0)
@@ -83,14 +85,13 @@ class Config(MethodConfig):
 
 def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
     bootstrap = config.unfinished == "bootstrap"
-    options = config.model_dump(
-        include={"gamma", "lam", "value_lam", "dual_clip", "value_clip", "value_coef", "whiten"}
-    )
+    names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
+    options = config.model_dump(include={*names.split()})
     size = -(-config.prompts // config.minibatches)
     return Stage(
         select=PromptBatches(config.prompts),
-        # The model's own distribution: what the loss scores is what was sampled from.
-        produce=PolicySamples(config.n, 1.0, 1.0, 0, config.max_new_tokens, config.max_prompt_tokens),
+        # No filter: what the loss scores, the distribution at this temperature, is what was sampled from.
+        produce=PolicySamples(config.n, config.temperature, 1.0, 0, config.max_new_tokens, config.max_prompt_tokens),
         judge=judge,
         signal=Grouped(level, keep_unfinished=config.unfinished != "drop"),
         reference=dpo.reference(dpo.Config(reference=config.reference)),
@@ -98,9 +99,7 @@ def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal[
             shaping,
             Leash(config.beta, config.kl, config.kl_target, config.kl_horizon, config.kl_unit),
             clip=config.clip_ratio,
-            critic_warmup=config.critic_warmup,
             truncated="bootstrap" if bootstrap else "penalty",
-            mean=config.mean,
             **options,
         ),
         modules=AddCritic("value") if config.critic == "separate" else AddHead("value"),

@@ -109,18 +109,28 @@ class Read:
     values: Float[Tensor, " wanted"]
 
 
-def read(lm: LanguageModel, packed: Packed, head: str) -> Read:
-    """Log-probabilities and values, differentiable.
+def read(lm: LanguageModel, packed: Packed, head: str, temperature: float = 1.0) -> Read:
+    """Log-probabilities, of the distribution at `temperature`, and values, differentiable.
 
     A head shares the policy's trunk: one forward call (two in padded rows). A `Critic` has a trunk of its own.
     """
     value = _head(lm, head)
     before = packed.sources[packed.target_source]
     if isinstance(value, Critic):
-        return Read(token_logps(lm, packed), value(packed)[before.to(lm.device)])
+        return Read(token_logps(lm, packed, temperature), value(packed)[before.to(lm.device)])
     states = packed_states(lm, packed)
-    logps = row_logps(lm, packed) if lm.attention == "rows" else project(lm, states, packed)
-    return Read(logps, value(states[before.to(states.device)]))
+    values = values_before(lm, packed, head, states)
+    if lm.attention == "rows":
+        return Read(row_logps(lm, packed, temperature), values)
+    return Read(project(lm, states, packed, temperature), values)
+
+
+def values_before(
+    lm: LanguageModel, packed: Packed, head: str, states: Float[Tensor, "tokens width"]
+) -> Float[Tensor, " wanted"]:
+    """The values that `read` gives, from the final hidden states of the packed row; a `Critic` computes its own."""
+    value, before = _head(lm, head), packed.sources[packed.target_source].to(states.device)
+    return value(packed)[before] if isinstance(value, Critic) else value(states[before])
 
 
 def last_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " nodes"]:

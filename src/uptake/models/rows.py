@@ -19,7 +19,7 @@ from uptake.models.tree import Packed
 MAX_LOGITS = 1 << 26
 
 
-def row_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
+def row_logps(lm: LanguageModel, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
     """Log-probability of every wanted token, in the order of `packed.targets`, from one row per leaf segment."""
     paths = _leaf_rows(packed)
     targets = packed.targets.to(lm.device)
@@ -28,7 +28,7 @@ def row_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
     for batch, claims in _row_batches(paths, packed, lm.vocabulary):
         scores = _row_logits(lm, batch, packed)
         row, column, wanted = (claim.to(lm.device) for claim in claims)
-        at = scores[row, column]
+        at = scores[row, column] / temperature
         parts.append(at.gather(1, targets[wanted][:, None])[:, 0] - at.logsumexp(-1))
         homes.append(wanted)
     return found.to(parts[0].dtype).index_copy(0, torch.cat(homes), torch.cat(parts)) if parts else found

@@ -26,19 +26,21 @@ SCORING_CHUNK = 1 << 22
 TRAINING_CHUNK = 1 << 24
 
 
-def token_logps(lm: LanguageModel, packed: Packed) -> Float[Tensor, " wanted"]:
+def token_logps(lm: LanguageModel, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
     """Log-probability of every wanted token, in the order of `packed.targets`, in fp32 (float64 for float64 models).
 
-    Differentiable; wrap in `torch.no_grad()` to score only.
+    With a `temperature`, that of the distribution softmax(logits / temperature). Differentiable; wrap in
+    `torch.no_grad()` to score only.
     """
     if lm.attention == "rows":
-        return row_logps(lm, packed)
-    return tree_logps(lm, packed, attend_for(packed.segments, lm.device))
+        return row_logps(lm, packed, temperature)
+    return tree_logps(lm, packed, attend_for(packed.segments, lm.device), temperature)
 
 
-def tree_logps(lm: LanguageModel, packed: Packed, attend: Attend) -> Float[Tensor, " wanted"]:
+def tree_logps(lm: LanguageModel, packed: Packed, attend: Attend, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
     """What `token_logps` gives, from one forward call under the given attention."""
-    return project(lm, hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend), packed)
+    states = hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend)
+    return project(lm, states, packed, temperature)
 
 
 def packed_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width"]:
@@ -77,8 +79,13 @@ def hidden_states(lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Att
     return states
 
 
-def logits(lm: LanguageModel, states: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-    """Vocabulary logits of hidden states, in fp32 or better, with the model's own scaling and soft cap."""
+def logits(
+    lm: LanguageModel, states: Float[Tensor, "rows width"], temperature: float = 1.0
+) -> Float[Tensor, "rows vocabulary"]:
+    """Vocabulary logits of hidden states, in fp32 or better, with the model's own scaling and soft cap.
+
+    They are divided by the temperature last, as the sampler does.
+    """
     config = lm.config
     with fast_products(states.device):
         out: Tensor = lm.head(states)
@@ -86,10 +93,13 @@ def logits(lm: LanguageModel, states: Float[Tensor, "rows width"]) -> Float[Tens
     scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)
     out = out if scale == 1.0 else out * scale
-    return out if softcap is None else torch.tanh(out / softcap) * softcap
+    out = out if softcap is None else torch.tanh(out / softcap) * softcap
+    return out if temperature == 1.0 else out / temperature
 
 
-def project(lm: LanguageModel, states: Float[Tensor, "tokens width"], packed: Packed) -> Float[Tensor, " wanted"]:
+def project(
+    lm: LanguageModel, states: Float[Tensor, "tokens width"], packed: Packed, temperature: float = 1.0
+) -> Float[Tensor, " wanted"]:
     """Log-probabilities of the targets, from one log-sum-exp per distinct source, chunk by chunk."""
     states = states.index_select(0, packed.sources.to(states.device))
     order = torch.argsort(packed.target_source, stable=True)
@@ -100,13 +110,16 @@ def project(lm: LanguageModel, states: Float[Tensor, "tokens width"], packed: Pa
     parts = []
     for first, (low, high) in zip(range(0, len(states), step), pairwise(bounds), strict=False):
         local = (rows[low:high] - first).to(states.device)
-        parts.append(_recomputed(_chunk_logps, lm, states[first : first + step], local, targets[low:high]))
+        asked = states[first : first + step], local, targets[low:high], temperature
+        parts.append(_recomputed(_chunk_logps, lm, *asked))
     inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
     return torch.cat(parts)[inverse.to(states.device)] if parts else states.new_zeros(0)
 
 
-def _chunk_logps(lm: LanguageModel, states: Tensor, rows: Tensor, targets: Tensor) -> Float[Tensor, " wanted"]:
-    return logits(lm, states).log_softmax(-1)[rows, targets]
+def _chunk_logps(
+    lm: LanguageModel, states: Tensor, rows: Tensor, targets: Tensor, temperature: float
+) -> Float[Tensor, " wanted"]:
+    return logits(lm, states, temperature).log_softmax(-1)[rows, targets]
 
 
 def _recomputed(function: Callable[..., Tensor], *arguments: object) -> Tensor:

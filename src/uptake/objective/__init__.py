@@ -1,7 +1,7 @@
 """Objectives: bind a pure loss kernel to the scorer and the reference, example by example."""
 
 from uptake.objective.actor_critic import ActorCritic, Experience
-from uptake.objective.base import Batchwise, Derives, Loss, Objective, Prepared, Prepares, Shows
+from uptake.objective.base import Batchwise, Derives, Loss, Objective, Prepared, Prepares, Shows, Stops
 from uptake.objective.next_token import NextToken
 from uptake.objective.pairs import Pairs
 from uptake.objective.scored_pairs import ScoredPairs
@@ -21,6 +21,7 @@ __all__ = [
     "Prepares",
     "ScoredPairs",
     "Shows",
+    "Stops",
     "TokenRewards",
     "Unpaired",
     "mismatched",

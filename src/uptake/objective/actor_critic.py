@@ -53,13 +53,16 @@ class ActorCritic:
     reference. Advantages are generalized estimates by `gamma` and `lam`, whitened over all tokens of the round; returns
     for the critic use `value_lam`. For the first `critic_warmup` rounds all advantages are 0, so that only the critic
     learns. `truncated` "bootstrap" takes the critic's value after the last token of a response that was cut off. The
-    loss is a mean over tokens, or over responses. Assumes that the policy's own distribution was sampled from. Gives no
-    signal where all pay is alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019 (arXiv
+    loss is a mean over tokens, or over responses. A step that finds the policy further than `target_kl` from where the
+    round began, by the mean of half the squared log-ratio (`approx_kl`), is its last. All log-probabilities are of the
+    distributions at `temperature`. Assumes that the policy was sampled from at this temperature, without a filter.
+    Gives no signal where all pay is alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019 (arXiv
     1909.08593).
     """
 
     shaping: Shaping
     leash: Leash
+    temperature: float = 1.0
     gamma: float = 1.0
     lam: float = 0.95
     value_lam: float = 1.0
@@ -69,6 +72,7 @@ class ActorCritic:
     value_coef: float = 1.0
     whiten: bool = True
     critic_warmup: int = 0
+    target_kl: float | None = None
     truncated: Literal["penalty", "bootstrap"] = "penalty"
     mean: Literal["token", "response"] = "token"
     head: str = "value"
@@ -87,7 +91,8 @@ class ActorCritic:
         memory: Mapping[str, float],
         budget: int,
     ) -> Prepared:
-        seen = measure(policy, reference, examples, budget, self.leash.estimator, self.head)
+        estimator, temperature = self.leash.estimator, self.temperature
+        seen = measure(policy, reference, examples, budget, estimator, self.head, temperature=temperature)
         given = judged(examples, seen.logps.dtype)
         bootstrap = self.truncated == "bootstrap"
         after = values_after(policy, examples, budget, self.head).to(seen.logps.dtype) if bootstrap else None
@@ -126,7 +131,8 @@ class ActorCritic:
             yield rollout, {"reward": rewards, "advantage": advantages, "value": values}
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Experience]) -> Loss:
-        seen = read(policy, pack([self.tree(example) for example in examples], lean=True), self.head)
+        packed = pack([self.tree(example) for example in examples], lean=True)
+        seen = read(policy, packed, self.head, self.temperature)
         logps, old, advantages, returns = (
             torch.cat([getattr(example, name) for example in examples]).to(seen.logps.device)
             for name in ("logps", "values", "advantages", "returns")
@@ -149,6 +155,9 @@ class ActorCritic:
         weights = self._weights(examples).to(ratio.device, ratio.dtype)
         sums = {name: (weights * value).sum() for name, value in metrics.items()}
         return Loss(sums["loss"], {name: value.detach() for name, value in sums.items()})
+
+    def enough(self, metrics: Mapping[str, float]) -> bool:
+        return self.target_kl is not None and metrics["approx_kl"] > self.target_kl
 
     def _weights(self, examples: Sequence[Experience]) -> PerToken:
         lengths = torch.tensor([length for example in examples for length in example.lengths])

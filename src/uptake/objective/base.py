@@ -90,6 +90,15 @@ class Shows(Protocol):
 
 
 @runtime_checkable
+class Stops(Protocol):
+    """An objective that may want no more of a round before its last step."""
+
+    def enough(self, metrics: Mapping[str, float]) -> bool:
+        """Whether the round's other steps are skipped after one with these metrics; a function of them alone."""
+        ...
+
+
+@runtime_checkable
 class Derives(Protocol):
     """An objective with metrics that are no means over examples, but follow from those of the whole step."""
 

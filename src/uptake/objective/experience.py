@@ -12,7 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, Packed, TokenTree, batches, branches, pack
-from uptake.models.heads import last_values, read
+from uptake.models.check import TOLERANCE
+from uptake.models.heads import last_values, read, values_before
+from uptake.models.rows import row_logps
 from uptake.models.scorer import SCORING_CHUNK, logits, packed_states
 from uptake.ops.divergence import ESTIMATORS, Estimator, full_kl
 from uptake.ops.token_rewards import Judged
@@ -51,18 +53,25 @@ def measure(
     budget: int,
     estimator: Estimator,
     head: str,
+    *,
+    temperature: float = 1.0,
 ) -> Measured:
     """Read policy, critic and reference as they are, in forward calls of at most `budget` tokens; results on the CPU.
 
-    Raises ModelError where one of them gives not-a-number.
+    Log-probabilities and drift are of the distributions at `temperature`, of policy and reference alike. Raises
+    ModelError where one of them gives not-a-number.
     """
     parts = []
     for _, packed in batches([tree(example) for example in examples], budget):
-        seen = read(policy, packed, head)
-        plain = seen.logps - reference.token_logps(packed)
-        exact = estimator == "full"
-        drift = vocabulary_kl(policy, reference, packed) if exact else ESTIMATORS[estimator](plain)
-        parts.append((seen.logps, seen.values.to(plain.dtype), drift, plain))
+        if estimator == "full":
+            states = packed_states(policy, packed)
+            logps, base, drift = compare(policy, reference, packed, states, temperature)
+            values = values_before(policy, packed, head, states)
+        else:
+            seen = read(policy, packed, head, temperature)
+            logps, values, base = seen.logps, seen.values, reference.token_logps(packed, temperature)
+            drift = ESTIMATORS[estimator](logps - base)
+        parts.append((logps, values.to(logps.dtype), drift, logps - base))
     found = Measured(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
     for name in ("logps", "values", "plain"):
         if not bool(getattr(found, name).isfinite().all()):
@@ -70,21 +79,43 @@ def measure(
     return found
 
 
-def vocabulary_kl(policy: LanguageModel, reference: RunningReference, packed: Packed) -> PerToken:
-    """The exact divergence of the policy from its reference before every wanted token.
+def compare(
+    policy: LanguageModel,
+    reference: RunningReference,
+    packed: Packed,
+    states: Float[Tensor, "places width"],
+    temperature: float = 1.0,
+) -> tuple[PerToken, PerToken, PerToken]:
+    """Of every wanted token, its log-probability by policy and reference, and the exact divergence before it.
 
-    Raises InputError for a reference that is no model.
+    From the policy's final hidden states, in one pass over the vocabulary. Raises InputError for a reference that is no
+    model, or for a model in padded rows whose own log-probabilities are others than its hidden states give.
     """
     if not isinstance(reference, Readable):
         raise InputError("the exact divergence needs a reference that is a model", field="kl", allowed="k1, k2, k3")
-    own = packed_states(policy, packed)[packed.sources.to(policy.device)]
+    own = states[packed.sources.to(policy.device)]
     other = reference.under(lambda lm: packed_states(lm, packed)[packed.sources.to(lm.device)])
+    source, targets = packed.target_source.to(policy.device), packed.targets.to(policy.device)
     step = max(1, SCORING_CHUNK // policy.vocabulary)
-    found = []
-    for mine, theirs in zip(own.split(step), other.split(step), strict=True):
-        base = reference.under(lambda lm, states=theirs: logits(lm, states).log_softmax(-1))  # type: ignore[misc]
-        found.append(full_kl(logits(policy, mine).log_softmax(-1), base))
-    return torch.cat(found)[packed.target_source.to(policy.device)]
+    found = own.new_empty(3, len(targets), dtype=torch.promote_types(own.dtype, torch.float32))
+    for first, mine, theirs in zip(range(0, len(own), step), own.split(step), other.split(step), strict=True):
+        p = logits(policy, mine, temperature).log_softmax(-1)
+        q = reference.under(lambda lm, at=theirs: logits(lm, at, temperature).log_softmax(-1))  # type: ignore[misc]
+        here = (source // step == first // step).nonzero()[:, 0]
+        row, token = source[here] - first, targets[here]
+        found[:, here] = torch.stack((p[row, token], q[row, token], full_kl(p, q)[row]))
+    _check_head(policy, packed, found[0], temperature)
+    reference.under(lambda lm: _check_head(lm, packed, found[1], temperature))
+    return found[0], found[1], found[2]
+
+
+def _check_head(lm: LanguageModel, packed: Packed, logps: PerToken, temperature: float) -> None:
+    """Trees were checked when the model was loaded; in rows, a model may do more to its logits than we know of."""
+    if lm.attention == "rows":
+        gap = temperature * float((row_logps(lm, packed, temperature) - logps).abs().max())
+        if gap > TOLERANCE[torch.bfloat16]:
+            problem = f"{lm.name}: its log-probabilities differ by {gap:.2g} from those of its hidden states"
+            raise InputError(problem, field="kl", allowed="k1, k2, k3")
 
 
 @torch.no_grad()

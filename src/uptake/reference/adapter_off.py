@@ -35,8 +35,8 @@ class AdapterOffModel(RunningReference):
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
 
-    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
-        return self.under(lambda lm: token_logps(lm, packed))
+    def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
+        return self.under(lambda lm: token_logps(lm, packed, temperature))
 
     def under(self, read: Callable[[LanguageModel], T]) -> T:
         with torch.no_grad(), self.lm.model.disable_adapter():  # type: ignore[operator]

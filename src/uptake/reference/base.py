@@ -19,8 +19,8 @@ class RunningReference(ABC):
     """A reference during a stage. Its `state` goes into checkpoints; `advance` is called after every round."""
 
     @abstractmethod
-    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
-        """Log-probabilities of the wanted tokens, without gradient."""
+    def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
+        """Log-probabilities of the wanted tokens at a temperature, without gradient."""
 
     def advance(self, world: World) -> None:  # noqa: B027  # most references never move
         """Follow the policy, where this reference does."""
@@ -58,5 +58,5 @@ class NoReference:
 
 @final
 class _Nothing(RunningReference):
-    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
+    def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
         raise InputError("this objective needs a reference, and the stage has none", field="reference")

@@ -45,8 +45,8 @@ class FrozenModel(RunningReference):
         self.lm = lm
         lm.model.requires_grad_(False)
 
-    def token_logps(self, packed: Packed) -> Float[Tensor, " wanted"]:
-        return self.under(lambda lm: token_logps(lm, packed))
+    def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
+        return self.under(lambda lm: token_logps(lm, packed, temperature))
 
     def under(self, read: Callable[[LanguageModel], T]) -> T:
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """A run folder laid out for the template: sentences, charts and scales beside the records they came from."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -45,8 +45,21 @@ METRICS = {
     "explained_variance": "Variance that the critic explains",
     "clip_fraction": "Share of clipped tokens",
     "approx_kl": "KL to the sampling policy",
+    "skipped": "Steps skipped at the target",
+}
+# What a round is known by; a column that no round fills is left out.
+COLUMNS = {
+    "prompts": "Prompts",
+    "samples": "Responses",
+    "pairs": "Pairs",
+    "dropped": "Dropped",
+    "mean_length_chosen": "Tokens, chosen",
+    "mean_length_rejected": "rejected",
+    "longer_wins": "Longer wins",
 }
 SHARES = ("accuracy", "clip_fraction")
+# Written only where it is not 0.
+RARE = ("skipped",)
 NOT_DRAWN_ALONE = {"step", "stage", "round", "tokens", "lr", "chosen_reward", "rejected_reward"}
 
 
@@ -93,6 +106,8 @@ class Page:
     open_samples: tuple[Sample, ...]
     folded_samples: tuple[Sample, ...]
     scorer: tuple[RateGroup, ...]
+    pairs: bool
+    columns: tuple[tuple[str, str], ...]
     dropped: tuple[tuple[str, int], ...]
     tokens: HeatMap | None
     open_views: int
@@ -119,6 +134,8 @@ def build_page(run: RunFolder) -> Page:
         open_samples=run.samples[:OPEN_SAMPLES],
         folded_samples=run.samples[OPEN_SAMPLES:MOST_SAMPLES],
         scorer=tuple(_scorer(scorer)) if scorer else (),
+        pairs=any(mined.pairs is not None for mined in run.rounds.values()),
+        columns=tuple(_columns(run.rounds.values())),
         dropped=_dropped(run.rounds.values()),
         tokens=_tokens(run.tokens),
         open_views=OPEN_VIEWS,
@@ -168,7 +185,8 @@ def _training(rows: Sequence[MetricRow]) -> Iterator[LineChart | None]:
 
 
 def _metric(rows: Sequence[MetricRow], key: str, tone: str = "after") -> Series:
-    return Series(words(key), [row["step"] for row in rows], [row.get(key) for row in rows], tone)
+    missing = 0.0 if key in RARE and any(key in row for row in rows) else None
+    return Series(words(key), [row["step"] for row in rows], [row.get(key, missing) for row in rows], tone)
 
 
 def _round_starts(rows: Sequence[MetricRow]) -> list[float]:
@@ -204,6 +222,14 @@ def _scorer(scorer: RewardModel) -> Iterator[RateGroup]:
 
 def _rate(name: str, share: Share) -> Rate:
     return Rate(name, share.rate, share.low, share.high, share.n)
+
+
+def _columns(rounds: Collection[Mined]) -> Iterator[tuple[str, str]]:
+    """Fields and names of the columns; none for rounds without pairs that have dropped nothing."""
+    if any(mined.pairs is not None or any(mined.dropped.values()) for mined in rounds):
+        for key, name in COLUMNS.items():
+            if any(getattr(mined, key) is not None for mined in rounds):
+                yield key, name
 
 
 def _dropped(rounds: Iterable[Mined]) -> tuple[tuple[str, int], ...]:
