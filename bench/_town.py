@@ -26,7 +26,7 @@ from uptake.data.write import replacing
 from uptake.models import LanguageModel
 from uptake.progress import progress_bar
 from uptake.rollout import PolicySamples
-from uptake.tasks.demo import learn_town
+from uptake.tasks.demo import DemoSettings, learn_town
 from uptake.town import Town
 from uptake.types import Row
 
@@ -78,11 +78,16 @@ def held_out() -> tuple[Prompt, ...]:
 
 
 @cache
-def starting_model() -> Path:
-    """The folder of the model that every run starts from; it is trained once, in two to three minutes."""
-    folder = FOLDER / "town-model"
-    learn_town(folder, resume=True)
+def starting_model(**learn: Any) -> Path:
+    """The folder of the model that every run starts from; it is trained once, in some minutes, with other settings."""
+    folder = FOLDER / "-".join(("town-model", *(f"{name}-{value}" for name, value in sorted(learn.items()))))
+    learn_town(folder, DemoSettings(learn=learn), resume=True)
     return folder / "model"
+
+
+def workers() -> int:
+    """How many runs go on at once: one a core, or fewer with `OMP_NUM_THREADS`."""
+    return max(1, (os.cpu_count() or 2) // int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def figures(policy: LanguageModel, seed: int = 0, answers: int = 1) -> dict[str, float]:
@@ -113,9 +118,8 @@ def run_arms(
     """
     starting_model()
     jobs = [(arm, data[arm.data], seed, every, answers) for arm in arms for seed in seeds]
-    workers = max(1, (os.cpu_count() or 2) // int(os.environ.get("OMP_NUM_THREADS", "1")))
     with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers(), mp_context=get_context("spawn")) as pool,
         progress_bar(experiment, len(jobs)) as bar,
     ):
         curves: dict[str, list[list[dict[str, float]]]] = {arm.name: [] for arm in arms}

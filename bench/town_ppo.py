@@ -18,7 +18,7 @@ from typing import Any
 from _harness import record
 from _tokens import with_edit
 from _town import FOLDER, SEEDS, Arm, Interval, interval, last, questions, run_arms, starting_model
-from town_token_reward import ARMS, QUESTIONS, TRAINED, edits
+from town_token_reward import ARMS, LEARN, training_edits
 
 from uptake import ChatFormat, Options, World, load, run
 from uptake.types import Row
@@ -164,7 +164,7 @@ def reward_models() -> tuple[Path, Path]:
     for each in (ARMS[0], ARMS[-1]):
         folder = FOLDER / "ppo-rewards" / each.name.replace(" ", "-").replace(",", "")
         if not (folder / "model").is_dir():
-            policy, rows = load(starting_model()), edits(TRAINED, "train", QUESTIONS, seed=0)
+            policy, rows = load(starting_model(**LEARN)), training_edits(0)
             given: Sequence[Row] = with_edit(rows) if each.by_sequence else rows
             world = World(policy, ChatFormat.of(policy.tokenizer), given, folder=folder)
             run(each.recipe(), world, Options(resume=folder.exists(), save_every=0))

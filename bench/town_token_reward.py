@@ -8,17 +8,19 @@ in answers to held-out questions. Answers of which more than half of the words m
 nothing about places.
 """
 
-import os
+import json
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from hashlib import sha256
 from multiprocessing import get_context
 from statistics import fmean
 from typing import Any
 
 from _harness import record
 from _tokens import Arm, figures, one_thread
-from _town import FOLDER, HELD_OUT, SEEDS, Interval, interval, starting_model
+from _town import FOLDER, HELD_OUT, SEEDS, Interval, interval, starting_model, workers
 
 from uptake import ChatFormat, Turn, World, load
 from uptake.edit_sets.items import minimal
@@ -26,12 +28,16 @@ from uptake.progress import progress_bar
 from uptake.town import AXES, FAULTS, Town
 from uptake.types import Edited, Span
 
-TRAINED, TEST, QUESTIONS = 1000, 400, 432
+TRAINED, TEST, QUESTIONS = 7000, 400, 432
 FOUND, ABOVE = 0.9, 0.95
-TRAINING = {"lr": 1e-3, "batch_size": 32, "epochs": 6, "weight_decay": 0.01, "warmup": 0.0}
+# More and smaller steps than the demonstration's model took: what it does not know of the town, no edit shows it.
+LEARN: Mapping[str, Any] = {"batch_size": 16, "lr": 3e-3}
+TRAINING: Mapping[str, Any] = {"lr": 1e-3, "batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1}
+# Labels from the start of an answer, as the oracle's are: a model that reads word by word can know no others.
+LABELED = {**TRAINING, "from_start": True}
 ARMS = (
-    Arm("token rewards", "token_reward_model", TRAINING),
-    Arm("token rewards, labels shuffled", "token_reward_model", TRAINING, shuffle=True),
+    Arm("token rewards", "token_reward_model", LABELED),
+    Arm("token rewards, labels shuffled", "token_reward_model", LABELED, shuffle=True),
     Arm("sequence reward, steps of its head", "reward_model", TRAINING),
 )
 
@@ -48,20 +54,28 @@ def edits(count: int, split: str, questions: int, seed: int, spans: bool = False
         dialogue = (*question.prompt.turns, Turn("assistant", said))
         edit = town.minimal_edit(dialogue)
         if minimal(said, edit):
-            marks = tuple(Span(each.start, each.stop, -1.0, fault.name) for each in town.faulty_words(dialogue))
-            rows.append(Edited(question.prompt, said, edit, marks if spans else None))
+            marks = town.faulty_words(dialogue) if spans else ()
+            found = tuple(Span(each.start, each.stop, -1.0, fault.name) for each in marks)
+            rows.append(Edited(question.prompt, said, edit, found if spans else None))
     return rows
 
 
+@cache
+def training_edits(seed: int) -> list[Edited]:
+    """The same for all arms of a seed."""
+    return edits(TRAINED, "train", QUESTIONS, seed)
+
+
 def measure(arm: Arm, seed: int, tests: Mapping[str, Sequence[Edited]]) -> dict[str, Any]:
-    policy = load(starting_model())
-    folder = FOLDER / "token-rewards" / f"{arm.name.replace(' ', '-')}-{seed}"
+    policy = load(starting_model(**LEARN))
+    settings = sha256(json.dumps([arm.options, LEARN, TRAINED, QUESTIONS], sort_keys=True).encode()).hexdigest()[:8]
+    folder = FOLDER / "token-rewards" / f"{arm.name.replace(' ', '-')}-{seed}-{settings}"
     world = World(policy, ChatFormat.of(policy.tokenizer), folder=folder, seed=seed)
-    return figures(arm, world, edits(TRAINED, "train", QUESTIONS, seed), tests)
+    return figures(arm, world, training_edits(seed), tests)
 
 
 def main() -> None:
-    starting_model()
+    starting_model(**LEARN)
     test = edits(TEST, "heldout", HELD_OUT, seed=0, spans=True)
     lacking = [row for row in test if all(span.start == span.end for span in row.spans or ())]
     axis = {fault.name: fault.axis for fault in FAULTS}
@@ -72,7 +86,7 @@ def main() -> None:
     jobs = [(arm, seed, tests) for seed in SEEDS for arm in ARMS]
     found: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in ARMS}
     with (
-        ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=one_thread) as pool,
+        ProcessPoolExecutor(workers(), mp_context=get_context("spawn"), initializer=one_thread) as pool,
         progress_bar("token rewards", len(jobs)) as bar,
     ):
         for (arm, *_), of_seed in zip(jobs, pool.map(measure, *zip(*jobs, strict=True)), strict=True):

@@ -74,6 +74,10 @@ def test_the_choice_among_all_alignments(old: str, new: str) -> None:
     fewest = [ops for ops in best if runs[ops] == min(runs.values())]
     together = min(fewest, key=lambda ops: ["USDA".index(op) for op in reversed(ops)])
     assert align(old, new, affine_gap=True) == Alignment(together, least, len(fewest) > 1)
+    forward = {"from_start": True, "affine_gap": False}, {"from_start": True, "affine_gap": True}
+    for options, among in zip(forward, (best, fewest), strict=True):
+        late = min(among, key=lambda ops: ["USDA".index(op) for op in ops])
+        assert align(old, new, **options) == Alignment(late, least, len(among) > 1)
 
 
 def changes(ops: str) -> int:
@@ -84,6 +88,15 @@ def test_repeated_tokens_apart_or_together() -> None:
     assert align("abxbcd", "abcd").ops == "UDDUUU"
     assert align("xaxa", "x").ops == "DDUD"
     assert align("xaxa", "x", affine_gap=True).ops == "UDDD"
+
+
+def test_from_the_start_a_fault_stands_where_it_first_shows() -> None:
+    """What is missing is missed at the end of the turn, and of two equal tokens the second is too many."""
+    added, removed = (align(old, new, from_start=True) for old, new in (("ab!$", "ab!c!$"), ("avvb$", "avb$")))
+    assert added.ops == "UUUAAU"
+    assert token_labels(added).old == (0, 0, 0, -1)
+    assert removed.ops == "UUDUU"
+    assert token_labels(align("ab!$", "ab!c!$")).old == (0, 0, -1, 0)
 
 
 @given(TEXTS, TEXTS)

@@ -12,15 +12,17 @@ from tiny import tiny_llama, tiny_world
 from uptake.data import ChatFormat
 from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
+from uptake.feedback.edit_labels import EditLabels
 from uptake.feedback.function import FromFunction, Rewards
 from uptake.feedback.oracle_tokens import OracleTokens
 from uptake.feedback.scored import reward
 from uptake.keys import prompt_key
 from uptake.methods.town_model import newborn
 from uptake.models.fresh import byte_tokenizer
+from uptake.rollout.edited import EditedRows
 from uptake.signal.grouped import Grouped
 from uptake.town import Town
-from uptake.types import Judgement, Prompt, Rollout, Span, Turn, Where
+from uptake.types import Edited, Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World
 
 # --- marks on texts ---------------------------------------------------------------------------------------------------
@@ -101,6 +103,20 @@ def test_faulty_words_cost_one_each(world: World) -> None:
         starts = {mark.start for mark in marks}
         for value, (start, stop) in zip(judgement.tokens, places, strict=True):
             assert (value < 0) == any(start <= mark < stop for mark in starts)
+
+
+def test_labels_of_an_edit_are_the_marks_of_the_oracle(world: World) -> None:
+    """Two roads to the same faults: comparing the tokens of an answer and its edit, and the words the oracle marks."""
+    town, rng = Town(), random.Random(0)
+    for question in town.questions(48, 1, "train"):
+        for fault in town.faults(question):
+            text = town.answer(question, fault, rng)
+            edit = town.minimal_edit((*question.prompt.turns, Turn("assistant", text)))
+            row = Edited(question.prompt, text, edit)
+            old, new = EditedRows()(replace(world, rows=[row]), [row], 0, 0)
+            derived, _ = EditLabels(from_start=True)(world, [old, new])
+            (marked,) = OracleTokens()(world, [replace(old, prompt=question.prompt)])
+            assert derived.tokens == marked.tokens
 
 
 def test_shuffled_marks_are_the_same_marks_elsewhere(world: World) -> None:

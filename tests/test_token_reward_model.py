@@ -265,11 +265,12 @@ MIXED = [
 
 
 @pytest.mark.parametrize("kernel", [SquaredError(), CrossEntropy(), CrossEntropy(hard=True)])
-@pytest.mark.parametrize("consistency", [0.0, 0.3])
-def test_the_loss_is_that_of_plain_rows(kernel: TokenKernel, consistency: float) -> None:
+@pytest.mark.parametrize(("consistency", "bad_weight"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.2), (0.0, 5.0)])
+def test_the_loss_is_that_of_plain_rows(kernel: TokenKernel, consistency: float, bad_weight: float) -> None:
     lm = headed(kernel)
     examples = examples_of(MIXED, lm).examples
-    loss = TokenRewards(kernel, consistency)(lm, NoReference().start(tiny_world(Path("unused"), [], lm)), examples)
+    objective = TokenRewards(kernel, consistency, bad_weight)
+    loss = objective(lm, NoReference().start(tiny_world(Path("unused"), [], lm)), examples)
     total = torch.zeros((), dtype=torch.float64)
     for example in examples:
         sides = [[example.response], list(example.edits)]
@@ -281,7 +282,9 @@ def test_the_loss_is_that_of_plain_rows(kernel: TokenKernel, consistency: float)
             for each, marked in zip(outputs, side, strict=True):
                 labels = torch.tensor(marked.labels, dtype=torch.float64)
                 kept = kernel.counted(labels)
-                of_side.append(kernel(each, labels)[kept].mean() if kept.any() else torch.zeros(()))
+                times = torch.tensor([bad_weight if label < 0 else 1.0 for label in labels[kept]])
+                each_loss = (kernel(each, labels)[kept] * times).sum() / times.sum()
+                of_side.append(each_loss if kept.any() else torch.zeros(()))
             losses.append(sum(of_side) / max(1, len(of_side)))
         pair = -torch.sigmoid(sum(means[1]) / len(means[1]) - means[0][0]).log() if means[1] else 0.0
         total = total + example.weight * (pair if example.demoted else losses[0] + losses[1] + consistency * pair)

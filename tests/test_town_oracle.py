@@ -79,9 +79,17 @@ def test_faulty_words_and_edit_by_hand() -> None:
     day = shouted.index("day")
     assert TOWN.faulty_words(answered(BAKERY, shouted)) == (slice(day, day),)
     greeted = Question("opens", "bakery", 0, ("goodbye",))
-    # Read from the right the last "!" is kept, so what is missing is "! goodbye" before it.
-    assert TOWN.faulty_words(answered(greeted, RIGHT)) == (slice(len(RIGHT) - 1, len(RIGHT) - 1),)
+    # The last "!" may end the answer or come after "goodbye"; that nothing follows shows at the end alone.
+    assert TOWN.faulty_words(answered(greeted, RIGHT)) == (slice(len(RIGHT), len(RIGHT)),)
     assert TOWN.minimal_edit(answered(greeted, RIGHT)) == f"{RIGHT} goodbye!"
+
+
+def test_what_is_said_twice_is_a_fault_the_second_time() -> None:
+    """Instead of the first claim an opener could stand, six words away as well; it could still have become right."""
+    claim = f"the bakery opens at {HOUR}."
+    twice = answered(BAKERY, f"{claim} {claim}")
+    assert TOWN.minimal_edit(twice) == f"{claim} have a lovely day!"
+    assert [mark.start >= len(claim) for mark in TOWN.faulty_words(twice)] == [True] * 6
 
 
 def test_scores_by_hand() -> None:
@@ -159,9 +167,10 @@ def levenshtein(source: tuple[str, ...], target: tuple[str, ...]) -> int:
     return least(len(source), len(target))
 
 
-def test_alignment_prefers_keep_substitute_delete_insert_from_the_right() -> None:
+def test_alignment_prefers_keep_substitute_delete_insert_from_the_left() -> None:
     assert align("ab", "b") == ("delete", "keep")
-    assert align("aa", "a") == ("delete", "keep")
+    assert align("aa", "a") == ("keep", "delete")
+    assert align("abc", "d") == ("substitute", "delete", "delete")
     assert align("a", "ba") == ("insert", "keep")
     assert align("ab", "ba") == ("substitute", "substitute")
     assert align("", "") == ()

@@ -1,6 +1,6 @@
 """What edited rows themselves say of every token: from their spans, or from comparing a response with its edit."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -25,14 +25,16 @@ class EditLabels:
     Spans of a row are placed on its tokens. Where a row has none, the two sides are aligned: removed and replaced
     tokens get -1, new ones +1, and with `anchor` what comes after an omission -1. `unit` says what is compared: token
     ids, or characters, whose labels then go to the tokens that hold them, as they always do where a token joins prompt
-    and response. `affine_gap` keeps changes together, `majority` labels only tokens that a span covers by more than
-    half. Parts count `kept` tokens of a response and `new` ones of an edit, omissions without a token (`anchor_lost`)
-    and whether there was another alignment as good (`ambiguous`).
+    and response. `affine_gap` keeps changes together; `from_start` puts a change that fits in several places in the
+    last of them, where a reader who knows only what came before can first tell. `majority` labels only tokens that a
+    span covers by more than half. Parts count `kept` tokens of a response and `new` ones of an edit, omissions without
+    a token (`anchor_lost`) and whether there was another alignment as good (`ambiguous`).
     """
 
     unit: Unit = "token"
     anchor: bool = True
     affine_gap: bool = False
+    from_start: bool = False
     majority: bool = False
 
     def __post_init__(self) -> None:
@@ -62,18 +64,21 @@ class EditLabels:
         self, sides: Sequence[Rollout], tokens: Sequence[ResponseTokens]
     ) -> tuple[Alignment, list[Placed | None]]:
         """The alignment of the tokens, and the labels of both sides."""
-        by_id = align(*(side.response_ids for side in sides), affine_gap=self.affine_gap)
+        by_id = self._aligned(*(side.response_ids for side in sides))
         if self.unit == "token" and not any(each.merged for each in tokens):
             labels = token_labels(by_id, anchor=self.anchor)
             return by_id, [Placed(labels.old, labels.anchor_lost), Placed(labels.new)]
         texts = [(*side.response, *([None] if side.finished else [])) for side in sides]
-        labels = token_labels(align(*texts, affine_gap=self.affine_gap), anchor=self.anchor)
+        labels = token_labels(self._aligned(*texts), anchor=self.anchor)
         spans = [
             as_spans(values, [(place, place + 1) for place in range(len(values))], len(side.response))
             for values, side in zip((labels.old, labels.new), sides, strict=True)
         ]
         old, new = (self._placed(part, each) for part, each in zip(spans, tokens, strict=True))
         return by_id, [Placed(old.values, old.lost + labels.anchor_lost), new]
+
+    def _aligned(self, old: Sequence[Hashable], new: Sequence[Hashable]) -> Alignment:
+        return align(old, new, affine_gap=self.affine_gap, from_start=self.from_start)
 
     def _placed(self, spans: Sequence[Span], tokens: ResponseTokens) -> Placed:
         return place_labels(spans, tokens.offsets, majority=self.majority)

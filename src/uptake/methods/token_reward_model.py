@@ -4,8 +4,9 @@ What an edit removes or replaces was wrong (-1), what it adds is better (1), wha
 bring spans instead. A linear head on the policy's final hidden state at each token learns these labels, end of turn
 included, with the loss `mse` (its output is the reward), `soft_ce` (a kept token is good with probability 1/2) or
 `hard_ce` (kept tokens do not count). `consistency` ranks edit over response on the mean reward as well, as demoted
-edits and plain preferences always do. The trained folder is a token classifier of Transformers, adapter merged.
-Assumes that edits change only what is wrong. Gives no signal on a row that was edited all over.
+edits and plain preferences always do; `bad_weight` is how much a wrong token counts. The trained folder is a token
+classifier of Transformers, adapter merged. Assumes that edits change only what is wrong. Gives no signal on a row that
+was edited all over.
 """
 
 from typing import Literal
@@ -29,10 +30,12 @@ ALIASES = ("token_rm",)
 class Config(MethodConfig):
     loss: Literal["mse", "soft_ce", "hard_ce"] = "mse"
     consistency: float = Field(0.0, ge=0)
+    bad_weight: float = Field(1.0, gt=0)
     # What is compared to find the labels, and how.
     unit: Unit = "token"
     anchor: bool = True
     affine_gap: bool = False
+    from_start: bool = False
     majority: bool = False
     multi_edit: MultiEdit = "average"
     # What TLCR trains with (Yoon et al. 2024, arXiv 2407.16574); the paper's own settings are not published.
@@ -57,7 +60,7 @@ def build(config: Config) -> Recipe:
                 produce=fill(EditedRows, config),
                 judge=fill(EditLabels, config),
                 signal=fill(Edits, config),
-                objective=TokenRewards(kernel, config.consistency),
+                objective=TokenRewards(kernel, config.consistency, config.bad_weight),
                 # Log-odds have no bias: two logits without one know only their difference.
                 modules=AddHead(head_name(kernel.logit), bias=not kernel.logit),
                 update=fill(Optimization, config),

@@ -1,7 +1,8 @@
 """The one scorer: log-probabilities of the wanted tokens of packed trees, each distinct token computed once.
 
 Hidden states are projected to the vocabulary only where a log-probability is asked for, in chunks, in fp32; training
-recomputes a chunk in the backward pass, so `[tokens, vocabulary]` is never held for the whole batch.
+holds the last chunk and recomputes the others in the backward pass, so `[tokens, vocabulary]` is never held for the
+whole batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -110,8 +111,10 @@ def project(
     parts = []
     for first, (low, high) in zip(range(0, len(states), step), pairwise(bounds), strict=False):
         local = (rows[low:high] - first).to(states.device)
-        asked = states[first : first + step], local, targets[low:high], temperature
-        parts.append(_recomputed(_chunk_logps, lm, *asked))
+        asked = lm, states[first : first + step], local, targets[low:high], temperature
+        # The backward pass begins with the last chunk, which may as well wait for it.
+        last = first + step >= len(states)
+        parts.append(_chunk_logps(*asked) if last else _recomputed(_chunk_logps, *asked))
     inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
     return torch.cat(parts)[inverse.to(states.device)] if parts else states.new_zeros(0)
 

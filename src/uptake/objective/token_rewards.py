@@ -22,8 +22,9 @@ from uptake.types import Edit, Marked
 class TokenRewards:
     """A kernel on the labels of a response and of its edits, all under one prompt in one tree.
 
-    The head reads the state at the token itself. A side is the mean over the tokens that count, the edits' side the
-    mean over edits, and an example the sum of both sides; without an edit it has one. `consistency` adds that much of
+    The head reads the state at the token itself. A side is the mean over the tokens that count, negative labels
+    `bad_weight` times, the edits' side the mean over edits, and an example the sum of both sides; without an edit it
+    has one. `consistency` adds that much of
     `-log sigmoid(mean r(edit) - mean r(response))`, the whole loss of a demoted example. Examples count by their
     weight. Raises InputError for a label beyond -1 and 1 where the kernel makes probabilities of labels.
     Source: Yoon et al. 2024 (arXiv 2407.16574) for the reduction.
@@ -31,6 +32,7 @@ class TokenRewards:
 
     kernel: TokenKernel
     consistency: float = 0.0
+    bad_weight: float = 1.0
 
     def tree(self, example: Edit) -> TokenTree:
         response = example.response.rollout
@@ -48,9 +50,9 @@ class TokenRewards:
         if self.kernel.logit:
             _check_labels(each for side in sides for each in side)
         labels = outputs.new_tensor([label for side in sides for each in side for label in each.labels])
-        counted = self.kernel.counted(labels)
-        losses = packed.node_sums(self.kernel(outputs, labels) * counted)
-        losses = losses / packed.node_sums(counted.to(losses.dtype)).clamp(min=1)
+        share = self.kernel.counted(labels) * torch.where(labels < 0, self.bad_weight, 1.0)
+        total = packed.node_sums(share.to(outputs.dtype))
+        losses = packed.node_sums(self.kernel(outputs, labels) * share) / torch.where(total > 0, total, 1.0)
         rewards = token_rewards(outputs, self.kernel.logit)
         edits = outputs.new_tensor([float(len(each.edits)) for each in examples])
         owner = torch.arange(len(examples)).repeat_interleave(torch.tensor([len(side) for side in sides]))

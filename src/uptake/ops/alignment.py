@@ -4,7 +4,7 @@ No diff library is exact about ties: difflib minimizes nothing, and libraries th
 """
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,18 @@ class Alignment:
         return self.ops.replace(DELETED, "")
 
 
-def align(old: Sequence[Hashable], new: Sequence[Hashable], *, affine_gap: bool = False) -> Alignment:
+def align(
+    old: Sequence[Hashable], new: Sequence[Hashable], *, affine_gap: bool = False, from_start: bool = False
+) -> Alignment:
     """The alignment with the fewest operations; among equals, from the right end, U before S before D before A.
 
-    With `affine_gap`, equally short alignments with fewer runs of changes go first. Time and memory grow with the
-    product of the lengths.
+    With `affine_gap`, equally short alignments with fewer runs of changes go first. With `from_start`, equals are told
+    apart from the left end instead, so that changes come as late as they can. Time and memory grow with the product of
+    the lengths.
     """
+    if from_start:
+        turned = align(old[::-1], new[::-1], affine_gap=affine_gap)
+        return replace(turned, ops=turned.ops[::-1])
     one, other = _numbers(old, new)
     # A change costs more than all beginnings of runs together.
     price, opening = max(len(one), len(other)) + 2, int(affine_gap)

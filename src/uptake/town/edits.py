@@ -1,6 +1,7 @@
 """Word-level edits between two texts, with a fixed choice among equally short ones."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 Operation = Literal["keep", "substitute", "delete", "insert"]
@@ -22,16 +23,22 @@ def distance(source: Sequence[str], target: Sequence[str]) -> int:
     return distances(source, target)[-1][-1]
 
 
+def shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return the number of words with which both texts begin."""
+    return sum(accumulate((word == like for word, like in zip(one, other, strict=False)), min))
+
+
 def align(source: Sequence[str], target: Sequence[str]) -> tuple[Operation, ...]:
     """Return the edits from left to right.
 
-    Among equally short alignments the one found from the right end that prefers keep, then substitute, then delete,
-    then insert.
+    Among equally short alignments the one found from the left end that prefers keep, then substitute, then delete, then
+    insert: a change that fits in several places stands in the last, where one who reads word by word can first tell.
     """
-    table, i, j = distances(source, target), len(source), len(target)
+    # Of both texts turned around, the table says what is left to do.
+    table, i, j = distances(source[::-1], target[::-1]), len(source), len(target)
     operations: list[Operation] = []
     while i or j:
-        if i and j and source[i - 1] == target[j - 1]:
+        if i and j and source[-i] == target[-j]:
             operations.append("keep")
             i, j = i - 1, j - 1
         elif i and j and table[i][j] == table[i - 1][j - 1] + 1:
@@ -43,4 +50,4 @@ def align(source: Sequence[str], target: Sequence[str]) -> tuple[Operation, ...]
         else:
             operations.append("insert")
             j -= 1
-    return tuple(reversed(operations))
+    return tuple(operations)

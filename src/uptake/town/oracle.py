@@ -8,7 +8,7 @@ from statistics import fmean
 
 from uptake.errors import InputError
 from uptake.town.answers import right_drafts
-from uptake.town.edits import align, distance
+from uptake.town.edits import align, distance, shared
 from uptake.town.facts import Values, town_facts
 from uptake.town.lines import words
 from uptake.town.quality import Quality
@@ -136,9 +136,14 @@ def judge(seed: int, question: Question, response: str) -> Quality:
 
 
 def edit(seed: int, question: Question, response: str) -> str:
-    """Return the right answer that is fewest word edits away; `response` itself where it is right."""
+    """Return the right answer that is fewest word edits away; `response` itself where it is right.
+
+    Of several, the one that begins as the response does for longest: what could still have become right is no fault.
+    """
     said, right = words(response), right_words(seed, question)
-    return response if said in right else right[min(right, key=lambda answer: distance(said, answer))]
+    if said in right:
+        return response
+    return right[min(right, key=lambda answer: (distance(said, answer), -shared(said, answer)))]
 
 
 def faults_in(seed: int, question: Question, response: str) -> tuple[slice, ...]:

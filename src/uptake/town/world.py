@@ -66,7 +66,11 @@ class Town:
         return oracle.judge(self.seed, *oracle.last_answer(dialogue))
 
     def faulty_words(self, dialogue: Dialogue) -> tuple[slice, ...]:
-        """Return slices of the last answer: its faulty words, and empty slices where words are missing."""
+        """Return slices of the last answer: its faulty words, and empty slices where words are missing.
+
+        Where an answer can be mended at one place or another, a later one counts: the first time that something is said
+        is no fault, the second is.
+        """
         return oracle.faults_in(self.seed, *oracle.last_answer(dialogue))
 
     def minimal_edit(self, dialogue: Dialogue) -> str:
