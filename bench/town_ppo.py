@@ -56,19 +56,18 @@ def curves_of(experiment: str, arms: Sequence[Arm], seeds: Sequence[int] = SEEDS
     return run_arms(experiment, arms, {"questions": asked}, EVERY, seeds, ANSWERS)
 
 
+def area(curve: Curve) -> float:
+    """The mean quality of a curve after its start."""
+    return fmean(point["quality"] for point in curve[1:])
+
+
 def auc(curves: Curves) -> Interval:
-    """The mean quality of every seed's curve after its start."""
-    return interval([fmean(point["quality"] for point in curve[1:]) for curve in curves])
+    return interval(list(map(area, curves)))
 
 
 def gap(ours: Curves, theirs: Curves) -> Interval:
     """By how much the AUC of one side is above that of the other, seed by seed."""
-    return interval(
-        [
-            fmean(p["quality"] - q["quality"] for p, q in zip(one[1:], two[1:], strict=True))
-            for one, two in zip(ours, theirs, strict=True)
-        ]
-    )
+    return interval([area(one) - area(two) for one, two in zip(ours, theirs, strict=True)])
 
 
 def samples_to(curves: Curves, quality: float) -> float:
@@ -86,10 +85,7 @@ def best_lambda(credit: str) -> tuple[float, dict[str, object]]:
     """The lambda with the greatest AUC, and a row with all of them."""
     arms = {lam: arm(f"{credit}, {lam:g}", credit=credit, lam=lam) for lam in LAMBDAS}
     curves = curves_of(f"lambda, {credit}", list(arms.values()), CHOOSING)
-    found = {
-        lam: fmean(fmean(point["quality"] for point in curve[1:]) for curve in curves[each.name])
-        for lam, each in arms.items()
-    }
+    found = {lam: fmean(map(area, curves[each.name])) for lam, each in arms.items()}
     listed = ", ".join(f"{lam:g}: {value:.3f}" for lam, value in found.items())
     return max(found, key=found.__getitem__), _row(
         f"AUC by lambda, reward by {credit}, {len(CHOOSING)} other seeds", listed
@@ -100,7 +96,7 @@ def token_against_end(ours: Curves, theirs: Curves) -> list[dict[str, object]]:
     goal, above = last(theirs), gap(ours, theirs)
     needed, all_ = samples_to(ours, goal.mean), PROMPTS * SAMPLES * ROUNDS
     early = samples_to(ours, 0.8), samples_to(theirs, 0.8)
-    seeds = ", ".join(f"{auc([one]).mean:.3f} and {auc([two]).mean:.3f}" for one, two in zip(ours, theirs, strict=True))
+    seeds = ", ".join(f"{area(one):.3f} and {area(two):.3f}" for one, two in zip(ours, theirs, strict=True))
     seconds, drift = ([last(side, name) for side in (ours, theirs)] for name in ("seconds", "kl"))
     return [
         _row(
