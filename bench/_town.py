@@ -112,7 +112,7 @@ def run_arms(
 ) -> dict[str, list[list[dict[str, float]]]]:
     """The curve of every arm and seed: figures at step 0, after every `every` steps, and at the end.
 
-    Figures are of `answers` answers to every question; the last point has the run's seconds and, if known, its drift.
+    Figures are of `answers` answers to every question; the last point has the drift, where it is known.
     `data` maps the name of an arm's data to a function of (seed) that returns rows; a function at a script's top level,
     since runs are spread over processes.
     """
@@ -148,11 +148,11 @@ def _curve(arm: Arm, data: Any, seed: int, every: int, answers: int) -> list[dic
         observe_every=every,
     )
     run(methods.build(arm.method, arm.options), world, options)
-    curve, metrics, timing = (
+    curve, metrics = (
         [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("curve", "metrics", "timing")
+        for name in ("curve", "metrics")
     )
-    curve[-1] |= {"seconds": sum(phase["seconds"] for phase in timing), "kl": metrics[-1].get("kl", 0.0)}
+    curve[-1]["kl"] = metrics[-1].get("kl", 0.0)
     with replacing(kept, overwrite=True) as partial:
         partial.write_text(json.dumps(curve))
     return curve
