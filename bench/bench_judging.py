@@ -1,10 +1,14 @@
 """Judging pairs in both orders on one tree a pair, against one row per order.
 
-The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token. Both
-sides compute their linear layers by the same library, so that the ratio is that of trees alone.
+The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token. First
+both sides compute their linear layers by the same library, so that the ratio is that of trees alone; then the rows do
+as PyTorch does.
 """
 
 import random
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
 from _harness import compare, record
@@ -33,8 +37,8 @@ def duels() -> tuple[list[Prompt], list[tuple[str, str]]]:
 
 
 @torch.no_grad()
-def as_rows(judge: LLMJudge) -> list[float]:
-    """P(first is better) of every pair, one row per order."""
+def as_rows(judge: LLMJudge, products: AbstractContextManager[Any]) -> list[float]:
+    """P(first is better) of every pair, one row per order, linear layers computed by `products`."""
     one, two = map(tokenizer().convert_tokens_to_ids, ("1", "2"))
     prompts, pairs = duels()
     orders = [(prompt, *order) for prompt, pair in zip(prompts, pairs, strict=True) for order in (pair, pair[::-1])]
@@ -46,7 +50,7 @@ def as_rows(judge: LLMJudge) -> list[float]:
         some = places[start : start + ROWS]
         batch = tokenizer().pad({"input_ids": [ids[place] for place in some]}, return_tensors="pt")
         ends = batch["attention_mask"].sum(1) - 1
-        with fast_products(judge.lm.device):
+        with products:
             states = judge.lm.decoder(**batch, use_cache=False).last_hidden_state
             logits = judge.lm.head(states[torch.arange(len(some)), ends])
         for place, p in zip(some, logits[:, [one, two]].softmax(-1)[:, 0].tolist(), strict=True):
@@ -57,21 +61,26 @@ def as_rows(judge: LLMJudge) -> list[float]:
 def main() -> None:
     judge = LLMJudge(prepare(llama(256, 704, 6, heads=4), tokenizer()), instructions(), min_share=0.0)
     ours = [verdict.p for verdict in judge(*duels())]
-    difference = max(abs(p - q) for p, q in zip(ours, as_rows(judge), strict=True))
-    if difference > 1e-4:
-        raise SystemExit(f"the sides differ by {difference:.1e}")
-    found = compare(lambda: judge(*duels()), lambda: as_rows(judge), REPEATS, warmup=0)
-    record(
-        "judging",
-        f"{PAIRS} pairs judged in both orders: instructions of {PREAMBLE} tokens, prompt {PROMPT}, answers to {ANSWER}",
-        [
+    rows = []
+    for name, products in (("the same", fast_products(judge.lm.device)), ("PyTorch's", nullcontext())):
+        theirs = as_rows(judge, products)
+        difference = max(abs(p - q) for p, q in zip(ours, theirs, strict=True))
+        if difference > 1e-4:
+            raise SystemExit(f"the sides differ by {difference:.1e}")
+        found = compare(lambda: judge(*duels()), partial(as_rows, judge, products), REPEATS, warmup=0)
+        rows.append(
             {
+                "products of the rows": name,
                 "one tree a pair, s": str(found.ours),
                 "one row an order, s": str(found.peer),
                 "rows / tree": str(found.ratio),
                 "largest difference": f"{difference:.1e}",
             }
-        ],
+        )
+    record(
+        "judging",
+        f"{PAIRS} pairs judged in both orders: instructions of {PREAMBLE} tokens, prompt {PROMPT}, answers to {ANSWER}",
+        rows,
     )
 
 

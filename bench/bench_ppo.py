@@ -6,13 +6,13 @@ PPOTrainer has left trl; this needs the last release that has it, without the re
 
     pip install --no-deps --target trl-1.12 trl==1.12.0
     PYTHONPATH=trl-1.12 python bench/bench_ppo.py
-    PYTHONPATH=trl-1.12 PROMPTS=8 SAMPLES=4 python bench/bench_ppo.py
+    PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=4 python bench/bench_ppo.py
     PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=2 TEMPERATURE=0.7 python bench/bench_ppo.py
 
-All answers to a prompt share its tokens here, where the peer repeats it; the second line has as many answers as the
-first. The peer takes them in one batch, as it does by default; ours are cut into micro-batches of at most 1,024 tokens.
-Each side is measured once, in a process of its own, in CPU seconds of all its threads: seconds by the clock say nothing
-on a machine that others use as well.
+All answers to a prompt share its tokens here, where the peer repeats it. The peer takes them in one batch, as it does
+by default; ours are cut into micro-batches of at most 1,024 tokens.
+Both sides are measured in turn, each time in a process of its own, in CPU seconds of all its threads: seconds by the
+clock say nothing on a machine that others use as well.
 """
 
 import os
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import peak_so_far, record
+from _harness import peak_so_far, record, spread
 from _model import llama, text, tokenizer
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, TrainerCallback
@@ -46,6 +46,7 @@ from uptake.types import Rollout
 PROMPTS = int(os.environ.get("PROMPTS", "32"))
 # Answers to each prompt; the peer gets the prompt as often.
 SAMPLES = int(os.environ.get("SAMPLES", "1"))
+REPEATS = int(os.environ.get("REPEATS", "3"))
 TEMPERATURE = float(os.environ.get("TEMPERATURE", "1"))
 PROMPT, ANSWER, EPOCHS, LR = 128, 64, 4, 1e-5
 # Of the peer, whose answers must not hold its padding token.
@@ -219,35 +220,49 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def main() -> None:
-    *theirs, (policy, value, answered) = alone(measured, peer_iteration)
+def same_losses(policy: float, value: float, answered: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Our losses on the peer's answers; stops where they are not its own."""
     if any(0 in ids for ids in answered):
         raise SystemExit("an answer holds the peer's padding token, from which on it does not learn")
     with tempfile.TemporaryDirectory() as folder:
-        losses = alone(our_losses, Path(folder), answered)
-    print(f"policy loss {losses[0]:.6f}, trl {policy:.6f}; value loss {losses[1]:.6f}, trl {value:.6f}")
-    difference = max(abs(losses[0] - policy), abs(losses[1] - value))
-    if difference > 1e-4:
+        ours: tuple[float, float] = alone(our_losses, Path(folder), answered)
+    print(f"policy loss {ours[0]:.6f}, trl {policy:.6f}; value loss {ours[1]:.6f}, trl {value:.6f}")
+    if max(abs(ours[0] - policy), abs(ours[1] - value)) > 1e-4:
         raise SystemExit("the two sides do not compute the same losses")
-    *ours, _ = alone(measured, our_iteration)
-    names = ("CPU seconds", "peak memory, GiB")
+    return ours
+
+
+def main() -> None:
+    first = alone(measured, peer_iteration)
+    policy, value, answered = first[-1]
+    losses = same_losses(policy, value, answered)
+    rounds = [(alone(measured, our_iteration), first)]
+    rounds += [(alone(measured, our_iteration), alone(measured, peer_iteration)) for _ in range(1, REPEATS)]
+    rows = [
+        {
+            "measure": name,
+            "uptake": spread([ours[place] for ours, _ in rounds]),
+            "trl": spread([peer[place] for _, peer in rounds]),
+            "trl / uptake": spread([peer[place] / ours[place] for ours, peer in rounds]),
+        }
+        for place, name in enumerate(("CPU seconds", "peak memory, GiB"))
+    ]
+    difference = max(abs(losses[0] - policy), abs(losses[1] - value))
+    rows.append(
+        {
+            "measure": "losses of policy and critic on the same answers, largest difference",
+            "uptake": f"{losses[0]:.6f}, {losses[1]:.6f}",
+            "trl": f"{policy:.6f}, {value:.6f}",
+            "trl / uptake": f"{difference:.1e}",
+        }
+    )
     setting = ("" if SAMPLES == 1 else f"_{SAMPLES}_samples") + ("" if TEMPERATURE == 1 else f"_at_{TEMPERATURE}")
+    each = "one answer" if SAMPLES == 1 else f"{SAMPLES} answers"
     record(
         f"ppo{setting}",
-        f"One PPO iteration, {PROMPTS} prompts of {PROMPT} tokens, {SAMPLES} answers of {ANSWER} to each, {EPOCHS} "
-        f"passes, temperature {TEMPERATURE:g}, policy, reference and critic of 30 M parameters, fp32, against trl 1.12",
-        [
-            {"measure": name, "uptake": f"{mine:.3g}", "trl": f"{other:.3g}", "trl / uptake": f"{other / mine:.2f}"}
-            for name, mine, other in zip(names, ours, theirs, strict=True)
-        ]
-        + [
-            {
-                "measure": "losses of policy and critic on the same answers, largest difference",
-                "uptake": f"{losses[0]:.6f}, {losses[1]:.6f}",
-                "trl": f"{policy:.6f}, {value:.6f}",
-                "trl / uptake": f"{difference:.1e}",
-            }
-        ],
+        f"One PPO iteration, {PROMPTS} prompts of {PROMPT} tokens, {each} of {ANSWER} to each, {EPOCHS} passes, "
+        f"temperature {TEMPERATURE:g}, policy, reference and critic of 30 M parameters, fp32, against trl 1.12",
+        rows,
     )
 
 
