@@ -130,6 +130,16 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    """JSON spells it, as `json.loads` shows, and tokenizers raise on it; a backslash that somebody wrote is a text."""
+    said = json.loads(r'{"prompt": "a", "completion": "x \ud83d y"}')
+    with pytest.raises(InputError, match=r"field 'completion': half of a surrogate pair, U\+D83D \(allowed: whole"):
+        to_row(said)
+    with pytest.raises(InputError, match=r"field 'messages': half of a surrogate pair, U\+DE00"):
+        to_row({"messages": [{"role": "user", "content": "\ude00"}]})
+    assert prompts([to_row({"prompt": r"\ud83d"}), to_row({"prompt": "\U0001f600"})])[0].turns[0].content == r"\ud83d"
+
+
 @pytest.mark.parametrize(("record", "message"), BAD_ROWS)
 def test_a_wrong_row_is_named_with_file_line_field_and_what_is_allowed(record: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
