@@ -9,7 +9,7 @@ import os
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from math import sqrt
@@ -90,10 +90,10 @@ def workers() -> int:
     return max(1, (os.cpu_count() or 2) // int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
-def figures(policy: LanguageModel, seed: int = 0) -> dict[str, float]:
+def figures(policy: LanguageModel, seed: int = 0, answers: int = 1) -> dict[str, float]:
     """Quality of the policy's answers to held-out questions in the oracle's eyes, and their mean length in words."""
-    town = Town()
-    rollouts = ANSWER.of(policy, held_out(), ChatFormat.of(policy.tokenizer), seed, version=0)
+    town, produce = Town(), replace(ANSWER, n=answers)
+    rollouts = produce.of(policy, held_out(), ChatFormat.of(policy.tokenizer), seed, version=0)
     said = [each.response.strip() or "..." for each in rollouts]
     qualities = [
         town.quality((*each.prompt.turns, Turn("assistant", text))).overall
@@ -103,15 +103,21 @@ def figures(policy: LanguageModel, seed: int = 0) -> dict[str, float]:
 
 
 def run_arms(
-    experiment: str, arms: Sequence[Arm], data: Mapping[str, Any], every: int, seeds: Sequence[int] = SEEDS
+    experiment: str,
+    arms: Sequence[Arm],
+    data: Mapping[str, Any],
+    every: int,
+    seeds: Sequence[int] = SEEDS,
+    answers: int = 1,
 ) -> dict[str, list[list[dict[str, float]]]]:
     """The curve of every arm and seed: figures at step 0, after every `every` steps, and at the end.
 
+    Figures are of `answers` answers to every question; the last point has the drift, where it is known.
     `data` maps the name of an arm's data to a function of (seed) that returns rows; a function at a script's top level,
     since runs are spread over processes.
     """
     starting_model()
-    jobs = [(arm, data[arm.data], seed, every) for arm in arms for seed in seeds]
+    jobs = [(arm, data[arm.data], seed, every, answers) for arm in arms for seed in seeds]
     with (
         ProcessPoolExecutor(workers(), mp_context=get_context("spawn")) as pool,
         progress_bar(experiment, len(jobs)) as bar,
@@ -123,8 +129,9 @@ def run_arms(
     return curves
 
 
-def _curve(arm: Arm, data: Any, seed: int, every: int) -> list[dict[str, float]]:
-    key = sha256(json.dumps([arm.method, arm.options, arm.data, seed, every], sort_keys=True).encode()).hexdigest()[:12]
+def _curve(arm: Arm, data: Any, seed: int, every: int, answers: int) -> list[dict[str, float]]:
+    settings = [arm.method, arm.options, arm.data, seed, every, answers]
+    key = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     kept = FOLDER / "runs" / f"{key}.json"
     if kept.exists():
         found: list[dict[str, float]] = json.loads(kept.read_text())
@@ -137,11 +144,15 @@ def _curve(arm: Arm, data: Any, seed: int, every: int) -> list[dict[str, float]]
         title=arm.name,
         resume=folder.exists(),
         save_every=0,
-        observe=lambda world, step: figures(world.policy, seed),
+        observe=lambda world, step: figures(world.policy, seed, answers),
         observe_every=every,
     )
     run(methods.build(arm.method, arm.options), world, options)
-    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    curve, metrics = (
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("curve", "metrics")
+    )
+    curve[-1]["kl"] = metrics[-1].get("kl", 0.0)
     with replacing(kept, overwrite=True) as partial:
         partial.write_text(json.dumps(curve))
     return curve

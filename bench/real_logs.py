@@ -191,10 +191,10 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--responses", type=int, default=1000, help="responses of every data set, about")
-    parser.add_argument("--pairs", type=int, default=10, help="follow-ups a side and category of the default set")
+    parser.add_argument("--responses", type=int, default=400, help="responses of every data set, about")
+    parser.add_argument("--pairs", type=int, default=2, help="follow-ups a side and category of the default set")
     parser.add_argument("--name", default="the dialogue model", help="what the table calls the model")
-    parser.add_argument("--work", type=Path, default=Path("real_logs.work"))
+    parser.add_argument("--work", type=Path, default=Path("runs/real-logs"))
     given = parser.parse_args()
     lm = load(given.model)
     table = [row for name in given.sets for row in rows(name, lm, given)]

@@ -2,29 +2,37 @@
 
     python bench/town_ppo.py
 
-The oracle says which words are faulty (-1 each, none for a right answer). Every arm draws the same number of samples
-and takes the same number of optimizer steps; the best lambda is found for either side. "AUC" is the mean quality over
-a run's measurements, its start left out. The oracle never sees a held-out question in training.
+The oracle says which words are faulty (-1 each, none for a right answer); in the last comparison, reward models do that
+were trained on its edits. Every arm draws the same number of samples and takes the same number of optimizer steps. The
+best lambda is found for either side on seeds of their own. "AUC" is the mean quality over a run's measurements, its
+start left out. No held-out question is seen in training.
 """
 
-import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
+from time import process_time
 from typing import Any
 
 from _harness import record
-from _town import Arm, Interval, interval, last, questions, run_arms
+from _tokens import with_edit
+from _town import FOLDER, SEEDS, Arm, Interval, interval, last, questions, run_arms, starting_model
+from town_token_reward import ARMS, LEARN, training_edits
 
+from uptake import ChatFormat, Options, World, load, methods, run
 from uptake.types import Row
 
-SEEDS = range(int(os.environ.get("SEEDS", "3")))
 LAMBDAS = (0.0, 0.5, 0.95, 1.0)
-PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, 12, 4
-# Optimizer steps between two measurements: three rounds.
-EVERY = 3 * EPOCHS
+CHOOSING = range(100, 102)
+PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, 16, 4
+# Optimizer steps between two measurements, which are two rounds, and answers to every question in one.
+EVERY, ANSWERS = 2 * EPOCHS, 2
+# Rounds whose time is taken.
+TIMED = 3
 COMMON: Mapping[str, Any] = {
-    "reward": "oracle_tokens",
     "prompts": PROMPTS,
     "n": SAMPLES,
     "max_new_tokens": 48,
@@ -36,23 +44,37 @@ COMMON: Mapping[str, Any] = {
     "clip": 1.0,
 }
 
-Curves = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]
+Curve = Sequence[Mapping[str, float]]
+Curves = Sequence[Curve]
 
 
 def arm(name: str, **changes: Any) -> Arm:
-    return Arm(name, "fine_grained_ppo", {**COMMON, **changes})
+    return Arm(name, "fine_grained_ppo", {**COMMON, "reward": "oracle_tokens", **changes})
 
 
 def asked(seed: int) -> list[Row]:
     return questions()
 
 
-def auc(curves: Sequence[Sequence[Mapping[str, float]]]) -> Interval:
-    """The mean quality of every seed's curve after its start."""
-    return interval([fmean(point["quality"] for point in curve[1:]) for curve in curves])
+def curves_of(experiment: str, arms: Sequence[Arm], seeds: Sequence[int] = SEEDS) -> Mapping[str, Curves]:
+    return run_arms(experiment, arms, {"questions": asked}, EVERY, seeds, ANSWERS)
 
 
-def samples_to(curves: Sequence[Sequence[Mapping[str, float]]], quality: float) -> float:
+def area(curve: Curve) -> float:
+    """The mean quality of a curve after its start."""
+    return fmean(point["quality"] for point in curve[1:])
+
+
+def auc(curves: Curves) -> Interval:
+    return interval(list(map(area, curves)))
+
+
+def gap(ours: Curves, theirs: Curves) -> Interval:
+    """By how much the AUC of one side is above that of the other, seed by seed."""
+    return interval([area(one) - area(two) for one, two in zip(ours, theirs, strict=True)])
+
+
+def samples_to(curves: Curves, quality: float) -> float:
     """Samples until the mean curve reaches a quality, on a line between measurements; infinite where it does not."""
     steps = [point["step"] for point in curves[0]]
     means = [fmean(point["quality"] for point in points) for points in zip(*curves, strict=True)]
@@ -63,49 +85,64 @@ def samples_to(curves: Sequence[Sequence[Mapping[str, float]]], quality: float) 
     return float("inf")
 
 
-def compare_lambdas() -> tuple[list[dict[str, object]], float, float]:
-    """Token against end, each at its best lambda; beside the rows the two lambdas."""
-    arms = {
-        credit: [arm(f"{credit}, {lam:g}", credit=credit, lam=lam) for lam in LAMBDAS] for credit in ("token", "end")
-    }
-    curves = run_arms("lambda", [each for both in arms.values() for each in both], DATA, EVERY, SEEDS)
-    best = {credit: max(each, key=lambda arm: auc(curves[arm.name]).mean) for credit, each in arms.items()}
-    ours, theirs = (curves[best[credit].name] for credit in ("token", "end"))
-    listed = "; ".join(f"{each.name}: {auc(curves[each.name])}" for both in arms.values() for each in both)
-    goal = last(theirs)
-    needed, whole = samples_to(ours, goal.mean), samples_to(theirs, goal.mean)
-    gaps = [
-        fmean(p["quality"] - q["quality"] for p, q in zip(one[1:], two[1:], strict=True))
-        for one, two in zip(ours, theirs, strict=True)
-    ]
-    gap = interval(gaps)
-    rows = [
-        _row("every lambda, AUC", listed, None),
+def best_lambda(credit: str) -> tuple[float, dict[str, object]]:
+    """The lambda with the greatest AUC, and a row with all of them."""
+    arms = {lam: arm(f"{credit}, {lam:g}", credit=credit, lam=lam) for lam in LAMBDAS}
+    curves = curves_of(f"lambda, {credit}", list(arms.values()), CHOOSING)
+    found = {lam: fmean(map(area, curves[each.name])) for lam, each in arms.items()}
+    listed = ", ".join(f"{lam:g}: {value:.3f}" for lam, value in found.items())
+    return max(found, key=found.__getitem__), _row(
+        f"AUC by lambda, reward by {credit}, {len(CHOOSING)} other seeds", listed
+    )
+
+
+def token_against_end(ours: Curves, theirs: Curves) -> list[dict[str, object]]:
+    goal, above = last(theirs), gap(ours, theirs)
+    needed, all_ = samples_to(ours, goal.mean), PROMPTS * SAMPLES * ROUNDS
+    early = samples_to(ours, 0.8), samples_to(theirs, 0.8)
+    seeds = ", ".join(f"{area(one):.3f} and {area(two):.3f}" for one, two in zip(ours, theirs, strict=True))
+    drift = [last(side, "kl") for side in (ours, theirs)]
+    return [
         _row(
             "a reward per token beats the same sum at the end, AUC",
-            f"{auc(ours)} at lambda {_lam(best['token']):g}, {auc(theirs)} at lambda {_lam(best['end']):g}, gap {gap}",
-            gap.low > 0,
+            f"{auc(ours)} against {auc(theirs)}, gap {above}",
+            above.low > 0,
         ),
+        _row("by seed", seeds),
         _row("and ends higher", f"{last(ours)} against {goal}", last(ours).above(goal)),
         _row(
             "half the samples reach the final quality of the sum at the end",
-            f"{needed:.0f} samples against {min(whole, PROMPTS * SAMPLES * ROUNDS):.0f}",
-            needed <= PROMPTS * SAMPLES * ROUNDS / 2,
+            f"{needed:.0f} samples against {all_}",
+            needed <= all_ / 2,
         ),
+        _row("samples to a quality of 0.8", f"{early[0]:.0f} against {early[1]:.0f}"),
+        _row("divergence from the start at the end, nats", f"{drift[0]} against {drift[1]}"),
     ]
-    return rows, _lam(best["token"]), _lam(best["end"])
 
 
-def control_credit(lam: float, end_lam: float) -> list[dict[str, object]]:
-    """The same sums at other places; the arms of the comparison are on disk already."""
+def same_time(arms: Sequence[Arm]) -> dict[str, object]:
+    """CPU seconds of a few rounds of both sides, in turn: where they are alike, a curve by time is one by samples."""
+    spent: dict[str, list[float]] = {each.name: [] for each in arms}
+    for each in (*arms, *arms):
+        policy = load(starting_model())
+        with TemporaryDirectory() as folder:
+            world = World(policy, ChatFormat.of(policy.tokenizer), asked(0), folder=Path(folder) / "run")
+            before = process_time()
+            run(methods.build(each.method, {**each.options, "rounds": TIMED}), world, Options(save_every=0))
+            spent[each.name].append(process_time() - before)
+    ours, theirs = map(min, spent.values())
+    figure = f"{ours:.1f} CPU seconds for {TIMED} rounds against {theirs:.1f}"
+    return _row("it costs no more time, so curves by time are curves by samples", figure, ours < 1.1 * theirs)
+
+
+def control_credit(ours: Curves, theirs: Curves, lam: float) -> list[dict[str, object]]:
+    """The same sums at other places."""
     arms = [
-        arm(f"token, {lam:g}", credit="token", lam=lam),
-        arm(f"end, {end_lam:g}", credit="end", lam=end_lam),
         arm("uniform", credit="uniform", lam=lam),
         arm("shuffled", reward={"oracle_tokens": {"shuffled": True}}, credit="token", lam=lam),
     ]
-    curves = run_arms("credit", arms, DATA, EVERY, SEEDS)
-    token, end, uniform, shuffled = (auc(curves[each.name]) for each in arms)
+    curves = curves_of("credit", arms)
+    token, end, uniform, shuffled = map(auc, (ours, theirs, *(curves[each.name] for each in arms)))
     return [
         _row("position matters: shuffled credit is worse", f"{shuffled} against {token}", token.above(shuffled)),
         _row("shuffled credit is worse than the sum at the end", f"{shuffled} against {end}", shuffled.mean < end.mean),
@@ -113,42 +150,86 @@ def control_credit(lam: float, end_lam: float) -> list[dict[str, object]]:
     ]
 
 
-def control_length(lam: float) -> list[dict[str, object]]:
+def control_length(ours: Curves, lam: float) -> list[dict[str, object]]:
     """Answers without centering get shorter."""
-    arms = [arm("centered", credit="token", lam=lam), arm("uncentered", credit="token", lam=lam, center="none")]
-    curves = run_arms("length", arms, DATA, EVERY, SEEDS)
-    start = interval([curve[0]["words"] for curve in curves[arms[0].name]])
-    held, free = (last(curves[each.name], "words") for each in arms)
-    quality = [last(curves[each.name]) for each in arms]
-    rows = [
-        ("centered, the length stays within 30 % of the start", held, abs(held.mean / start.mean - 1) <= 0.3),
-        ("uncentered, answers get shorter than centered ones", free, free.mean < held.mean),
-    ]
+    free_arm = arm("uncentered", credit="token", lam=lam, center="none")
+    free_curves = curves_of("length", [free_arm])[free_arm.name]
+    start = interval([curve[0]["words"] for curve in ours])
+    held, free = last(ours, "words"), last(free_curves, "words")
+    claim = "centered, the length stays within 30 % of the start"
     return [
-        _row(claim, f"{words} words from {start}, quality {each}", holds)
-        for (claim, words, holds), each in zip(rows, quality, strict=True)
+        _row(claim, f"{held} words from {start}", abs(held.mean / start.mean - 1) <= 0.3),
+        _row(
+            "uncentered, answers get shorter than centered ones",
+            f"{free} words, quality {last(free_curves)}",
+            free.mean < held.mean,
+        ),
     ]
 
 
-def _lam(arm: Arm) -> float:
-    return float(arm.options["lam"])
+@cache
+def reward_models() -> tuple[Path, Path]:
+    """A token reward model and a sequence reward model of the same edits, trained once."""
+    made = []
+    for each in (ARMS[0], ARMS[-1]):
+        folder = FOLDER / "ppo-rewards" / each.name.replace(" ", "-").replace(",", "")
+        if not (folder / "model").is_dir():
+            policy, rows = load(starting_model(**LEARN)), training_edits(0)
+            given: Sequence[Row] = with_edit(rows) if each.by_sequence else rows
+            world = World(policy, ChatFormat.of(policy.tokenizer), given, folder=folder)
+            run(each.recipe(), world, Options(resume=folder.exists(), save_every=0))
+        made.append(folder / "model")
+    token, sequence = made
+    return token, sequence
 
 
-def _row(claim: str, figure: str, holds: bool | None) -> dict[str, object]:
+def learned_rewards(lam: float, end_lam: float) -> list[dict[str, object]]:
+    """The same with rewards from models: what is due to the model, and what to the place of the reward."""
+    tokens, sequence = reward_models()
+    learned = {"token_reward": {"model": str(tokens)}}
+    arms = [
+        arm("a token reward model", reward=learned, credit="token", lam=lam),
+        arm("its sum at the end", reward=learned, credit="end", lam=end_lam),
+        Arm(
+            "a sequence reward model",
+            "ppo",
+            {**COMMON, "reward": {"classifier": {"path": str(sequence)}}, "lam": end_lam},
+        ),
+    ]
+    curves = curves_of("learned rewards", arms)
+    token, end, whole = (curves[each.name] for each in arms)
+    above = gap(token, end)
+    return [
+        _row(f"{each.name}: AUC, and at the end", f"{auc(curves[each.name])}, {last(curves[each.name])}")
+        for each in arms
+    ] + [
+        _row("a token reward model beats its own sum at the end, AUC", f"gap {above}", above.low > 0),
+        _row("and a sequence reward model of the same edits", f"gap {gap(token, whole)}", gap(token, whole).low > 0),
+    ]
+
+
+def _row(claim: str, figure: str, holds: bool | None = None) -> dict[str, object]:
     return {"claim": claim, "quality, or what is named": figure, "holds": {True: "yes", False: "no", None: ""}[holds]}
 
 
-DATA: Mapping[str, Any] = {"questions": asked}
-
-
 def main() -> None:
-    rows, lam, end_lam = compare_lambdas()
-    rows += control_credit(lam, end_lam) + control_length(lam)
+    (lam, ours), (end_lam, theirs) = map(best_lambda, ("token", "end"))
+    arms = [arm(f"{credit}, {each:g}", credit=credit, lam=each) for credit, each in (("token", lam), ("end", end_lam))]
+    curves = curves_of("token against end", arms)
+    token, end = (curves[each.name] for each in arms)
     record(
         "town_ppo",
         f"PPO with a reward per token in the town: {PROMPTS * SAMPLES * ROUNDS} samples, {len(SEEDS)} seeds, "
-        "means with 95 % intervals",
-        rows,
+        f"lambda {lam:g} against {end_lam:g} at the end, means with 95 % intervals",
+        [
+            ours,
+            theirs,
+            *token_against_end(token, end),
+            same_time(arms),
+            *control_credit(token, end, lam),
+            *control_length(token, lam),
+            *learned_rewards(lam, end_lam),
+        ],
     )
 
 

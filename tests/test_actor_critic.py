@@ -689,7 +689,8 @@ def broken(kind: str) -> Any:
         if rollout.sample == 1:
             if kind == "exception":
                 raise KeyError("no such word")
-            return {"nan": float("nan"), "text": "good", "short": Rewards(tokens=[0.0] * 99)}[kind]
+            wrong = {"nan": float("nan"), "text": "good", "long": Rewards(tokens=[0.0] * 99)}
+            return wrong.get(kind, Rewards(tokens=[]))
         return breads(rollout)
 
     return judge
@@ -701,7 +702,8 @@ def broken(kind: str) -> Any:
         ("exception", "KeyError: 'no such word'"),
         ("nan", "a reward of nan"),
         ("text", "could not convert string to float"),
-        ("short", r"99 values for \d tokens"),
+        ("long", r"99 values for \d tokens"),
+        ("none", r"0 values for \d tokens"),
     ],
 )
 def test_a_reward_that_fails_names_the_row(kind: str, problem: str, tmp_path: Path) -> None:

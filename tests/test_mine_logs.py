@@ -317,6 +317,56 @@ def test_some_ratings_read_the_words_of_all(uptake: Cli, model: Path) -> None:
     assert "rated turns to read the others by (allowed: at least 20)" in error
 
 
+def test_ratings_read_the_words_without_a_model(uptake: Cli, model: Path) -> None:
+    """What is written is what a model's presence leaves as it is: the outcomes, and not the rewards of the model."""
+    write_jsonl(Path("log.jsonl"), reactions(80))
+    by_outcome = ["mine-logs", "log.jsonl", "--by", "outcome", "--ratings", "thumbs", "--keep", "scored"]
+    uptake(*by_outcome, *options(model, "with.jsonl"))
+    printed = uptake(*by_outcome, "--out", "without.jsonl")
+    assert "80 rows -> without.jsonl" in printed
+    read_by_model = {"reward_said", "reward_set"}
+    with_model = read_jsonl(Path("with.jsonl"))
+    assert all(read_by_model < row.keys() for row in with_model)
+    kept = [{name: row[name] for name in row if name not in read_by_model} for row in with_model]
+    assert read_jsonl(Path("without.jsonl")) == kept
+    found, other = (json.loads(Path(f"{name}.jsonl.summary.json").read_text()) for name in ("without", "with"))
+    assert set(found["correlations"]) == {"outcome, length", "outcome, rating", "length, rating"}
+    assert found["correlations"].items() <= other["correlations"].items()
+    assert sorted(path.name for path in Path().glob("without*")) == ["without.jsonl", "without.jsonl.summary.json"]
+
+
+def test_without_a_model_any_language_is_read_and_pairs_are_compared_in_characters(uptake: Cli) -> None:
+    log = [talk("when ?", answer, GERMAN, thumbs=[None, 5, None]) for answer in ("bread .", "cakes .")]
+    log[1]["messages"][2]["content"], log[1]["thumbs"] = "Nein, das ist leider falsch.", [None, 1, None]
+    for number in range(60):
+        said, thumb = (("Nein, das ist leider falsch.", 1), (GERMAN, 5))[number % 2]
+        log.append(talk(f"where {number} ?", "it .", said, thumbs=[None, thumb, None]))
+    write_jsonl(Path("log.jsonl"), log)
+    uptake("mine-logs", "log.jsonl", "--by", "outcome", "--ratings", "thumbs", "--keep", "pairs", "--out", "out.jsonl")
+    (pair,) = read_jsonl(Path("out.jsonl"))
+    assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("bread .", "cakes .")
+    log[0]["messages"][1]["content"] = "bread and nothing else ."  # more than twice as long
+    write_jsonl(Path("log.jsonl"), log)
+    code, _, error = uptake.run(
+        "mine-logs", "log.jsonl", "--by", "outcome", "--ratings", "thumbs", "--keep", "pairs", "--out", "none.jsonl"
+    )
+    assert code == 2
+    assert "length ratio: 1" in error
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "field 'model': said is read by a model (allowed: a model, or by outcome)"),
+        (["--by", "set"], "field 'model': set is read by a model (allowed: a model, or by outcome)"),
+        (["--by", "outcome", "--ratings", "thumbs", "--followups", "followups.yaml"], "field '--followups': not used"),
+    ],
+)
+def test_what_needs_a_model(more: list[str], message: str, uptake: Cli) -> None:
+    write_jsonl(Path("log.jsonl"), reactions(4))
+    assert uptake.fails("mine-logs", "log.jsonl", "--out", "out.jsonl", *more).startswith(message)
+
+
 def test_a_set_of_json_has_no_room_for_evidence(uptake: Cli) -> None:
     write_jsonl(Path("log.jsonl"), reactions(60))
     message = uptake.fails("discover", "log.jsonl", "--ratings", "thumbs", "--out", "ours.json")

@@ -1,12 +1,13 @@
-"""A client for any server of OpenAI's protocol: many questions at a time, each answer on disk before it is used."""
+"""A client for servers, OpenAI's protocol first: many questions at a time, each answer on disk before it is used."""
 
 import asyncio
 import logging
 import os
+from abc import abstractmethod
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, final
+from typing import Any, Self, TypeVar, final
 from urllib.parse import urlsplit
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
@@ -40,10 +41,35 @@ class Usage(BaseModel):
 
 
 class Reply(BaseModel):
-    """The part of a server's answer that matters here; without choices where the server sent something else."""
+    """What the answer of a server comes to."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, body: str, question: Body) -> Self:
+        """The reply that a body holds; one that is not `whole` where it holds no answer to the question."""
+
+    @property
+    @abstractmethod
+    def whole(self) -> bool:
+        """Whether the question is answered; what does not answer it is not kept."""
+
+
+class Choices(Reply):
+    """The part of a model's answer that matters here; without choices where the server sent something else."""
 
     choices: Sequence[BaseModel] = ()
     usage: Usage | None = None
+
+    @classmethod
+    def of(cls, body: str, question: Body) -> Self:
+        try:
+            return cls.model_validate_json(body)
+        except ValidationError:
+            return cls()  # without choices: the caller counts it as an answer that is none
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.choices)
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -128,8 +154,8 @@ class Server:
             async def answer(key: str, question: Body) -> _Reply | None:
                 async with gate:
                     body = await line.ask(question)
-                    reply = None if body is None else _parsed(kind, body)
-                    if cache and reply and reply.choices:
+                    reply = None if body is None else kind.of(body, question)
+                    if cache and reply and reply.whole:
                         await asyncio.to_thread(cache.put, {key: reply.model_dump()})
                     return reply
 
@@ -201,13 +227,6 @@ class _Line:
         if not self._warned:
             self._warned = True
             log.warning("%s: no answer to a question: %s", server.url, server._censored(error))
-
-
-def _parsed(kind: type[_Reply], body: str) -> _Reply:
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError:
-        return kind()  # without choices: the caller counts it as an answer that is none
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -1,7 +1,7 @@
 """`uptake mine-logs`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,7 +14,6 @@ from uptake.cli.options import (
     Followups,
     Limit,
     Log,
-    Model,
     Overwrite,
     Ratings,
     Remove,
@@ -24,6 +23,10 @@ from uptake.cli.options import (
     say,
     say_plain,
 )
+from uptake.errors import InputError
+
+if TYPE_CHECKING:
+    from uptake.feedback import FollowUpReward
 
 By = Annotated[
     str,
@@ -37,8 +40,10 @@ By = Annotated[
 def mine_logs(
     source: Log,
     *,
-    model: Model,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
+    model: Annotated[
+        str | None, typer.Option(help="The model that reads what users said; needless by outcome. Folder or Hub name.")
+    ] = None,
     followups: Followups = None,
     keep: Annotated[
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
@@ -62,16 +67,13 @@ def mine_logs(
     Example: `uptake mine-logs chats.jsonl --model ./my-model --out rated.jsonl`
     """
     from uptake.data.redact import Redact
-    from uptake.feedback import FollowUpReward
     from uptake.signal.thresholds import Thresholds
     from uptake.tasks.mine_logs import MineLogs
     from uptake.tasks.mine_logs import mine_logs as run
 
     how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
-    kind: dict[str, Any] = {"reduction": reduction, "prior": "prompt_only"}
     remove = Redact.ready() if redact else None
-    reward = FollowUpReward.from_pretrained(model, followups, **kind, device=device, dtype=dtype)
-    say_plain(reward.chat.plain, model)
+    reward = _reward(model, followups, reduction=reduction, device=device, dtype=dtype)
     summary = run(
         source,
         reward,
@@ -87,10 +89,22 @@ def mine_logs(
     _print_counts(summary)
     _print_correlations(summary)
     unread = [f"{count} could not be read: {reason}" for reason, count in summary.reasons.items()]
-    for line in (*unread[:3], *one_sided(reward.followups)):
+    for line in (*unread[:3], *(one_sided(reward.followups) if reward else ())):
         say(line)
     good = f", {summary.good} of them good" if keep == "rated" else ""
     say(f"{summary.written} rows{good} -> {target}")
+
+
+def _reward(model: str | None, followups: Path | None, **options: Any) -> "FollowUpReward | None":
+    from uptake.feedback import FollowUpReward
+
+    if model is None and followups is not None:
+        raise InputError("not used without a model", field="--followups", allowed="with --model")
+    if model is None:
+        return None
+    reward = FollowUpReward.from_pretrained(model, followups, prior="prompt_only", **options)
+    say_plain(reward.chat.plain, model)
+    return reward
 
 
 def _print_counts(summary: Any) -> None:

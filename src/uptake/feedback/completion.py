@@ -6,7 +6,7 @@ from math import exp
 
 from pydantic import BaseModel
 
-from uptake.client import Message, Reply
+from uptake.client import Choices, Message
 from uptake.feedback.question import CHOICES
 
 
@@ -32,7 +32,7 @@ class Choice(BaseModel):
     logprobs: Logprobs | None = None
 
 
-class Completion(Reply):
+class Completion(Choices):
     """The part of a chat completion that matters here; without choices where the server sent something else."""
 
     choices: tuple[Choice, ...] = ()

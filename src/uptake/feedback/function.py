@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rewards:
-    """What a function says of a response: a number for all of it, one for every token, and marks on its text.
+    """What a function or a server says of a response: a number, one for every token, and marks on its text.
 
     Any of the three may be left out; values of tokens and marks add up.
     """
 
     score: float = 0.0
-    tokens: Sequence[float] = ()
+    tokens: Sequence[float] | None = None
     spans: Sequence[Span] = ()
 
 
@@ -69,22 +69,24 @@ class FromFunction:
 
 def _judgement(world: World, rollout: Rollout, rewards: Rewards) -> Judgement:
     count = len(rollout.response_ids)
-    tokens = list(map(float, rewards.tokens)) or [0.0] * count
-    if len(tokens) != count:
-        raise InputError(f"{len(tokens)} values for {count} tokens", field="tokens", allowed="one a token")
+    check_rewards(rewards, count, len(rollout.response))
+    tokens = [0.0] * count if rewards.tokens is None else list(map(float, rewards.tokens))
     if rewards.spans:
-        _check(rewards.spans, len(rollout.response))
         marks = place_rewards(rewards.spans, rollout_offsets(world.policy.tokenizer, rollout))
         tokens = [one + other for one, other in zip(tokens, marks.values, strict=True)]
-    if not all(map(isfinite, (rewards.score, *tokens))):
-        bad = next(value for value in (rewards.score, *tokens) if not isfinite(value))
-        raise InputError(f"a reward of {bad}")
     return Judgement(float(rewards.score), tokens=tuple(tokens))
 
 
-def _check(spans: Sequence[Span], size: int) -> None:
-    for span in spans:
-        if not 0 <= span.start <= span.end <= size:
-            raise InputError(f"span {span.start} to {span.end}", field="spans", allowed=f"places from 0 to {size}")
+def check_rewards(rewards: Rewards, tokens: int, characters: int) -> None:
+    """Raise InputError where rewards do not fit a response of so many tokens and characters, or are not finite."""
+    if rewards.tokens is not None and len(rewards.tokens) != tokens:
+        raise InputError(f"{len(rewards.tokens)} values for {tokens} tokens", field="tokens", allowed="one a token")
+    for span in rewards.spans:
+        if not 0 <= span.start <= span.end <= characters:
+            allowed = f"places from 0 to {characters}"
+            raise InputError(f"span {span.start} to {span.end}", field="spans", allowed=allowed)
         if not isfinite(span.score):
             raise InputError(f"a span with the score {span.score}", field="spans", allowed="finite numbers")
+    for value in (rewards.score, *(rewards.tokens or ())):
+        if not isfinite(value):
+            raise InputError(f"a reward of {value}")

@@ -14,6 +14,7 @@ from uptake.feedback.length import Length
 from uptake.feedback.oracle import Oracle
 from uptake.feedback.oracle_tokens import OracleTokens
 from uptake.feedback.reward import Reward
+from uptake.feedback.reward_server import RewardServer
 from uptake.feedback.token_reward import TokenReward
 from uptake.types import Judgement, Rollout, Turn
 from uptake.world import World
@@ -109,7 +110,11 @@ PARTS: Mapping[str, Callable[..., RewardPart]] = {
 }
 JUDGES: Mapping[str, Callable[..., RolloutJudge]] = {"follow_up": FollowUps}
 # Judges that say of every token what it is worth.
-TOKEN_JUDGES: Mapping[str, Callable[..., RolloutJudge]] = {"token_reward": TokenReward, "oracle_tokens": OracleTokens}
+TOKEN_JUDGES: Mapping[str, Callable[..., RolloutJudge]] = {
+    "token_reward": TokenReward,
+    "oracle_tokens": OracleTokens,
+    "server": RewardServer,
+}
 
 
 def reward(choice: Choice) -> RolloutJudge:

@@ -15,10 +15,10 @@ from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
-from uptake.reference import AdapterOff, Frozen, Given, Reference
+from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.dataset import FromRows
 from uptake.signal.as_given import AsGiven
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 
 ALIASES = ("direct_preference_optimization",)
 
@@ -28,17 +28,17 @@ class Config(MethodConfig):
     beta: float = 0.1
     label_smoothing: float = 0.0
     ipo_normalize: Literal["sum", "token_mean"] = "sum"
-    reference: Literal["initial", "adapter_off", "given"] = "initial"
+    reference: ReferenceName = "initial"
     # The original repository's defaults.
     lr: float = 5e-7
     batch_size: int = 64
     epochs: int = 1
     warmup: float = 150
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     optimizer: Kind = "rmsprop"
     weight_decay: float = 0.0
     clip: float | None = 10.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
     @model_validator(mode="after")
@@ -60,11 +60,6 @@ def kernel(config: Config) -> PairKernel:
     return Logistic(config.beta, config.label_smoothing)
 
 
-def reference(config: Config) -> Reference:
-    parts: dict[str, Reference] = {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}
-    return parts[config.reference]
-
-
 def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
@@ -72,7 +67,7 @@ def build(config: Config) -> Recipe:
                 produce=FromRows(),
                 judge=Recorded(),
                 signal=AsGiven(),
-                reference=reference(config),
+                reference=REFERENCES[config.reference],
                 objective=Pairs(kernel(config)),
                 update=fill(Optimization, config),
             ),

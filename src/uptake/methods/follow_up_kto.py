@@ -17,6 +17,7 @@ from uptake.losses.unpaired import Prospect
 from uptake.methods import fill, kto
 from uptake.objective import Unpaired
 from uptake.recipe import Recipe, Stage
+from uptake.reference import REFERENCES
 from uptake.rollout.policy import PolicySamples
 from uptake.signal.thresholds import Thresholds, ThresholdUnit
 from uptake.update import Optimization
@@ -52,7 +53,7 @@ def build(config: Config) -> Recipe:
                 produce=fill(PolicySamples, config),
                 judge=fill(FollowUps, config),
                 signal=fill(Thresholds, config),
-                reference=kto.reference(config),
+                reference=REFERENCES[config.reference],
                 objective=Unpaired(fill(Prospect, config)),
                 update=fill(Optimization, config),
                 rounds=config.rounds,

@@ -15,9 +15,10 @@ from uptake.feedback.follow_up import FollowUps
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
+from uptake.reference import REFERENCES
 from uptake.rollout.engines import engine
 from uptake.signal import BestWorst
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Schedule
 
 ALIASES = ("flr", "follow_up", "followup")
 
@@ -50,7 +51,7 @@ class Config(dpo.Config):
     batch_size: int = 8
     epochs: int = 3
     warmup: float = 0.1
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     optimizer: Kind = "adamw"
     clip: float | None = 1.0
 
@@ -62,7 +63,7 @@ def build(config: Config) -> Recipe:
                 produce=fill(engine(config.engine), config),
                 judge=fill(FollowUps, config),
                 signal=fill(BestWorst, config),
-                reference=dpo.reference(config),
+                reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),
                 update=fill(Optimization, config),
                 rounds=config.rounds,

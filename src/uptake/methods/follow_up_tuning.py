@@ -10,7 +10,6 @@ no label and no pair is needed. Gives no signal where feedback does not depend o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from uptake.data.chat import FollowUpIds
 from uptake.data.place import bad_row
@@ -21,7 +20,7 @@ from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
 from uptake.signal.chained import Chained
 from uptake.types import Prompt, Rollout, Row
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 from uptake.world import World
 
 ALIASES = ("feedback_tuning",)
@@ -36,11 +35,11 @@ class Config(MethodConfig):
     batch_size: int = 8
     epochs: int = 1
     warmup: float = 0.1
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     optimizer: Kind = "adamw"
     weight_decay: float = 0.0
     clip: float | None = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
 

@@ -7,17 +7,15 @@ good and one bad response. `desirable_weight` and `undesirable_weight` even out 
 estimated from each batch, so small batches are noisy. Gives no signal on a response that has moved far.
 """
 
-from typing import Literal
-
 from uptake.feedback.recorded import Recorded
 from uptake.losses.unpaired import Prospect
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Unpaired
 from uptake.recipe import Recipe, Stage
-from uptake.reference import AdapterOff, Frozen, Given, Reference
+from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.rated import RatedRows
 from uptake.signal.thresholds import Thresholds
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 
 ALIASES = ("kahneman_tversky_optimization",)
 
@@ -26,23 +24,18 @@ class Config(MethodConfig):
     beta: float = 0.1
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
-    reference: Literal["initial", "adapter_off", "given"] = "initial"
+    reference: ReferenceName = "initial"
     # The defaults of the authors' repository.
     lr: float = 5e-6
     batch_size: int = 32
     epochs: int = 1
     warmup: float = 150
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     optimizer: Kind = "adamw"
     weight_decay: float = 0.0
     clip: float | None = 5.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
-
-
-def reference(config: Config) -> Reference:
-    parts: dict[str, Reference] = {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}
-    return parts[config.reference]
 
 
 def build(config: Config) -> Recipe:
@@ -52,7 +45,7 @@ def build(config: Config) -> Recipe:
                 produce=RatedRows(),
                 judge=Recorded(),
                 signal=Thresholds(low=0.0, high=1.0),
-                reference=reference(config),
+                reference=REFERENCES[config.reference],
                 objective=Unpaired(fill(Prospect, config)),
                 update=fill(Optimization, config),
             ),

@@ -16,6 +16,7 @@ from uptake.feedback.compared import Compared
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
+from uptake.reference import REFERENCES
 from uptake.rollout.engines import engine
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.duels import Duels
@@ -72,7 +73,7 @@ def build(config: Config) -> Recipe:
                 produce=fill(engine(config.engine), config),
                 judge=Compared(annotator(config.annotator), config.keep_unfinished),
                 signal=fill(Duels, config),
-                reference=dpo.reference(config),
+                reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),
                 update=fill(Optimization, config),
                 rounds=config.steps // config.steps_per_round,

@@ -12,16 +12,17 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from uptake.feedback.scored import RolloutJudge, reward
-from uptake.methods import MethodConfig, dpo, fill
+from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
 from uptake.ops.divergence import Leash
 from uptake.ops.token_rewards import Shaping
 from uptake.recipe import Recipe, Stage
+from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.policy import PolicySamples
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.grouped import Grouped
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 
 ALIASES = ("proximal_policy_optimization",)
 
@@ -49,7 +50,7 @@ class Config(MethodConfig):
     kl_target: float | None = None
     kl_horizon: float = 10_000
     kl_unit: Literal["sum", "mean"] = "sum"
-    reference: Literal["initial", "adapter_off", "given"] = "initial"
+    reference: ReferenceName = "initial"
     # Advantages and losses.
     gamma: float = Field(1.0, ge=0, le=1)
     lam: float = Field(0.95, ge=0, le=1)
@@ -67,13 +68,13 @@ class Config(MethodConfig):
     lr: float = 1e-6
     critic_lr: float | None = 9e-6
     warmup: float = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     optimizer: Kind = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-5
     weight_decay: float = 0.0
     clip: float | None = 0.5
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
     @model_validator(mode="after")
@@ -94,7 +95,7 @@ def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal[
         produce=PolicySamples(config.n, config.temperature, 1.0, 0, config.max_new_tokens, config.max_prompt_tokens),
         judge=judge,
         signal=Grouped(level, keep_unfinished=config.unfinished != "drop"),
-        reference=dpo.reference(dpo.Config(reference=config.reference)),
+        reference=REFERENCES[config.reference],
         objective=ActorCritic(
             shaping,
             Leash(config.beta, config.kl, config.kl_target, config.kl_horizon, config.kl_unit),

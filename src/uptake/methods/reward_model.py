@@ -9,7 +9,7 @@ merged. Assumes that both responses answer the same prompt. Gives no signal on a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from uptake.data.place import bad_row
 from uptake.feedback.recorded import Recorded
@@ -21,7 +21,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.rollout.dataset import FromRows
 from uptake.signal.as_given import AsGiven
 from uptake.types import Judgement, Rollout
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 from uptake.world import World
 
 ALIASES = ("bradley_terry", "rm")
@@ -37,11 +37,11 @@ class Config(MethodConfig):
     batch_size: int = 64
     epochs: int = 1
     warmup: float = 0.1
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     optimizer: Kind = "adamw"
     weight_decay: float = 0.0
     clip: float | None = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
 

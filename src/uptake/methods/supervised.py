@@ -7,15 +7,13 @@ and is left out and counted where its last exchange alone is too long. Differs f
 and that there is no reference. Assumes that the conversations are worth imitating.
 """
 
-from typing import Literal
-
 from uptake.feedback.recorded import Recorded
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
 from uptake.rollout.transcripts import Transcripts, Turns
 from uptake.signal.chained import Chained
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 
 ALIASES = ("sft",)
 
@@ -27,12 +25,12 @@ class Config(MethodConfig):
     batch_size: int = 64
     epochs: int = 2
     warmup: float = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     optimizer: Kind = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.1
     clip: float | None = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
 

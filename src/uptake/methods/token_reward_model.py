@@ -22,7 +22,7 @@ from uptake.objective import TokenRewards
 from uptake.recipe import Recipe, Stage
 from uptake.rollout.edited import EditedRows
 from uptake.signal.edits import Edits, MultiEdit
-from uptake.update import Kind, Optimization
+from uptake.update import Kind, Optimization, Precision, Schedule
 
 ALIASES = ("token_rm",)
 
@@ -44,11 +44,11 @@ class Config(MethodConfig):
     batch_size: int = 32
     epochs: int = 2
     warmup: float = 0.0
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     optimizer: Kind = "adamw"
     weight_decay: float = 0.1
     clip: float | None = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     micro_tokens: int = 8192
 
 

@@ -7,7 +7,6 @@ and knows what the town's users say to such answers. Nothing is downloaded; ever
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import Field
 
@@ -22,7 +21,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.signal import Examples
 from uptake.town import CHAT_TEMPLATE, SPECIAL_TOKENS, Town
 from uptake.types import Dialogue, Judgement, Prompt, Rollout, Row, Turn
-from uptake.update import Optimization
+from uptake.update import Optimization, Schedule
 from uptake.world import World
 
 ALIASES = ("town",)
@@ -37,7 +36,7 @@ class Config(MethodConfig):
     betas: tuple[float, float] = (0.9, 0.95)
     batch_size: int = 64
     warmup: float = 0.05
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    schedule: Schedule = "cosine"
     weight_decay: float = 0.01
     clip: float | None = 1.0
     micro_tokens: int = 8192

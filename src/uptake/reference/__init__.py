@@ -1,7 +1,24 @@
 """References: the frozen model that a loss measures the policy against."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 from uptake.reference.adapter_off import AdapterOff
 from uptake.reference.base import NoReference, Readable, Reference, RunningReference
 from uptake.reference.frozen import Frozen, Given
 
-__all__ = ["AdapterOff", "Frozen", "Given", "NoReference", "Readable", "Reference", "RunningReference"]
+# Those that a method's `reference` option names.
+ReferenceName = Literal["initial", "adapter_off", "given"]
+REFERENCES: Mapping[ReferenceName, Reference] = {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}
+
+__all__ = [
+    "REFERENCES",
+    "AdapterOff",
+    "Frozen",
+    "Given",
+    "NoReference",
+    "Readable",
+    "Reference",
+    "ReferenceName",
+    "RunningReference",
+]

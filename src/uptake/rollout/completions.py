@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from uptake.client import Reply, Server
+from uptake.client import Choices, Server
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError, UptakeError
 from uptake.models import LanguageModel
@@ -27,7 +27,7 @@ class Choice(BaseModel):
     logprobs: Logprobs | None = None
 
 
-class Completion(Reply):
+class Completion(Choices):
     """The part of a completion that matters here; without choices where the server sent something else."""
 
     choices: tuple[Choice, ...] = ()
@@ -71,7 +71,7 @@ def read_ids(server: Server, text: str, cache: Cache | None = None) -> tuple[int
     return _ids(server, reply.choices[0].prompt_token_ids if reply and reply.choices else None)
 
 
-def first_choices(server: Server, replies: Iterable[Reply | None]) -> list[Any]:
+def first_choices(server: Server, replies: Iterable[Choices | None]) -> list[Any]:
     """The answer in every reply, or None; raises UptakeError where there is none in any."""
     choices = [reply.choices[0] if reply and reply.choices else None for reply in replies]
     if choices and all(choice is None for choice in choices):

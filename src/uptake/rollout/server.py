@@ -6,7 +6,7 @@ from typing import Literal, final, get_args
 
 from pydantic import BaseModel
 
-from uptake.client import Message, Reply, Server
+from uptake.client import Choices, Message, Server
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError
 from uptake.rollout.answer import PromptIds, Written, answer_limit, check_prompts, rollouts
@@ -26,7 +26,7 @@ class Said(BaseModel):
     finish_reason: str | None = None
 
 
-class Conversation(Reply):
+class Conversation(Choices):
     """A chat completion; without choices where the server sent something else."""
 
     choices: tuple[Said, ...] = ()

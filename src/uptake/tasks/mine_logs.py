@@ -106,7 +106,7 @@ class LogSummary:
 
 def mine_logs(
     source: str | Path,
-    reward: FollowUpReward,
+    reward: FollowUpReward | None,
     out: str | Path,
     *,
     how: MineLogs = MineLogs(),
@@ -122,19 +122,22 @@ def mine_logs(
 
     The figures go beside it, to `<out>.summary.json`. Scores are journaled while the work goes on, so a call that was
     killed goes on where it stopped. `ratings` names a column as in `exchanges`; they are compared with the rewards, and
-    decide only where `how` goes by "outcome". Raises InputError where no user turn follows a response, where users
-    write in another language than the follow-ups (unless `any_language`), where nothing is left to write, and for an
-    `out` that exists, unless `overwrite`.
+    decide only where `how` goes by "outcome"; there the reward of a model may be None. Raises InputError where no user
+    turn follows a response, where users write in another language than the follow-ups (unless `any_language`), where
+    nothing is left to write, and for an `out` that exists, unless `overwrite`.
     """
     out = Path(out)
     if how.by == "outcome" and ratings is None:
         raise InputError("the outcome is read by ratings", field="by", allowed="outcome with ratings; said; set")
+    if how.by != "outcome" and reward is None:
+        raise InputError(f"{how.by} is read by a model", field="model", allowed="a model, or by outcome")
     with Writer(out, overwrite=overwrite) as writer:
         log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
         heard = merged(log.exchanges)
-        if not any_language:
+        if reward is not None and not any_language:
             check_language((each.said for each in log.exchanges), reward.followups.language, str(source))
-        records = scored(heard, reward, out.with_name(f"{out.name}.journal.jsonl"))
+        journal = out.with_name(f"{out.name}.journal.jsonl")
+        records = [{} for _ in heard] if reward is None else scored(heard, reward, journal)
         if how.by == "outcome":
             records = with_outcomes(heard, records)
         judged = [_judgement(record, how.by) for record in records]
@@ -156,7 +159,7 @@ def mine_logs(
         correlations=_correlations(heard, records),
     )
     write_json(out.with_name(f"{out.name}.summary.json"), asdict(summary))
-    out.with_name(f"{out.name}.journal.jsonl").unlink()
+    journal.unlink(missing_ok=True)
     return summary
 
 
@@ -248,9 +251,10 @@ def _judgement(record: Record, by: By) -> Judgement:
     return Judgement(record[by], parts=record.get(f"{by}_by_category", {}))
 
 
-def _rollouts(heard: Sequence[Heard], reward: FollowUpReward) -> list[Rollout]:
-    """The responses as rollouts; their ids are there to be counted."""
-    ids = tokenize(reward.chat.tokenizer, [each.response for each in heard])
+def _rollouts(heard: Sequence[Heard], reward: FollowUpReward | None) -> list[Rollout]:
+    """The responses as rollouts; their ids are there to be counted: tokens of a model, else characters."""
+    texts = [each.response for each in heard]
+    ids = [tuple(map(ord, text)) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
     return [
         Rollout(each.prompt, (), own, each.response, finished=True, sample=place, source="dataset")
         for place, (each, own) in enumerate(zip(heard, ids, strict=True))

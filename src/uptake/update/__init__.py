@@ -1,11 +1,13 @@
 """The update: optimizer, schedule, and one optimizer step from micro-batches that equals one big batch."""
 
-from uptake.update.optimization import Kind, Optimization, build_optimizer, set_rate
+from uptake.update.optimization import Kind, Optimization, Precision, Schedule, build_optimizer, set_rate
 from uptake.update.step import optimizer_step, precision, trainable, trainable_modules
 
 __all__ = [
     "Kind",
     "Optimization",
+    "Precision",
+    "Schedule",
     "build_optimizer",
     "optimizer_step",
     "precision",
