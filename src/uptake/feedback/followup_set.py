@@ -236,7 +236,8 @@ def _validated(path: Path) -> _File:
         first = error.errors()[0]
         place = first["loc"]
         if not place:
-            raise InputError("no follow-up set", path=path, allowed=f"the keys {', '.join(_File.model_fields)}") from error
+            allowed = f"the keys {', '.join(_File.model_fields)}"
+            raise InputError("no follow-up set", path=path, allowed=allowed) from error
         if first["type"] != "extra_forbidden":
             raise InputError(first["msg"], path=path, field=".".join(map(str, place))) from error
         known = _File if len(place) == 1 else Calibration if place[0] == "calibration" else _CategoryFile
