@@ -108,6 +108,7 @@ def test_bad_answers_to_score(kind: str, uptake: Cli, model: Path) -> None:
 
 SHOW = ["methods", "show", "dpo"]
 SCORE = ["score", "in.jsonl", "--model", "MODEL", "--out", "out.jsonl"]
+EVAL = ["eval", "in.jsonl", "--policy", "nowhere", "--against", "nowhere", "--out", "in.jsonl/run"]
 MINE = ["mine", "in.jsonl", "--policy", "MODEL", "--out", "out.jsonl"]
 
 
@@ -144,6 +145,8 @@ MINE = ["mine", "in.jsonl", "--policy", "MODEL", "--out", "out.jsonl"]
         ([*MINE, "--judge-set", "model=x"], "field '--judge-set': not used by judge followup (allowed: --set"),
         ([*MINE, "--judge", "length", "--judge-set", "x=1"], "field 'reward': length has no setting 'x'"),
         ([*MINE, "--set", "n=1"], "field 'n': Input should be greater"),
+        ([*EVAL, "--follow-up-model", "nowhere"], "in.jsonl/run: cannot be written: Not a directory"),
+        ([*EVAL, "--judge", "oracle"], "in.jsonl/run: cannot be written: Not a directory"),
         (["report", "missing"], "missing"),
     ],
 )

@@ -502,7 +502,10 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
             "field 'editor': oracle has no setting 'seed' (allowed: town)",
         ),
         (["--editor", "person", "--editor-set", "rules=3"], "field 'editor': person has no setting 'rules'"),
-        (["--editor", "person", "--editor-set", "port=web"], "field 'editor': a setting of the wrong type: "),
+        (
+            ["--editor", "person", "--editor-set", "port=web"],
+            "field 'editor': 'web' as 'port' of person (allowed: a valid integer)",
+        ),
         (["--editor", "server"], "field 'editor': server needs a setting 'url'"),
         (["--editor", "model"], "field 'model': editor 'model' needs a model"),
         (["--editor", "oracle", "--editor-model", "x"], "field 'model': only editor 'model' uses a model"),

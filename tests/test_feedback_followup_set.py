@@ -162,7 +162,7 @@ def only_b(**keys: object) -> dict[str, object]:
         (only_b(positive=["  "]), "field 'categories.b.positive.0'"),
         (only_b(positive=["I like it."], weight=-1), "field 'categories.b.weight': -1"),
         (only_b(positive=["I like it."], weight=0), "field 'categories': nothing to score by"),
-        (["I like it."], "valid dictionary"),
+        (["I like it."], "no follow-up set .*the keys name, version, language, categories"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])

@@ -122,6 +122,15 @@ def test_a_missing_tensor(folder: Path) -> None:
         load(folder)
 
 
+def test_a_classifier_is_no_language_model(folder: Path) -> None:
+    """Its output layer is that of the embeddings, so that no weight is missing."""
+    config = json.loads((folder / "config.json").read_text())
+    saved = {"architectures": ["LlamaForSequenceClassification"], "tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps({**config, **saved}))
+    with pytest.raises(ModelError, match="saved as LlamaForSequenceClassification, which is no model for CausalLM"):
+        load(folder)
+
+
 def test_no_tokenizer(folder: Path) -> None:
     for path in folder.glob("tokenizer*"):
         path.unlink()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from test_bench import Watched, figures, pairs
-from test_classifier import SHAPE, dialogues
+from test_classifier import SHAPE, dialogues, write_llama
 from test_token_spans import TEXTS
 from test_token_spans import chat as trained_chat
 from tiny import (
@@ -108,6 +108,8 @@ def test_models_that_are_none(tmp_path: Path) -> None:
         contestant(f"token_reward:{tmp_path / 'nothing'}")
     with pytest.raises(ModelError, match=r"no token classifier: weights are missing for score\."):
         contestant(f"token_reward:{saved(tiny_llama(), tmp_path / 'causal')}", device="cpu")
+    with pytest.raises(ModelError, match="saved as LlamaForSequenceClassification"):
+        contestant(f"token_reward:{write_llama(tmp_path / 'sequence')}", device="cpu")
     reward = TokenRewardModel.from_pretrained(write_token_llama(tmp_path / "model"), device="cpu")
     for weight in reward.lm.heads["token_reward"].parameters():
         weight.data.fill_(torch.nan)

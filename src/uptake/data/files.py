@@ -57,6 +57,8 @@ def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
                 if text.strip():
                     yield where, _object(_parse(text.strip(), where), where)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            if not line:
+                raise InputError(f"no gzip file: {error}", path=path, allowed="a file packed by gzip") from error
             raise bad_row(f"the gzip stream breaks off after this line: {error}", Where(path, line)) from error
 
 

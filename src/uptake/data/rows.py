@@ -1,5 +1,6 @@
 """Records to rows and back: every row shape of TRL, the HH-RLHF texts, and responses with edits or marked spans."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -29,8 +30,10 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     - `messages`: Answered where the assistant speaks last, else Prompt.
     - `prompt`: Prompt.
 
-    The columns that the kind does not use go to `extra`. Raises InputError with place and field for any other row.
+    The columns that the kind does not use go to `extra`. Raises InputError with place and field for any other row,
+    and for a text that is not Unicode.
     """
+    _check_unicode(record, where)
     if "chosen" in record or "rejected" in record:
         return _preference(record, where)
     if isinstance(record.get("text"), list | tuple):
@@ -43,6 +46,16 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     if "prompt" in record:
         return _prompt(_question(record["prompt"], where), record, where, ("prompt",))
     raise bad_row(f"no known row shape, the columns are: {', '.join(record) or 'none'}", where, allowed=SHAPES)
+
+
+def _check_unicode(record: Record, where: Where | None) -> None:
+    """JSON can spell half of a surrogate pair, which is no character, and no tokenizer reads it."""
+    for field in record.keys() & set(FIELDS):
+        try:
+            json.dumps(record[field], ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:
+            problem = f"half of a surrogate pair, U+{ord(error.object[error.start]):04X}"
+            raise bad_row(problem, where, field=field, allowed="whole characters") from error
 
 
 def to_record(row: Row) -> dict[str, Any]:

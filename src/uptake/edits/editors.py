@@ -41,11 +41,7 @@ def editor(
     `model` and `loading` are for the editor "model"; `rules` are what a person is shown beside the edit. Raises
     InputError for an unknown name or setting, a setting out of its range, and a model that is missing or not used.
     """
-    make = named("editor", choice, EDITORS, elsewhere=("rules",))
-    try:
-        made = make()
-    except TypeError as error:
-        raise InputError(f"a setting of the wrong type: {error}", field="editor") from error
+    made = named("editor", choice, EDITORS, elsewhere=("rules",))()
     if isinstance(made, _ModelSettings):
         if model is None:
             raise InputError("editor 'model' needs a model", field="model", allowed="a Transformers folder or Hub name")

@@ -17,7 +17,7 @@ from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
 from uptake.feedback.fingerprint import fingerprint
 from uptake.feedback.rate import rate_each
-from uptake.models.load import resolve_device, resolve_dtype
+from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
 from uptake.types import Dialogue, Judgement
 
 # Tokens of one forward call, padding included.
@@ -142,6 +142,7 @@ def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase
         problem = str(error).strip().split("\n")[0]
         raise ModelError(f"{name}: no sequence classifier could be loaded: {problem}") from error
     model, info = loaded
+    refuse_other_task(name, model, "SequenceClassification")
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(f"{name}: no sequence classifier: weights are missing for {', '.join(missing[:5])}")

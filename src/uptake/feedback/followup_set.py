@@ -235,6 +235,9 @@ def _validated(path: Path) -> _File:
     except ValidationError as error:
         first = error.errors()[0]
         place = first["loc"]
+        if not place:
+            allowed = f"the keys {', '.join(_File.model_fields)}"
+            raise InputError("no follow-up set", path=path, allowed=allowed) from error
         if first["type"] != "extra_forbidden":
             raise InputError(first["msg"], path=path, field=".".join(map(str, place))) from error
         known = _File if len(place) == 1 else Calibration if place[0] == "calibration" else _CategoryFile

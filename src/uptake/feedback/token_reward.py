@@ -18,7 +18,7 @@ from uptake.errors import InputError, ModelError
 from uptake.losses.token_level import token_rewards
 from uptake.models import LanguageModel, branches, pack
 from uptake.models.heads import ScalarHead, token_values
-from uptake.models.load import resolve_device, resolve_dtype
+from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
 from uptake.models.token_classifier import TOKEN_LOGIT, head_of
 from uptake.ops.spans import place_rewards
 from uptake.types import Judgement, Rollout, Span, Where
@@ -75,6 +75,7 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
         problem = str(error).strip().split("\n")[0]
         raise ModelError(f"{name}: no token classifier could be loaded: {problem}") from error
     model, info = loaded
+    refuse_other_task(str(name), model, "TokenClassification")
     if missing := sorted(info["missing_keys"]):
         raise ModelError(f"{name}: no token classifier: weights are missing for {', '.join(missing[:5])}")
     model = model.eval().to(place)

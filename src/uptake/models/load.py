@@ -21,6 +21,8 @@ from uptake.models.scorer import tree_logps
 
 log = logging.getLogger(__name__)
 
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
+
 
 def load(
     name: str | Path, *, dtype: str = "auto", device: str = "auto", adapter: str | Path | None = None
@@ -155,12 +157,24 @@ def _weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
     except Exception as error:
         raise ModelError(f"{name}: no causal language model could be loaded: {_first_line(error)}") from error
     model: PreTrainedModel = loaded[0]
+    refuse_other_task(name, model, "CausalLM")
     missing = sorted(loaded[1]["missing_keys"])
     if missing:
         raise ModelError(
             f"{name}: weights are missing for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
     return model
+
+
+def refuse_other_task(name: str, model: Any, task: str) -> None:
+    """Raise ModelError where a folder was saved as a classifier of another task than `task`, "TokenClassification" say.
+
+    Heads of different tasks may have the same names, and those of a language model may be tied, so that no weight is
+    missing.
+    """
+    saved = [each for each in model.config.architectures or () if each.endswith(_CLASSIFIERS)]
+    if saved and not saved[0].endswith(task):
+        raise ModelError(f"{name}: saved as {saved[0]}, which is no model for {task}")
 
 
 def _adapted(model: PreTrainedModel, adapter: str | Path) -> Any:

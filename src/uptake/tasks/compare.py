@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from uptake.data import ChatFormat, Writer, prompts, read
+from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
 from uptake.feedback import FollowUpReward, FollowUpScores
 from uptake.models import LanguageModel, load
@@ -99,19 +100,25 @@ def compare_files(
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
-    asked = prompts(read(source, limit=limit))
+    asked, folder = prompts(read(source, limit=limit)), comparison_folder(folder)
     reward = FollowUpReward.from_pretrained(models["follow_up"], followups, **loading)
     before, after = (
         answers(load(models[side], **loading), asked, reward, sampling, seed=seed) for side in ("before", "after")
     )
     figures = comparison(before, after, judge=f"follow-up reward of {models['follow_up']}")
-    write_comparison(Path(folder), figures, side_by_side(before, after, count=40))
+    write_comparison(folder, figures, side_by_side(before, after, count=40))
     return figures
+
+
+def comparison_folder(folder: str | Path) -> Path:
+    """Make the folder of a comparison before there is anything to lose; UptakeError where that cannot be."""
+    with disk_errors(Path(folder)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
 
 
 def write_comparison(folder: Path, figures: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
     """Put a comparison where `write_report` finds it; an earlier one is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "evaluation.json", figures)
     with Writer(folder / "samples.jsonl", overwrite=True) as writer:
         for sample in samples:

@@ -13,7 +13,7 @@ from uptake.evaluate.length_controlled import FEWEST
 from uptake.feedback.compared import AnnotatorPart
 from uptake.models import load
 from uptake.rollout import PolicySamples
-from uptake.tasks.compare import write_comparison
+from uptake.tasks.compare import comparison_folder, write_comparison
 from uptake.types import Rollout, Verdict
 from uptake.world import World
 
@@ -40,15 +40,15 @@ def duel_files(
     with the annotator's statistics and the length-controlled win rate beside the plain one; invalid verdicts are left
     out and counted. `loading` are options of `uptake.load`. Raises InputError where no verdict is valid.
     """
-    asked = prompts(read(source, limit=limit))
+    asked, folder = prompts(read(source, limit=limit)), comparison_folder(folder)
     lms = {name: load(path, **loading) for name, path in models.items()}
     chats = {side: ChatFormat.of(lms[side].tokenizer) for side in ("before", "after")}
-    judge = annotator.start(World(lms["after"], chats["after"], models=lms, folder=Path(folder)))
+    judge = annotator.start(World(lms["after"], chats["after"], models=lms, folder=folder))
     before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
     texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]
     duels = list(zip(before, after, judge(asked, texts), strict=True))
     figures = duel_figures(duels)
-    write_comparison(Path(folder), figures, [_sample(duel) for duel in duels[:40]])
+    write_comparison(folder, figures, [_sample(duel) for duel in duels[:40]])
     return figures
 
 
