@@ -343,7 +343,10 @@ def test_mined_by_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         ({}, "field 'reward': server needs a setting 'url'"),
         ({"url": "localhost"}, "field 'url': 'localhost' (allowed: an address"),
         ({"url": "http://host", "attempts": 0}, "field 'attempts': 0 (allowed: a whole number from 1)"),
-        ({"url": "http://host", "on_error": "guess"}, "field 'on_error': guess (allowed: stop, drop)"),
+        (
+            {"url": "http://host", "on_error": "guess"},
+            "field 'reward': 'guess' as 'on_error' of server (allowed: 'stop' or 'drop')",
+        ),
         ({"url": "http://host", "timeout": 0.0}, "field 'timeout': 0.0"),
         ({"url": "http://host", "key": "sk-5ecret"}, "field 'reward': server has no setting 'key'"),
     ],
