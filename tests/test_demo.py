@@ -33,6 +33,7 @@ SMALL = DemoSettings(
     },
     prompts=16,
     held_out=12,
+    answers=2,
     curve_prompts=4,
     curve_every=3,
     pairs_per_axis=2,
@@ -47,10 +48,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def qualities(lm: LanguageModel) -> list[float]:
-    """What the oracle says of one answer to every held-out question."""
+    """What the oracle says of the answers to every held-out question."""
     town = Town()
     asked = [question.prompt for question in town.questions(SMALL.held_out, 0, "heldout")]
-    sampling = PolicySamples(n=1, temperature=1.0, top_p=1.0, max_new_tokens=48)
+    sampling = PolicySamples(n=SMALL.answers, temperature=1.0, top_p=1.0, max_new_tokens=48)
     said = sampling.of(lm, asked, ChatFormat.of(lm.tokenizer), 0, version=0)
     return [
         town.quality((*each.prompt.turns, Turn("assistant", each.response.strip() or "..."))).overall for each in said
@@ -61,6 +62,7 @@ def test_the_figures_are_those_of_the_two_models(undisturbed: Path) -> None:
     before, after = (qualities(load(undisturbed / name / "model")) for name in ("town-model", "aligned"))
     figures = evaluation(undisturbed)
     points = [1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(before, after, strict=True)]
+    assert (figures["prompts"], figures["win_rate"]["n"]) == (SMALL.held_out, SMALL.held_out * SMALL.answers)
     assert figures["win_rate"]["rate"] == pytest.approx(fmean(points))
     assert figures["quality"] == {"before": pytest.approx(fmean(before)), "after": pytest.approx(fmean(after))}
     assert before != after

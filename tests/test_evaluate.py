@@ -17,6 +17,15 @@ def test_win_rate_by_hand() -> None:
     assert result.rate == 0.7
 
 
+def test_answers_to_one_prompt_tell_less_than_answers_to_many() -> None:
+    """Four equal outcomes to each of 20 prompts say no more than one to each."""
+    won = [1.0] * 12 + [-1.0] * 8
+    once = win_rate(won, [0.0] * 20)
+    often = win_rate([each for each in won for _ in range(4)], [0.0] * 80, clusters=[place // 4 for place in range(80)])
+    assert (often.wins, often.losses, often.n) == (48, 32, 80)
+    assert (often.rate, often.low, often.high) == pytest.approx((once.rate, once.low, once.high))
+
+
 def test_tie_margin_includes_its_boundary() -> None:
     result = win_rate([1.0, 1.5, 0.0, -0.5], [0.0, 0.0, 1.0, 1.0], tie_margin=1.0)
     assert (result.wins, result.losses, result.ties, result.rate) == (1, 1, 2, 0.5)

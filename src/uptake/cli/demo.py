@@ -21,8 +21,8 @@ def demo(
     result = run_demo(folder, DemoSettings(seed=seed), resume=resume, say=out.print)
     wins, lengths = result.evaluation["win_rate"], result.evaluation["lengths"]
     out.print(
-        f"\nThe aligned model wins [bold]{wins['rate']:.1%}[/bold] of {wins['n']} held-out questions "
-        f"(95 % interval {wins['low']:.1%} to {wins['high']:.1%}, ties half), "
-        f"at {lengths['ratio']:.2f} times the length."
+        f"\nThe aligned model wins [bold]{wins['rate']:.1%}[/bold] of {wins['n']} answers to "
+        f"{result.evaluation['prompts']} held-out questions (95 % interval {wins['low']:.1%} to {wins['high']:.1%}, "
+        f"ties half), at {lengths['ratio']:.2f} times the length."
     )
     say(f"Report: {result.report}")

@@ -37,17 +37,19 @@ def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
 def _sentences(run: RunFolder) -> Iterator[str]:
     evaluation = run.evaluation or Evaluation()
     if evaluation.win_rate:
-        yield _verdict(run, evaluation.win_rate, evaluation.judge)
+        yield _verdict(run, evaluation.win_rate, evaluation)
     if evaluation.quality:
         yield _quality(evaluation.quality, evaluation.lengths)
     if not (evaluation.win_rate or evaluation.quality):
         yield from _work_done(run)
 
 
-def _verdict(run: RunFolder, win: WinRate, judge: str) -> str:
+def _verdict(run: RunFolder, win: WinRate, evaluation: Evaluation) -> str:
     start = f"After {number(_steps(run))} steps, new answers" if run.metrics else "New answers"
-    interval = f"95% interval {percent_range(win.low, win.high)}" + (f", judged by the {judge}" if judge else "")
-    share = f"{percent(win.rate)} of {number(win.n)} prompts ({interval})"
+    judge = f", judged by the {evaluation.judge}" if evaluation.judge else ""
+    several = f"answers to {number(evaluation.prompts)} " if evaluation.prompts and evaluation.prompts < win.n else ""
+    interval = f"95% interval {percent_range(win.low, win.high)}{judge}"
+    share = f"{percent(win.rate)} of {number(win.n)} {several}prompts ({interval})"
     if win.low > 0.5:
         return f"{start} beat old ones on {share}."
     if win.high < 0.5:

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from uptake.data import ChatFormat, Writer, prompts, read
 from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
@@ -21,7 +23,7 @@ Quality = Callable[[Dialogue], float]
 
 @dataclass(frozen=True)
 class Answers:
-    """One response of a model to every prompt, and what each judge says of it."""
+    """Responses of a model, as many to every prompt, and what each judge says of them."""
 
     rollouts: Sequence[Rollout]
     follow_up: FollowUpScores
@@ -31,6 +33,12 @@ class Answers:
     def judged(self) -> Sequence[float]:
         """What decides who wins: the quality where it is known, else the follow-up reward."""
         return self.follow_up.rewards.tolist() if self.quality is None else self.quality
+
+    @property
+    def prompts(self) -> list[int]:
+        """The number of the prompt that each response is to."""
+        first: dict[str, int] = {}
+        return [first.setdefault(rollout.prompt.key, len(first)) for rollout in self.rollouts]
 
     @property
     def lengths(self) -> list[int]:
@@ -49,7 +57,7 @@ def answers(
     quality: Quality | None = None,
     seed: int = 0,
 ) -> Answers:
-    """Sample one response to every prompt and judge it; an empty response is judged as an ellipsis."""
+    """Sample responses to every prompt and judge them; an empty response is judged as an ellipsis."""
     rollouts = sampling.of(lm, asked, ChatFormat.of(lm.tokenizer), seed, version=0)
     dialogues = [(*each.prompt.turns, Turn("assistant", each.response.strip() or "...")) for each in rollouts]
     scores = reward.score(dialogues, where=[each.prompt.where for each in rollouts])
@@ -60,8 +68,8 @@ def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
     """The figures of `evaluation.json`: win rate of after over before with its interval, and lengths beside it."""
     figures: dict[str, Any] = {
         "judge": judge,
-        "prompts": len(before.rollouts),
-        "win_rate": asdict(win_rate(after.judged, before.judged)),
+        "prompts": len(set(before.prompts)),
+        "win_rate": asdict(win_rate(after.judged, before.judged, clusters=before.prompts)),
         "lengths": asdict(compare_lengths(before.lengths, after.lengths)),
         "follow_up_reward": _two(before.follow_up.rewards.tolist(), after.follow_up.rewards.tolist()),
         "categories": {"before": before.by_category, "after": after.by_category},
@@ -73,7 +81,8 @@ def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
 
 
 def side_by_side(before: Answers, after: Answers, count: int) -> list[dict[str, Any]]:
-    """The first `count` prompts with both responses, their scores, and who won."""
+    """The first `count` prompts with the first response of both, their scores, and who won."""
+    _, firsts = np.unique(before.prompts, return_index=True)
     return [
         {
             "prompt": [{"role": turn.role, "content": turn.content} for turn in before.rollouts[index].prompt.turns],
@@ -81,7 +90,7 @@ def side_by_side(before: Answers, after: Answers, count: int) -> list[dict[str, 
             "after": _sample(after, index),
             "winner": _winner(before.judged[index], after.judged[index]),
         }
-        for index in range(min(count, len(before.rollouts)))
+        for index in firsts[:count].tolist()
     ]
 
 

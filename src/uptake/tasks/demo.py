@@ -36,13 +36,13 @@ class DemoSettings:
     """The size of the demonstration; the defaults take about eight minutes on two cores."""
 
     seed: int = 0
-    learn: Mapping[str, Any] = field(default_factory=dict)
+    learn: Mapping[str, Any] = field(default_factory=lambda: {"rounds": 24})
     align: Mapping[str, Any] = field(
         default_factory=lambda: {
             "max_new_tokens": 48,
             "temperature": 1.0,
             "top_p": 1.0,
-            "lr": 3e-4,
+            "lr": 6e-4,
             # The town's users say the opposite now and then, and the scorer misjudges a fifth of all pairs.
             "loss": "cdpo",
             "label_smoothing": 0.2,
@@ -50,11 +50,13 @@ class DemoSettings:
             # Where one word was asked for, a right answer is a tenth as long as a wrong one.
             "max_length_ratio": 16.0,
             "batch_size": 64,
-            "epochs": 6,
+            "epochs": 4,
+            "rounds": 2,
         }
     )
     prompts: int = 432
     held_out: int = 144
+    answers: int = 4
     curve_prompts: int = 64
     curve_every: int = 20
     pairs_per_axis: int = 100
@@ -87,7 +89,7 @@ def demo(
     say(f"     {'all':16s} {accuracy.plain.rate:6.1%}")
     say("3/4  mine pairs from its own answers and align on them")
     held_out = [question.prompt for question in town.questions(settings.held_out, settings.seed, "heldout")]
-    judge = _Judge(reward, lambda dialogue: town.quality(dialogue).overall, _one_answer(settings), settings.seed)
+    judge = _Judge(reward, lambda dialogue: town.quality(dialogue).overall, _sampling(settings), settings.seed)
     world = _align(folder, town, held_out, judge, settings, resume)
     say("4/4  compare answers to held-out questions before and after")
     before, after = (judge(lm, held_out) for lm in (base, world.policy))
@@ -151,10 +153,10 @@ class _Judge:
         return answers(lm, prompts, self.reward, self.sampling, self.quality, self.seed)
 
 
-def _one_answer(settings: DemoSettings) -> PolicySamples:
-    """One answer a prompt, sampled as the candidates are."""
+def _sampling(settings: DemoSettings) -> PolicySamples:
+    """Answers to held-out questions, sampled as the candidates are."""
     return PolicySamples(
-        n=1,
+        n=settings.answers,
         temperature=settings.align["temperature"],
         top_p=settings.align["top_p"],
         max_new_tokens=settings.align["max_new_tokens"],
@@ -189,7 +191,7 @@ def _align(
 
     def observe(world: World, step: int) -> Mapping[str, Any]:
         now = judge(world.policy, watched)
-        wins = win_rate(now.judged, start.judged)
+        wins = win_rate(now.judged, start.judged, clusters=now.prompts)
         point = {"win_rate": wins.rate, "low": wins.low, "high": wins.high}
         return point | {"quality": fmean(now.judged), "follow_up_reward": float(now.follow_up.rewards.mean())}
 
