@@ -211,6 +211,18 @@ def test_mistakes_are_said_before_a_model_is_loaded(command: str, more: str, exp
         ("train dpo --policy nowhere --data in.jsonl --out here.yaml", "here.yaml: this is a file"),
         ("train dpo --policy nowhere --data in.jsonl --out new --lora -1", "field 'lora': -1"),
         ("check dpo --policy nowhere --data missing.jsonl", "missing.jsonl: no such file"),
+        (
+            "eval in.jsonl --policy nowhere --against nowhere --judge model --out new",
+            "field '--judge-model': judge 'model' needs a model",
+        ),
+        (
+            "eval in.jsonl --policy nowhere --against nowhere --follow-up-model nowhere --judge-set a=1 --out new",
+            "field '--judge-set': not used without --judge",
+        ),
+        (
+            "eval in.jsonl --policy nowhere --against nowhere --judge oracle --followups here.yaml --out new",
+            "field '--followups': not used with --judge",
+        ),
         ("feedback shepherd --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
         ("corpus --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
     ],
