@@ -205,6 +205,7 @@ def test_mistakes_are_said_before_a_model_is_loaded(command: str, more: str, exp
             "edit in.jsonl --editor model --editor-model nowhere --judge nobody --out new.jsonl",
             "field 'contestant': no contestant 'nobody'",
         ),
+        ("bench fed --model nowhere --out new --limit 0", "field 'limit': 0"),
         ("bench fed --model nowhere --out here.yaml", "here.yaml/results.json: cannot be written"),
         ("bench fed --model nowhere --out new --contestant nobody", "field 'contestant': no contestant 'nobody'"),
         ("train dpo --policy nowhere --data missing.jsonl --out new", "missing.jsonl: no such file"),

@@ -21,7 +21,7 @@ Contestants = Annotated[
 ]
 Target = Annotated[Path | None, typer.Option("--out", help="Folder for the figures, the page and the scores.")]
 Scores = Annotated[Path | None, typer.Option(help="File of scores. Default: scores.sqlite in the folder.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Items of each benchmark, drawn by the seed. Default: all.")]
+Limit = Annotated[int | None, typer.Option(help="Items of each benchmark, drawn by the seed. Default: all.")]
 Listing = Annotated[bool, typer.Option("--list", help="List benchmarks and contestants.")]
 
 DEFAULT = ("follow_up", "direct", "length")
@@ -59,6 +59,8 @@ def bench(
         return
     if folder is None:
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit}", field="limit", allowed="a whole number from 1")
     may_write(folder / "results.json", overwrite=True)
     specs = list(dict.fromkeys(contestants or DEFAULT))
     for spec in specs:
