@@ -158,6 +158,83 @@ def test_bad_arguments(arguments: Sequence[str], expected: str, uptake: Cli, mod
     assert message.startswith(expected)
 
 
+NOWHERE = {
+    "score": "score in.jsonl --model nowhere",
+    "judge": "judge pairs.jsonl --judge-model nowhere",
+    "mine": "mine in.jsonl --policy nowhere",
+    "mine-logs": "mine-logs in.jsonl --model nowhere",
+    "edit": "edit pairs.jsonl --editor model --editor-model nowhere --judge none",
+}
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize("command", NOWHERE)
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("--out here.jsonl", "here.jsonl: the output file exists"),
+        ("--out folder.jsonl --overwrite", "folder.jsonl: this is a folder"),
+        ("--out here.jsonl/x.jsonl", "here.jsonl/x.jsonl: cannot be written"),
+        ("--out new.txt", "new.txt: unknown file format"),
+        ("--out new.jsonl --limit 0", "field 'limit': limit 0"),
+    ],
+)
+def test_mistakes_are_said_before_a_model_is_loaded(command: str, more: str, expected: str, uptake: Cli) -> None:
+    """The model is nowhere to be found, and yet the message is about the mistake."""
+    write_jsonl(Path("in.jsonl"), answered_records(2))
+    write_jsonl(Path("pairs.jsonl"), pair_records(2))
+    Path("here.jsonl").write_text("precious\n")
+    Path("folder.jsonl").mkdir()
+    arguments = NOWHERE[command].split()
+    assert uptake.fails(*arguments, *more.split()).startswith(expected)
+    arguments[1] = "missing.jsonl"
+    assert uptake.fails(*arguments, "--out", "new.jsonl").startswith("missing.jsonl: no such file")
+
+
+@pytest.mark.unchecked
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("calibrate in.jsonl --model nowhere --out here.yaml", "here.yaml: the output file exists"),
+        ("calibrate in.jsonl --model nowhere --out new.txt", "new.txt: unknown file format"),
+        ("discover in.jsonl --model nowhere --out here.yaml", "here.yaml: the output file exists"),
+        ("discover in.jsonl --model nowhere --out new.jsonl", "new.jsonl: unknown file format"),
+        ("show-tokens in.jsonl --model nowhere --page here.yaml", "here.yaml: the output file exists"),
+        ("edit in.jsonl --editor model --editor-model nowhere --out new.jsonl", "field '--judge': no judge"),
+        (
+            "edit in.jsonl --editor model --editor-model nowhere --judge nobody --out new.jsonl",
+            "field 'contestant': no contestant 'nobody'",
+        ),
+        ("bench fed --model nowhere --out new --limit 0", "field 'limit': 0"),
+        ("bench fed --model nowhere --out here.yaml", "here.yaml/results.json: cannot be written"),
+        ("bench fed --model nowhere --out new --contestant nobody", "field 'contestant': no contestant 'nobody'"),
+        ("train dpo --policy nowhere --data missing.jsonl --out new", "missing.jsonl: no such file"),
+        ("train dpo --policy nowhere --data in.jsonl --out here.yaml", "here.yaml: this is a file"),
+        ("train dpo --policy nowhere --data in.jsonl --out new --lora -1", "field 'lora': -1"),
+        ("check dpo --policy nowhere --data missing.jsonl", "missing.jsonl: no such file"),
+        (
+            "eval in.jsonl --policy nowhere --against nowhere --judge model --out new",
+            "field '--judge-model': judge 'model' needs a model",
+        ),
+        (
+            "eval in.jsonl --policy nowhere --against nowhere --follow-up-model nowhere --judge-set a=1 --out new",
+            "field '--judge-set': not used without --judge",
+        ),
+        (
+            "eval in.jsonl --policy nowhere --against nowhere --judge oracle --followups here.yaml --out new",
+            "field '--followups': not used with --judge",
+        ),
+        ("feedback shepherd --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
+        ("corpus --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
+    ],
+)
+def test_mistakes_of_one_command_before_a_model_is_loaded(arguments: str, expected: str, uptake: Cli) -> None:
+    write_jsonl(Path("in.jsonl"), answered_records(2))
+    for name in ("here.jsonl", "here.yaml"):
+        Path(name).write_text("precious\n")
+    assert uptake.fails(*arguments.split()).startswith(expected)
+
+
 def test_an_output_that_exists_is_kept(uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), answered_records(2))
     Path("out.jsonl").write_text("precious\n")

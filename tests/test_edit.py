@@ -496,9 +496,12 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--editor", "oracle"], "field '--judge': no judge (allowed: who must prefer the edit, or none"),
-        (["--editor", "town"], "field 'editor': no editor 'town' (allowed: model, server, oracle, person)"),
         (
-            ["--editor", "oracle", "--editor-set", "seed=3"],
+            ["--editor", "town", "--judge", "none"],
+            "field 'editor': no editor 'town' (allowed: model, server, oracle, person)",
+        ),
+        (
+            ["--editor", "oracle", "--editor-set", "seed=3", "--judge", "none"],
             "field 'editor': oracle has no setting 'seed' (allowed: town)",
         ),
         (["--editor", "person", "--editor-set", "rules=3"], "field 'editor': person has no setting 'rules'"),
@@ -506,9 +509,12 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
             ["--editor", "person", "--editor-set", "port=web"],
             "field 'editor': 'web' as 'port' of person (allowed: a valid integer)",
         ),
-        (["--editor", "server"], "field 'editor': server needs a setting 'url'"),
-        (["--editor", "model"], "field 'model': editor 'model' needs a model"),
-        (["--editor", "oracle", "--editor-model", "x"], "field 'model': only editor 'model' uses a model"),
+        (["--editor", "server", "--judge", "none"], "field 'editor': server needs a setting 'url'"),
+        (["--editor", "model", "--judge", "none"], "field 'model': editor 'model' needs a model"),
+        (
+            ["--editor", "oracle", "--editor-model", "x", "--judge", "none"],
+            "field 'model': only editor 'model' uses a model",
+        ),
         (
             ["--editor", "oracle", "--judge", "none", "--judge-set", "a=1"],
             "field '--judge-set': not used with this judge",

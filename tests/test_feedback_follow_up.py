@@ -548,3 +548,16 @@ def test_a_chat_format_of_ones_own(lm: LanguageModel, followups: FollowUpSet) ->
     scores: FollowUpScores = FollowUpReward(lm, followups, chat=loud).score([messages("when", "at eight")])
     asked = (Turn("user", "when ?"), Turn("assistant", "at eight ?"))
     torch.testing.assert_close(scores.logps[0, 0], by_hand(lm, asked, "thanks .").mean(), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize(("only", "side"), [("positive_only", "positive"), ("negative_only", "negative")])
+def test_a_polarity_without_its_side_is_refused(only: Any, side: str, lm: LanguageModel) -> None:
+    """Every reward would be 0, which looks like a result."""
+    others = flat(("thanks .",)) if side == "negative" else flat((), ("wrong .",))
+    with pytest.raises(InputError, match=f"has no {side} follow-up"):
+        FollowUpReward(lm, others, polarity=only)
+
+
+def test_a_missing_set_is_said_before_the_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.yaml: cannot be read"):
+        FollowUpReward.from_pretrained("nowhere", tmp_path / "nothing.yaml")

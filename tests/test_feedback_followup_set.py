@@ -198,3 +198,11 @@ def test_a_missing_or_undecodable_file_is_named(tmp_path: Path) -> None:
 def test_one_sided_categories_are_welcome() -> None:
     only = FollowUpSet("x", 1, "en", (Category("p", 1.0, ("I like it.",), ()), Category("n", 1.0, (), ("I do not.",))))
     assert list(chain.from_iterable(only.columns)) == [slice(0, 1), slice(1, 1), slice(1, 1), slice(1, 2)]
+
+
+def test_a_follow_up_on_both_sides_is_an_error(tmp_path: Path) -> None:
+    """Kept on its first side only, it would turn complaints into praise."""
+    path = write(tmp_path / "s.yaml", with_b(positive=["It is wrong."], negative=["it is wrong"]))
+    problem = "field 'categories.b': 'it is wrong' is positive in one place and negative in another"
+    with pytest.raises(InputError, match=problem):
+        FollowUpSet.load(path)

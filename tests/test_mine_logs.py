@@ -370,4 +370,4 @@ def test_what_needs_a_model(more: list[str], message: str, uptake: Cli) -> None:
 def test_a_set_of_json_has_no_room_for_evidence(uptake: Cli) -> None:
     write_jsonl(Path("log.jsonl"), reactions(60))
     message = uptake.fails("discover", "log.jsonl", "--ratings", "thumbs", "--out", "ours.json")
-    assert message.startswith("ours.json: a set in '.json'")
+    assert message.startswith("ours.json: unknown file format '.json' (allowed: .yaml, .yml)")

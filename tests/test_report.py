@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from uptake.errors import InputError
+from uptake.errors import InputError, UptakeError
 from uptake.evaluate import compare_lengths, pairwise_accuracy, win_rate
 from uptake.report import write_report
 from uptake.report.charts import Axis, Series, histogram_chart, line_chart
@@ -338,6 +338,23 @@ def test_bars_start_at_zero_on_either_side() -> None:
     axis = Axis(-1.0, 3.0)
     assert (axis.place(0), axis.bar(1.0).at, axis.bar(1.0).size) == (25, 25, 25)
     assert (axis.bar(-1.0).at, axis.bar(-1.0).size) == (0, 25)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("pairs.jsonl", "pairs.jsonl: unknown file format '.jsonl' \\(allowed: .html"),
+        ("folder.html", "folder.html: this is a folder"),
+        ("pairs.jsonl/page.html", "page.html: cannot be written"),
+    ],
+)
+def test_a_report_goes_to_a_page_and_nowhere_else(out: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    (tmp_path / "pairs.jsonl").write_text("precious\n")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(UptakeError, match=message):
+        write_report(tmp_path, tmp_path / out)
+    assert (tmp_path / "pairs.jsonl").read_text() == "precious\n"
 
 
 @pytest.mark.parametrize(

@@ -41,21 +41,28 @@ _VIEWS = TypeAdapter(TokenView)
 def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Path:
     """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for."""
     folder, text = world.folder, str(recipe)
+    if check_folder(folder, resume):
+        _check_same(folder, text, world)
+        return folder
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "run.json", {"title": title or folder.name, **_facts(world)})
+    _write(folder / "recipe.yaml", text)
+    return folder
+
+
+def check_folder(folder: Path, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with; InputError where it can hold none, or a run that is not resumed."""
     written = folder / "recipe.yaml"
     if written.exists() and _has_begun(folder):
         if not resume:
             raise InputError("this folder holds a run", path=folder, allowed="another folder, or --resume to go on")
-        _check_same(folder, text, world)
-        return folder
+        return True
     if folder.exists() and not folder.is_dir():
         raise InputError("this is a file", path=folder, allowed="a new or empty folder")
     if folder.exists() and not written.exists() and _holds_something(folder):
         raise InputError("this folder is not empty and holds no run", path=folder, allowed="a new or empty folder")
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {"title": title or folder.name, **_facts(world)})
-    _write(written, text)
-    return folder
+    return False
 
 
 def _has_begun(folder: Path) -> bool:

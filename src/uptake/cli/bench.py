@@ -49,7 +49,8 @@ def bench(
     """
     from uptake import benchmarks
     from uptake.data import ChatFormat
-    from uptake.feedback.contestants import contestant
+    from uptake.data.write import may_write
+    from uptake.feedback.contestants import check_contestant, contestant
     from uptake.models import load
     from uptake.tasks.bench import bench as compare
 
@@ -58,10 +59,16 @@ def bench(
         return
     if folder is None:
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit}", field="limit", allowed="a whole number from 1")
+    may_write(folder / "results.json", overwrite=True)
+    specs = list(dict.fromkeys(contestants or DEFAULT))
+    for spec in specs:
+        check_contestant(spec)
     chosen = [benchmarks.open_benchmark(name, data) for name in dict.fromkeys(names or benchmarks.names())]
     lm = None if model is None else load(model, device=device, dtype=dtype)
     options: dict[str, Any] = {"model": lm, "followups": followups, "device": device, "dtype": dtype}
-    people = {spec: contestant(spec, **options) for spec in dict.fromkeys(contestants or DEFAULT)}
+    people = {spec: contestant(spec, **options) for spec in specs}
     if model is not None and lm is not None:
         say_plain(ChatFormat.of(lm.tokenizer).plain, model)
     _print_board(*compare(people, chosen, folder, cache=cache, limit=limit, seed=seed), folder)

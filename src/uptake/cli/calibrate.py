@@ -6,7 +6,20 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Limit, Model, Overwrite, Seed, app, out, say, say_plain
+from uptake.cli.options import (
+    Device,
+    Dtype,
+    Followups,
+    Limit,
+    Model,
+    Overwrite,
+    Seed,
+    app,
+    check_files,
+    out,
+    say,
+    say_plain,
+)
 
 Pairs = Annotated[str, typer.Argument(metavar="PAIRS", help="Preferences you trust: chosen and rejected responses.")]
 Target = Annotated[Path, typer.Option("--out", help="The calibrated set: .yaml, .yml or .json.")]
@@ -46,6 +59,7 @@ def calibrate(
     from uptake.tasks.calibrate import calibrate_file
 
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
+    check_files(source, target, formats=(".yaml", ".yml", ".json"), limit=limit, overwrite=overwrite)
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     say_plain(ChatFormat.of(lm.tokenizer).plain, model)

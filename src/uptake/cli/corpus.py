@@ -26,8 +26,11 @@ def corpus(
 
     Example: `uptake corpus --data ./data --out corpus.jsonl`
     """
+    from uptake.data.write import may_write
     from uptake.tasks.corpus import FATES, write_corpus
 
+    for path in filter(None, (target, validation)):
+        may_write(path, overwrite=overwrite)
     summary = write_corpus(data, target, validation=validation, hold_out=hold_out or (), overwrite=overwrite)
     table = Table(Column("source", no_wrap=True), *FATES, "user turns")
     for name, fates in summary.fates.items():

@@ -18,6 +18,7 @@ from uptake.cli.options import (
     Remove,
     Seed,
     app,
+    check_files,
     one_sided,
     out,
     say,
@@ -60,6 +61,7 @@ def discover(
 
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)
     remove = Redact.ready() if redact else None
+    check_files(source, target, formats=(".yaml", ".yml"), limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     reward: Any = None
     if ratings is None and model is not None:
         from uptake.feedback import FollowUpReward

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, options_of, out, say
+from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_files, options_of, out, say
 from uptake.errors import InputError
 
 Source = Annotated[
@@ -67,12 +67,14 @@ def edit(
     from uptake.edits.units import Tokens, Words
     from uptake.tasks.edit import CHUNK, edit_file
 
+    _check_judge(judge, editor, judge_sets)
+    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     units = Words() if tokenizer is None else Tokens(_chat(tokenizer))
     rules = Rules(max_edit_ratio, min_length, max_length, block, units)
     settings = {**_files(editor, target), **options_of(editor_sets)}
     loading: dict[str, Any] = {"device": device, "dtype": dtype}
     by = find({editor: settings}, model=editor_model, rules=rules, **loading)
-    annotator = _annotator(judge, editor, judge_model, judge_sets, target, loading)
+    annotator = _annotator(judge, judge_model, judge_sets, target, loading)
     options: dict[str, Any] = {"limit": limit, "drop_bad": drop_bad, "overwrite": overwrite}
     # A person gets all responses at once: one page, one count.
     chunk = 1 << 30 if editor == "person" else CHUNK
@@ -98,8 +100,20 @@ def _chat(tokenizer: str) -> Any:
         raise InputError(f"{tokenizer}: no tokenizer", field="--tokenizer", allowed="a folder or Hub name") from error
 
 
+def _check_judge(spec: str | None, editor: str, sets: list[str] | None) -> None:
+    """Refuse what is wrong with the judge before the editor's model is loaded."""
+    from uptake.feedback.contestants import check_contestant
+
+    if sets and spec not in _KEPT:
+        raise InputError("not used with this judge", field="--judge-set", allowed="with --judge server or person")
+    if spec is None and editor != "person":
+        raise InputError("no judge", field="--judge", allowed="who must prefer the edit, or none: take edits unseen")
+    if spec is not None and spec not in (*_KEPT, "none"):
+        check_contestant(spec)
+
+
 def _annotator(
-    spec: str | None, editor: str, model: str | None, sets: list[str] | None, target: Path, loading: dict[str, Any]
+    spec: str | None, model: str | None, sets: list[str] | None, target: Path, loading: dict[str, Any]
 ) -> Any:
     from uptake.feedback.annotators import annotator
     from uptake.feedback.contestants import contestant
@@ -109,10 +123,6 @@ def _annotator(
     if spec in _KEPT:
         answers = str(target.with_name(f"{target.name}.judge.sqlite"))
         return annotator({spec: {_KEPT[spec]: answers, **options_of(sets)}})
-    if sets:
-        raise InputError("not used with this judge", field="--judge-set", allowed="with --judge server or person")
-    if spec is None and editor != "person":
-        raise InputError("no judge", field="--judge", allowed="who must prefer the edit, or none: take edits unseen")
     if spec in (None, "none"):
         return None
     found: Any = contestant(spec, model=model, **loading)

@@ -40,6 +40,12 @@ def evaluate(
     """
     from uptake.rollout import PolicySamples
 
+    if judge is None:
+        _unused("without --judge", {"--judge-model": judge_model, "--judge-set": judge_sets}, "with --judge")
+    else:
+        _unused("with --judge", {"--followups": followups}, "with --follow-up-model alone")
+    if judge in ("model", "implicit") and judge_model is None and "model" not in options_of(judge_sets):
+        raise InputError(f"judge {judge!r} needs a model", field="--judge-model", allowed="a folder or Hub name")
     named = {"before": against, "after": policy, "follow_up": follow_up_model, "judge": judge_model}
     models = {role: name for role, name in named.items() if name is not None}
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
@@ -57,6 +63,13 @@ def evaluate(
 
         figures = compare_files(source, models, folder, followups=followups, **options)
     _print_figures(figures)
+
+
+def _unused(why: str, given: dict[str, Any], allowed: str) -> None:
+    """Refuse an option that would be passed over in silence."""
+    for name, value in given.items():
+        if value:
+            raise InputError(f"not used {why}", field=name, allowed=allowed)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:

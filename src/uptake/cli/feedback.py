@@ -22,8 +22,10 @@ def feedback(
 
     Example: `uptake feedback shepherd cut --data ./data --out feedback.jsonl`
     """
+    from uptake.data.write import may_write
     from uptake.tasks.feedback import write_feedback
 
+    may_write(target, overwrite=overwrite)
     summary = write_feedback(names, data, target, split="heldout" if heldout else "train", overwrite=overwrite)
     table = Table("set", "positive", "negative", "unknown", "left out")
     for name, counts in summary.written.items():

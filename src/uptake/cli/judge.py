@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, out, say
+from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_files, out, say
 from uptake.errors import InputError
 
 Pairs = Annotated[
@@ -64,6 +64,7 @@ def judge(
     """
     from uptake.tasks.judge import judge_file
 
+    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     serving = {
         "server": server,
         "model_name": model_name,

@@ -18,6 +18,7 @@ from uptake.cli.options import (
     Seed,
     Sets,
     app,
+    check_files,
     options_of,
     out,
     recipe_of,
@@ -61,6 +62,7 @@ def mine(
     from uptake.tasks.train import Given, build_world
 
     recipe = _judged(recipe_of("follow_up_likelihood", config, sets), judge, judge_sets)
+    check_files(source, target, limit=limit, overwrite=overwrite)
     given = Given(policy, source, follow_up_model, seed=seed, limit=limit, device=device, dtype=dtype)
     world = build_world(given, target.with_name(f"{target.name}.work"))
     say_plain(world.chat.plain, policy)

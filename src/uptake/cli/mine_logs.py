@@ -18,6 +18,7 @@ from uptake.cli.options import (
     Ratings,
     Remove,
     app,
+    check_files,
     one_sided,
     out,
     say,
@@ -73,6 +74,7 @@ def mine_logs(
 
     how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
+    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     reward = _reward(model, followups, reduction=reduction, device=device, dtype=dtype)
     summary = run(
         source,

@@ -69,6 +69,28 @@ def recipe_of(
     return methods.build(method, options, files)
 
 
+def check_files(
+    source: str,
+    target: Path,
+    *,
+    formats: tuple[str, ...] | None = None,
+    limit: int | None = None,
+    drop_bad: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Refuse an input or output that cannot be used before a model is loaded for it; of the input one row is read.
+
+    `formats` are the endings of the output: those of data sets where none are given.
+    """
+    from uptake.data import read
+    from uptake.data.files import suffix
+    from uptake.data.write import FORMATS, may_write
+
+    suffix(target, formats or FORMATS)
+    may_write(target, overwrite=overwrite)
+    read(source, limit=None if limit is None else min(limit, 1), skipped=[] if drop_bad else None)
+
+
 def options_of(sets: list[str] | None) -> dict[str, Any]:
     """The options of `--set name=value`; values are YAML."""
     options: dict[str, Any] = {}

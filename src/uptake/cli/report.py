@@ -11,7 +11,10 @@ from uptake.cli.options import app, say
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    target: Annotated[Path | None, typer.Option("--out", help="The page. Default: report.html in the folder.")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", help="The page, .html; one that exists is replaced. Default: report.html in the folder."),
+    ] = None,
 ) -> None:
     """Write the story of a run as one self-contained page."""
     from uptake.report import write_report

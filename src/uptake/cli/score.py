@@ -6,7 +6,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Followups, Limit, Overwrite, app, out, say, say_plain
+from uptake.cli.options import (
+    Device,
+    DropBad,
+    Dtype,
+    Followups,
+    Limit,
+    Overwrite,
+    app,
+    check_files,
+    out,
+    say,
+    say_plain,
+)
 from uptake.errors import InputError
 
 Model = Annotated[
@@ -51,6 +63,7 @@ def score(
     """
     from uptake.tasks.score import score_file
 
+    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     given = {"reduction": reduction, "polarity": polarity, "standardize": standardize, "mode": mode}
     settings = {name: value for name, value in given.items() if value != USUAL[name]}
     by = _reward(reward, model=model, followups=followups, device=device, dtype=dtype, settings=settings)

@@ -42,7 +42,7 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    save_every: Annotated[int, typer.Option(help="Optimizer steps between two checkpoints.")] = 50,
+    save_every: Annotated[int, typer.Option(min=1, help="Optimizer steps between two checkpoints.")] = 50,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
     """Align a model with a method, in a folder that can be resumed after any stop.

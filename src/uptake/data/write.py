@@ -18,6 +18,8 @@ from uptake.data.files import suffix
 from uptake.data.place import Record
 from uptake.errors import InputError, UptakeError
 
+FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+
 _File = BufferedWriter | gzip.GzipFile
 
 
@@ -28,8 +30,7 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     After an error the temporary file is gone and what stood at `path` is as it was. Raises InputError where `path`
     exists and is not to be overwritten, and UptakeError where the disk refuses.
     """
-    if path.exists() and not overwrite:
-        raise InputError("the output file exists", path=path, allowed="a new path, or --overwrite")
+    may_write(path, overwrite=overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with disk_errors(path):
@@ -41,6 +42,17 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def may_write(path: Path, *, overwrite: bool = False) -> None:
+    """Raise InputError where `path` is a folder, lies below a file, or exists and is not to be overwritten."""
+    if path.is_dir():
+        raise InputError("this is a folder", path=path, allowed="the path of a file")
+    if path.exists() and not overwrite:
+        raise InputError("the output file exists", path=path, allowed="a new path, or --overwrite")
+    nearest = next(each for each in path.absolute().parents if each.exists())
+    if not nearest.is_dir():
+        raise UptakeError(f"{path}: cannot be written: {nearest} is a file")
 
 
 @contextmanager
@@ -73,7 +85,7 @@ class Writer:
 
     def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
         self.path, self._overwrite = Path(path), overwrite
-        self._format = suffix(self.path, (".jsonl", ".jsonl.gz", ".csv", ".parquet"))
+        self._format = suffix(self.path, FORMATS)
         self._stack = ExitStack()
         self._records: list[Record] = []
 

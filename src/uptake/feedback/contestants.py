@@ -78,7 +78,18 @@ def contestant(
         return _at(name, path, loading)
     if name == "judge":
         return LLMJudge.from_pretrained(path or _given(model, spec), **loading)
-    raise InputError(f"no contestant {spec!r}", field="contestant", allowed=", ".join(CONTESTANTS))
+    raise _unknown(spec)
+
+
+def check_contestant(spec: str) -> None:
+    """Raise InputError for a name that no contestant has, before anything is loaded."""
+    name, _, path = spec.partition(":")
+    if spec not in CONTESTANTS and not (path and name in ("classifier", "token_reward", "judge")):
+        raise _unknown(spec)
+
+
+def _unknown(spec: str) -> InputError:
+    return InputError(f"no contestant {spec!r}", field="contestant", allowed=", ".join(CONTESTANTS))
 
 
 def _at(name: str, path: str, loading: dict[str, Any]) -> Reward:

@@ -94,6 +94,7 @@ class FollowUpReward:
                 raise InputError(repr(value), field=name, allowed=", ".join(get_args(known)))
         if reduction == "sum" and (form == "full" or mode != "log_likelihood"):
             raise InputError("'sum'", field="reduction", allowed=f"mean, with form {form!r} and mode {mode!r}")
+        _check_sides(followups, polarity)
         self.lm, self.followups = lm, followups
         self.reduction, self.prior, self.mode = reduction, prior, mode
         self.chat = ChatFormat.of(lm.tokenizer) if chat is None else chat
@@ -109,8 +110,8 @@ class FollowUpReward:
         `options` are those of the class and, for a model that is to be loaded, of `uptake.load`.
         """
         loading = {name: options.pop(name) for name in ("dtype", "device", "adapter") if name in options}
-        lm = model if isinstance(model, LanguageModel) else load(model, **loading)
         chosen = followups if isinstance(followups, FollowUpSet) else FollowUpSet.load(followups)
+        lm = model if isinstance(model, LanguageModel) else load(model, **loading)
         return cls(lm, chosen, **options)
 
     @cached_property
@@ -282,6 +283,14 @@ class FollowUps:
         unscored: dict[int, InputError] = {}
         scores = reward.score(dialogues, where=[rollout.prompt.where for rollout in rollouts], unscored=unscored)
         return judgements(scores, unscored)
+
+
+def _check_sides(followups: FollowUpSet, polarity: Polarity) -> None:
+    """Raise InputError where a set has nothing on the only side that counts: every reward would be 0."""
+    only = {"positive_only": "positive", "negative_only": "negative"}.get(polarity)
+    if only and not any(getattr(category, only) for category in followups.categories):
+        problem = f"{polarity!r}, and the set {followups.name!r} has no {only} follow-up"
+        raise InputError(problem, field="polarity", allowed="both, or a set with that side")
 
 
 def judgements(scores: FollowUpScores, unscored: Mapping[int, InputError]) -> list[Judgement]:

@@ -257,7 +257,10 @@ def _cleaned(file: _File, path: Path, strict: bool) -> tuple[Category, ...]:
     ]
     first: dict[str, tuple[str, bool, _FollowUp]] = {}
     for entry in straight:
-        first.setdefault(letters(entry[2].text), entry)
+        name, positive, one = entry
+        if first.setdefault(letters(one.text), entry)[1] != positive:
+            problem = f"{one.text!r} is positive in one place and negative in another"
+            raise InputError(problem, path=path, field=f"categories.{name}", allowed="one side for each follow-up")
     curly = sum(before != after for before, after in zip(entries, straight, strict=True))
     _complain(path, strict, curly, "follow-ups with curly quotes", "made straight")
     _complain(path, strict, len(straight) - len(first), "follow-ups that repeat an earlier one", "removed")

@@ -5,6 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from uptake.data import replacing
+from uptake.data.files import suffix
 from uptake.data.write import disk_errors
 from uptake.report import text
 from uptake.report.folder import read_run
@@ -19,12 +20,15 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """Write the report of a run folder to `out` (default: `report.html` in the folder) and return its path.
 
     Sections whose file is missing are left out with a line that says so. Raises `InputError` for a folder without any
-    file of a run and for a broken file, naming file and line.
+    file of a run and for a broken file, naming file and line, and for an `out` that is no .html file; a page that is
+    there is replaced.
     """
     target = out or run / "report.html"
+    suffix(target, (".html", ".htm"))
     page = build_page(read_run(run))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(environment().get_template("report.html.j2").render(page=page), encoding="utf-8")
+    html = environment().get_template("report.html.j2").render(page=page)
+    with replacing(target, overwrite=True) as temporary, disk_errors(target):
+        temporary.write_text(html, encoding="utf-8")
     return target
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from uptake.data import preferences, read
-from uptake.errors import InputError
+from uptake.data.write import may_write
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy
 from uptake.evaluate.interval import share
 from uptake.evaluate.item_analysis import FollowUpItem, item_analysis
@@ -85,8 +85,7 @@ def calibrate_file(
     out = Path(out)
     beside = out.with_suffix(".report.json")
     for path in (out, beside):
-        if path.exists() and not overwrite:
-            raise InputError("the output file exists", path=path, allowed="a new path, or --overwrite")
+        may_write(path, overwrite=overwrite)
     rows = preferences(read(source, limit=limit, columns=columns))
     reward = FollowUpReward(lm, followups)
     pairs = label(rows, reward)

@@ -8,7 +8,7 @@ from pathlib import Path
 from uptake.data.exchanges import merged
 from uptake.data.language import language_of
 from uptake.data.redact import Redact
-from uptake.data.write import disk_errors, replacing
+from uptake.data.write import disk_errors, may_write, replacing
 from uptake.errors import InputError
 from uptake.feedback import FollowUpReward, FollowUpSet
 from uptake.feedback.discovery import Discover, Discovered, Proposal
@@ -55,8 +55,8 @@ def discover(
     out = Path(out)
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"a set in {out.suffix!r}", path=out, allowed=".yaml, .yml: the evidence stands in comments")
-    if out.exists() and not overwrite:
-        raise InputError("the output file exists", path=out, allowed="a new path, or --overwrite")
+    may_write(out, overwrite=overwrite)
+    version = FollowUpSet.load(out).version + 1 if out.exists() else 1
     if reward is None and ratings is None:
         raise InputError("nothing says which turns approve", field="ratings", allowed="a column of ratings, or a model")
     log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
@@ -74,7 +74,6 @@ def discover(
             f"no follow-up tells anything ({counts})", path=source, allowed="more log, or a larger --wrong"
         )
     code = language or language_of(each.said for each in log.exchanges) or "und"
-    version = FollowUpSet.load(out).version + 1 if out.exists() else 1
     followups = FollowUpSet(f"discovered-{code}", version, code, (_category(found),))
     kind = "ratings" if ratings is not None else "reward"
     with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):

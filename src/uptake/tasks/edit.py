@@ -11,6 +11,7 @@ from uptake.data import Journal, Writer, read, to_record
 from uptake.data.cache import content_key
 from uptake.data.files import suffix
 from uptake.data.place import bad_row, usable
+from uptake.data.write import FORMATS
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
@@ -96,10 +97,9 @@ def edit_file(
 
 def beside(out: Path, ending: str) -> Path:
     """A file of the same work: "edits.jsonl" has "edits.rejects.jsonl" beside it."""
-    return out.with_name(f"{out.name.removesuffix(suffix(out, _FORMATS))}.{ending}")
+    return out.with_name(f"{out.name.removesuffix(suffix(out, FORMATS))}.{ending}")
 
 
-_FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 _EDITABLE = "chosen and rejected, or prompt and completion"
 
 

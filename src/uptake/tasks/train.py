@@ -12,6 +12,7 @@ from uptake.feedback import FollowUps
 from uptake.loop import Options, run
 from uptake.models import LanguageModel, add_lora, load
 from uptake.recipe import Recipe
+from uptake.run_folder import check_folder
 from uptake.types import Row
 from uptake.world import World
 
@@ -36,6 +37,7 @@ class Given:
 
 def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # frozen
     """Run a recipe on named models and data; the run, with the trained model under `model/`, is in `folder`."""
+    check_folder(Path(folder), options.resume)
     world = build_world(given, folder)
     warn_of_own_judge(recipe, world)
     return run(recipe, world, options)
@@ -50,6 +52,9 @@ def warn_of_own_judge(recipe: Recipe, world: World) -> None:
 
 def build_world(given: Given, folder: str | Path) -> World:
     """Load what was named. Without a follow-up model the policy judges itself."""
+    rows = _rows(given)
+    if given.lora < 0:
+        raise InputError(f"{given.lora}", field="lora", allowed="a rank from 1, or 0 for no adapter")
     policy = load(given.policy, dtype=given.dtype, device=given.device)
     models: dict[str, LanguageModel] = {"follow_up": policy}
     if given.follow_up_model is not None:
@@ -60,7 +65,7 @@ def build_world(given: Given, folder: str | Path) -> World:
     if given.lora:
         torch.manual_seed(given.seed)
         policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)
-    return World(policy, ChatFormat.of(policy.tokenizer), _rows(given), models, Path(folder), given.seed)
+    return World(policy, ChatFormat.of(policy.tokenizer), rows, models, Path(folder), given.seed)
 
 
 def _rows(given: Given) -> list[Row]:
