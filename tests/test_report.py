@@ -249,7 +249,13 @@ def test_the_verdict_follows_the_interval(run: Path) -> None:
 
     assert all("not clearly better or worse" in verdict(wins) for wins in (45, 50, 55))
     assert "new answers are worse" in verdict(20)
-    assert "new answers beat old ones on 80.0%" in verdict(80)
+    assert "new answers beat old ones on 80.0% of 100 prompts" in verdict(80)
+
+
+def test_the_verdict_tells_answers_from_prompts(run: Path) -> None:
+    result = win_rate([1.0] * 80 + [-1.0] * 20, [0.0] * 100, clusters=[place // 4 for place in range(100)])
+    dump(run / "evaluation.json", {"win_rate": asdict(result), "prompts": 25})
+    assert "new answers beat old ones on 80.0% of 100 answers to 25 prompts" in build_page(read_run(run)).headline
 
 
 def break_line(run: Path) -> None:
