@@ -198,7 +198,7 @@ def test_a_category_without_positives_is_allowed_and_stated(uptake: Cli, model: 
 def test_repeated_follow_ups_are_merged_and_stated(uptake: Cli, model: Path) -> None:
     Path("followups.yaml").write_text(
         "{name: two, version: 1, language: en,"
-        " categories: {c: {positive: ['thanks .'], negative: ['Thanks', 'wrong .']}}}"
+        " categories: {c: {positive: ['thanks .', 'Thanks'], negative: ['wrong .']}}}"
     )
     write_jsonl(Path("log.jsonl"), talks(6))
     with pytest.warns(UserWarning, match="1 follow-ups that repeat an earlier one, removed"):
