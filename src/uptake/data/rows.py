@@ -1,8 +1,7 @@
 """Records to rows and back: every row shape of TRL, the HH-RLHF texts, and responses with edits or marked spans."""
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uptake.data.edited import EDITED, MARKS, edited_columns, edited_row
@@ -52,10 +51,22 @@ def _check_unicode(record: Record, where: Where | None) -> None:
     """JSON can spell half of a surrogate pair, which is no character, and no tokenizer reads it."""
     for field in record.keys() & set(FIELDS):
         try:
-            json.dumps(record[field], ensure_ascii=False, default=str).encode()
+            _encode(record[field])
         except UnicodeEncodeError as error:
             problem = f"half of a surrogate pair, U+{ord(error.object[error.start]):04X}"
             raise bad_row(problem, where, field=field, allowed="whole characters") from error
+
+
+def _encode(value: Any) -> None:
+    """Encode every text in a value of JSON."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            _encode(each)
+    elif isinstance(value, Sequence):
+        for each in value:
+            _encode(each)
 
 
 def to_record(row: Row) -> dict[str, Any]:
