@@ -220,22 +220,23 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def same_losses(policy: float, value: float, answered: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Our losses on the peer's answers; stops where they are not its own."""
+def losses_on(answered: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Our losses on the peer's answers."""
     if any(0 in ids for ids in answered):
         raise SystemExit("an answer holds the peer's padding token, from which on it does not learn")
     with tempfile.TemporaryDirectory() as folder:
-        ours: tuple[float, float] = alone(our_losses, Path(folder), answered)
-    print(f"policy loss {ours[0]:.6f}, trl {policy:.6f}; value loss {ours[1]:.6f}, trl {value:.6f}")
-    if max(abs(ours[0] - policy), abs(ours[1] - value)) > 1e-4:
-        raise SystemExit("the two sides do not compute the same losses")
-    return ours
+        found: tuple[float, float] = alone(our_losses, Path(folder), answered)
+    return found
 
 
 def main() -> None:
     first = alone(measured, peer_iteration)
     policy, value, answered = first[-1]
-    losses = same_losses(policy, value, answered)
+    losses = losses_on(answered)
+    print(f"policy loss {losses[0]:.6f}, trl {policy:.6f}; value loss {losses[1]:.6f}, trl {value:.6f}")
+    difference = max(abs(losses[0] - policy), abs(losses[1] - value))
+    if difference > 1e-4:
+        raise SystemExit("the two sides do not compute the same losses")
     rounds = [(alone(measured, our_iteration), first)]
     rounds += [(alone(measured, our_iteration), alone(measured, peer_iteration)) for _ in range(1, REPEATS)]
     rows = [
@@ -247,7 +248,6 @@ def main() -> None:
         }
         for place, name in enumerate(("CPU seconds", "peak memory, GiB"))
     ]
-    difference = max(abs(losses[0] - policy), abs(losses[1] - value))
     rows.append(
         {
             "measure": "losses of policy and critic on the same answers, largest difference",

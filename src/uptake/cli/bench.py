@@ -53,14 +53,14 @@ def bench(
     from uptake.feedback.contestants import check_contestant, contestant
     from uptake.models import load
     from uptake.tasks.bench import bench as compare
+    from uptake.tasks.bench import check_limit
 
     if listing:
         _print_lists(data)
         return
     if folder is None:
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
-    if limit is not None and limit < 1:
-        raise InputError(f"{limit}", field="limit", allowed="a whole number from 1")
+    check_limit(limit)
     may_write(folder / "results.json", overwrite=True)
     specs = list(dict.fromkeys(contestants or DEFAULT))
     for spec in specs:

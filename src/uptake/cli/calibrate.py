@@ -55,11 +55,12 @@ def calibrate(
     from uptake.data import ChatFormat
     from uptake.feedback import FollowUpSet
     from uptake.feedback.calibration import Calibrate
+    from uptake.feedback.followup_set import FORMATS
     from uptake.models import load
     from uptake.tasks.calibrate import calibrate_file
 
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
-    check_files(source, target, formats=(".yaml", ".yml", ".json"), limit=limit, overwrite=overwrite)
+    check_files(source, target, formats=FORMATS, limit=limit, overwrite=overwrite)
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     say_plain(ChatFormat.of(lm.tokenizer).plain, model)

@@ -57,11 +57,12 @@ def discover(
     """
     from uptake.data.redact import Redact
     from uptake.feedback.discovery import Discover
+    from uptake.tasks.discover import FORMATS
     from uptake.tasks.discover import discover as run
 
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)
     remove = Redact.ready() if redact else None
-    check_files(source, target, formats=(".yaml", ".yml"), limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_files(source, target, formats=FORMATS, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     reward: Any = None
     if ratings is None and model is not None:
         from uptake.feedback import FollowUpReward

@@ -76,20 +76,15 @@ def contestant(
         return Oracle()
     if name in ("classifier", "token_reward") and path:
         return _at(name, path, loading)
-    if name == "judge":
-        return LLMJudge.from_pretrained(path or _given(model, spec), **loading)
-    raise _unknown(spec)
+    check_contestant(spec)
+    return LLMJudge.from_pretrained(path or _given(model, spec), **loading)
 
 
 def check_contestant(spec: str) -> None:
     """Raise InputError for a name that no contestant has, before anything is loaded."""
     name, _, path = spec.partition(":")
-    if spec not in CONTESTANTS and not (path and name in ("classifier", "token_reward", "judge")):
-        raise _unknown(spec)
-
-
-def _unknown(spec: str) -> InputError:
-    return InputError(f"no contestant {spec!r}", field="contestant", allowed=", ".join(CONTESTANTS))
+    if spec not in CONTESTANTS and name != "judge" and not (path and name in ("classifier", "token_reward")):
+        raise InputError(f"no contestant {spec!r}", field="contestant", allowed=", ".join(CONTESTANTS))
 
 
 def _at(name: str, path: str, loading: dict[str, Any]) -> Reward:

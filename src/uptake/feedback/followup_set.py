@@ -16,6 +16,7 @@ from uptake.data.write import disk_errors, replacing
 from uptake.errors import InputError
 
 DEFAULT = Path(__file__).with_name("default-en.yaml")
+FORMATS = (".yaml", ".yml", ".json")
 ASCII_QUOTES = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
 )
@@ -212,8 +213,8 @@ def _record(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _check_suffix(path: Path) -> None:
-    if path.suffix not in (".yaml", ".yml", ".json"):
-        raise InputError(f"a follow-up set in {path.suffix!r}", path=path, allowed=".yaml, .yml, .json")
+    if path.suffix not in FORMATS:
+        raise InputError(f"a follow-up set in {path.suffix!r}", path=path, allowed=", ".join(FORMATS))
 
 
 def _parsed(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """`report.html`: one page that needs nothing else."""
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -25,16 +26,17 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     target = out or run / "report.html"
     suffix(target, (".html", ".htm"))
-    page = build_page(read_run(run))
-    html = environment().get_template("report.html.j2").render(page=page)
-    with replacing(target, overwrite=True) as temporary, disk_errors(target):
-        temporary.write_text(html, encoding="utf-8")
+    _write("report.html.j2", target, overwrite=True, page=build_page(read_run(run)))
     return target
 
 
 def write_token_page(map_: HeatMap, out: Path, title: str, *, overwrite: bool = False) -> None:
     """Write token heat maps as one page that needs nothing else; InputError where `out` exists, unless `overwrite`."""
-    page = environment().get_template("tokens.html.j2").render(map=map_, title=title)
+    _write("tokens.html.j2", out, overwrite=overwrite, map=map_, title=title)
+
+
+def _write(template: str, out: Path, *, overwrite: bool, **context: Any) -> None:
+    page = environment().get_template(template).render(**context)
     with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
         temporary.write_text(page, encoding="utf-8")
 

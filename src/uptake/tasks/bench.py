@@ -64,8 +64,7 @@ def bench(
     is no contestant or no benchmark with items, and for a limit below 1.
     """
     start, folder = perf_counter(), Path(folder)
-    if limit is not None and limit < 1:
-        raise InputError(f"{limit}", field="limit", allowed="a whole number from 1")
+    check_limit(limit)
     held = [_drawn(each, limit, seed) for each in benchmarks if isinstance(each, Benchmark) and each.items]
     absent = {each.name: each.reason if isinstance(each, Absent) else "it has no items" for each in benchmarks}
     absent = {name: reason for name, reason in absent.items() if name not in {each.name for each in held}}
@@ -86,6 +85,12 @@ def bench(
     timing = _timing(judged, perf_counter() - start)
     _write(board, timing, folder)
     return board, timing
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise InputError for a limit below 1."""
+    if limit is not None and limit < 1:
+        raise InputError(f"{limit}", field="limit", allowed="a whole number from 1")
 
 
 def _drawn(benchmark: Benchmark, limit: int | None, seed: int) -> Benchmark:

@@ -43,7 +43,7 @@ class DemoSettings:
             "temperature": 1.0,
             "top_p": 1.0,
             "lr": 6e-4,
-            # The town's users say the opposite now and then, and the scorer misjudges a fifth of all pairs.
+            # The town's users say the opposite now and then, and the scorer misjudges one pair in seven.
             "loss": "cdpo",
             "label_smoothing": 0.2,
             "beta": 0.5,

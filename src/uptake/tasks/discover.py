@@ -18,6 +18,7 @@ from uptake.tasks.mine_logs import Log, read_log, scored
 
 # The category that proposals stand in, until a person sorts them.
 CATEGORY = "reaction"
+FORMATS = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def discover(
     user turn follows a response, where nothing telling is found, and for an `out` that exists, unless `overwrite`.
     """
     out = Path(out)
-    if out.suffix not in (".yaml", ".yml"):
-        raise InputError(f"a set in {out.suffix!r}", path=out, allowed=".yaml, .yml: the evidence stands in comments")
+    if out.suffix not in FORMATS:
+        allowed = f"{', '.join(FORMATS)}: the evidence stands in comments"
+        raise InputError(f"a set in {out.suffix!r}", path=out, allowed=allowed)
     may_write(out, overwrite=overwrite)
     version = FollowUpSet.load(out).version + 1 if out.exists() else 1
     if reward is None and ratings is None:
