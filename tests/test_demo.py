@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from tiny import in_process, killer
 
 from uptake.data import ChatFormat
+from uptake.evaluate import win_rate
 from uptake.feedback import FollowUpReward
 from uptake.models import LanguageModel, load
 from uptake.rollout import PolicySamples
@@ -66,6 +67,10 @@ def test_the_figures_are_those_of_the_two_models(undisturbed: Path) -> None:
     assert figures["win_rate"]["rate"] == pytest.approx(fmean(points))
     assert figures["quality"] == {"before": pytest.approx(fmean(before)), "after": pytest.approx(fmean(after))}
     assert before != after
+    together = win_rate(after, before, clusters=[place // SMALL.answers for place in range(len(after))])
+    assert figures["win_rate"] == asdict(together)
+    lines = (undisturbed / "aligned" / "samples.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["prompt"][0]["content"] for line in lines}) == len(lines) == SMALL.held_out
 
 
 def test_it_is_aligned_on_training_questions_only(undisturbed: Path) -> None:
