@@ -12,10 +12,10 @@ import torch
 from uptake import ChatFormat, Options, World, methods, run
 from uptake.data.write import replacing
 from uptake.evaluate import ScoredTokens, token_reward_metrics
-from uptake.feedback.edit_labels import EditLabels
-from uptake.feedback.token_reward import reward_tokens
+from uptake.judge.edit_labels import EditLabels
 from uptake.models import LanguageModel
 from uptake.recipe import Recipe
+from uptake.rewards.token_reward import reward_tokens
 from uptake.rollout.edited import EditedRows
 from uptake.signal.edits import Edits
 from uptake.types import Edit, Edited, Judgement, Rollout, Row

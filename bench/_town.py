@@ -24,8 +24,8 @@ from scipy.stats import t as student
 from uptake import ChatFormat, Options, Preference, Prompt, Turn, World, load, methods, run
 from uptake.data.write import replacing
 from uptake.models import LanguageModel
-from uptake.progress import progress_bar
 from uptake.rollout import PolicySamples
+from uptake.support.progress import progress_bar
 from uptake.tasks.demo import DemoSettings, learn_town
 from uptake.town import Town
 from uptake.types import Row

@@ -15,8 +15,8 @@ from _harness import compare, record
 from _model import llama, text, tokenizer
 
 from uptake import Prompt, Turn
-from uptake.feedback.llm_judge import LLMJudge
-from uptake.feedback.question import Instructions
+from uptake.annotators.llm import LLMJudge
+from uptake.annotators.question import Instructions
 from uptake.models import prepare
 from uptake.models.products import fast_products
 

@@ -20,13 +20,13 @@ from datasets import Dataset
 from transformers import LlamaForCausalLM
 
 from uptake import ChatFormat, Prompt, Turn, World, methods
-from uptake.collect import collect
-from uptake.feedback.llm_judge import LLMJudge
-from uptake.feedback.question import Instructions
-from uptake.keys import prompt_key
-from uptake.loop import Learner
+from uptake.annotators.llm import LLMJudge
+from uptake.annotators.question import Instructions
 from uptake.models import prepare
-from uptake.run_folder import RunLog
+from uptake.support.keys import prompt_key
+from uptake.train.loop import Learner
+from uptake.train.rounds import collect
+from uptake.train.run_folder import RunLog
 
 PROMPTS, PROMPT, ANSWER, BETA, LR, REPEATS = 8, 256, 96, 0.1, 1e-5, 3
 INSTRUCTIONS = Instructions("w1 w2 w3 {prompt} w4 {first} w5 {second} w6 ", cue="w7 ")

@@ -33,14 +33,14 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, TrainerCallback
 
 from uptake import ChatFormat, Prompt, Turn, World, methods
-from uptake.checkpoint import Cursor
-from uptake.collect import collect, ready
-from uptake.feedback.function import FromFunction
-from uptake.keys import prompt_key
-from uptake.loop import Learner
 from uptake.methods import ppo
 from uptake.models import prepare
-from uptake.run_folder import RunLog
+from uptake.rewards.function import FromFunction
+from uptake.support.keys import prompt_key
+from uptake.train.checkpoint import Cursor
+from uptake.train.loop import Learner
+from uptake.train.rounds import collect, ready
+from uptake.train.run_folder import RunLog
 from uptake.types import Rollout
 
 PROMPTS = int(os.environ.get("PROMPTS", "32"))

@@ -13,9 +13,9 @@ from _model import VOCABULARY, llama, tokenizer
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from uptake.keys import prompt_key
 from uptake.models import LanguageModel, prepare
-from uptake.rollout import PromptIds, Sampling, sample
+from uptake.sampling import PromptIds, Sampling, sample
+from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn
 
 PROMPTS, PROMPT_TOKENS, ANSWERS, ANSWER_TOKENS, CHECKED = 8, 256, 8, 128, 16

@@ -17,8 +17,8 @@ from _model import llama, tokenizer
 from bench_online import ANSWER, INSTRUCTIONS, PROMPT, PROMPTS, prompts
 
 from uptake import ChatFormat, Prompt, Turn, World, methods, run
-from uptake.keys import prompt_key
 from uptake.models import prepare
+from uptake.support.keys import prompt_key
 
 LATENCY, CONCURRENCY, STEPS = 1.0, 16, 4
 ANSWERED = {"choices": [{"message": {"content": "1"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}

@@ -26,12 +26,12 @@ from uptake.data.exchanges import Heard
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.discovery import Discover
-from uptake.feedback.followup_set import Category
-from uptake.feedback.outcome import outcomes
-from uptake.keys import prompt_key
+from uptake.follow_up.discovery import Discover
+from uptake.follow_up.rating_regression import outcomes
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import Category, FollowUpSet
 from uptake.models import LanguageModel
+from uptake.support.keys import prompt_key
 from uptake.tasks.mine_logs import scored
 from uptake.types import Dialogue, Prompt
 

@@ -18,10 +18,10 @@ from _harness import record
 from uptake import ChatFormat, FollowUpReward, Options, Preference, World, load, methods, read, run
 from uptake.benchmarks import Benchmark, Comparison, find, hh, names, open_benchmark
 from uptake.evaluate.scoreboard import Scoreboard
-from uptake.feedback.classifier import Classifier
-from uptake.feedback.contestants import contestant
+from uptake.judge.scorers import contestant
 from uptake.models import LanguageModel
 from uptake.report.bench_tables import Entry, spelled, tables
+from uptake.rewards.classifier import Classifier
 from uptake.tasks.bench import bench
 from uptake.tasks.feedback import write_feedback
 from uptake.types import Row

@@ -20,7 +20,7 @@ from _town import FOLDER
 
 from uptake import ChatFormat, World, load
 from uptake.edit_sets import names, read_edits
-from uptake.progress import progress_bar
+from uptake.support.progress import progress_bar
 from uptake.types import Edited
 
 # Responses of one set to measure.

@@ -17,8 +17,9 @@ from scipy.special import expit
 
 from uptake import Turn, load
 from uptake.evaluate.reliability import reliability
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.calibration import Calibrate, Calibrated, Floats, LabeledPairs, gains, weighted
+from uptake.follow_up.calibration import Calibrate, Calibrated, Floats, LabeledPairs, gains, weighted
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import FollowUpSet
 from uptake.tasks.calibrate import label
 from uptake.tasks.demo import town_followups
 from uptake.types import Dialogue

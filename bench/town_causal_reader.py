@@ -22,7 +22,7 @@ from uptake.edit_sets.items import minimal
 from uptake.evaluate import ScoredTokens, token_reward_metrics
 from uptake.ops.alignment import align
 from uptake.ops.token_labels import token_labels
-from uptake.progress import progress_bar
+from uptake.support.progress import progress_bar
 from uptake.town import Fault, Question, Town
 from uptake.town.edits import distance, shared
 from uptake.town.facts import Values

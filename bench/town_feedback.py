@@ -25,10 +25,10 @@ from _town import FOLDER, SEEDS, Interval, interval
 from uptake import ChatFormat, Prompt, Turn, World, load, methods, run
 from uptake.data.role_swap import FollowUpFormat
 from uptake.data.write import replacing
-from uptake.feedback import FollowUpReward
-from uptake.keys import prompt_key
+from uptake.follow_up.reward import FollowUpReward
 from uptake.models import LanguageModel
-from uptake.progress import progress_bar
+from uptake.support.keys import prompt_key
+from uptake.support.progress import progress_bar
 from uptake.tasks.demo import DemoSettings, learn_town, scorer_accuracy, town_followups
 from uptake.tasks.feedback import perplexity
 from uptake.town import Town

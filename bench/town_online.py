@@ -17,7 +17,7 @@ from _harness import record
 from _town import Arm, Interval, at, last, questions, run_arms, starting_model
 
 from uptake import ChatFormat, Preference, Prompt, load
-from uptake.feedback.oracle_annotator import OracleAnnotator
+from uptake.annotators.oracle import OracleAnnotator
 from uptake.rollout import PolicySamples
 from uptake.town import Town
 from uptake.types import Row

@@ -13,11 +13,11 @@ from _town import FOLDER, HELD_OUT, SEEDS, interval, preferences, starting_model
 
 from uptake import ChatFormat, Options, Preference, Turn, World, load, methods, run
 from uptake.evaluate import pairwise_accuracy
-from uptake.feedback import FollowUpReward
-from uptake.feedback.classifier import Classifier
-from uptake.feedback.direct import DirectLikelihood
-from uptake.feedback.length import Length
-from uptake.feedback.reward import Reward
+from uptake.follow_up.reward import FollowUpReward
+from uptake.rewards.base import Reward
+from uptake.rewards.classifier import Classifier
+from uptake.rewards.length import Length
+from uptake.rewards.likelihood import DirectLikelihood
 from uptake.tasks.demo import town_followups
 
 LABELED, TEST, QUESTIONS = 1000, 600, 432

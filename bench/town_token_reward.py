@@ -24,7 +24,7 @@ from _town import FOLDER, HELD_OUT, SEEDS, Interval, interval, starting_model, w
 
 from uptake import ChatFormat, Turn, World, load
 from uptake.edit_sets.items import minimal
-from uptake.progress import progress_bar
+from uptake.support.progress import progress_bar
 from uptake.town import AXES, FAULTS, Town
 from uptake.types import Edited, Span
 

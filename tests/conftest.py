@@ -22,7 +22,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
 
-ROOMS = ("ops", "losses", "models", "reference", "rollout", "feedback", "signal", "objective", "weights", "update")
+ROOMS = (
+    *("ops", "losses", "models", "reference", "sampling", "rollout", "rewards", "follow_up", "annotators", "judge"),
+    *("signal", "objective", "weights", "update"),
+)
 CONFIG = BeartypeConf(is_pep484_tower=True)  # an int is a float, as it is for mypy
 
 

@@ -28,8 +28,6 @@ from torch import Tensor
 from uptake import methods
 from uptake.data import read as read_rows
 from uptake.errors import InputError, ModelError
-from uptake.feedback.function import FromFunction, Rewards
-from uptake.loop import Options, run
 from uptake.methods import fine_grained_ppo, ppo
 from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
@@ -41,6 +39,8 @@ from uptake.ops.token_rewards import Shaping
 from uptake.recipe import Recipe
 from uptake.reference import AdapterOff, Frozen
 from uptake.reference.frozen import FrozenModel
+from uptake.rewards.function import FromFunction, Rewards
+from uptake.train.loop import Options, run
 from uptake.types import Judgement, Prompt, Rewarded, Rollout, Span
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable, trainable_modules
 

@@ -17,9 +17,9 @@ from urllib.error import HTTPError
 import pytest
 from tiny import read_jsonl, write_jsonl
 
+from uptake.annotators.person import Duel, PersonAnnotator
 from uptake.errors import InputError
-from uptake.feedback.person import Duel, PersonAnnotator
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn, Verdict
 
 
@@ -173,7 +173,7 @@ def command(folder: Path) -> tuple["subprocess.Popen[str]", Page]:
     """`uptake annotate` in a process of its own, and the page it serves."""
     arguments = ["annotate", str(folder / "pairs.jsonl"), "--out", str(folder / "out.jsonl")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "uptake.cli", *arguments],
+        [sys.executable, "-m", "uptake", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

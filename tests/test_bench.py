@@ -14,17 +14,17 @@ from test_report import Reader
 from tiny import WORDS, in_process, saved, sentence, tiny_llama, tiny_tokenizer, write_followups, write_jsonl
 from tiny_cli import Cli
 
+from uptake.annotators.from_reward import Preferring
+from uptake.annotators.oracle import OracleAnnotator
 from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Rating, names
 from uptake.errors import InputError
 from uptake.evaluate.scoreboard import Cell, Scoreboard, Timing
-from uptake.feedback.contestants import CONTESTANTS, contestant
-from uptake.feedback.length import Length
-from uptake.feedback.oracle import Oracle
-from uptake.feedback.oracle_annotator import OracleAnnotator
-from uptake.feedback.preferring import Preferring
-from uptake.feedback.reward import Reward
+from uptake.judge.scorers import CONTESTANTS, contestant
 from uptake.report.bench import bench_page, markdown, notes
 from uptake.report.bench_tables import labels, tables
+from uptake.rewards.base import Reward
+from uptake.rewards.length import Length
+from uptake.rewards.oracle import Oracle
 from uptake.tasks.bench import CHUNK, bench
 from uptake.town import Town
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Where

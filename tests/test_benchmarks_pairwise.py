@@ -14,7 +14,7 @@ import pytest
 from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, find, open_benchmark, parse
 from uptake.data import Writer
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Turn, Where
 
 DATA = Path(os.environ.get("UPTAKE_DATA", Path(__file__).parents[2] / "shared" / "data"))

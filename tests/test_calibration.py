@@ -18,8 +18,7 @@ from uptake.data.rows import to_row
 from uptake.errors import InputError
 from uptake.evaluate.item_analysis import by_effect, item_analysis
 from uptake.evaluate.reliability import reliability
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.calibration import (
+from uptake.follow_up.calibration import (
     Calibrate,
     Floats,
     LabeledPairs,
@@ -30,8 +29,9 @@ from uptake.feedback.calibration import (
     thresholds,
     weighted,
 )
-from uptake.feedback.combine import Combine
-from uptake.feedback.followup_set import Calibration, Category
+from uptake.follow_up.combine import Combine
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import Calibration, Category, FollowUpSet
 from uptake.models import LanguageModel
 from uptake.tasks.calibrate import calibrate_file, label
 from uptake.tasks.demo import town_followups

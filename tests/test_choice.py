@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from uptake.choice import named
 from uptake.errors import InputError
+from uptake.support.settings import named
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from uptake.errors import InputError, ModelError
-from uptake.feedback.classifier import Classifier
+from uptake.rewards.classifier import Classifier
 from uptake.types import Dialogue, Turn
 
 SHAPE = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}

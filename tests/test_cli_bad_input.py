@@ -374,7 +374,7 @@ def test_a_real_process(uptake: Cli, model: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "uptake.cli",
+        "uptake",
         "score",
         "in.jsonl",
         "--model",

@@ -23,9 +23,9 @@ from tiny import (
 from tiny_cli import Cli
 from tiny_server import INSTRUCTIONS, JudgeServer, failure, preference, said
 
+from uptake.annotators.llm import LLMJudge
+from uptake.annotators.question import Instructions
 from uptake.data import read, to_record
-from uptake.feedback.llm_judge import LLMJudge
-from uptake.feedback.question import Instructions
 from uptake.types import Preference, Prompt
 
 BRIEF = "when {prompt} 1 {first} 2 {second}\nbread ="

@@ -9,13 +9,13 @@ from test_classifier import write_llama
 from test_token_reward_reward import write_token_llama
 from tiny import saved, tiny_llama, tiny_tokenizer, write_followups
 
+from uptake.annotators.llm import LLMJudge
 from uptake.errors import InputError
-from uptake.feedback.contestants import CONTESTANTS, contestant
-from uptake.feedback.length import Length, LengthResidual
-from uptake.feedback.llm_judge import LLMJudge
-from uptake.feedback.oracle import Oracle
-from uptake.feedback.reward import Reward
+from uptake.judge.scorers import CONTESTANTS, contestant
 from uptake.models import LanguageModel
+from uptake.rewards.base import Reward
+from uptake.rewards.length import Length, LengthResidual
+from uptake.rewards.oracle import Oracle
 from uptake.town import Town
 from uptake.types import Dialogue, Judgement, Prompt, Turn
 

@@ -13,7 +13,7 @@ import pytest
 
 from uptake.data import answered, preferences, prompts, read, to_row
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Answered, Dialogue, Preference, Prompt, Rated, Turn, Where
 
 HERE = Where(Path("rows.jsonl"), 7)

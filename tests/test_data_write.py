@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from uptake.data import Journal, Writer, read, replacing, to_record, to_row
 from uptake.errors import InputError, UptakeError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Answered, Preference, Prompt, Rated, Row, Turn
 
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")

@@ -13,7 +13,7 @@ from tiny import in_process, killer
 
 from uptake.data import ChatFormat
 from uptake.evaluate import win_rate
-from uptake.feedback import FollowUpReward
+from uptake.follow_up.reward import FollowUpReward
 from uptake.models import LanguageModel, load
 from uptake.rollout import PolicySamples
 from uptake.tasks.demo import DemoSettings, demo, fault_pairs, scorer_accuracy, town_followups

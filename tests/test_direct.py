@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from uptake.errors import InputError, ModelError
-from uptake.feedback.direct import DirectLikelihood
 from uptake.models import LanguageModel
+from uptake.rewards.likelihood import DirectLikelihood
 from uptake.town import CHAT_TEMPLATE
 from uptake.types import Dialogue, Turn
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from uptake.errors import InputError
-from uptake.feedback.discovery import Discover, _p, first_sentence, vectors
+from uptake.follow_up.discovery import Discover, _p, first_sentence, vectors
 
 GLAD = ("Thanks, great!", "Great, thanks!", "Thanks a lot, great.", "Great thanks.")
 CROSS = ("I already told you.", "I told you already.", "I already told you that.", "You know I already told you.")

@@ -8,10 +8,10 @@ import pytest
 from scipy.special import expit, logit
 from tiny import prompt_records, read_jsonl, saved, tiny_llama, write_jsonl
 
+from uptake.annotators.oracle import OracleAnnotator
 from uptake.errors import InputError
 from uptake.evaluate import length_controlled_win_rate
-from uptake.feedback.oracle_annotator import OracleAnnotator
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.tasks.duel import Duel, duel_figures, duel_files
 from uptake.town import Town
 from uptake.types import Prompt, Rollout, Turn, Verdict

@@ -17,15 +17,15 @@ from tiny import command_line, in_process, prompt_records, read_jsonl, saved, se
 from tiny_cli import Cli
 from tiny_server import Answer, JudgeServer, failure, said
 
+from uptake.annotators.oracle import OracleAnnotator
 from uptake.data import ChatFormat, read
-from uptake.edits.brief import Brief, presets, proposal
 from uptake.edits.edit import Draft, Outcome, Proposal
 from uptake.edits.model import ModelEditor
+from uptake.edits.prompt import Brief, presets, proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
 from uptake.evaluate.edits import edit_stats
-from uptake.feedback.oracle_annotator import OracleAnnotator
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.tasks.edit import EditSummary, edit_file
 from uptake.town import Town
 from uptake.types import Edited, Preference, Prompt, Turn, Verdict

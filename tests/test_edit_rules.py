@@ -19,7 +19,7 @@ from uptake.edits.edit import Draft
 from uptake.edits.rules import Rules
 from uptake.edits.units import Tokens, Words, pieces
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.town.edits import distance
 from uptake.types import Prompt, Turn
 

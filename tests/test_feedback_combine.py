@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from uptake.errors import InputError
-from uptake.feedback.combine import Combine, Rewards
-from uptake.feedback.followup_set import Category, FollowUpSet
+from uptake.follow_up.combine import Combine, Rewards
+from uptake.follow_up.set import Category, FollowUpSet
 
 # Two categories, of weights 3 and 1; columns: + + - | + - -.
 PAIR = FollowUpSet(

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from uptake.data import ChatFormat
 from uptake.errors import InputError, ModelError
-from uptake.feedback import FollowUpReward, FollowUps, FollowUpScores, FollowUpSet
-from uptake.feedback.followup_set import Category
-from uptake.feedback.reward import Reward
+from uptake.follow_up.reward import FollowUpReward, FollowUps, FollowUpScores
+from uptake.follow_up.set import Category, FollowUpSet
 from uptake.models import LanguageModel, prepare
+from uptake.rewards.base import Reward
 from uptake.types import Dialogue, Prompt, Rollout, Turn, Where
 
 # Next-token logits by previous token; columns are BOS, END, SEP, a, b.

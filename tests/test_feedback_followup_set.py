@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from uptake.errors import InputError
-from uptake.feedback.followup_set import Category, FollowUpSet
+from uptake.follow_up.set import Category, FollowUpSet
 
 CATEGORIES = ["understanding", "relevance", "correctness", "engagingness", "informativeness", "following"]
 FIRST_PERSON = {"i", "i'm", "me", "my"}

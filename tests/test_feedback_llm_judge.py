@@ -13,11 +13,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from uptake.annotators.llm import LLMJudge, ModelAnnotator
+from uptake.annotators.question import Instructions
 from uptake.errors import InputError, ModelError
-from uptake.feedback.llm_judge import LLMJudge, ModelAnnotator
-from uptake.feedback.question import Instructions
-from uptake.keys import prompt_key
 from uptake.models import LanguageModel, prepare
+from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn, Verdict
 
 BRIEF = Instructions("when {prompt} 1 {first} 2 {second}", "bread =")

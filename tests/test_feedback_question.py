@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from uptake.annotators.question import Instructions, presets
 from uptake.errors import InputError
-from uptake.feedback.question import Instructions, presets
 from uptake.types import Prompt, Turn
 
 PROMPT = Prompt((Turn("user", "When does it open?"),), key="k")

@@ -17,11 +17,11 @@ import pytest
 from tiny import tiny_world
 from tiny_server import INSTRUCTIONS, Answer, JudgeServer, failure, said
 
+from uptake.annotators.completion import Completion, first_preferred
+from uptake.annotators.server import ServerJudge
 from uptake.errors import InputError, UptakeError
-from uptake.feedback.completion import Completion, first_preferred
-from uptake.feedback.server_judge import ServerJudge
-from uptake.keys import prompt_key
 from uptake.recipe import describe
+from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn, Verdict
 
 PAIRS = [("good good", "bad"), ("bad", "good"), ("so so", "good good good"), ("fine", "well")]

@@ -17,7 +17,7 @@ from uptake.benchmarks import Benchmark, Rating, open_benchmark
 from uptake.errors import InputError
 from uptake.feedback_sets import Feedback, read_feedback
 from uptake.feedback_sets.items import split_of
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.tasks.feedback import write_feedback
 from uptake.types import Prompt, Turn
 

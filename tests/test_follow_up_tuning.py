@@ -26,14 +26,14 @@ from uptake import load, methods
 from uptake.data import ChatFormat
 from uptake.data.role_swap import FollowUpFormat, FormatName, History
 from uptake.errors import InputError, ModelError
-from uptake.feedback import FollowUpReward, FollowUps
-from uptake.loop import run
+from uptake.follow_up.reward import FollowUpReward, FollowUps
 from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, add_lora, save_model
 from uptake.objective import NextToken
 from uptake.reference import NoReference
-from uptake.signal.chained import Chained
+from uptake.signal.conversation_tree import Chained
 from uptake.tasks.feedback import perplexity
+from uptake.train.loop import run
 from uptake.types import Dialogue, Turn
 from uptake.world import World
 

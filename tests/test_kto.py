@@ -28,7 +28,6 @@ from torch import Tensor
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.loop import run
 from uptake.losses.unpaired import Prospect
 from uptake.models import LanguageModel, branches
 from uptake.objective import Unpaired, mismatched
@@ -36,6 +35,7 @@ from uptake.reference import Given, RunningReference
 from uptake.rollout.rated import RatedRows
 from uptake.signal.thresholds import Thresholds
 from uptake.tasks.check import check
+from uptake.train.loop import run
 from uptake.types import Judgement, Labeled, Prompt, Rollout
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 

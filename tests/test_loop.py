@@ -32,16 +32,16 @@ from torch import Tensor, nn
 from uptake import methods
 from uptake.data import read
 from uptake.errors import InputError
-from uptake.feedback.recorded import Recorded
-from uptake.loop import Options, run
+from uptake.judge.recorded import Recorded
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, TokenTree, load
 from uptake.objective import Loss, NextToken, Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Frozen, RunningReference
-from uptake.rollout.dataset import FromRows
+from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven, Imitate
 from uptake.tasks.mine import mine
+from uptake.train.loop import Options, run
 from uptake.update import Optimization
 from uptake.world import World
 
@@ -176,7 +176,7 @@ def test_killed_again_and_again(given: list[str], undisturbed: Path, tmp_path: P
 
 def test_a_process_killed_from_outside(given: list[str], undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "uptake.cli", *given, "--out", str(folder)]
+    command = [sys.executable, "-m", "uptake", *given, "--out", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not _lines(folder / "metrics.jsonl") >= 3:
         time.sleep(0.002)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.feedback import FollowUps
+from uptake.follow_up.reward import FollowUps
 from uptake.losses.pairwise import IPO, Hinge, Logistic, Robust
 from uptake.methods import MethodConfig
 from uptake.objective import Pairs

@@ -13,8 +13,9 @@ from tiny import command_line, in_process, read_jsonl, saved, sentence, tiny_lla
 from tiny_cli import Cli
 
 from uptake import load, read
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.said import SaidReward
+from uptake.follow_up.actual import SaidReward
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import FollowUpSet
 from uptake.types import Preference, Rated, Turn
 
 GERMAN = "Danke, das hat mir sehr geholfen. Wann \u00f6ffnet der Laden morgen fr\u00fch, und gibt es dort auch Brot? "

@@ -17,7 +17,7 @@ from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
 from uptake.models import LanguageModel, Node, TokenTree, add_lora, branches, pack
 from uptake.objective import NextToken, Pairs
 from uptake.reference import AdapterOff, Frozen, Given, RunningReference
-from uptake.rollout.dataset import FromRows
+from uptake.rollout.from_rows import FromRows
 from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World

@@ -17,19 +17,19 @@ from tiny import in_process, killer, prompt_records, read_jsonl, tiny_world
 from torch import Tensor
 
 from uptake import methods
+from uptake.annotators.oracle import OracleAnnotator
+from uptake.annotators.order import average_orders
 from uptake.errors import InputError, ModelError
-from uptake.feedback.annotators import annotator
-from uptake.feedback.compared import AnnotatorPart, Compared
-from uptake.feedback.oracle_annotator import OracleAnnotator
-from uptake.feedback.orders import average_orders
-from uptake.feedback.reward import Annotator
-from uptake.keys import prompt_key
-from uptake.loop import Options, run
+from uptake.judge.annotators import annotator
+from uptake.judge.pairwise import AnnotatorPart, Compared
 from uptake.losses.pairwise import logistic, soft_label
 from uptake.recipe import Recipe
+from uptake.rewards.base import Annotator
 from uptake.rollout.schedule import PromptBatches
-from uptake.signal.duels import Duels
+from uptake.signal.comparisons import Duels
+from uptake.support.keys import prompt_key
 from uptake.town import Town
+from uptake.train.loop import Options, run
 from uptake.types import Judgement, Prompt, Rollout, Turn, Verdict
 from uptake.world import World
 

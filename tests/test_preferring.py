@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import sentence, tiny_llama, write_followups
 
+from uptake.annotators.from_reward import Preferring
 from uptake.data import ChatFormat
 from uptake.errors import InputError
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.implicit import ImplicitReward
-from uptake.feedback.length import Length
-from uptake.feedback.preferring import Preferring
-from uptake.keys import prompt_key
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import FollowUpSet
+from uptake.rewards.implicit import ImplicitReward
+from uptake.rewards.length import Length
 from uptake.signal import BestWorst
+from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Judgement, Prompt, Rollout, Turn
 
 ASKED = (Turn("user", "when ?"),)

@@ -26,18 +26,18 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.feedback.classifier import Classifier
-from uptake.feedback.recorded import Recorded
-from uptake.loop import Options, run
+from uptake.judge.recorded import Recorded
 from uptake.losses.scalar import BradleyTerry
 from uptake.models import LanguageModel, add_lora, pack, save_model
 from uptake.models.heads import AddHead, node_last, token_values
 from uptake.objective import ScoredPairs
 from uptake.reference import NoReference
-from uptake.rollout.dataset import FromRows
+from uptake.rewards.classifier import Classifier
+from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
 from uptake.tasks.check import check
 from uptake.town import CHAT_TEMPLATE
+from uptake.train.loop import Options, run
 from uptake.types import Pair, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World

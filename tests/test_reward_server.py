@@ -19,10 +19,10 @@ from tiny_server import Answer, JudgeServer, failure
 from uptake import methods
 from uptake.data import read as read_rows
 from uptake.errors import InputError, UptakeError
-from uptake.feedback.function import FromFunction, Rewards
-from uptake.feedback.reward_server import RewardServer
-from uptake.feedback.scored import reward
-from uptake.loop import Options, run
+from uptake.judge.pointwise import reward
+from uptake.rewards.function import FromFunction, Rewards
+from uptake.rewards.server import RewardServer
+from uptake.train.loop import Options, run
 from uptake.types import Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World
 

@@ -23,9 +23,10 @@ from transformers import (
 
 from uptake.data.chat import ChatFormat
 from uptake.errors import InputError, ModelError
-from uptake.keys import prompt_key
 from uptake.models import LanguageModel, branches, pack, prepare, token_logps
-from uptake.rollout import PolicySamples, PromptIds, Sampling, sample, stream
+from uptake.rollout import PolicySamples
+from uptake.sampling import PromptIds, Sampling, sample, stream
+from uptake.support.keys import prompt_key
 from uptake.types import Answered, Prompt, Rollout, Turn, Where
 from uptake.world import World
 

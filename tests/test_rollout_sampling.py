@@ -21,8 +21,8 @@ from transformers import (
 
 from uptake.errors import InputError
 from uptake.models import prepare
-from uptake.rollout import PromptIds, Sampling, sample
-from uptake.rollout.sampling import draw, uniforms
+from uptake.sampling import PromptIds, Sampling, sample
+from uptake.sampling.draw import draw, uniforms
 from uptake.types import Prompt, Turn
 
 FILTERS = [

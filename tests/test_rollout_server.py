@@ -14,7 +14,7 @@ from tiny_server import Answer, failure
 
 from uptake import methods
 from uptake.errors import InputError, UptakeError
-from uptake.feedback.compared import Compared
+from uptake.judge.pairwise import Compared
 from uptake.models import LanguageModel
 from uptake.rollout import PolicySamples
 from uptake.rollout.engines import engine

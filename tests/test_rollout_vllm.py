@@ -25,15 +25,15 @@ from tiny_model_server import ModelServer
 from tiny_server import INSTRUCTIONS, failure
 
 from uptake import methods
+from uptake.annotators.server import ServerJudge
 from uptake.data import ChatFormat
 from uptake.data import prompts as prompts_of
 from uptake.errors import InputError, ModelError, UptakeError
-from uptake.feedback.server_judge import ServerJudge
-from uptake.loop import run
 from uptake.models import LanguageModel, add_lora, load
 from uptake.rollout import PolicySamples
 from uptake.rollout.vllm import VLLMSamples
-from uptake.rollout.vllm_engines import adapter_rank
+from uptake.sampling.vllm_engines import adapter_rank
+from uptake.train.loop import run
 from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 

@@ -9,9 +9,9 @@ from test_feedback_follow_up import BIGRAM, by_hand, flat, toy
 from tiny import sentence, tiny_llama
 
 from uptake.errors import InputError, ModelError
-from uptake.feedback import FollowUpReward
-from uptake.feedback.followup_set import Category, FollowUpSet
-from uptake.feedback.said import SaidReward
+from uptake.follow_up.actual import SaidReward
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import Category, FollowUpSet
 from uptake.models import LanguageModel
 from uptake.types import Dialogue, Turn, Where
 

@@ -10,12 +10,12 @@ from tiny import read_jsonl, tiny_llama, tiny_tokenizer, tiny_world, weights_of
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.loop import run
 from uptake.models import TokenTree
 from uptake.objective import NextToken
 from uptake.reference import NoReference
-from uptake.rollout.transcripts import Transcripts, Turns
-from uptake.signal.chained import Chained
+from uptake.rollout.conversations import Transcripts, Turns
+from uptake.signal.conversation_tree import Chained
+from uptake.train.loop import run
 from uptake.world import World
 
 TALK = ("when does it open ?", "at eight .", "thanks .", "it helped .", "where ?")

@@ -12,15 +12,15 @@ from tiny import tiny_llama, tiny_world
 from uptake.data import ChatFormat
 from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
-from uptake.feedback.edit_labels import EditLabels
-from uptake.feedback.function import FromFunction, Rewards
-from uptake.feedback.oracle_tokens import OracleTokens
-from uptake.feedback.scored import reward
-from uptake.keys import prompt_key
+from uptake.judge.edit_labels import EditLabels
+from uptake.judge.pointwise import reward
 from uptake.methods.town_model import newborn
 from uptake.models.fresh import byte_tokenizer
+from uptake.rewards.function import FromFunction, Rewards
+from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.rollout.edited import EditedRows
 from uptake.signal.grouped import Grouped
+from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.types import Edited, Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World

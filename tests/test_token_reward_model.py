@@ -30,9 +30,7 @@ from uptake import methods
 from uptake.data import ChatFormat, to_row
 from uptake.data.response_tokens import response_tokens, rollout_offsets
 from uptake.errors import InputError, ModelError
-from uptake.feedback.edit_labels import EditLabels
-from uptake.feedback.token_reward import TokenReward, load_token_reward
-from uptake.loop import run
+from uptake.judge.edit_labels import EditLabels
 from uptake.losses.scalar import bradley_terry
 from uptake.losses.token_level import CrossEntropy, SquaredError, TokenKernel, token_rewards
 from uptake.models import LanguageModel, add_lora, pack, save_model
@@ -40,10 +38,12 @@ from uptake.models.heads import AddHead, ScalarHead, token_values
 from uptake.models.token_classifier import head_name
 from uptake.objective import TokenRewards
 from uptake.reference import NoReference
+from uptake.rewards.token_reward import TokenReward, load_token_reward
 from uptake.rollout.edited import EditedRows
 from uptake.signal.edits import Edits
 from uptake.tasks.check import check
 from uptake.town import CHAT_TEMPLATE
+from uptake.train.loop import run
 from uptake.types import Edit, Judgement, Marked, Prompt, Rollout, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World

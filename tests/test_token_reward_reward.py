@@ -28,9 +28,9 @@ from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForT
 from uptake import read
 from uptake.data.edited import read_spans, spell_span
 from uptake.errors import InputError, ModelError
-from uptake.feedback.contestants import contestant
-from uptake.feedback.token_reward_model import TokenRewardModel
+from uptake.judge.scorers import contestant
 from uptake.models.heads import AddHead
+from uptake.rewards.token_reward_model import TokenRewardModel
 from uptake.tasks.bench import bench
 from uptake.types import Dialogue, Turn
 

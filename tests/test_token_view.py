@@ -13,11 +13,11 @@ from transformers import PreTrainedTokenizerFast
 from uptake import methods
 from uptake.data import ChatFormat, Token, TokenView, rollout_view, token_view
 from uptake.data.token_view import join, locate
-from uptake.feedback.function import FromFunction, Rewards
-from uptake.keys import prompt_key
-from uptake.loop import Options, run
 from uptake.methods import fine_grained_ppo
-from uptake.run_folder import RunLog
+from uptake.rewards.function import FromFunction, Rewards
+from uptake.support.keys import prompt_key
+from uptake.train.loop import Options, run
+from uptake.train.run_folder import RunLog
 from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.town import AXES, CHAT_TEMPLATE, FAULTS, SPECIAL_TOKENS, Quality, Town
 from uptake.town.facts import ASKED, POOLS, town_facts
 from uptake.town.lines import words

@@ -13,12 +13,12 @@ from tiny import pair_records, tiny_llama, tiny_world, weights_of
 from torch import Tensor, nn
 
 from uptake.errors import InputError, ModelError
-from uptake.feedback.recorded import Recorded
+from uptake.judge.recorded import Recorded
 from uptake.losses.pairwise import IPO, Logistic
 from uptake.models import LanguageModel
 from uptake.objective import NextToken, Objective, Pairs
 from uptake.reference import Frozen, NoReference
-from uptake.rollout.dataset import FromRows
+from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven, Imitate
 from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable

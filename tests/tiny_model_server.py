@@ -9,7 +9,7 @@ from tiny_server import Answer, JudgeServer, Plan
 
 from uptake.data import ChatFormat
 from uptake.models import LanguageModel, load
-from uptake.rollout import PromptIds, Sampling, sample
+from uptake.sampling import PromptIds, Sampling, sample
 from uptake.types import Prompt, Rollout, Turn
 
 

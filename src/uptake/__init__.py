@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uptake.data import ChatFormat, read
     from uptake.errors import InputError, ModelError, UptakeError
-    from uptake.feedback import FollowUpReward, FollowUpScores, FollowUpSet
-    from uptake.loop import Options, run
+    from uptake.follow_up.reward import FollowUpReward, FollowUpScores
+    from uptake.follow_up.set import FollowUpSet
     from uptake.models import LanguageModel, TokenTree, add_lora, load, pack, token_logps
     from uptake.recipe import Recipe, Stage
     from uptake.report import write_report
+    from uptake.train import Options, run
     from uptake.types import Answered, Edited, Judgement, Pair, Preference, Prompt, Rated, Rollout, Span, Turn
     from uptake.world import World
 
@@ -20,8 +21,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "data": ("ChatFormat", "read"),
     "errors": ("InputError", "ModelError", "UptakeError"),
-    "feedback": ("FollowUpReward", "FollowUpScores", "FollowUpSet"),
-    "loop": ("Options", "run"),
+    "follow_up": ("FollowUpReward", "FollowUpScores", "FollowUpSet"),
+    "train": ("Options", "run"),
     "models": ("LanguageModel", "TokenTree", "add_lora", "load", "pack", "token_logps"),
     "recipe": ("Recipe", "Stage"),
     "report": ("write_report",),

@@ -18,7 +18,7 @@ from typing import Any
 
 from uptake.benchmarks.items import Candidates, Comparison, Item, Rating, Row
 from uptake.errors import InputError
-from uptake.registry import Registry
+from uptake.support.registry import Registry
 
 __all__ = [
     "Absent",

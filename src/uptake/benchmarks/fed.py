@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from uptake.benchmarks.chats import rated
 from uptake.benchmarks.items import Row
 from uptake.benchmarks.parse import rows, table
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.types import Role, Turn, Where
 
 FOLDER = "fed"

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from uptake.benchmarks.items import Comparison
 from uptake.data.files import records
-from uptake.data.place import Record, bad_row
+from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Prompt, Turn, Where
 
 Records = Iterator[tuple[Where, Record]]

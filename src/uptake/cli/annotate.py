@@ -25,7 +25,7 @@ def annotate(
 
     Example: `uptake annotate pairs.jsonl --out labelled.jsonl`
     """
-    from uptake.feedback.person import PersonAnnotator
+    from uptake.annotators.person import PersonAnnotator
     from uptake.tasks.judge import judge_file
 
     answers = target.with_name(f"{target.name}.person.sqlite")

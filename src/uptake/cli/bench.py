@@ -50,7 +50,7 @@ def bench(
     from uptake import benchmarks
     from uptake.data import ChatFormat
     from uptake.data.write import may_write
-    from uptake.feedback.contestants import check_contestant, contestant
+    from uptake.judge.scorers import check_contestant, contestant
     from uptake.models import load
     from uptake.tasks.bench import bench as compare
     from uptake.tasks.bench import check_limit
@@ -76,7 +76,7 @@ def bench(
 
 def _print_lists(data: Path | None) -> None:
     from uptake import benchmarks
-    from uptake.feedback.contestants import CONTESTANTS
+    from uptake.judge.scorers import CONTESTANTS
 
     table = Table("benchmark", "from", "what it holds")
     for name in benchmarks.names():

@@ -53,9 +53,8 @@ def calibrate(
     Example: `uptake calibrate pairs.jsonl --model ./my-model --out calibrated.yaml`
     """
     from uptake.data import ChatFormat
-    from uptake.feedback import FollowUpSet
-    from uptake.feedback.calibration import Calibrate
-    from uptake.feedback.followup_set import FORMATS
+    from uptake.follow_up.calibration import Calibrate
+    from uptake.follow_up.set import FORMATS, FollowUpSet
     from uptake.models import load
     from uptake.tasks.calibrate import calibrate_file
 

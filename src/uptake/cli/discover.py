@@ -56,7 +56,7 @@ def discover(
     Example: `uptake discover chats.jsonl --ratings thumbs --out ours.yaml`
     """
     from uptake.data.redact import Redact
-    from uptake.feedback.discovery import Discover
+    from uptake.follow_up.discovery import Discover
     from uptake.tasks.discover import FORMATS
     from uptake.tasks.discover import discover as run
 
@@ -65,7 +65,7 @@ def discover(
     check_files(source, target, formats=FORMATS, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     reward: Any = None
     if ratings is None and model is not None:
-        from uptake.feedback import FollowUpReward
+        from uptake.follow_up.reward import FollowUpReward
 
         reward = FollowUpReward.from_pretrained(model, followups, device=device, dtype=dtype)
         say_plain(reward.chat.plain, model)

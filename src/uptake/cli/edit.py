@@ -102,7 +102,7 @@ def _chat(tokenizer: str) -> Any:
 
 def _check_judge(spec: str | None, editor: str, sets: list[str] | None) -> None:
     """Refuse what is wrong with the judge before the editor's model is loaded."""
-    from uptake.feedback.contestants import check_contestant
+    from uptake.judge.scorers import check_contestant
 
     if sets and spec not in _KEPT:
         raise InputError("not used with this judge", field="--judge-set", allowed="with --judge server or person")
@@ -115,10 +115,10 @@ def _check_judge(spec: str | None, editor: str, sets: list[str] | None) -> None:
 def _annotator(
     spec: str | None, model: str | None, sets: list[str] | None, target: Path, loading: dict[str, Any]
 ) -> Any:
-    from uptake.feedback.annotators import annotator
-    from uptake.feedback.contestants import contestant
-    from uptake.feedback.llm_judge import LLMJudge
-    from uptake.feedback.preferring import Preferring
+    from uptake.annotators.from_reward import Preferring
+    from uptake.annotators.llm import LLMJudge
+    from uptake.judge.annotators import annotator
+    from uptake.judge.scorers import contestant
 
     if spec in _KEPT:
         answers = str(target.with_name(f"{target.name}.judge.sqlite"))

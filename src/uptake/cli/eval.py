@@ -51,7 +51,7 @@ def evaluate(
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     options: dict[str, Any] = {"limit": limit, "seed": seed, "device": device, "dtype": dtype, "sampling": sampling}
     if judge is not None:
-        from uptake.feedback.annotators import annotator
+        from uptake.judge.annotators import annotator
         from uptake.tasks.duel import duel_files
 
         part = annotator({judge: options_of(judge_sets)})

@@ -92,7 +92,7 @@ def judge(
 
 
 def _served(given: dict[str, Any], share: dict[str, float], target: Path, asking: dict[str, Any]) -> Any:
-    from uptake.feedback.server_judge import ServerJudge
+    from uptake.annotators.server import ServerJudge
 
     if share:
         raise InputError("not used with --server", field="--min-share", allowed="with --judge-model")
@@ -103,7 +103,7 @@ def _served(given: dict[str, Any], share: dict[str, float], target: Path, asking
 
 
 def _in_process(model: str, given: dict[str, Any], options: dict[str, Any]) -> Any:
-    from uptake.feedback.llm_judge import LLMJudge
+    from uptake.annotators.llm import LLMJudge
 
     if given:
         option = f"--{next(iter(given)).replace('_', '-')}"

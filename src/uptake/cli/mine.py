@@ -73,7 +73,7 @@ def mine(
 
 def _judged(recipe: "Recipe", judge: str, sets: list[str] | None) -> "Recipe":
     """The recipe with another judge where one was named."""
-    from uptake.feedback.scored import reward
+    from uptake.judge.pointwise import reward
 
     if judge != "followup":
         stage, *more = recipe.stages

@@ -27,7 +27,7 @@ from uptake.cli.options import (
 from uptake.errors import InputError
 
 if TYPE_CHECKING:
-    from uptake.feedback import FollowUpReward
+    from uptake.follow_up.reward import FollowUpReward
 
 By = Annotated[
     str,
@@ -98,7 +98,7 @@ def mine_logs(
 
 
 def _reward(model: str | None, followups: Path | None, **options: Any) -> "FollowUpReward | None":
-    from uptake.feedback import FollowUpReward
+    from uptake.follow_up.reward import FollowUpReward
 
     if model is None and followups is not None:
         raise InputError("not used without a model", field="--followups", allowed="with --model")

@@ -10,7 +10,7 @@ from rich.console import Console
 from uptake.errors import InputError
 
 if TYPE_CHECKING:
-    from uptake.feedback import FollowUpSet
+    from uptake.follow_up.set import FollowUpSet
     from uptake.recipe import Recipe
 
 app = typer.Typer(

@@ -83,7 +83,7 @@ def score(
 
 
 def _reward(spec: str, model: str | None, **options: Any) -> Any:
-    from uptake.feedback.contestants import CONTESTANTS, contestant
+    from uptake.judge.scorers import CONTESTANTS, contestant
 
     judges = [name for name in CONTESTANTS if name.startswith("judge")]
     if spec.partition(":")[0] in judges:

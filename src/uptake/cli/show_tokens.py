@@ -29,10 +29,10 @@ def show_tokens(
     """
     from uptake.data import read
     from uptake.data.write import may_write
-    from uptake.feedback.token_reward import load_token_reward
     from uptake.report.heat import heat_map
     from uptake.report.heat_text import heat_text
     from uptake.report.write import write_token_page
+    from uptake.rewards.token_reward import load_token_reward
     from uptake.tasks.show_tokens import labeled_views, scored_views
 
     if page is not None:

@@ -49,10 +49,10 @@ def train(
 
     Example: `uptake train dpo --policy ./my-model --data pairs.jsonl --out runs/dpo --set beta=0.1`
     """
-    from uptake.loop import Options as RunOptions
     from uptake.report import write_report
     from uptake.tasks.train import Given
     from uptake.tasks.train import train as run_train
+    from uptake.train.loop import Options as RunOptions
 
     recipe = recipe_of(method, config, sets, reference, lora)
     given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype, judge_model=judge_model)

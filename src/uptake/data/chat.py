@@ -10,8 +10,8 @@ from zlib import crc32
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from uptake.data.place import bad_row
 from uptake.data.spans import Ids, refuse, split, tokenize
+from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError
 from uptake.types import Dialogue, Role, Turn, Where
 

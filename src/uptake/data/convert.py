@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.types import Answered, Preference, Prompt, Rated, Row
 

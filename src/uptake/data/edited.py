@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, Final
 
-from uptake.data.place import Record, bad_row
+from uptake.data.where import Record, bad_row
 from uptake.types import Edited, Prompt, Span, Where
 
 # The columns of which one at least makes a completion an edited row, and all that such a row uses.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Preference, Prompt, Row, Turn, Where
 
 

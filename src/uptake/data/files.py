@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uptake.data.place import Record, bad_row
+from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
 from uptake.types import Where
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, final
 
 from uptake.data.files import records, suffix
-from uptake.data.place import Record
+from uptake.data.where import Record
 from uptake.data.write import disk_errors, json_line
 
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Presets:
-    """The text files of a folder, each of them `kind`: `Presets(Path("briefs"), "brief")`."""
+    """The text files of a folder, each of them `kind`: `Presets(Path("instructions"), "instructions")`."""
 
     folder: Path
     kind: str

@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 
 from uptake.data.files import records
-from uptake.data.place import Record, bad_row
 from uptake.data.rows import FIELDS, to_row
+from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
 from uptake.types import Row, Where
 

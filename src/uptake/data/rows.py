@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uptake.data.edited import EDITED, MARKS, edited_columns, edited_row
-from uptake.data.place import Record, bad_row
 from uptake.data.turns import conversation, is_marked, messages
-from uptake.keys import prompt_key
+from uptake.data.where import Record, bad_row
+from uptake.support.keys import prompt_key
 from uptake.types import Answered, Dialogue, Edited, Preference, Prompt, Rated, Row, Turn, Where
 
 FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", *MARKS)

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from transformers import PreTrainedTokenizerBase
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.types import Where
 
 Ids = tuple[int, ...]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.types import Dialogue, Role, Turn, Where
 
 _ROLES: Mapping[str, Role] = {

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uptake.data.files import suffix
-from uptake.data.place import Record
+from uptake.data.where import Record
 from uptake.errors import InputError, UptakeError
 
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uptake.edit_sets.items import Row
-from uptake.registry import Registry
+from uptake.support.registry import Registry
 
 __all__ = ["Row", "find", "names", "read_edits"]
 

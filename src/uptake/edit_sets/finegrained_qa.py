@@ -14,7 +14,7 @@ from pydantic import AliasPath, BaseModel, Field
 
 from uptake.benchmarks.finegrained_qa import Passage, passage_text
 from uptake.benchmarks.parse import prompt, rows, table
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.edit_sets.items import Row, edited
 from uptake.types import Span
 

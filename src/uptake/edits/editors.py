@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uptake.choice import Choice, named
-from uptake.edits.brief import DEFAULT
 from uptake.edits.edit import Editor
 from uptake.edits.model import ModelEditor
 from uptake.edits.oracle import OracleEditor
 from uptake.edits.person import PersonEditor
+from uptake.edits.prompt import DEFAULT
 from uptake.edits.rules import Rules
 from uptake.edits.server import ServerEditor
 from uptake.errors import InputError
 from uptake.models import LanguageModel
+from uptake.support.settings import Choice, named
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any, Self, final
 
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import tokenize
-from uptake.edits.brief import DEFAULT, Brief, proposal
 from uptake.edits.edit import Draft, Proposal
+from uptake.edits.prompt import DEFAULT, Brief, proposal
 from uptake.errors import InputError
-from uptake.feedback.fingerprint import fingerprint
-from uptake.keys import prompt_key
 from uptake.models import LanguageModel, load
+from uptake.rewards.fingerprint import fingerprint
 from uptake.rollout import PolicySamples
+from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn
 
 # Room for the two tags beside an edit of twice the response's length, which is the longest that the rules take.

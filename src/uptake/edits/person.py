@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from uptake.annotators.page import Form, Sheet, ask, check_port
 from uptake.data.cache import Cache, content_key
 from uptake.edits.edit import Checked, Draft, Proposal
 from uptake.edits.rules import Rules
 from uptake.edits.runs import runs
 from uptake.edits.units import pieces
-from uptake.feedback.page import Form, Sheet, ask, check_port
 
 SKIP = "skip"
 # What the page does not let pass: there would be nothing to keep.

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import final
 
+from uptake.annotators.chat_server import ChatServer
+from uptake.annotators.completion import Completion
 from uptake.data.cache import Cache
-from uptake.edits.brief import DEFAULT, Brief, proposal
 from uptake.edits.edit import Draft, Proposal
-from uptake.feedback.completion import Completion
-from uptake.feedback.server import ChatServer
+from uptake.edits.prompt import DEFAULT, Brief, proposal
 
 
 @final

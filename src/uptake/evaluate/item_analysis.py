@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from uptake.errors import InputError
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import points
-from uptake.feedback.calibration import LabeledPairs, gains, signs
+from uptake.follow_up.calibration import LabeledPairs, gains, signs
 
 
 @dataclass(frozen=True, slots=True)

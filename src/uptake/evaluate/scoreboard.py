@@ -18,7 +18,7 @@ from uptake.evaluate.best_of_n import BestOfN, best_of_n
 from uptake.evaluate.correlation import FEWEST_ROWS, Correlations, correlations
 from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
-from uptake.feedback.calibration import temperature
+from uptake.follow_up.calibration import temperature
 
 # A number, or why there is none.
 Answer = float | str

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uptake.feedback_sets.items import Feedback, Polarity, Row, Split
-from uptake.registry import Registry
+from uptake.support.registry import Registry
 
 __all__ = ["Feedback", "Polarity", "Row", "Split", "find", "names", "read_feedback"]
 

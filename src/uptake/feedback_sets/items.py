@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from uptake.benchmarks.chats import joined
-from uptake.data.place import bad_row
-from uptake.keys import prompt_key
+from uptake.data.where import bad_row
+from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Turn, Where
 
 Split = Literal["train", "heldout"]

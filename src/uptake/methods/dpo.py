@@ -10,13 +10,13 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from uptake.feedback.recorded import Recorded
+from uptake.judge.recorded import Recorded
 from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
-from uptake.rollout.dataset import FromRows
+from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
 from uptake.update import Kind, Optimization, Precision, Schedule
 

@@ -10,7 +10,7 @@ worth. Assumes a reward that looks at no later token. Gives no signal where all 
 from dataclasses import replace
 from typing import Any, Literal
 
-from uptake.feedback.scored import RolloutJudge, token_reward
+from uptake.judge.pointwise import RolloutJudge, token_reward
 from uptake.methods import fill, ppo
 from uptake.ops.token_rewards import Credit, Shaping
 from uptake.recipe import Recipe

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from uptake.feedback.follow_up import FollowUps
+from uptake.follow_up.reward import FollowUps
 from uptake.losses.unpaired import Prospect
 from uptake.methods import fill, kto
 from uptake.objective import Unpaired

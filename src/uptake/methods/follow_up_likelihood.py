@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from uptake.feedback.follow_up import FollowUps
+from uptake.follow_up.reward import FollowUps
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from uptake.data.chat import FollowUpIds
-from uptake.data.place import bad_row
 from uptake.data.role_swap import REQUEST, FollowUpFormat, FormatName, History
-from uptake.feedback.recorded import Recorded
+from uptake.data.where import bad_row
+from uptake.judge.recorded import Recorded
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.signal.chained import Chained
+from uptake.signal.conversation_tree import Chained
 from uptake.types import Prompt, Rollout, Row
 from uptake.update import Kind, Optimization, Precision, Schedule
 from uptake.world import World

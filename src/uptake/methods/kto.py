@@ -7,7 +7,7 @@ good and one bad response. `desirable_weight` and `undesirable_weight` even out 
 estimated from each batch, so small batches are noisy. Gives no signal on a response that has moved far.
 """
 
-from uptake.feedback.recorded import Recorded
+from uptake.judge.recorded import Recorded
 from uptake.losses.unpaired import Prospect
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Unpaired

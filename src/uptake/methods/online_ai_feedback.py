@@ -11,15 +11,15 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uptake.feedback.annotators import annotator
-from uptake.feedback.compared import Compared
+from uptake.judge.annotators import annotator
+from uptake.judge.pairwise import Compared
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES
 from uptake.rollout.engines import engine
 from uptake.rollout.schedule import PromptBatches
-from uptake.signal.duels import Duels
+from uptake.signal.comparisons import Duels
 from uptake.update import Kind, Optimization
 
 ALIASES = ("oaif",)

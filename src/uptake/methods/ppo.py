@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uptake.feedback.scored import RolloutJudge, reward
+from uptake.judge.pointwise import RolloutJudge, reward
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from uptake.data.place import bad_row
-from uptake.feedback.recorded import Recorded
+from uptake.data.where import bad_row
+from uptake.judge.recorded import Recorded
 from uptake.losses.scalar import BradleyTerry
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddHead
 from uptake.objective import ScoredPairs
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.dataset import FromRows
+from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
 from uptake.types import Judgement, Rollout
 from uptake.update import Kind, Optimization, Precision, Schedule

@@ -7,12 +7,12 @@ and is left out and counted where its last exchange alone is too long. Differs f
 and that there is no reference. Assumes that the conversations are worth imitating.
 """
 
-from uptake.feedback.recorded import Recorded
+from uptake.judge.recorded import Recorded
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.transcripts import Transcripts, Turns
-from uptake.signal.chained import Chained
+from uptake.rollout.conversations import Transcripts, Turns
+from uptake.signal.conversation_tree import Chained
 from uptake.update import Kind, Optimization, Precision, Schedule
 
 ALIASES = ("sft",)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from uptake.feedback.edit_labels import EditLabels, Unit
+from uptake.judge.edit_labels import EditLabels, Unit
 from uptake.losses.token_level import CrossEntropy, SquaredError, TokenKernel
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddHead

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from uptake.data.chat import ChatFormat
-from uptake.feedback.recorded import Recorded
-from uptake.keys import prompt_key
+from uptake.judge.recorded import Recorded
 from uptake.methods import MethodConfig, fill
 from uptake.models import LanguageModel, Node, TokenTree
 from uptake.models.words import tiny_llama, word_tokenizer
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
 from uptake.signal import Examples
+from uptake.support.keys import prompt_key
 from uptake.town import CHAT_TEMPLATE, SPECIAL_TOKENS, Town
 from uptake.types import Dialogue, Judgement, Prompt, Rollout, Row, Turn
 from uptake.update import Optimization, Schedule

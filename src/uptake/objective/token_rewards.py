@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.losses.scalar import bradley_terry
 from uptake.losses.token_level import TokenKernel, token_rewards
 from uptake.models import LanguageModel, Packed, TokenTree, branches, pack

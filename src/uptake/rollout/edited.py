@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from sys import maxsize
 
 from uptake.data.edited import edited_columns
-from uptake.data.place import bad_row
 from uptake.data.response_tokens import response_tokens
+from uptake.data.where import bad_row
 from uptake.types import Edited, Preference, Prompt, Rollout, Row
 from uptake.world import World
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
-from uptake.choice import Choice, named
 from uptake.rollout.policy import PolicySamples
 from uptake.rollout.samples import Samples
 from uptake.rollout.server import ServerSamples
 from uptake.rollout.vllm import VLLMSamples
+from uptake.support.settings import Choice, named
 
 ENGINES: Mapping[str, Callable[..., Samples]] = {
     "transformers": PolicySamples,

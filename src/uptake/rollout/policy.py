@@ -6,8 +6,8 @@ from typing import final
 
 from uptake.data import ChatFormat
 from uptake.models import LanguageModel
-from uptake.rollout.engine import sample
 from uptake.rollout.samples import Samples
+from uptake.sampling.sampler import sample
 from uptake.types import Prompt, Rollout
 from uptake.world import World
 

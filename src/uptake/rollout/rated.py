@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uptake.data.place import bad_row
-from uptake.rollout.dataset import recorded_rollout
+from uptake.data.where import bad_row
+from uptake.rollout.from_rows import recorded_rollout
 from uptake.types import Answered, Edited, Preference, Prompt, Rated, Rollout, Row
 from uptake.world import World
 

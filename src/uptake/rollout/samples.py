@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from uptake.data import ChatFormat, prompts
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
-from uptake.rollout.answer import PromptIds
-from uptake.rollout.sampling import Sampling, round_seed
+from uptake.sampling.answer import PromptIds
+from uptake.sampling.draw import Sampling, round_seed
 from uptake.types import Dialogue, Prompt, Rollout, Row
 from uptake.world import World
 

@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from uptake.client import Choices, Message, Server
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError
-from uptake.rollout.answer import PromptIds, Written, answer_limit, check_prompts, rollouts
-from uptake.rollout.completions import complete, first_choices, read_ids
 from uptake.rollout.samples import Samples
-from uptake.rollout.sampling import Sampling, sample_seed
+from uptake.sampling.answer import PromptIds, Written, answer_limit, check_prompts, rollouts
+from uptake.sampling.completions import complete, first_choices, read_ids
+from uptake.sampling.draw import Sampling, sample_seed
 from uptake.types import Prompt, Rollout
 from uptake.world import World
 

@@ -15,10 +15,10 @@ from uptake.client import Server
 from uptake.data.write import disk_errors
 from uptake.errors import InputError, ModelError
 from uptake.models import branches, pack, save_model, token_logps
-from uptake.rollout.answer import PromptIds, check_prompts, rollouts
 from uptake.rollout.samples import Samples
-from uptake.rollout.sampling import Sampling
-from uptake.rollout.vllm_engines import Engine, InProcess, Served
+from uptake.sampling.answer import PromptIds, check_prompts, rollouts
+from uptake.sampling.draw import Sampling
+from uptake.sampling.vllm_engines import Engine, InProcess, Served
 from uptake.types import Prompt, Rollout
 from uptake.world import World
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.models import Node, TokenTree, branches
 from uptake.types import Judgement, Pair, Rollout
 

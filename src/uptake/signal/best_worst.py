@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from uptake.errors import InputError
-from uptake.signal import sift
-from uptake.signal.sift import Candidate
+from uptake.signal import filters as sift
+from uptake.signal.filters import Candidate
 from uptake.signal.summary import summarize
 from uptake.types import Judgement, Pair, Rollout
 

@@ -7,7 +7,7 @@ from math import isfinite
 from statistics import fmean
 from typing import Literal
 
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.signal.as_given import Examples
 from uptake.types import Judgement, Rewarded, Rollout
 

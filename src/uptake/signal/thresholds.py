@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from uptake.errors import InputError
-from uptake.signal import sift
+from uptake.signal import filters as sift
 from uptake.signal.as_given import Examples
-from uptake.signal.sift import Candidate
+from uptake.signal.filters import Candidate
 from uptake.types import Judgement, Labeled, Rollout
 
 ThresholdUnit = Literal["score", "quantile"]

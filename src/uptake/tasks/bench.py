@@ -15,11 +15,11 @@ from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, R
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError
 from uptake.evaluate.scoreboard import Answer, Cell, Contestant, Scoreboard, Subject, Timing, cell, confidence
-from uptake.feedback.reward import Annotator, Reward
-from uptake.keys import prompt_key
-from uptake.progress import progress_bar
 from uptake.report.bench import write_bench_report
-from uptake.run_folder import write_json
+from uptake.rewards.base import Annotator, Reward
+from uptake.support.keys import prompt_key
+from uptake.support.progress import progress_bar
+from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
 
 # A dialogue that ends with a response, for a reward; a prompt with two responses, for an annotator.

@@ -14,13 +14,13 @@ from uptake.evaluate import Accuracy, Share, pairwise_accuracy
 from uptake.evaluate.interval import share
 from uptake.evaluate.item_analysis import FollowUpItem, item_analysis
 from uptake.evaluate.reliability import Reliability, reliability
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.calibration import Calibrate, Calibrated, Floats, LabeledPairs
-from uptake.feedback.fingerprint import model_fingerprint
-from uptake.feedback.followup_set import Calibration
+from uptake.follow_up.calibration import Calibrate, Calibrated, Floats, LabeledPairs
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import Calibration, FollowUpSet
 from uptake.models import LanguageModel
-from uptake.progress import progress_bar
-from uptake.run_folder import write_json
+from uptake.rewards.fingerprint import model_fingerprint
+from uptake.support.progress import progress_bar
+from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Preference, Turn
 
 # Responses that the time of both sets is taken on, and how often.

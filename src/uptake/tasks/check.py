@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from uptake.data import prompts
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Given, NoReference
-from uptake.rollout.dataset import FromRows
+from uptake.rollout.conversations import Transcripts
 from uptake.rollout.edited import EditedRows
+from uptake.rollout.from_rows import FromRows
 from uptake.rollout.rated import RatedRows
-from uptake.rollout.transcripts import Transcripts
 from uptake.types import Prompt, Row
 from uptake.update import trainable
 from uptake.world import World

@@ -11,10 +11,10 @@ import numpy as np
 from uptake.data import ChatFormat, Writer, prompts, read
 from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
-from uptake.feedback import FollowUpReward, FollowUpScores
+from uptake.follow_up.reward import FollowUpReward, FollowUpScores
 from uptake.models import LanguageModel, load
 from uptake.rollout import PolicySamples
-from uptake.run_folder import write_json
+from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Prompt, Rollout, Turn
 
 # A judge of a whole dialogue that ends with the response, higher is better.

@@ -18,9 +18,9 @@ from uptake import benchmarks
 from uptake.benchmarks import Benchmark, Item, Rating
 from uptake.data import Writer, prompts, read
 from uptake.data.files import records
-from uptake.data.place import Record, bad_row
+from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Role, Turn, Where
 
 # Folders that are no benchmark: the columns of the user's turn, the assistant's, the user's next. What people wrote

@@ -16,14 +16,15 @@ from typing import Any
 from uptake import methods
 from uptake.data import ChatFormat
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy, win_rate
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.loop import Options, run
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import FollowUpSet
 from uptake.methods import town_model
 from uptake.models import LanguageModel, load
 from uptake.report import write_report
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import Answers, Quality, answers, comparison, side_by_side, write_comparison
 from uptake.town import AXES, Town
+from uptake.train.loop import Options, run
 from uptake.types import Dialogue, Prompt, Turn
 from uptake.world import World
 

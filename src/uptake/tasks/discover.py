@@ -10,11 +10,11 @@ from uptake.data.language import language_of
 from uptake.data.redact import Redact
 from uptake.data.write import disk_errors, may_write, replacing
 from uptake.errors import InputError
-from uptake.feedback import FollowUpReward, FollowUpSet
-from uptake.feedback.discovery import Discover, Discovered, Proposal
-from uptake.feedback.followup_set import Category
-from uptake.run_folder import write_json
+from uptake.follow_up.discovery import Discover, Discovered, Proposal
+from uptake.follow_up.reward import FollowUpReward
+from uptake.follow_up.set import Category, FollowUpSet
 from uptake.tasks.mine_logs import Log, read_log, scored
+from uptake.train.run_folder import write_json
 
 # The category that proposals stand in, until a person sorts them.
 CATEGORY = "reaction"

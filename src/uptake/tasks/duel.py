@@ -10,7 +10,7 @@ from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, length_controlled_win_rate, win_rate
 from uptake.evaluate.annotator import annotator_stats
 from uptake.evaluate.length_controlled import FEWEST
-from uptake.feedback.compared import AnnotatorPart
+from uptake.judge.pairwise import AnnotatorPart
 from uptake.models import load
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import comparison_folder, write_comparison

@@ -10,14 +10,14 @@ from typing import Any, TypeVar, final
 from uptake.data import Journal, Writer, read, to_record
 from uptake.data.cache import content_key
 from uptake.data.files import suffix
-from uptake.data.place import bad_row, usable
+from uptake.data.where import bad_row, usable
 from uptake.data.write import FORMATS
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
 from uptake.evaluate.edits import EditStats, edit_stats
-from uptake.feedback.reward import Annotator
-from uptake.progress import progress_bar
+from uptake.rewards.base import Annotator
+from uptake.support.progress import progress_bar
 from uptake.types import Answered, Edited, Preference, Rated, Row, Verdict
 
 # Responses that an editor is given at once.

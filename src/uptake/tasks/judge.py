@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from uptake.data import Journal, Writer, prompts, read, to_record
-from uptake.data.place import bad_row, usable
+from uptake.data.where import bad_row, usable
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
-from uptake.feedback.reward import Annotator
-from uptake.progress import progress_bar
+from uptake.rewards.base import Annotator
+from uptake.support.progress import progress_bar
 from uptake.types import Preference, Prompt, Row, Verdict
 
 # Pairs that an annotator is given at once.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uptake.collect import collect, nothing_left
 from uptake.data import Writer
 from uptake.recipe import Recipe
-from uptake.run_folder import RunLog, open_run, write_json
 from uptake.tasks.train import warn_of_own_judge
+from uptake.train.rounds import collect, nothing_left
+from uptake.train.run_folder import RunLog, open_run, write_json
 from uptake.types import Pair, Rollout
 from uptake.world import World
 

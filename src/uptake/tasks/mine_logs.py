@@ -18,13 +18,13 @@ from uptake.data.spans import tokenize
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
 from uptake.evaluate.correlation import FEWEST_ROWS, correlations
-from uptake.feedback import FollowUpReward
-from uptake.feedback.outcome import outcomes
-from uptake.feedback.said import SaidReward
-from uptake.progress import progress_bar
-from uptake.run_folder import write_json
+from uptake.follow_up.actual import SaidReward
+from uptake.follow_up.rating_regression import outcomes
+from uptake.follow_up.reward import FollowUpReward
 from uptake.signal import BestWorst
 from uptake.signal.thresholds import Thresholds
+from uptake.support.progress import progress_bar
+from uptake.train.run_folder import write_json
 from uptake.types import Answered, Judgement, Labeled, Pair, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]

@@ -7,7 +7,7 @@ from uptake.data import prompts, read
 from uptake.errors import InputError
 from uptake.models import LanguageModel, save_model
 from uptake.models.fresh import CHAT_TEMPLATE, fresh_model
-from uptake.rollout.dataset import responses
+from uptake.rollout.from_rows import responses
 from uptake.types import Prompt, Row
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from uptake.data import Journal, Writer, prompts, read, to_record
 from uptake.data.edited import spell_span
-from uptake.data.place import bad_row
+from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
-from uptake.feedback import FollowUpReward, FollowUpScores
-from uptake.feedback.reward import Reward
-from uptake.feedback.token_reward_model import TokenRewardModel
-from uptake.progress import progress_bar
-from uptake.rollout.dataset import responses
+from uptake.follow_up.reward import FollowUpReward, FollowUpScores
+from uptake.rewards.base import Reward
+from uptake.rewards.token_reward_model import TokenRewardModel
+from uptake.rollout.from_rows import responses
+from uptake.support.progress import progress_bar
 from uptake.types import Dialogue, Preference, Prompt, Row, Turn, Where
 
 # One record a response of a row; none for a row that could not be scored.

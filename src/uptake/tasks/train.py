@@ -8,11 +8,11 @@ import torch
 
 from uptake.data import ChatFormat, read
 from uptake.errors import InputError
-from uptake.feedback import FollowUps
-from uptake.loop import Options, run
+from uptake.follow_up.reward import FollowUps
 from uptake.models import LanguageModel, add_lora, load
 from uptake.recipe import Recipe
-from uptake.run_folder import check_folder
+from uptake.train.loop import Options, run
+from uptake.train.run_folder import check_folder
 from uptake.types import Row
 from uptake.world import World
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from uptake.errors import InputError
-from uptake.keys import prompt_key
+from uptake.support.keys import prompt_key
 from uptake.town.facts import ASKED, Attribute, Values, subjects
 from uptake.town.lines import INSTRUCTIONS, QUESTIONS, fill, words
 from uptake.types import Prompt, Turn

@@ -1,0 +1,1 @@
+"""Annotators: the probability that one of two responses is the better one."""

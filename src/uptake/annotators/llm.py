@@ -1,0 +1,161 @@
+"""A language model as annotator: which of two responses does it prefer, read off its next-token probabilities?
+
+Source: arXiv 2402.04792, after the zero-shot prompts of RLAIF. The model is shown the responses in both orders, so that
+what it thinks of first places cancels. Both orders are branches of one token tree: instructions and prompt are computed
+once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, final, get_args
+
+import torch
+from torch import Tensor
+
+from uptake.annotators.order import OrderAverage, average_orders
+from uptake.annotators.question import CHOICES, Instructions
+from uptake.data.chat import ChatFormat
+from uptake.data.spans import Ids, shared, tokenize
+from uptake.errors import InputError, ModelError
+from uptake.models import LanguageModel, Node, TokenTree, load, score_trees
+from uptake.rewards.base import Annotator
+from uptake.rewards.fingerprint import fingerprint
+from uptake.types import Prompt, Turn, Verdict
+from uptake.world import World
+
+# Tokens of one forward call.
+BUDGET = 4096
+
+_PROBE = Prompt((Turn("user", "Hello"),), key="")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LLMJudge:
+    """Prefers one of two responses with any causal language model and no labels.
+
+    P(the first is better) is the softmax over the log-probabilities of "1" and "2" right after the cue, read once in
+    each order and averaged: `order_average="prob"` takes the mean of the probabilities, "logit" that of their logits. A
+    chat model gets the instructions as the user's turn and the cue as the beginning of its own; a model without a chat
+    template gets one text. Equal responses are even at no cost. A duel is invalid where it is longer than the model's
+    window, and where "1" and "2" hold less than `min_share` of the probability in either order: the model was about to
+    say something else. Raises InputError for a setting out of its range and ModelError where the tokenizer has no token
+    of its own for either answer.
+    """
+
+    lm: LanguageModel
+    instructions: Instructions
+    order_average: OrderAverage = "prob"
+    min_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.order_average not in get_args(OrderAverage):
+            allowed = ", ".join(get_args(OrderAverage))
+            raise InputError(repr(self.order_average), field="order_average", allowed=allowed)
+        if not 0 <= self.min_share <= 1:
+            raise InputError(f"{self.min_share}", field="min_share", allowed="a number from 0 to 1")
+        self._tree(_PROBE, "Hello.", "Bye.")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | LanguageModel,
+        instructions: str | Path | Instructions | None = None,
+        *,
+        order_average: OrderAverage = "prob",
+        min_share: float = 0.5,
+        **loading: Any,
+    ) -> Self:
+        """The judge of a Transformers folder, a Hub name or a loaded model; `instructions` name a preset or a file.
+
+        `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
+        """
+        asked = instructions if isinstance(instructions, Instructions) else Instructions.load(instructions)
+        lm = model if isinstance(model, LanguageModel) else load(model, **loading)
+        return cls(lm, asked, order_average, min_share)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        settings = self.instructions.fingerprint, self.order_average, self.min_share
+        return fingerprint("LLMJudge", self.lm.model, self.chat, *settings)
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        return ChatFormat.of(self.lm.tokenizer)
+
+    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+        """One verdict for every prompt with its two responses; raises ModelError where the model gives not-a-number."""
+        trees = [
+            None if first == second else self._tree(prompt, first, second)
+            for prompt, (first, second) in zip(prompts, pairs, strict=True)
+        ]
+        scored = iter(score_trees(self.lm, [tree for tree in trees if tree and self._fits(tree)], BUDGET))
+        return [self._verdict(tree, next(scored) if tree and self._fits(tree) else ()) for tree in trees]
+
+    def _verdict(self, tree: TokenTree | None, answers: Sequence[Tensor]) -> Verdict:
+        """What the log-probabilities of the four answers say: 1 and 2 in one order, 1 and 2 in the other."""
+        if tree is None:
+            return Verdict(0.5, (0.5, 0.5))
+        if not answers:
+            return Verdict(0.5, (0.5, 0.5), valid=False, reason="too long for the judge's window")
+        logps = torch.cat(tuple(answers)).double().reshape(2, 2)
+        if not bool(logps.isfinite().all()):
+            raise ModelError(f"{self.lm.name} gives not-a-number for an answer of 1 or 2")
+        if float(logps.logsumexp(1).exp().min()) < self.min_share:
+            return Verdict(0.5, (0.5, 0.5), valid=False, reason="about to say neither 1 nor 2", tokens=len(tree))
+        table = logps.softmax(1)
+        by_order = float(table[0, 0]), float(table[1, 1])
+        return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=len(tree))
+
+    def _fits(self, tree: TokenTree) -> bool:
+        stem, one, _, _, other, _, _ = (len(node.ids) for node in tree.nodes)
+        return self.lm.window is None or stem + max(one, other) + 1 <= self.lm.window
+
+    def _tree(self, prompt: Prompt, first: str, second: str) -> TokenTree:
+        """What both orders begin with alike, and after it each order with the two answers to it."""
+        orders = (first, second), (second, first)
+        texts = [self._text(self.instructions(prompt, *order)) + CHOICES[0] for order in orders]
+        one, other = (ids[:-1] for ids in tokenize(self.lm.tokenizer, texts))
+        stem = min(shared(one, other), len(one) - 1, len(other) - 1)  # so that no branch is empty
+        nodes = [Node(one[:stem], scored=False)]
+        for ids in (one, other):
+            nodes.append(Node(ids[stem:], 0, scored=False))
+            branch = len(nodes) - 1
+            nodes.extend(Node((answer,), branch) for answer in self._answers)
+        return TokenTree(tuple(nodes))
+
+    @cached_property
+    def _answers(self) -> Ids:
+        """The one id of each answer; every question ends with the same cue, so they are the same after all of them."""
+        text = self._text(self.instructions(_PROBE, "Hello.", "Bye."))
+        one, two = tokenize(self.lm.tokenizer, [text + choice for choice in CHOICES])
+        if one[:-1] != two[:-1] or one[-1] == two[-1]:
+            tokens = [self.lm.tokenizer.convert_ids_to_tokens(list(ids[-3:])) for ids in (one, two)]
+            raise ModelError(
+                f"{self.lm.name}: after the cue {self.instructions.cue!r}, 1 and 2 are not single tokens that differ: "
+                f"the texts end with {tokens[0]} and {tokens[1]}"
+            )
+        return one[-1], two[-1]
+
+    def _text(self, asked: str) -> str:
+        if not self.chat.plain:
+            return self.chat.render((Turn("user", asked),), generation=True) + self.instructions.cue
+        tokenizer = self.lm.tokenizer
+        begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+        return f"{tokenizer.bos_token if begins else ''}{asked}\n{self.instructions.cue}"
+
+
+@dataclass(frozen=True)
+class ModelAnnotator:
+    """The annotator of a recipe: the world's model called `model` as judge; `instructions` name a preset or a file."""
+
+    instructions: str = "helpfulness"
+    order_average: OrderAverage = "prob"
+    min_share: float = 0.5
+    model: str = "judge"
+
+    def start(self, world: World) -> Annotator:
+        options: dict[str, Any] = {"order_average": self.order_average, "min_share": self.min_share}
+        return LLMJudge.from_pretrained(world.model(self.model), self.instructions, **options)

@@ -1,0 +1,82 @@
+"""A person as annotator: a page on this machine shows two responses and takes the verdict, by keyboard if one likes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import final
+
+from uptake.annotators.page import Form, Sheet, ask, check_port
+from uptake.data.cache import Cache, content_key
+from uptake.types import Dialogue, Prompt, Verdict
+from uptake.world import World
+
+# P(the response shown as 1 is better), by what was said; nothing for a pair that was skipped.
+SAID: dict[str, float | None] = {"1": 1.0, "2": 0.0, "tie": 0.5, "skip": None}
+
+_FORM = Form(
+    Path(__file__).with_name("person.html"), "pairs", lambda sheet, said: isinstance(said, str) and said in SAID
+)
+
+
+@final
+@dataclass(frozen=True)
+class PersonAnnotator:
+    """Shows every pair on a page served to this machine only, and waits until all have their verdict.
+
+    Which response stands first depends on `seed` and the pair. Every verdict is in the file `answers` before the next
+    pair is shown, and a pair that has one is not shown again, so the work can be stopped at any moment. A skipped pair
+    is invalid with the reason "skipped". `port` 0 takes a free one; the address goes to the log. Raises InputError for
+    a port that cannot be had.
+    """
+
+    answers: str = "person.sqlite"
+    port: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_port(self.port)
+
+    def start(self, world: World) -> "PersonAnnotator":
+        """The annotator of a run, which keeps its answers in the run's folder."""
+        return replace(self, answers=str(world.folder / self.answers))
+
+    @property
+    def fingerprint(self) -> str:
+        return repr((self.answers, self.seed))
+
+    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+        duels = [Duel.of(prompt.turns, pair, self.seed) for prompt, pair in zip(prompts, pairs, strict=True)]
+        said = ask(_FORM, [duel.sheet() for duel in duels], Cache(self.answers), self.port)
+        return [_verdict(one, duel.turned) for one, duel in zip(said, duels, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """Two responses as a person is shown them; `turned` says that the second one stands first."""
+
+    key: str
+    turns: Dialogue
+    shown: tuple[str, str]
+    turned: bool
+
+    @classmethod
+    def of(cls, turns: Dialogue, pair: tuple[str, str], seed: int) -> "Duel":
+        content = [(turn.role, turn.content) for turn in turns]
+        turned = bool(sha256(content_key(seed, content, sorted(pair)).encode()).digest()[0] % 2) == (pair[0] < pair[1])
+        shown = (pair[1], pair[0]) if turned else pair
+        # The same two responses in the other order are the same question.
+        return cls(content_key(content, shown), turns, shown, turned)
+
+    def sheet(self) -> Sheet:
+        """The duel as the page shows it."""
+        turns = [{"role": turn.role, "content": turn.content} for turn in self.turns]
+        return Sheet(self.key, {"turns": turns, "answers": list(self.shown)})
+
+
+def _verdict(said: str, turned: bool) -> Verdict:
+    p = SAID[said]
+    if p is None:
+        return Verdict(0.5, (0.5, 0.5), valid=False, reason="skipped")
+    p = 1 - p if turned else p
+    return Verdict(p, (p, p))

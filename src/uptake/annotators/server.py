@@ -1,0 +1,108 @@
+"""A model behind a server as annotator: it is shown two responses in both orders and says 1 or 2."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final, get_args
+
+from uptake.annotators.chat_server import ChatServer
+from uptake.annotators.completion import Completion, first_preferred
+from uptake.annotators.order import OrderAverage, average_orders
+from uptake.annotators.question import Instructions
+from uptake.data.cache import Cache
+from uptake.errors import InputError
+from uptake.types import Prompt, Verdict
+from uptake.world import World
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ServerJudge(ChatServer):
+    """Prefers one of two responses by asking a server of OpenAI's chat protocol, once in each order.
+
+    Where the server offers log-probabilities, P(the first is better) is the share of "1" against "2"; else it is 1 or
+    0. An answer that is neither is asked for again, `attempts` times in all; then the verdict is invalid, as it is
+    where the server does not answer. Every answer goes to the file `cache` before it is used, so nothing is paid for
+    twice, whatever stops the work; at most the answers on their way are lost. Equal responses are even at no cost.
+    `instructions` name a preset or a file. Raises as `ChatServer` does.
+    """
+
+    instructions: str = "helpfulness"
+    order_average: OrderAverage = "prob"
+    attempts: int = 3
+    cache: str = "judge.sqlite"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.order_average not in get_args(OrderAverage):
+            allowed = ", ".join(get_args(OrderAverage))
+            raise InputError(repr(self.order_average), field="order_average", allowed=allowed)
+        if self.attempts < 1:
+            raise InputError(f"{self.attempts}", field="attempts", allowed="a whole number from 1")
+        self._instructions  # noqa: B018 - instructions that cannot be read are an error here, not hours later
+
+    def start(self, world: World) -> "ServerJudge":
+        """The annotator of a run, which keeps its answers in the run's folder."""
+        return replace(self, cache=str(world.folder / self.cache))
+
+    @property
+    def fingerprint(self) -> str:
+        settings = self.max_tokens, self.top_logprobs, self.attempts, self.order_average
+        return repr((self.model, self._instructions.fingerprint, *settings))
+
+    @cached_property
+    def _instructions(self) -> Instructions:
+        return Instructions.load(self.instructions)
+
+    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+        """One verdict for every prompt with its two responses; raises as `ChatServer.answers` does."""
+        duels = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
+        replies = self._replies({text for duel in duels for text in duel})
+        return [self._verdict([replies[text] for text in duel]) for duel in duels]
+
+    def _questions(self, prompt: Prompt, first: str, second: str) -> tuple[str, ...]:
+        """The question in both orders; none for equal responses."""
+        orders = ((first, second), (second, first)) if first != second else ()
+        return tuple(f"{self._instructions(prompt, *order)}\n{self._instructions.cue}" for order in orders)
+
+    def _replies(self, texts: Collection[str]) -> dict[str, "_Reply"]:
+        replies = {text: _Reply() for text in texts}
+        cache = Cache(self.cache)
+        for attempt in range(self.attempts):
+            open_ = [text for text, reply in replies.items() if reply.reason == _UNREADABLE]
+            for text, answer in self.answers(open_, cache, attempt).items():
+                replies[text] = replies[text].then(answer, self._instructions.cue)
+        return replies
+
+    def _verdict(self, replies: Sequence["_Reply"]) -> Verdict:
+        if not replies:
+            return Verdict(0.5, (0.5, 0.5))
+        one, other = replies
+        read, written = one.read + other.read, one.written + other.written
+        tokens, cost = read + written, self.cost(read, written)
+        if reason := one.reason or other.reason:
+            return Verdict(0.5, (0.5, 0.5), valid=False, reason=reason, tokens=tokens, cost=cost)
+        by_order = one.p, 1 - other.p
+        return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=tokens, cost=cost)
+
+
+_UNREADABLE = "neither 1 nor 2"
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """P(the response shown first is better) as one question found it, or the reason why not, and its tokens so far."""
+
+    p: float = 0.5
+    reason: str = _UNREADABLE
+    read: int = 0
+    written: int = 0
+
+    def then(self, answer: Completion | None, cue: str) -> "_Reply":
+        """The reply after one more answer."""
+        if answer is None:
+            return replace(self, reason="no answer")
+        read, written = answer.tokens
+        p = first_preferred(answer, cue)
+        spent = replace(self, read=self.read + read, written=self.written + written)
+        return spent if p is None else replace(spent, p=p, reason="")

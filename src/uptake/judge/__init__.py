@@ -1,0 +1,1 @@
+"""Judges: rewards and annotators by name, and how a round's rollouts are judged by them."""

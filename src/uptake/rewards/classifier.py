@@ -1,0 +1,149 @@
+"""Any reward model that Transformers saves as a sequence classifier, from a folder or the Hub."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, final
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from uptake.data.chat import ChatFormat
+from uptake.data.spans import tokenize
+from uptake.errors import InputError, ModelError
+from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
+from uptake.rewards.fingerprint import fingerprint
+from uptake.rewards.rate import rate_each
+from uptake.types import Dialogue, Judgement
+
+# Tokens of one forward call, padding included.
+BUDGET = 8192
+
+# What a tokenizer makes of one conversation: a list of integers for every input of the model.
+Encoded = Mapping[str, Sequence[int]]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """Rates a conversation by a sequence classifier; the oldest turns go where the model's window is too small.
+
+    With one label the score is its logit. With several, `label` picks one, and the score is its log-odds against the
+    others (its logit, where the model's configuration says that labels are independent). The conversation is what the
+    chat template makes of it; a tokenizer without one gets the prompt, turns joined by blank lines, and the response
+    as a pair of texts, with its own special tokens. Rows of like length share a call of at most `batch_tokens` tokens,
+    padded on the right. Raises InputError for a label that is missing or unknown; a call raises ModelError where the
+    model gives not-a-number.
+    """
+
+    model: PreTrainedModel
+    chat: ChatFormat
+    name: str = "classifier"
+    label: str | None = None
+    batch_tokens: int = BUDGET
+
+    def __post_init__(self) -> None:
+        if self.label not in self._labels and (self.label is not None or len(self._labels) > 1):
+            problem = (
+                f"{self.name} has {len(self._labels)} labels" if self.label is None else f"no label {self.label!r}"
+            )
+            raise InputError(problem, field="label", allowed=f"one of {', '.join(self._labels)}")
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, label: str | None = None, device: str = "auto", dtype: str = "auto"
+    ) -> Self:
+        """The reward model of a folder or Hub name; ModelError where its weights are not all there."""
+        place = resolve_device(device)
+        model, tokenizer = _loaded(str(name), resolve_dtype(dtype, place))
+        model.config.get_text_config().use_cache = False
+        return cls(model.eval().to(place), ChatFormat.of(tokenizer), str(name), label)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint("Classifier", self.model, self.chat, self.label)
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
+        return rate_each(dialogues, self._encoded, self._judge)
+
+    @property
+    def _labels(self) -> list[str]:
+        return [str(label) for label in (self.model.config.id2label or {}).values()]
+
+    @property
+    def _window(self) -> int:
+        own = int(self.chat.tokenizer.model_max_length)
+        return min(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or own, own)
+
+    def _encoded(self, turns: Dialogue) -> Encoded:
+        tokenizer = self.chat.tokenizer
+        if not self.chat.plain:
+            kept, _ = self.chat.fit(turns, self._window)
+            (ids,) = tokenize(tokenizer, [self.chat.render(kept)])
+            return {"input_ids": ids, "attention_mask": [1] * len(ids)}
+        pair: Any = tokenizer("\n\n".join(turn.content for turn in turns[:-1]), turns[-1].content, verbose=False)
+        size = len(pair["input_ids"])
+        if size > self._window:
+            raise InputError(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")
+        return dict(pair)
+
+    def _judge(self, rows: Sequence[Encoded]) -> list[Judgement]:
+        scores = torch.empty(len(rows), dtype=torch.float64)
+        for batch in self._batches([len(row["input_ids"]) for row in rows]):
+            scores[batch] = self._scores([rows[place] for place in batch])
+        if not bool(scores.isfinite().all()):
+            raise ModelError(f"{self.name} gives not-a-number for a conversation")
+        return [Judgement(score) for score in scores.tolist()]
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Places of rows by length, cut so that no batch, padded to its longest row, is beyond its tokens."""
+        batch: list[int] = []
+        for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+            if batch and (self._pad is None or (len(batch) + 1) * lengths[place] > self.batch_tokens):
+                yield batch
+                batch = []
+            batch.append(place)
+        if batch:
+            yield batch
+
+    @property
+    def _pad(self) -> int | None:
+        """The id by which the model tells padding from text; without it, Transformers refuses more than one row."""
+        pad: int | None = self.model.config.get_text_config().pad_token_id
+        return pad
+
+    def _scores(self, rows: Sequence[Encoded]) -> Float64[Tensor, " rows"]:
+        fill = {"input_ids": self._pad or 0}
+        padded = {
+            name: pad_sequence([torch.tensor(row[name]) for row in rows], True, fill.get(name, 0)).to(self.model.device)
+            for name in rows[0]
+        }
+        with torch.no_grad():
+            logits: Tensor = self.model(**padded).logits.double().cpu()
+        column = 0 if self.label is None else self._labels.index(self.label)
+        independent = self.model.config.problem_type in ("regression", "multi_label_classification")
+        if independent or logits.shape[1] == 1:
+            return logits[:, column]
+        others = [place for place in range(logits.shape[1]) if place != column]
+        return logits[:, column] - logits[:, others].logsumexp(1)
+
+
+def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The classifier with every weight read from disk: Transformers only warns when some are made up."""
+    # Transformers passes on whatever the libraries below it raise, down to bare Exception.
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        loaded: Any = AutoModelForSequenceClassification.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except Exception as error:
+        problem = str(error).strip().split("\n")[0]
+        raise ModelError(f"{name}: no sequence classifier could be loaded: {problem}") from error
+    model, info = loaded
+    refuse_other_task(name, model, "SequenceClassification")
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(f"{name}: no sequence classifier: weights are missing for {', '.join(missing[:5])}")
+    return model, tokenizer

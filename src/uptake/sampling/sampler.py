@@ -1,0 +1,186 @@
+"""The in-process sampler: all samples of a prompt share its prefill, and a finished sample costs nothing more.
+
+Prompts wait in a queue, longest first, and enter while there is room for keys and values (`budget` tokens); a sample
+leaves with its last token, a prompt with its last sample.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeVar, final
+
+import torch
+from torch import Tensor
+
+from uptake.models import LanguageModel, Node, TokenTree, pack
+from uptake.models.attention import TreeAttention
+from uptake.models.scorer import hidden_states, logits
+from uptake.sampling.answer import Answer, PromptIds, answer_limit, answers_to, check_prompts, record, rollout
+from uptake.sampling.draw import Sampling
+from uptake.sampling.rows import in_rows
+from uptake.sampling.store import Decode, KeyValueStore, Layout, Prefill
+from uptake.types import Rollout
+
+T = TypeVar("T")
+
+# Tokens whose keys and values are held at once.
+BUDGET = 1 << 16
+# Prompt tokens of one forward call, beyond which further prompts wait for the next.
+PREFILL = 1 << 13
+# Logits held at once, in floats (64 MB).
+LOGITS = 1 << 24
+
+
+def sample(
+    lm: LanguageModel,
+    prompts: Sequence[PromptIds],
+    sampling: Sampling,
+    end_ids: Collection[int],
+    *,
+    version: int = 0,
+    budget: int = BUDGET,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Rollout]:
+    """Sample `sampling.n` responses to each prompt, ordered by prompt, then sample.
+
+    A response ends with the first of `end_ids` it draws, or unfinished at `max_new_tokens` or the end of the model's
+    window. `on_progress` is called with 1 for each prompt that is done. Prompts with equal keys get equal samples. See
+    `stream` for the rest.
+    """
+    answers: dict[int, tuple[Rollout, ...]] = {}
+    for index, rollouts in stream(lm, prompts, sampling, end_ids, version=version, budget=budget):
+        answers[index] = rollouts
+        if on_progress is not None:
+            on_progress(1)
+    return [one for index in range(len(prompts)) for one in answers[index]]
+
+
+def stream(
+    lm: LanguageModel,
+    prompts: Sequence[PromptIds],
+    sampling: Sampling,
+    end_ids: Collection[int],
+    *,
+    version: int = 0,
+    budget: int = BUDGET,
+) -> Iterator[tuple[int, tuple[Rollout, ...]]]:
+    """The rollouts of each prompt beside its index, as soon as its last sample is done.
+
+    `budget` bounds the tokens, of prompts and samples together, whose keys and values are held; a single prompt that
+    needs more runs alone. `lm` is expected in evaluation mode, as loading leaves it. Raises InputError on a prompt
+    that is empty or as long as the model's window, ModelError on logits that are not numbers.
+    """
+    check_prompts(lm, prompts)
+    if lm.attention == "rows":
+        done = in_rows(lm, prompts, sampling, frozenset(end_ids))
+    else:
+        done = _pooled(lm, prompts, sampling, frozenset(end_ids), budget)
+    for index, answers in done:
+        yield index, tuple(rollout(lm, answer, version) for answer in answers)
+
+
+def _pooled(
+    lm: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, end_ids: frozenset[int], budget: int
+) -> Iterator[tuple[int, list[Answer]]]:
+    if not prompts:
+        return
+    # Longest first: a later prompt fits into the slot of an earlier one, and neighbors are of like length.
+    waiting = deque(sorted(range(len(prompts)), key=lambda index: -len(prompts[index].ids)))
+    pool = _Pool(lm, prompts, sampling, end_ids, budget)
+    while waiting or pool.rows:
+        while entering := pool.admit(waiting):
+            pool.prefill(entering)
+            yield from pool.retire()
+        if pool.rows:
+            pool.step()
+            yield from pool.retire()
+
+
+@final
+class _Pool:
+    """The prompts and answers in work: slot s of the store holds the prompt `slots[s]`, row r is that of `rows[r]`."""
+
+    def __init__(
+        self, lm: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, end_ids: frozenset[int], budget: int
+    ) -> None:
+        self.lm, self.prompts, self.sampling, self.end_ids = lm, prompts, sampling, end_ids
+        longest = max(len(prompt.ids) for prompt in prompts)
+        new_tokens = max(answer_limit(lm, prompt, sampling) for prompt in prompts)
+        # Two slots for every n rows, so that prompts with few samples left do not keep others waiting.
+        together = min(max(1, budget // (2 * longest + sampling.n * new_tokens)), len(prompts))
+        self.store = KeyValueStore(min(2 * together, len(prompts)), together * sampling.n, longest, new_tokens)
+        self.slots: list[int] = []
+        self.rows: list[Answer] = []
+        self.answers: dict[int, list[Answer]] = {}
+        self.layout: Layout | None = None
+
+    def admit(self, waiting: deque[int]) -> list[int]:
+        """Take from the queue the prompts for which there is room."""
+        room = min(self.store.slots - len(self.slots), (self.store.rows - len(self.rows)) // self.sampling.n)
+        entering: list[int] = []
+        tokens = 0
+        while waiting and len(entering) < room:
+            tokens += len(self.prompts[waiting[0]].ids)
+            if entering and tokens > PREFILL:
+                break
+            entering.append(waiting.popleft())
+        return entering
+
+    @torch.no_grad()
+    def prefill(self, entering: Sequence[int]) -> None:
+        """Compute prompts and draw the first token of their answers."""
+        packed = pack([TokenTree((Node(self.prompts[index].ids, scored=False),)) for index in entering])
+        device = self.lm.device
+        slots = range(len(self.slots), len(self.slots) + len(entering))
+        attend = Prefill(self.store, slots, packed.segments, TreeAttention(packed.segments, device))
+        states = hidden_states(self.lm, packed.ids.to(device), packed.positions.to(device), attend)
+        groups = [answers_to(self.lm, index, self.prompts[index], self.sampling) for index in entering]
+        self._record(states[[segment.stop - 1 for segment in packed.segments]], groups)
+        self.answers.update(zip(entering, groups, strict=True))
+        self.rows.extend(answer for group in groups for answer in group)
+        self.slots.extend(entering)
+        self.layout = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Draw one more token of every answer."""
+        layout = self.layout = self.layout or self._layout()
+        steps = [len(answer.ids) - 1 for answer in self.rows]
+        step = torch.tensor(steps, device=self.lm.device)
+        attend = Decode(self.store, layout, step, max(steps) + 1, layout.even and min(steps) == max(steps))
+        ids = torch.tensor([answer.ids[-1] for answer in self.rows], device=self.lm.device)
+        states = hidden_states(self.lm, ids, layout.length[layout.slot] + step, attend)
+        self._record(states, [[answer] for answer in self.rows])
+
+    def retire(self) -> Iterator[tuple[int, list[Answer]]]:
+        """Let the answers that are done go, and then the prompts that have no other; yield these."""
+        done = [row for row, answer in enumerate(self.rows) if answer.done]
+        if not done:
+            return
+        columns = max(len(answer.ids) for answer in self.rows) - 1  # the last token has no key yet
+        self.store.move_rows(close_gaps(self.rows, done), columns)
+        live = {answer.home for answer in self.rows}
+        over = [index for index in self.slots if index not in live]
+        self.store.move_slots(close_gaps(self.slots, [self.slots.index(index) for index in over]))
+        self.layout = None
+        yield from ((index, self.answers.pop(index)) for index in sorted(over))
+
+    def _layout(self) -> Layout:
+        slot_of = {index: slot for slot, index in enumerate(self.slots)}
+        lengths = [len(self.prompts[index].ids) for index in self.slots]
+        return Layout.of([slot_of[answer.home] for answer in self.rows], lengths, self.lm.device)
+
+    def _record(self, states: Tensor, groups: Sequence[Sequence[Answer]]) -> None:
+        step = max(1, LOGITS // self.lm.vocabulary)
+        for start in range(0, len(groups), step):
+            scores = logits(self.lm, states[start : start + step])
+            record(self.lm, scores, groups[start : start + step], self.sampling, self.end_ids)
+
+
+def close_gaps(items: list[T], gaps: Sequence[int]) -> list[tuple[int, int]]:
+    """Drop the items at `gaps`, in ascending order, by moving the last ones over them; return the moves (from, to)."""
+    kept = len(items) - len(gaps)
+    moves = list(zip(sorted({*range(kept, len(items))}.difference(gaps)), gaps, strict=False))
+    for source, target in moves:
+        items[target] = items[source]
+    del items[kept:]
+    return moves

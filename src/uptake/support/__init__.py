@@ -1,0 +1,1 @@
+"""Support: settings, registries, keys, progress and checks, without rows or tensors."""

@@ -1,0 +1,216 @@
+"""The only driver: runs the stages of a recipe on a world, and knows no method's name.
+
+Every phase leaves a file behind, so that a run that is killed at any moment goes on from there and ends with the same
+weights and metrics as one that was not.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, final
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from uptake.errors import InputError
+from uptake.models import save_model
+from uptake.objective import Stops
+from uptake.recipe import Recipe, Stage
+from uptake.support.progress import progress_bar
+from uptake.train import checkpoint
+from uptake.train.checkpoint import Cursor, Snapshot
+from uptake.train.rounds import Ready, harvests, nothing_left, ready
+from uptake.train.run_folder import RunLog, open_run
+from uptake.types import Pair
+from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
+from uptake.world import World
+
+# Called between optimizer steps with the policy as it is; what it returns is written to curve.jsonl.
+Observer = Callable[[World, int], Mapping[str, Any]]
+
+# Rounds in a row without a training example after which a run is given up: its judge never answers, say.
+EMPTY_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is carried out, as opposed to what it computes: nothing here changes a weight."""
+
+    title: str = ""
+    resume: bool = False
+    save_every: int = 50
+    observe: Observer | None = None
+    observe_every: int = 0
+
+
+def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
+    """Run a recipe in `world.folder`; returns the world with its trained policy, which is also saved under `model/`.
+
+    Raises InputError where the folder holds another run, or a run and `resume` was not asked for.
+    """
+    folder = open_run(recipe, world, options.resume, options.title)
+    snapshot = checkpoint.load(folder) if options.resume else None
+    cursor = snapshot.cursor if snapshot else Cursor()
+    log = RunLog(folder, cursor.step)
+    trained = world
+    if snapshot and cursor.stage == len(recipe.stages):
+        learner = Learner(recipe.stages[-1], world)
+        learner.load(snapshot.weights)
+        trained = learner.world
+    for index in range(cursor.stage, len(recipe.stages)):
+        stage = recipe.stages[index]
+        if index:
+            _load_weights(world, load_file(_stage_start(folder, index)))
+        # New modules draw their weights, which must not depend on what this process did before.
+        torch.manual_seed(world.seed)
+        learner = Learner(stage, world)
+        # A snapshot between two stages holds modules and optimizer of the one that is over.
+        if snapshot is not None and cursor != Cursor(stage=index, step=cursor.step):
+            learner.restore(snapshot)
+        snapshot = None
+        cursor = _run_rounds(learner, cursor, log, options)
+        if stage.finish is not None:
+            stage.finish(learner.world)
+        if index + 1 < len(recipe.stages):
+            checkpoint.save_weights(_stage_start(folder, index + 1), trainable(world.policy))
+        cursor = Cursor(stage=index + 1, step=cursor.step)
+        learner.save(folder, cursor)
+        trained = learner.world
+    save_model(trained.policy, trained.chat.template, folder / "model", trained.chat.closing)
+    return trained
+
+
+@final
+class Learner:
+    """A stage at work: the policy with its extra modules, the optimizer over both, and the running reference."""
+
+    def __init__(self, stage: Stage, world: World) -> None:
+        heads = stage.modules(world.policy) if stage.modules is not None else {}
+        self.stage = stage
+        self.reference = stage.reference.start(world)
+        policy = replace(world.policy, heads=heads, card={**world.policy.card, **stage.card})
+        self.world = replace(world, policy=policy)
+        self.weights = trainable(self.world.policy)
+        modules = trainable_modules(self.world.policy)
+        own = [weight for name, weight in self.weights.items() if name not in modules]
+        self.optimizer = build_optimizer(stage.update, own, modules.values())
+
+    def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
+        set_rate(self.optimizer, rate)
+        return optimizer_step(
+            self.world.policy, self.reference, self.stage.objective, examples, self.optimizer, self.stage.update
+        )
+
+    def save(self, folder: Path, cursor: Cursor) -> None:
+        weights = {name: weight.data for name, weight in self.weights.items()}
+        state = self.reference.state()
+        optimizer = checkpoint.optimizer_tensors(self.optimizer)
+        checkpoint.save(folder, Snapshot(cursor, weights, optimizer, state, torch.get_rng_state()))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.load(snapshot.weights)
+        checkpoint.restore_optimizer(self.optimizer, snapshot.optimizer)
+        self.reference.restore(snapshot.reference)
+        torch.set_rng_state(snapshot.rng)
+
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        _load_weights(self.world, weights)
+
+
+def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
+    stage, world = learner.stage, learner.world
+    empty = 0
+    place = cursor.stage, cursor.round_
+    with harvests(stage, world, log, place) as harvest_of, progress_bar("rounds", stage.rounds) as bar:
+        bar.advance(cursor.round_)
+        for round_ in range(cursor.round_, stage.rounds):
+            # The version of the policy that produced this round, also when the round is resumed half-way.
+            begun = cursor.step - cursor.done
+            harvest = harvest_of(round_, begun)
+            empty = 0 if harvest.examples else empty + 1
+            if empty == min(stage.rounds, EMPTY_ROUNDS):
+                raise nothing_left(log, (cursor.stage, round_), harvest)
+            known = ready(stage, learner.world, learner.reference, log, cursor, harvest.examples)
+            cursor = _update(learner, known, cursor, log, options)
+            learner.reference.advance(world)
+            cursor = replace(cursor, round_=round_ + 1, done=0)
+            if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
+                learner.save(log.folder, cursor)
+            bar.advance()
+    return cursor
+
+
+def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
+    """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way."""
+    stage, world, examples = learner.stage, learner.world, known.examples
+    plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
+    total = len(plan) * stage.rounds
+    if options.observe is not None and cursor.step == 0:
+        log.curve(0, options.observe(world, 0))
+    with log.timed("update", len(plan) - cursor.done) as timer, progress_bar("update", len(plan)) as bar:
+        bar.advance(cursor.done)
+        for done in range(cursor.done, len(plan)):
+            rate = stage.update.rate(len(plan) * cursor.round_ + done, total)
+            batch = [examples[index] for index in plan[done]]
+            metrics = learner.step(batch, rate)
+            left = len(plan) - done - 1
+            if left and isinstance(stage.objective, Stops) and stage.objective.enough(metrics):
+                metrics["skipped"] = left
+                timer.count, left = timer.count - left, 0
+            cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
+            tokens = sum(len(stage.objective.tree(example)) for example in batch)
+            log.metrics(
+                cursor, {**known.figures, **metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens}
+            )
+            bar.advance()
+            bar.say(f"loss {metrics['loss']:.4f}")
+            over = not left and cursor.round_ + 1 == stage.rounds
+            if options.observe is not None and (over or _due(cursor.step, options.observe_every)):
+                log.curve(cursor.step, options.observe(world, cursor.step))
+            if not left:
+                # Saved under the next round's cursor only: one of this round would say that steps are left.
+                break
+            if _due(cursor.step, options.save_every):
+                learner.save(log.folder, cursor)
+    return cursor
+
+
+def batch_plan(examples: int, stage: Stage, seed: Sequence[int]) -> list[list[int]]:
+    """The example indices of each optimizer step of a round: every epoch in a fresh order that the seed fixes."""
+    size = stage.update.batch_size
+    plan: list[list[int]] = []
+    for epoch in range(stage.update.epochs):
+        order = np.random.default_rng([*seed, epoch]).permutation(examples).tolist()
+        plan.extend(order[start : start + size] for start in range(0, examples, size))
+    return plan
+
+
+def _age(batch: Sequence[Any], step: int) -> dict[str, float]:
+    """How many optimizer steps ago, on average, the policy sampled the pairs that it learns from."""
+    versions = [each.chosen.version for each in batch if isinstance(each, Pair) and each.chosen.source == "policy"]
+    return {"age": step - fmean(versions)} if versions else {}
+
+
+def _passed(begun: int, step: int, every: int) -> bool:
+    return every > 0 and begun // every < step // every
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
+    own = trainable(world.policy)
+    if own.keys() != weights.keys():
+        name = sorted(own.keys() ^ weights.keys())[0]
+        raise InputError(f"the checkpoint does not fit this policy: {name} is in one of them only", path=world.folder)
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(weights[name])
+
+
+def _stage_start(folder: Path, index: int) -> Path:
+    """The weights a stage begins with, kept so that its reference can be started again after a kill."""
+    return folder / "stages" / f"{index:02d}.safetensors"

@@ -1,0 +1,250 @@
+"""The first half of a round: rows to rollouts to judgements to examples, journaled chunk by chunk.
+
+Where a stage works `ahead`, the rollouts of the next rounds are already there and judged in the background while the
+policy learns from this one. Who samples, from which weights and in which order does not depend on who is faster, so
+such a run can be repeated and resumed too.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import Event
+from typing import Any, final
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import safe_open
+from torch import Tensor
+
+from uptake.data import Journal, rollout_view
+from uptake.errors import InputError, ModelError
+from uptake.objective import Prepared, Prepares, Shows
+from uptake.recipe import Harvest, Stage
+from uptake.reference import RunningReference
+from uptake.support.progress import progress_bar
+from uptake.train.checkpoint import Cursor, save_weights
+from uptake.train.run_folder import RunLog
+from uptake.types import Judgement, Rollout, Row
+from uptake.update import precision
+from uptake.world import World
+
+# Rows that are produced and judged together, and journaled as one line.
+CHUNK = 32
+
+# The file of a round with what its objective has worked out before the first step.
+PREPARED = "prepared.safetensors"
+
+# Responses of a round that are kept for the report, with numbers for their tokens.
+SHOWN = 2
+
+Place = tuple[int, int]  # stage, round
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A journal line: the rollouts of consecutive rows with their judgements."""
+
+    rollouts: tuple[Rollout, ...]
+    judgements: tuple[Judgement, ...]
+
+
+_LINES = TypeAdapter(Judged)
+_SAMPLES = TypeAdapter(tuple[Rollout, ...])
+
+
+def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> Harvest:
+    """The training examples of a round; what an earlier, killed call finished is not done again."""
+    chunks = _chunks(stage, world, place)
+    judged: list[Judged] = []
+    with (
+        Journal(_folder(log, place) / "judged.jsonl") as journal,
+        progress_bar("produce and judge", sum(map(len, chunks))) as bar,
+    ):
+        judged.extend(_LINES.validate_python(record) for record in journal.done)
+        bar.advance(sum(map(len, chunks[: len(judged)])))
+        for chunk in chunks[len(judged) :]:
+            rollouts = _produce(stage, world, log, chunk, (place[1], version))
+            judged.append(_judge(stage, world, log, rollouts))
+            journal.append(_LINES.dump_python(judged[-1], mode="json"))
+            bar.advance(len(chunk))
+    return _harvest(stage, log, place, judged)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The examples of a round as its loss takes them, and figures that go into the round's every metrics line."""
+
+    examples: Sequence[Any]
+    figures: Mapping[str, float]
+
+
+def ready(
+    stage: Stage,
+    world: World,
+    reference: RunningReference,
+    log: RunLog,
+    cursor: Cursor,
+    examples: Sequence[Any],
+) -> Ready:
+    """What an objective works out before a round's first step; kept, since later the weights are others.
+
+    Raises InputError where a round that was begun has lost it.
+    """
+    objective = stage.objective
+    if not (isinstance(objective, Prepares) and examples):
+        return Ready(examples, {})
+    kept = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
+    if not kept.exists():
+        if cursor.done:
+            raise InputError("the file is gone, and the round has begun", path=kept, allowed="the run folder as it was")
+        memory = _memory(log, cursor)
+        with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
+            found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
+        save_weights(kept, _flat(found))
+    informed = objective.informed(examples, _part(kept, "tensors"))
+    if isinstance(objective, Shows):
+        shown = islice(objective.shown(informed), SHOWN)
+        log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in shown])
+    return Ready(informed, _numbers(kept, "figures"))
+
+
+def _flat(found: Prepared) -> dict[str, Tensor]:
+    numbers = {"memory": found.memory, "figures": found.figures}
+    exact = {
+        f"{kind}.{name}": torch.tensor(x, dtype=torch.float64)
+        for kind, all_ in numbers.items()
+        for name, x in all_.items()
+    }
+    return exact | {f"tensors.{name}": tensor for name, tensor in found.tensors.items()}
+
+
+def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
+    """What the last round of the stage that was prepared has handed on."""
+    for earlier in reversed(range(cursor.round_)):
+        kept = _folder(log, (cursor.stage, earlier)) / PREPARED
+        if kept.exists():
+            return _numbers(kept, "memory")
+    return {}
+
+
+def _numbers(kept: Path, kind: str) -> dict[str, float]:
+    return {name: float(value) for name, value in _part(kept, kind).items()}
+
+
+def _part(kept: Path, kind: str) -> dict[str, Tensor]:
+    """One part of what was kept of a round; the others are not read."""
+    with safe_open(kept, "pt") as file:
+        names = [name for name in file.keys() if name.startswith(f"{kind}.")]  # noqa: SIM118  # it is no mapping
+        return {name.partition(".")[2]: file.get_tensor(name) for name in names}
+
+
+def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:
+    """The error of a round without any training example."""
+    dropped = ", ".join(f"{reason} {count}" for reason, count in harvest.summary["dropped"].items() if count)
+    return ModelError(
+        f"{_folder(log, place)}: no training example is left; dropped: {dropped or 'nothing, there were none'}"
+    )
+
+
+@contextmanager
+def harvests(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["Harvests"]:
+    """The harvests of a stage's rounds, from the round `first` on; background work ends with the block."""
+    work = Harvests(stage, world, log, first)
+    try:
+        yield work
+    finally:
+        work.close()
+
+
+@final
+class Harvests:
+    """Harvests in the order of rounds: each made when asked for or, with `stage.ahead`, judged since earlier rounds."""
+
+    def __init__(self, stage: Stage, world: World, log: RunLog, first: Place) -> None:
+        self.stage, self.world, self.log, self.index = stage, world, log, first[0]
+        self._next = first[1]
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._closed = Event()
+        self._pending: deque[Future[Harvest]] = deque()
+
+    def __call__(self, round_: int, version: int) -> Harvest:
+        """The harvest of a round. First, with `ahead` d, the policy as it is samples for rounds up to `round_ + d`."""
+        if not self.stage.ahead:
+            return collect(self.stage, self.world, self.log, (self.index, round_), version)
+        for later in range(self._next, min(round_ + self.stage.ahead + 1, self.stage.rounds)):
+            place = (self.index, later)
+            samples = sample_round(self.stage, self.world, self.log, place, version)
+            self._pending.append(self._background.submit(self._judge, place, samples))
+            self._next = later + 1
+        with self.log.timed("wait", 1):
+            return self._pending.popleft().result()
+
+    def close(self) -> None:
+        """End the background work after the chunk that it is at: nobody will learn from the rest."""
+        self._closed.set()
+        self._background.shutdown(cancel_futures=True)
+
+    def _judge(self, place: Place, sampled: Sequence[tuple[Rollout, ...]]) -> Harvest:
+        """The harvest of rollouts that are there already."""
+        stage, world, log = self.stage, self.world, self.log
+        with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
+            judged = [_LINES.validate_python(record) for record in journal.done]
+            bar.advance(len(judged))
+            for rollouts in sampled[len(judged) :]:
+                if self._closed.is_set():
+                    raise CancelledError
+                judged.append(_judge(stage, world, log, rollouts))
+                journal.append(_LINES.dump_python(judged[-1], mode="json"))
+                bar.advance()
+        return _harvest(stage, log, place, judged)
+
+
+def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[tuple[Rollout, ...]]:
+    """The rollouts of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
+    chunks = _chunks(stage, world, place)
+    with Journal(_folder(log, place) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
+        sampled = [_SAMPLES.validate_python(record["rollouts"]) for record in journal.done]
+        bar.advance(len(sampled))
+        for chunk in chunks[len(sampled) :]:
+            sampled.append(_produce(stage, world, log, chunk, (place[1], version)))
+            journal.append({"rollouts": _SAMPLES.dump_python(sampled[-1], mode="json")})
+            bar.advance()
+    return sampled
+
+
+def _folder(log: RunLog, place: Place) -> Path:
+    return log.folder / "rounds" / "{}-{}".format(*place)
+
+
+def _chunks(stage: Stage, world: World, place: Place) -> list[Sequence[Row]]:
+    rows = stage.select(world, place[1])
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+def _produce(
+    stage: Stage, world: World, log: RunLog, rows: Sequence[Row], when: tuple[int, int]
+) -> tuple[Rollout, ...]:
+    with log.timed("produce", len(rows)) as timer:
+        rollouts = tuple(stage.produce(world, rows, *when))
+        timer.tokens = sum(len(rollout.response_ids) for rollout in rollouts)
+    return rollouts
+
+
+def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Judged:
+    with log.timed("judge", len(rollouts)) as timer:
+        judgements = tuple(stage.judge(world, rollouts))
+        timer.tokens = sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in rollouts)
+    return Judged(rollouts, judgements)
+
+
+def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> Harvest:
+    harvest = stage.signal(
+        [rollout for line in judged for rollout in line.rollouts],
+        [judgement for line in judged for judgement in line.judgements],
+    )
+    log.summary(place, harvest.summary)
+    return harvest

@@ -1,0 +1,191 @@
+"""The folder of a run: what is written where, and how it is taken up again.
+
+    recipe.yaml    the recipe with every default       metrics.jsonl  one line per optimizer step
+    run.json       versions, models, seed, machine     timing.jsonl   one line per phase, in seconds
+    rounds/S-R/    judged rollouts, summary            curve.jsonl    what an observer saw, by step
+    checkpoints/   the newest snapshots                model/         the trained model
+    tokens.jsonl   a few responses with numbers for each token, where a method keeps them
+
+Metrics and curve are functions of the recipe and the seed alone; everything that differs between two runs of the same
+thing (time, machine) stands in the other files.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import transformers
+from pydantic import TypeAdapter
+
+import uptake
+from uptake.data import Journal, TokenView, Writer, replacing, to_record
+from uptake.data.write import disk_errors
+from uptake.errors import InputError
+from uptake.recipe import Recipe
+from uptake.train.checkpoint import Cursor
+from uptake.types import Row
+from uptake.world import World
+
+# What makes a run another one beside its recipe, by its name in run.json.
+IDENTITY = ("seed", "models", "rows")
+
+_VIEWS = TypeAdapter(TokenView)
+
+
+def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Path:
+    """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for."""
+    folder, text = world.folder, str(recipe)
+    if check_folder(folder, resume):
+        _check_same(folder, text, world)
+        return folder
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "run.json", {"title": title or folder.name, **_facts(world)})
+    _write(folder / "recipe.yaml", text)
+    return folder
+
+
+def check_folder(folder: Path, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with; InputError where it can hold none, or a run that is not resumed."""
+    written = folder / "recipe.yaml"
+    if written.exists() and _has_begun(folder):
+        if not resume:
+            raise InputError("this folder holds a run", path=folder, allowed="another folder, or --resume to go on")
+        return True
+    if folder.exists() and not folder.is_dir():
+        raise InputError("this is a file", path=folder, allowed="a new or empty folder")
+    if folder.exists() and not written.exists() and _holds_something(folder):
+        raise InputError("this folder is not empty and holds no run", path=folder, allowed="a new or empty folder")
+    return False
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has done anything that would be lost: a judged row, an optimizer step, a checkpoint."""
+    journals = (*folder.glob("rounds/*/sampled.jsonl"), *folder.glob("rounds/*/judged.jsonl"))
+    done = (*journals, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    return any(path.exists() and path.stat().st_size for path in done)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether a folder holds more than the beginnings of a run that was killed before its recipe was written."""
+    return any(path.name != "run.json" and path.suffix != ".tmp" for path in folder.iterdir())
+
+
+def _check_same(folder: Path, text: str, world: World) -> None:
+    """Raise InputError where the run in a folder is not the one of this recipe and world."""
+    allowed = "what the run was started with, or another folder; delete this one to start anew"
+    written = (folder / "recipe.yaml").read_text()
+    if written != text:
+        problem = f"the run was started with another recipe: {_first_change(written, text)}"
+        raise InputError(problem, path=folder / "recipe.yaml", allowed=allowed)
+    then, now = json.loads((folder / "run.json").read_text()), _facts(world)
+    for name in IDENTITY:
+        if then[name] != now[name]:
+            problem = f"the run was started with other {name}: {then[name]} there, {now[name]} now"
+            raise InputError(problem, path=folder / "run.json", field=name, allowed=allowed)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a small JSON file, whole or not at all."""
+    _write(path, json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path, overwrite=True) as temporary, disk_errors(path):
+        temporary.write_text(text)
+
+
+@dataclass
+class Timer:
+    """What a timed phase reports beside its seconds."""
+
+    count: int
+    tokens: int = 0
+
+
+@final
+class RunLog:
+    """Appends to the files of a run; opening it at step `step` forgets what a killed run wrote after that step."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder = folder
+        self._metrics = _journal_until(folder / "metrics.jsonl", step)
+        self._curve = _journal_until(folder / "curve.jsonl", step)
+        self._observed = {line["step"] for line in self._curve.done}
+        self._timing = Journal(folder / "timing.jsonl")
+        self._tokens = folder / "tokens.jsonl"
+        if self._tokens.exists():
+            _journal_until(self._tokens, step).close()
+
+    def metrics(self, cursor: Cursor, values: Mapping[str, float]) -> None:
+        self._metrics.append({"step": cursor.step, "stage": cursor.stage, "round": cursor.round_, **values})
+
+    def curve(self, step: int, values: Mapping[str, Any]) -> None:
+        if step not in self._observed:
+            self._observed.add(step)
+            self._curve.append({"step": step, **values})
+
+    def tokens(self, step: int, views: Iterable[TokenView]) -> None:
+        """Keep responses with numbers for their tokens, for the report; what is there already is not added again."""
+        records = [_VIEWS.dump_python(replace(view, step=step), mode="json") for view in views]
+        with Journal(self._tokens) as journal:
+            for record in records:
+                if record not in journal.done:
+                    journal.append(record)
+
+    def summary(self, place: tuple[int, int], summary: Mapping[str, Any]) -> None:
+        write_json(self.folder / "rounds" / "{}-{}".format(*place) / "summary.json", summary)
+
+    @contextmanager
+    def timed(self, phase: str, count: int) -> Iterator[Timer]:
+        start, timer = time.perf_counter(), Timer(count)
+        yield timer
+        seconds = round(time.perf_counter() - start, 4)
+        self._timing.append({"phase": phase, "seconds": seconds, "count": timer.count, "tokens": timer.tokens})
+
+
+def _journal_until(path: Path, step: int) -> Journal:
+    """The journal of a file without the lines after `step`."""
+    with Journal(path) as journal:
+        done = journal.done
+    kept = [line for line in done if line["step"] <= step]
+    if len(kept) < len(done):
+        with Writer(path, overwrite=True) as writer:
+            for line in kept:
+                writer.write(line)
+    return Journal(path)
+
+
+def _facts(world: World) -> dict[str, Any]:
+    models = {"policy": world.policy.name} | {name: lm.name for name, lm in world.models.items()}
+    return {
+        "uptake_version": uptake.__version__,
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+        "seed": world.seed,
+        "models": models,
+        "rows": {"count": len(world.rows), "fingerprint": _fingerprint(world.rows)},
+        "device": str(world.policy.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _fingerprint(rows: Sequence[Row]) -> str:
+    """A content hash of rows, wherever they were read from."""
+    seen = sha256()
+    for row in rows:
+        seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
+    return seen.hexdigest()[:16]
+
+
+def _first_change(old: str, new: str) -> str:
+    for line, other in zip(old.splitlines(), new.splitlines(), strict=False):
+        if line != other:
+            return f"{line.strip()!r} there, {other.strip()!r} now"
+    return "one is longer than the other"
