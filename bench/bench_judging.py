@@ -29,7 +29,7 @@ def instructions() -> Instructions:
     return Instructions(f"{text(random.Random(2), PREAMBLE)} {{prompt}} w4 {{first}} w5 {{second}} w6 ", cue="w7 ")
 
 
-def duels() -> tuple[list[Prompt], list[tuple[str, str]]]:
+def pairs_of_texts() -> tuple[list[Prompt], list[tuple[str, str]]]:
     rng = random.Random(0)
     prompts = [Prompt((Turn("user", text(rng, PROMPT)),), "") for _ in range(PAIRS)]
     # Answers of different lengths, as they come.
@@ -40,7 +40,7 @@ def duels() -> tuple[list[Prompt], list[tuple[str, str]]]:
 def as_rows(judge: LLMJudge, products: AbstractContextManager[Any]) -> list[float]:
     """P(first is better) of every pair, one row per order, linear layers computed by `products`."""
     one, two = map(tokenizer().convert_tokens_to_ids, ("1", "2"))
-    prompts, pairs = duels()
+    prompts, pairs = pairs_of_texts()
     orders = [(prompt, *order) for prompt, pair in zip(prompts, pairs, strict=True) for order in (pair, pair[::-1])]
     texts = [f"{judge.instructions(*each)}{judge.instructions.cue}" for each in orders]
     ids = [tokenizer()(each)["input_ids"] for each in texts]
@@ -60,14 +60,14 @@ def as_rows(judge: LLMJudge, products: AbstractContextManager[Any]) -> list[floa
 
 def main() -> None:
     judge = LLMJudge(prepare(llama(256, 704, 6, heads=4), tokenizer()), instructions(), min_share=0.0)
-    ours = [verdict.p for verdict in judge(*duels())]
+    ours = [verdict.p for verdict in judge(*pairs_of_texts())]
     rows = []
     for name, products in (("the same", fast_products(judge.lm.device)), ("PyTorch's", nullcontext())):
         theirs = as_rows(judge, products)
         difference = max(abs(p - q) for p, q in zip(ours, theirs, strict=True))
         if difference > 1e-4:
             raise SystemExit(f"the sides differ by {difference:.1e}")
-        found = compare(lambda: judge(*duels()), partial(as_rows, judge, products), REPEATS, warmup=0)
+        found = compare(lambda: judge(*pairs_of_texts()), partial(as_rows, judge, products), REPEATS, warmup=0)
         rows.append(
             {
                 "products of the rows": name,

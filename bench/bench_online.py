@@ -124,8 +124,8 @@ def plain_annotator() -> Callable[..., list[float]]:
 
     def annotate(prompts: list[str], completions: list[str], **_: object) -> list[float]:
         half = len(prompts) // 2
-        duels = list(zip(prompts[:half], completions[:half], completions[half:], strict=True))
-        filled = [[_filled(prompt, *order) for prompt, *order in each] for each in (duels, _swapped(duels))]
+        compared = list(zip(prompts[:half], completions[:half], completions[half:], strict=True))
+        filled = [[_filled(prompt, *order) for prompt, *order in each] for each in (compared, _swapped(compared))]
         first, second = map(shown_first, filled)
         ps = [(p + 1 - q) / 2 for p, q in zip(first, second, strict=True)]
         return ps + [1 - p for p in ps]
@@ -133,8 +133,8 @@ def plain_annotator() -> Callable[..., list[float]]:
     return annotate
 
 
-def _swapped(duels: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    return [(prompt, two, one) for prompt, one, two in duels]
+def _swapped(compared: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    return [(prompt, two, one) for prompt, one, two in compared]
 
 
 def _filled(prompt: str, first: str, second: str) -> str:
@@ -143,14 +143,14 @@ def _filled(prompt: str, first: str, second: str) -> str:
 
 
 def largest_difference() -> float:
-    """Between the probabilities that the two annotators give the same duels."""
+    """Between the probabilities that the two annotators give the same compared."""
     rng = random.Random(1)
-    duels = [(prompt, text(rng, ANSWER), text(rng, ANSWER)) for prompt in prompts()]
+    compared = [(prompt, text(rng, ANSWER), text(rng, ANSWER)) for prompt in prompts()]
     judge = LLMJudge(prepare(model(2), tokenizer()), INSTRUCTIONS, min_share=0.0)
-    asked = [Prompt((Turn("user", prompt),), "") for prompt, *_ in duels]
-    ours = [verdict.p for verdict in judge(asked, [(one, two) for _, one, two in duels])]
-    both = [2 * [prompt for prompt, *_ in duels], [one for _, one, _ in duels] + [two for *_, two in duels]]
-    theirs = plain_annotator()(*both)[: len(duels)]
+    asked = [Prompt((Turn("user", prompt),), "") for prompt, *_ in compared]
+    ours = [verdict.p for verdict in judge(asked, [(one, two) for _, one, two in compared])]
+    both = [2 * [prompt for prompt, *_ in compared], [one for _, one, _ in compared] + [two for *_, two in compared]]
+    theirs = plain_annotator()(*both)[: len(compared)]
     return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
 
 

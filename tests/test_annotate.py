@@ -17,7 +17,7 @@ from urllib.error import HTTPError
 import pytest
 from tiny import read_jsonl, write_jsonl
 
-from uptake.annotators.person import Duel, PersonAnnotator
+from uptake.annotators.person import PersonAnnotator, ShownPair
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn, Verdict
@@ -121,11 +121,13 @@ def test_what_is_answered_is_not_asked_again(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_either_response_may_stand_first() -> None:
-    turned = [Duel.of(PROMPTS[0].turns, (f"good {index}", f"bad {index}"), seed=0).turned for index in range(200)]
+    swapped = [
+        ShownPair.of(PROMPTS[0].turns, (f"good {index}", f"bad {index}"), seed=0).swapped for index in range(200)
+    ]
     # Five standard deviations of 200 fair coins.
-    assert 65 < sum(turned) < 135
-    other = [Duel.of(PROMPTS[0].turns, (f"good {index}", f"bad {index}"), seed=1).turned for index in range(200)]
-    assert turned != other
+    assert 65 < sum(swapped) < 135
+    other = [ShownPair.of(PROMPTS[0].turns, (f"good {index}", f"bad {index}"), seed=1).swapped for index in range(200)]
+    assert swapped != other
 
 
 @pytest.mark.parametrize(

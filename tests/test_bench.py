@@ -14,7 +14,7 @@ from test_report import Reader
 from tiny import WORDS, in_process, saved, sentence, tiny_llama, tiny_tokenizer, write_followups, write_jsonl
 from tiny_cli import Cli
 
-from uptake.annotators.from_reward import Preferring
+from uptake.annotators.from_reward import FromReward
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Rating, names
 from uptake.errors import InputError
@@ -97,7 +97,7 @@ def bench_in_child(folder: Path, die_at: int) -> None:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scoreboard, Timing, Path]:
     folder = tmp_path_factory.mktemp("bench")
-    people = contestants(folder) | {"judge": Preferring(Length(), 8.0)}
+    people = contestants(folder) | {"judge": FromReward(Length(), 8.0)}
     return *bench(people, SETS, folder / "out"), folder / "out"
 
 

@@ -21,7 +21,7 @@ from uptake.annotators.oracle import OracleAnnotator
 from uptake.data import ChatFormat, read
 from uptake.edits.edit import Draft, Outcome, Proposal
 from uptake.edits.model import ModelEditor
-from uptake.edits.prompt import Brief, presets, proposal
+from uptake.edits.prompt import EditPrompt, presets, proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
 from uptake.evaluate.edits import edit_stats
@@ -276,14 +276,14 @@ def test_an_answer_is_read_strictly(answer: str, text: str | None) -> None:
 def test_briefs(tmp_path: Path) -> None:
     assert presets() == ["minimal", "with-better"]
     for name in presets():
-        text = Brief.load(name)(Draft(prompt("When {response}?"), "At {prompt} <b>.", better="At nine {x}."))
+        text = EditPrompt.load(name)(Draft(prompt("When {response}?"), "At {prompt} <b>.", better="At nine {x}."))
         assert "Conversation:\nWhen {response}?\n" in text
         assert text.endswith("Response to correct:\nAt {prompt} <b>.")
         assert ("At nine {x}." in text) == (name == "with-better")
     Path(tmp_path / "own.txt").write_text(BRIEF)
-    assert Brief.load(tmp_path / "own.txt")(Draft(prompt("q"), "r")) == "Correct: r\nAsked: q\n<edited></edited>"
-    with pytest.raises(InputError, match=r"the brief shows the better response, and there is none"):
-        Brief.load("with-better")(Draft(prompt("q"), "r"))
+    assert EditPrompt.load(tmp_path / "own.txt")(Draft(prompt("q"), "r")) == "Correct: r\nAsked: q\n<edited></edited>"
+    with pytest.raises(InputError, match=r"the prompt shows the better response, and there is none"):
+        EditPrompt.load("with-better")(Draft(prompt("q"), "r"))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_briefs(tmp_path: Path) -> None:
         ("{prompt} <edited></edited>", "no {response} in the text"),
         ("{prompt} {response} <edited>", "no </edited> in the text"),
         (b"\xff", "not UTF-8 text"),
-        (None, "no such brief: No such file or directory (allowed: minimal, with-better, or the path"),
+        (None, "no such prompt: No such file or directory (allowed: minimal, with-better, or the path"),
     ],
 )
 def test_a_bad_brief(text: str | bytes | None, message: str, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_bad_brief(text: str | bytes | None, message: str, tmp_path: Path) -> 
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError) as caught:
-        Brief.load(path)
+        EditPrompt.load(path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
 
@@ -309,13 +309,13 @@ def test_a_bad_brief(text: str | bytes | None, message: str, tmp_path: Path) -> 
 def test_a_model_in_process_says_what_it_would_say_anyway() -> None:
     """Against greedy generation by Transformers itself, one question at a time; no answer depends on the others."""
     lm = tiny_llama(seed=3, max_position_embeddings=64)
-    editor = ModelEditor.from_pretrained(lm, Brief("{prompt} {response} <edited></edited>"), max_new_tokens=12)
+    editor = ModelEditor.from_pretrained(lm, EditPrompt("{prompt} {response} <edited></edited>"), max_new_tokens=12)
     rng = random.Random(0)
     drafts = [Draft(prompt(sentence(rng)), sentence(rng)) for _ in range(5)]
     found = editor(drafts)
     chat = ChatFormat.of(lm.tokenizer)
     for draft, one in zip(drafts, found, strict=True):
-        ids = chat.prompt_ids((Turn("user", editor.brief(draft)),))
+        ids = chat.prompt_ids((Turn("user", editor.prompt(draft)),))
         whole = lm.base.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0, len(ids) :]
         assert one.said == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         assert (one.reason, one.tokens) == ("parse", len(ids) + len(whole))
@@ -331,7 +331,7 @@ def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    Path("brief.txt").write_text(BRIEF)
+    Path("prompt.txt").write_text(BRIEF)
     return Cli(tmp_path, capsys, monkeypatch)
 
 
@@ -352,7 +352,7 @@ def server() -> Iterator[JudgeServer]:
 
 def ask(server: JudgeServer, *more: object) -> list[str]:
     settings = [f"url={server.url}", "model=m", "retries=2"]
-    both = ["--editor", "server", "--judge", "server", "--editor-set", "brief=brief.txt"]
+    both = ["--editor", "server", "--judge", "server", "--editor-set", "prompt=prompt.txt"]
     sets = [f"--{side}-set={one}" for side in ("editor", "judge") for one in settings]
     return ["edit", "in.jsonl", "--out", "out.jsonl", *both, *sets, *map(str, more)]
 
@@ -402,7 +402,7 @@ def test_a_server_that_errs(uptake: Cli) -> None:
 
     with JudgeServer(plan) as server:
         write_jsonl(Path("in.jsonl"), bad_rows(7))
-        settings = [f"--editor-set={one}" for one in (f"url={server.url}", "model=m", "retries=2", "brief=brief.txt")]
+        settings = [f"--editor-set={one}" for one in (f"url={server.url}", "model=m", "retries=2", "prompt=prompt.txt")]
         more = [*settings, "--editor-set=concurrency=1", "--judge", "none"]
         uptake("edit", "in.jsonl", "--editor", "server", "--out", "out.jsonl", *more)
         assert [row["edited"][11] for row in read_jsonl(Path("out.jsonl"))] == ["0", "5", "6"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from test_data_chat import CHAT, FOLLOW_UPS, chat_format, every, squeeze
-from test_feedback_follow_up import flat, plain
+from test_follow_up_reward import flat, plain
 from tiny import (
     command_line,
     in_process,
@@ -31,7 +31,7 @@ from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, add_lora, save_model
 from uptake.objective import NextToken
 from uptake.reference import NoReference
-from uptake.signal.conversation_tree import Chained
+from uptake.signal.conversation_tree import ConversationTrees
 from uptake.tasks.feedback import perplexity
 from uptake.train.loop import run
 from uptake.types import Dialogue, Turn
@@ -57,7 +57,7 @@ def turns_of(row: dict[str, Any]) -> Dialogue:
 def pieces(world: World, format: FollowUpFormat) -> list[list[tuple[str, bool]]]:
     rollouts = FeedbackTurns(format)(world, world.rows, 0, 0)
     decode = world.chat.tokenizer.decode
-    trees = Chained()(rollouts, []).examples
+    trees = ConversationTrees()(rollouts, []).examples
     return [[(str(decode(list(node.ids))), node.scored) for node in tree.nodes] for tree in trees]
 
 
@@ -115,7 +115,9 @@ def test_the_loss_is_masked_cross_entropy_of_plain_transformers(tmp_path: Path, 
     model: Any = plain(world.policy)
     with torch.no_grad():
         expected = float(model(input_ids=ids, labels=labels).loss)
-    trees = Chained()(FeedbackTurns(FollowUpFormat(format, request=ASK))(world, world.rows, 0, 0), []).examples
+    trees = ConversationTrees()(
+        FeedbackTurns(FollowUpFormat(format, request=ASK))(world, world.rows, 0, 0), []
+    ).examples
     loss = NextToken()(world.policy, NoReference().start(world), trees)
     assert float(loss.total.detach()) / NextToken().size(trees[0]) == pytest.approx(expected, rel=1e-6)
 
@@ -161,7 +163,7 @@ def test_a_long_conversation_loses_its_oldest_turns(tmp_path: Path, format: Form
     for window, kept in ((size, 2), (size - 1, 0)):
         world = tiny_world(tmp_path, rows, tiny_llama(max_position_embeddings=window))
         rollouts = FeedbackTurns(FollowUpFormat(format, request=ASK))(world, world.rows, 0, 0)
-        found = Chained()(rollouts, [])
+        found = ConversationTrees()(rollouts, [])
         assert found.summary["dropped"] == {"last exchange longer than the window": 3 - kept}
         assert [rollout.prompt_ids for rollout in rollouts[:kept]] == [rollouts[0].prompt_ids] * kept
 

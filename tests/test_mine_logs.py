@@ -13,7 +13,7 @@ from tiny import command_line, in_process, read_jsonl, saved, sentence, tiny_lla
 from tiny_cli import Cli
 
 from uptake import load, read
-from uptake.follow_up.actual import SaidReward
+from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
 from uptake.types import Preference, Rated, Turn
@@ -48,7 +48,7 @@ def test_every_answered_response_gets_both_rewards(uptake: Cli, model: Path) -> 
     turns = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     reward = FollowUpReward(load(model), FollowUpSet.load("followups.yaml"), prior="prompt_only")
     assert first["reward_set"] == pytest.approx(float(reward.score([turns]).rewards), abs=1e-5)
-    said = SaidReward(reward).score([turns], ["thanks ."])
+    said = ActualFollowUpReward(reward).score([turns], ["thanks ."])
     assert first["reward"] == first["reward_said"] == pytest.approx(float(said.rewards), abs=1e-5)
     assert first["by_category"] == pytest.approx(
         {name: float(each) for name, each in said.by_category.items()}, abs=1e-5

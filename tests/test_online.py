@@ -21,12 +21,12 @@ from uptake.annotators.oracle import OracleAnnotator
 from uptake.annotators.order import average_orders
 from uptake.errors import InputError, ModelError
 from uptake.judge.annotators import annotator
-from uptake.judge.pairwise import AnnotatorPart, Compared
+from uptake.judge.pairwise import AnnotatorPart, PairwiseJudge
 from uptake.losses.pairwise import logistic, soft_label
 from uptake.recipe import Recipe
 from uptake.rewards.base import Annotator
 from uptake.rollout.schedule import PromptBatches
-from uptake.signal.comparisons import Duels
+from uptake.signal.comparisons import ComparisonPairs
 from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.train.loop import Options, run
@@ -91,7 +91,7 @@ def duel(p: float, one: str = "a", two: str = "b", **parts: float) -> tuple[list
     ],
 )
 def test_labels(label: Any, p: float, chosen: str, expected: float) -> None:
-    (pair,) = Duels(label)(*duel(p)).examples
+    (pair,) = ComparisonPairs(label)(*duel(p)).examples
     assert pair.chosen.response == chosen
     assert pair.p == pytest.approx(expected)
     assert pair.margin == pytest.approx(abs(2 * p - 1))
@@ -99,7 +99,7 @@ def test_labels(label: Any, p: float, chosen: str, expected: float) -> None:
 
 def test_an_even_verdict_is_a_tie_for_hard_labels() -> None:
     # A mean over two orders whose sum is 1 but for a rounding.
-    found = Duels("hard")(*duel(0.1 + 0.2 + 0.2 - 1e-17))
+    found = ComparisonPairs("hard")(*duel(0.1 + 0.2 + 0.2 - 1e-17))
     assert not found.examples
     assert found.summary["dropped"] == {"tie": 1}
 
@@ -107,14 +107,14 @@ def test_an_even_verdict_is_a_tie_for_hard_labels() -> None:
 def test_sampled_labels_follow_the_probability() -> None:
     duels = [duel(0.3, f"a{index}", f"b{index}") for index in range(2000)]
     rollouts, judgements = ([each for pair in side for each in pair] for side in zip(*duels, strict=True))
-    pairs = Duels("sampled")(rollouts, judgements).examples
+    pairs = ComparisonPairs("sampled")(rollouts, judgements).examples
     share = sum(pair.chosen.response.startswith("a") for pair in pairs) / 2000
     # Five standard deviations.
     assert abs(share - 0.3) < 5 * math.sqrt(0.3 * 0.7 / 2000)
     assert {pair.p for pair in pairs} == {1.0}
-    again = Duels("sampled")(rollouts, judgements).examples
+    again = ComparisonPairs("sampled")(rollouts, judgements).examples
     assert [pair.chosen.response for pair in pairs] == [pair.chosen.response for pair in again]
-    other = Duels("sampled", seed=1)(rollouts, judgements).examples
+    other = ComparisonPairs("sampled", seed=1)(rollouts, judgements).examples
     assert [pair.chosen.response for pair in pairs] != [pair.chosen.response for pair in other]
 
 
@@ -122,7 +122,7 @@ def test_what_the_annotator_did_is_reported() -> None:
     one, two = duel(0.8, shown_first=0.9, shown_second=0.7), duel(0.51, shown_first=0.61, shown_second=0.41)
     bad = [rollout("x"), rollout("y", 1)], [Judgement(0.5, False, {"tokens": 7.0}, "no answer")] * 2
     rollouts, judgements = ([*a, *b, *c] for a, b, c in zip(one, two, bad, strict=True))
-    summary = Duels()(rollouts, judgements).summary
+    summary = ComparisonPairs()(rollouts, judgements).summary
     assert summary["dropped"] == {"no answer": 1}
     assert summary["order_gap"] == pytest.approx(0.2)
     assert summary["position_bias"] == pytest.approx(0.1)
@@ -185,7 +185,7 @@ class MoreE:
 
 
 def judged(tmp_path: Path, *rollouts: Rollout, **options: Any) -> list[Judgement]:
-    judge = Compared(MoreE(tmp_path / "asked.jsonl"), **options)
+    judge = PairwiseJudge(MoreE(tmp_path / "asked.jsonl"), **options)
     return list(judge(tiny_world(tmp_path, []), rollouts))
 
 
@@ -265,7 +265,7 @@ SAMPLED: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": 8}
 def oaif(tmp_path: Path, by: AnnotatorPart | None = None, **options: Any) -> Recipe:
     recipe = methods.build("oaif", {"annotator": "oracle", **TRAIN, **SAMPLED, "steps": 12, **options})
     (stage,) = recipe.stages
-    judge = Compared(by or MoreE(tmp_path / "asked.jsonl"))
+    judge = PairwiseJudge(by or MoreE(tmp_path / "asked.jsonl"))
     return Recipe((replace(stage, judge=judge),))
 
 

@@ -14,7 +14,7 @@ from tiny_server import Answer, failure
 
 from uptake import methods
 from uptake.errors import InputError, UptakeError
-from uptake.judge.pairwise import Compared
+from uptake.judge.pairwise import PairwiseJudge
 from uptake.models import LanguageModel
 from uptake.rollout import PolicySamples
 from uptake.rollout.engines import engine
@@ -223,7 +223,7 @@ def test_an_answer_that_never_comes_is_empty_and_dropped(
     ((one, two),) = [(one, two) for one, two in zip(found, whole, strict=True) if one != two]
     assert one == replace(two, response="", response_ids=(), finished=False, logps=())
     assert caplog.text.count("no answer to a question: Error code: 500 - out of memory") == 1
-    judged = Compared(Even())(world, found)
+    judged = PairwiseJudge(Even())(world, found)
     assert [judgement.reason for judgement in judged if not judgement.valid] == ["empty"] * 2
 
 

@@ -13,8 +13,8 @@ from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.objective import NextToken
 from uptake.reference import NoReference
-from uptake.rollout.conversations import Transcripts, Turns
-from uptake.signal.conversation_tree import Chained
+from uptake.rollout.conversations import Conversations, Turns
+from uptake.signal.conversation_tree import ConversationTrees
 from uptake.train.loop import run
 from uptake.world import World
 
@@ -27,7 +27,7 @@ def talk(*texts: str) -> dict[str, Any]:
 
 
 def trees(world: World, turns: Turns) -> tuple[TokenTree, ...]:
-    return Chained()(Transcripts(turns)(world, world.rows, 0, 0), []).examples
+    return ConversationTrees()(Conversations(turns)(world, world.rows, 0, 0), []).examples
 
 
 def pieces(world: World, turns: Turns) -> list[list[tuple[str, bool]]]:
@@ -107,7 +107,7 @@ def test_a_long_conversation_loses_its_oldest_turns_and_a_long_exchange_is_left_
         [("<user> thanks. <end> <assistant> it helped. <end>", True)],
         [("<user> when does it open? <end> <assistant> at eight. <end>", True)],
     ]
-    summary = Chained()(Transcripts("all")(world, world.rows, 0, 0), []).summary
+    summary = ConversationTrees()(Conversations("all")(world, world.rows, 0, 0), []).summary
     assert summary == {"samples": 3, "kept": 2, "dropped": {"last exchange longer than the window": 1}}
 
 

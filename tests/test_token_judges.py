@@ -14,8 +14,8 @@ from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
 from uptake.judge.edit_labels import EditLabels
 from uptake.judge.pointwise import reward
-from uptake.methods.town_model import newborn
-from uptake.models.fresh import byte_tokenizer
+from uptake.methods.town_model import init_town_model
+from uptake.models.init import byte_tokenizer
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.rollout.edited import EditedRows
@@ -72,7 +72,7 @@ def test_tokens_of_another_text() -> None:
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    lm = newborn(width=32, layers=1)
+    lm = init_town_model(width=32, layers=1)
     return World(lm, ChatFormat.of(lm.tokenizer))
 
 

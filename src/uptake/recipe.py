@@ -33,7 +33,7 @@ class Judge(Protocol):
     def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]: ...
 
 
-class Harvest(Protocol):
+class RoundData(Protocol):
     """What a signal makes of a round: training examples, and every figure about what was kept and dropped."""
 
     @property
@@ -46,7 +46,7 @@ class Harvest(Protocol):
 class Signal(Protocol):
     """Training examples from all judged rollouts of a round."""
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Harvest: ...
+    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> RoundData: ...
 
 
 class Modules(Protocol):

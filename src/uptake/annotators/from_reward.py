@@ -10,7 +10,7 @@ from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
 
 
 @dataclass(frozen=True)
-class Preferring:
+class FromReward:
     """Prefers by `P(a is better) = sigma((R_a - R_b) / temperature)`; without a temperature, 1, 0, or 1/2 on a tie.
 
     Swapping two responses turns p into exactly 1 - p. A verdict is invalid where either response could not be rated.
@@ -26,7 +26,7 @@ class Preferring:
 
     @property
     def fingerprint(self) -> str:
-        return f"Preferring({self.temperature}, {self.reward.fingerprint})"
+        return f"FromReward({self.temperature}, {self.reward.fingerprint})"
 
     def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         asked: list[Dialogue] = [

@@ -39,7 +39,7 @@ class LLMJudge:
     P(the first is better) is the softmax over the log-probabilities of "1" and "2" right after the cue, read once in
     each order and averaged: `order_average="prob"` takes the mean of the probabilities, "logit" that of their logits. A
     chat model gets the instructions as the user's turn and the cue as the beginning of its own; a model without a chat
-    template gets one text. Equal responses are even at no cost. A duel is invalid where it is longer than the model's
+    template gets one text. Equal responses are even at no cost. A pair is invalid where it is longer than the model's
     window, and where "1" and "2" hold less than `min_share` of the probability in either order: the model was about to
     say something else. Raises InputError for a setting out of its range and ModelError where the tokenizer has no token
     of its own for either answer.

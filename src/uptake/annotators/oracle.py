@@ -17,8 +17,8 @@ from uptake.world import World
 class OracleAnnotator:
     """Prefers the response of higher quality: `logit P(first shown) = (q_1 - q_2) / temperature + position_bias`.
 
-    `shorter` takes that much quality from a response for every word it has. `noise` is the share of duels that it gets
-    wrong way round, always the same ones. With `one_order` it is shown every duel once, as it
+    `shorter` takes that much quality from a response for every word it has. `noise` is the share of pairs that it gets
+    wrong way round, always the same ones. With `one_order` it is shown every pair once, as it
     should not be. Raises InputError for a setting out of its range.
     """
 
@@ -64,7 +64,7 @@ class OracleAnnotator:
         return quality - self.shorter * len(response.split())
 
     def _mistaken(self, prompt: Prompt, first: str, second: str) -> bool:
-        """Whether this is one of the duels it gets wrong; the same in both orders."""
+        """Whether this is one of the pairs it gets wrong; the same in both orders."""
         content = repr((prompt.key, *sorted((first, second))))
         return int.from_bytes(sha256(content.encode()).digest()[:7], "big") / 2**56 < self.noise
 

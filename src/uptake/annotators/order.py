@@ -1,4 +1,4 @@
-"""Two readings of one duel, one for each order of showing the responses, as one probability."""
+"""Order averaging: two readings of one pair, one for each order of showing the responses, as one probability."""
 
 from typing import Literal, get_args
 

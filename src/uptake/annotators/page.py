@@ -21,7 +21,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class SurveyQuestion:
     """One question under its content key; `shown` is what the page needs to ask it."""
 
     key: str
@@ -29,17 +29,17 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Form:
+class SurveyForm:
     """A kind of question: the page that asks it, which answers it takes, and what it shows while one is written.
 
     `takes` says whether an answer, as JSON spells it, may be kept; `preview` is what POST /check gives back. Requests
-    longer than `most_bytes` are refused. `things` names the questions in messages: "pairs".
+    longer than `most_bytes` are refused. `noun` names the questions in messages: "pairs".
     """
 
     page: Path
-    things: str
-    takes: Callable[[Sheet, Any], bool]
-    preview: Callable[[Sheet, Any], Mapping[str, Any] | None] = lambda sheet, said: None
+    noun: str
+    takes: Callable[[SurveyQuestion, Any], bool]
+    preview: Callable[[SurveyQuestion, Any], Mapping[str, Any] | None] = lambda question, said: None
     most_bytes: int = 10_000
 
 
@@ -49,27 +49,27 @@ def check_port(port: int) -> None:
         raise InputError(f"{port}", field="port", allowed="0 to 65535; 0 takes a free one")
 
 
-def ask(form: Form, sheets: Sequence[Sheet], cache: Cache, port: int = 0) -> list[Any]:
+def ask(form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache, port: int = 0) -> list[Any]:
     """What a person says to every question, from the cache or else by the page, which is served until all are answered.
 
     The address goes to the log. Raises InputError for a port that cannot be had.
     """
-    desk = Desk(form, sheets, cache)
-    if not desk.finished.is_set():
-        with _serving(desk, port) as address:
-            log.warning("%d %s wait at %s for a person on this machine", desk.waiting, form.things, address)
-            desk.finished.wait()
-    return desk.answers()
+    survey = Survey(form, questions, cache)
+    if not survey.finished.is_set():
+        with _serving(survey, port) as address:
+            log.warning("%d %s wait at %s for a person on this machine", survey.waiting, form.noun, address)
+            survey.finished.wait()
+    return survey.answers()
 
 
 @final
-class Desk:
+class Survey:
     """What is open and what was said; every answer is kept before it counts."""
 
-    def __init__(self, form: Form, sheets: Sequence[Sheet], cache: Cache) -> None:
-        self.form, self._sheets, self._cache, self._lock = form, sheets, cache, Lock()
+    def __init__(self, form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache) -> None:
+        self.form, self._questions, self._cache, self._lock = form, questions, cache, Lock()
         self._said: dict[str, Any] = {
-            key: said for key, said in cache.get(sheet.key for sheet in sheets).items() if said
+            key: said for key, said in cache.get(question.key for question in questions).items() if said
         }
         self._latest: list[str] = []
         self.finished = Event()
@@ -78,22 +78,22 @@ class Desk:
     def open(self) -> dict[str, Any]:
         """The first question without an answer, as the page wants it; none where all have one."""
         with self._lock:
-            found: dict[str, Any] = {"done": len(self._sheets) - self.waiting, "all": len(self._sheets)}
-            sheet = next((sheet for sheet in self._sheets if sheet.key not in self._said), None)
-            return found if sheet is None else found | {"key": sheet.key, **sheet.shown}
+            found: dict[str, Any] = {"done": len(self._questions) - self.waiting, "all": len(self._questions)}
+            question = next((question for question in self._questions if question.key not in self._said), None)
+            return found if question is None else found | {"key": question.key, **question.shown}
 
     @property
     def waiting(self) -> int:
         """How many questions have no answer yet."""
-        return sum(sheet.key not in self._said for sheet in self._sheets)
+        return sum(question.key not in self._said for question in self._questions)
 
-    def sheet(self, key: Any) -> Sheet | None:
-        return next((sheet for sheet in self._sheets if sheet.key == key), None)
+    def question(self, key: Any) -> SurveyQuestion | None:
+        return next((question for question in self._questions if question.key == key), None)
 
     def say(self, key: str, said: Any) -> bool:
-        """Keep an answer; False, and nothing changes, where the question has one or is not on this desk."""
+        """Keep an answer; False, and nothing changes, where the question has one or is not on this survey."""
         with self._lock:
-            if self.finished.is_set() or key in self._said or self.sheet(key) is None:
+            if self.finished.is_set() or key in self._said or self.question(key) is None:
                 return False
             self._cache.put({key: said})
             self._said[key] = said
@@ -111,7 +111,7 @@ class Desk:
 
     def answers(self) -> list[Any]:
         """What was said to every question, in order."""
-        return [self._said[sheet.key] for sheet in self._sheets]
+        return [self._said[question.key] for question in self._questions]
 
     def _finish(self) -> None:
         if not self.waiting:
@@ -119,14 +119,14 @@ class Desk:
 
 
 @contextmanager
-def _serving(desk: Desk, port: int) -> Iterator[str]:
-    """Serve a desk to this machine for as long as the block runs; gives the address."""
+def _serving(survey: Survey, port: int) -> Iterator[str]:
+    """Serve a survey to this machine for as long as the block runs; gives the address."""
     try:
         server = _Server(("127.0.0.1", port), _Page)
     except OSError as error:
         problem = f"port {port} cannot be had: {error.strerror}"
         raise InputError(problem, field="port", allowed="a free port, or 0 for any") from error
-    server.desk = desk
+    server.survey = survey
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -137,9 +137,9 @@ def _serving(desk: Desk, port: int) -> Iterator[str]:
 
 @final
 class _Server(ThreadingHTTPServer):
-    # The answer to the last request is on its way when the desk is finished; closing waits for it.
+    # The answer to the last request is on its way when the survey is finished; closing waits for it.
     daemon_threads = False
-    desk: Desk
+    survey: Survey
 
 
 @final
@@ -154,24 +154,24 @@ class _Page(BaseHTTPRequestHandler):
         if not self._from_here():
             self._refuse(HTTPStatus.FORBIDDEN)
         elif self.path == "/":
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.desk.form.page.read_bytes())
+            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.survey.form.page.read_bytes())
         elif self.path == "/open":
             self._show()
         else:
             self._refuse(HTTPStatus.NOT_FOUND)
 
     def do_POST(self) -> None:
-        desk, told = self.server.desk, self._told()
-        sheet, said = desk.sheet(told.get("key")), told.get("said")
+        survey, told = self.server.survey, self._told()
+        question, said = survey.question(told.get("key")), told.get("said")
         if not self._from_here():
             self._refuse(HTTPStatus.FORBIDDEN)
         elif self.path == "/undo":
-            desk.undo()
+            survey.undo()
             self._show()
-        elif self.path == "/check" and sheet and (seen := desk.form.preview(sheet, said)) is not None:
+        elif self.path == "/check" and question and (seen := survey.form.preview(question, said)) is not None:
             self._give(seen)
-        elif self.path == "/say" and sheet and desk.form.takes(sheet, said):
-            self._show(HTTPStatus.OK if desk.say(sheet.key, said) else HTTPStatus.CONFLICT)
+        elif self.path == "/say" and question and survey.form.takes(question, said):
+            self._show(HTTPStatus.OK if survey.say(question.key, said) else HTTPStatus.CONFLICT)
         else:
             self._refuse(HTTPStatus.BAD_REQUEST)
 
@@ -184,13 +184,13 @@ class _Page(BaseHTTPRequestHandler):
     def _told(self) -> dict[str, Any]:
         try:
             length = int(self.headers.get("Content-Length") or 0)
-            told = json.loads(self.rfile.read(max(0, min(length, self.server.desk.form.most_bytes))))
+            told = json.loads(self.rfile.read(max(0, min(length, self.server.survey.form.most_bytes))))
         except ValueError:
             return {}
         return told if isinstance(told, dict) else {}
 
     def _show(self, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._give(self.server.desk.open(), status)
+        self._give(self.server.survey.open(), status)
 
     def _refuse(self, status: HTTPStatus) -> None:
         self._give({"error": status.phrase}, status)

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import final
 
-from uptake.annotators.page import Form, Sheet, ask, check_port
+from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
 from uptake.data.cache import Cache, content_key
 from uptake.types import Dialogue, Prompt, Verdict
 from uptake.world import World
@@ -14,8 +14,8 @@ from uptake.world import World
 # P(the response shown as 1 is better), by what was said; nothing for a pair that was skipped.
 SAID: dict[str, float | None] = {"1": 1.0, "2": 0.0, "tie": 0.5, "skip": None}
 
-_FORM = Form(
-    Path(__file__).with_name("person.html"), "pairs", lambda sheet, said: isinstance(said, str) and said in SAID
+_FORM = SurveyForm(
+    Path(__file__).with_name("person.html"), "pairs", lambda question, said: isinstance(said, str) and said in SAID
 )
 
 
@@ -46,37 +46,37 @@ class PersonAnnotator:
         return repr((self.answers, self.seed))
 
     def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
-        duels = [Duel.of(prompt.turns, pair, self.seed) for prompt, pair in zip(prompts, pairs, strict=True)]
-        said = ask(_FORM, [duel.sheet() for duel in duels], Cache(self.answers), self.port)
-        return [_verdict(one, duel.turned) for one, duel in zip(said, duels, strict=True)]
+        shown = [ShownPair.of(prompt.turns, pair, self.seed) for prompt, pair in zip(prompts, pairs, strict=True)]
+        said = ask(_FORM, [pair.question() for pair in shown], Cache(self.answers), self.port)
+        return [_verdict(one, pair.swapped) for one, pair in zip(said, shown, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
-    """Two responses as a person is shown them; `turned` says that the second one stands first."""
+class ShownPair:
+    """Two responses as a person is shown them; `swapped` says that the second one stands first."""
 
     key: str
     turns: Dialogue
     shown: tuple[str, str]
-    turned: bool
+    swapped: bool
 
     @classmethod
-    def of(cls, turns: Dialogue, pair: tuple[str, str], seed: int) -> "Duel":
+    def of(cls, turns: Dialogue, pair: tuple[str, str], seed: int) -> "ShownPair":
         content = [(turn.role, turn.content) for turn in turns]
-        turned = bool(sha256(content_key(seed, content, sorted(pair)).encode()).digest()[0] % 2) == (pair[0] < pair[1])
-        shown = (pair[1], pair[0]) if turned else pair
+        swapped = bool(sha256(content_key(seed, content, sorted(pair)).encode()).digest()[0] % 2) == (pair[0] < pair[1])
+        shown = (pair[1], pair[0]) if swapped else pair
         # The same two responses in the other order are the same question.
-        return cls(content_key(content, shown), turns, shown, turned)
+        return cls(content_key(content, shown), turns, shown, swapped)
 
-    def sheet(self) -> Sheet:
-        """The duel as the page shows it."""
+    def question(self) -> SurveyQuestion:
+        """The pair as the page shows it."""
         turns = [{"role": turn.role, "content": turn.content} for turn in self.turns]
-        return Sheet(self.key, {"turns": turns, "answers": list(self.shown)})
+        return SurveyQuestion(self.key, {"turns": turns, "answers": list(self.shown)})
 
 
-def _verdict(said: str, turned: bool) -> Verdict:
+def _verdict(said: str, swapped: bool) -> Verdict:
     p = SAID[said]
     if p is None:
         return Verdict(0.5, (0.5, 0.5), valid=False, reason="skipped")
-    p = 1 - p if turned else p
+    p = 1 - p if swapped else p
     return Verdict(p, (p, p))

@@ -56,9 +56,9 @@ class ServerJudge(ChatServer):
 
     def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises as `ChatServer.answers` does."""
-        duels = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
-        replies = self._replies({text for duel in duels for text in duel})
-        return [self._verdict([replies[text] for text in duel]) for duel in duels]
+        asked = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
+        replies = self._replies({text for questions in asked for text in questions})
+        return [self._verdict([replies[text] for text in questions]) for questions in asked]
 
     def _questions(self, prompt: Prompt, first: str, second: str) -> tuple[str, ...]:
         """The question in both orders; none for equal responses."""

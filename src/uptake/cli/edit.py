@@ -16,7 +16,7 @@ Target = Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv o
 Who = Annotated[str, typer.Option(help="Who edits: model, server, oracle or person.")]
 EditorModel = Annotated[str | None, typer.Option(help="The model that editor `model` asks: folder or Hub name.")]
 EditorSets = Annotated[
-    list[str] | None, typer.Option("--editor-set", help="One setting of the editor: brief=with-better.")
+    list[str] | None, typer.Option("--editor-set", help="One setting of the editor: prompt=with-better.")
 ]
 Judge = Annotated[
     str | None,
@@ -115,7 +115,7 @@ def _check_judge(spec: str | None, editor: str, sets: list[str] | None) -> None:
 def _annotator(
     spec: str | None, model: str | None, sets: list[str] | None, target: Path, loading: dict[str, Any]
 ) -> Any:
-    from uptake.annotators.from_reward import Preferring
+    from uptake.annotators.from_reward import FromReward
     from uptake.annotators.llm import LLMJudge
     from uptake.judge.annotators import annotator
     from uptake.judge.scorers import contestant
@@ -126,7 +126,7 @@ def _annotator(
     if spec in (None, "none"):
         return None
     found: Any = contestant(spec, model=model, **loading)
-    return found if isinstance(found, LLMJudge) else Preferring(found)
+    return found if isinstance(found, LLMJudge) else FromReward(found)
 
 
 def _print_summary(summary: Any, target: Path) -> None:

@@ -52,10 +52,10 @@ def evaluate(
     options: dict[str, Any] = {"limit": limit, "seed": seed, "device": device, "dtype": dtype, "sampling": sampling}
     if judge is not None:
         from uptake.judge.annotators import annotator
-        from uptake.tasks.duel import duel_files
+        from uptake.tasks.annotated_comparison import compare_by_annotator
 
         part = annotator({judge: options_of(judge_sets)})
-        figures = duel_files(source, models, part, folder, **options)
+        figures = compare_by_annotator(source, models, part, folder, **options)
     elif follow_up_model is None:
         raise InputError("no judge", allowed="--follow-up-model, or --judge")
     else:

@@ -8,8 +8,8 @@ from uptake.types import Prompt, Verdict
 
 # Why an edit is not taken as it is. "ratio" and "moved" make it a preference of whole texts; the others a reject.
 NoText = Literal["", "parse", "no_answer", "too_long", "skipped"]
-Compared = Literal["", "empty", "no_edit", "length", "moved", "ratio"]
-Reason = NoText | Compared | Literal["not_better", "not_judged"]
+ComparisonReason = Literal["", "empty", "no_edit", "length", "moved", "ratio"]
+Reason = NoText | ComparisonReason | Literal["not_better", "not_judged"]
 DEMOTED: tuple[Reason, ...] = ("ratio", "moved")
 
 Status = Literal["accepted", "no_edit", "demoted", "rejected"]
@@ -69,7 +69,7 @@ class Checked:
     """
 
     text: str
-    reason: Compared = ""
+    reason: ComparisonReason = ""
     ops: str = ""
     ratio: float = 0.0
     length: float = 1.0

@@ -21,7 +21,7 @@ from uptake.support.settings import Choice, named
 class _ModelSettings:
     """What can be said of a `ModelEditor` beside its model."""
 
-    brief: str = DEFAULT
+    prompt: str = DEFAULT
     max_new_tokens: int | None = None
 
 
@@ -45,7 +45,7 @@ def editor(
     if isinstance(made, _ModelSettings):
         if model is None:
             raise InputError("editor 'model' needs a model", field="model", allowed="a Transformers folder or Hub name")
-        return ModelEditor.from_pretrained(model, made.brief, max_new_tokens=made.max_new_tokens, **loading)
+        return ModelEditor.from_pretrained(model, made.prompt, max_new_tokens=made.max_new_tokens, **loading)
     if model is not None:
         raise InputError("only editor 'model' uses a model", field="model", allowed="no model, or that editor")
     found: Editor = replace(made, rules=rules) if isinstance(made, PersonEditor) else made

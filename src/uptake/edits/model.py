@@ -10,7 +10,7 @@ from typing import Any, Self, final
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import tokenize
 from uptake.edits.edit import Draft, Proposal
-from uptake.edits.prompt import DEFAULT, Brief, proposal
+from uptake.edits.prompt import DEFAULT, EditPrompt, proposal
 from uptake.errors import InputError
 from uptake.models import LanguageModel, load
 from uptake.rewards.fingerprint import fingerprint
@@ -33,7 +33,7 @@ class ModelEditor:
     """
 
     lm: LanguageModel
-    brief: Brief
+    prompt: EditPrompt
     max_new_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -44,26 +44,26 @@ class ModelEditor:
     def from_pretrained(
         cls,
         model: str | Path | LanguageModel,
-        brief: str | Path | Brief = DEFAULT,
+        prompt: str | Path | EditPrompt = DEFAULT,
         *,
         max_new_tokens: int | None = None,
         **loading: Any,
     ) -> Self:
-        """The editor of a Transformers folder, a Hub name or a loaded model; `brief` names a preset or a file.
+        """The editor of a Transformers folder, a Hub name or a loaded model; `prompt` names a preset or a file.
 
         `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
         """
-        asked = brief if isinstance(brief, Brief) else Brief.load(brief)
+        asked = prompt if isinstance(prompt, EditPrompt) else EditPrompt.load(prompt)
         lm = model if isinstance(model, LanguageModel) else load(model, **loading)
         return cls(lm, asked, max_new_tokens)
 
     @property
     def name(self) -> str:
-        return f"{self.lm.name}@{self.brief.fingerprint}"
+        return f"{self.lm.name}@{self.prompt.fingerprint}"
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("ModelEditor", self.lm.model, self.chat, self.brief.fingerprint, self.max_new_tokens)
+        return fingerprint("ModelEditor", self.lm.model, self.chat, self.prompt.fingerprint, self.max_new_tokens)
 
     @cached_property
     def chat(self) -> ChatFormat:
@@ -74,7 +74,7 @@ class ModelEditor:
         proposals = [Proposal(reason="too_long")] * len(drafts)
         by_limit: dict[int, list[tuple[int, Prompt]]] = defaultdict(list)
         for place, draft in enumerate(drafts):
-            turns = (Turn("user", self.brief(draft)),)
+            turns = (Turn("user", self.prompt(draft)),)
             size = len(tokenize(self.lm.tokenizer, [draft.response])[0])
             if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
                 by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))

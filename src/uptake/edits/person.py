@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from uptake.annotators.page import Form, Sheet, ask, check_port
+from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
 from uptake.data.cache import Cache, content_key
 from uptake.edits.edit import Checked, Draft, Proposal
 from uptake.edits.rules import Rules
@@ -43,19 +43,19 @@ class PersonEditor:
         return f"PersonEditor({self.answers!r})"
 
     def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
-        sheets = [_sheet(draft) for draft in drafts]
-        by_key = {sheet.key: draft for sheet, draft in zip(sheets, drafts, strict=True)}
+        questions = [_question(draft) for draft in drafts]
+        by_key = {question.key: draft for question, draft in zip(questions, drafts, strict=True)}
 
-        def preview(sheet: Sheet, said: Any) -> Mapping[str, Any] | None:
-            return _preview(self.rules, by_key[sheet.key], said["text"]) if _is_edit(said) else None
+        def preview(question: SurveyQuestion, said: Any) -> Mapping[str, Any] | None:
+            return _preview(self.rules, by_key[question.key], said["text"]) if _is_edit(said) else None
 
-        def takes(sheet: Sheet, said: Any) -> bool:
+        def takes(question: SurveyQuestion, said: Any) -> bool:
             if not _is_edit(said):
                 return bool(said == SKIP)
-            return self.rules(by_key[sheet.key], said["text"]).reason not in _REFUSED
+            return self.rules(by_key[question.key], said["text"]).reason not in _REFUSED
 
-        form = Form(Path(__file__).with_name("person.html"), "responses", takes, preview, most_bytes=1 << 22)
-        said = ask(form, sheets, Cache(self.answers), self.port)
+        form = SurveyForm(Path(__file__).with_name("person.html"), "responses", takes, preview, most_bytes=1 << 22)
+        said = ask(form, questions, Cache(self.answers), self.port)
         return [Proposal(reason="skipped") if one == SKIP else Proposal(one["text"]) for one in said]
 
 
@@ -63,10 +63,10 @@ def _is_edit(said: Any) -> bool:
     return isinstance(said, dict) and isinstance(said.get("text"), str)
 
 
-def _sheet(draft: Draft) -> Sheet:
+def _question(draft: Draft) -> SurveyQuestion:
     turns = [{"role": turn.role, "content": turn.content} for turn in draft.prompt.turns]
     shown = {"turns": turns, "response": draft.response, "better": draft.better, "finished": draft.finished}
-    return Sheet(content_key("edit", shown), shown)
+    return SurveyQuestion(content_key("edit", shown), shown)
 
 
 def _preview(rules: Rules, draft: Draft, text: str) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from uptake.errors import InputError
 DEFAULT = "minimal"
 OPENING, CLOSING = "<edited>", "</edited>"
 
-_PRESETS = Presets(Path(__file__).with_name("prompts"), "brief")
+_PRESETS = Presets(Path(__file__).with_name("prompts"), "prompt")
 presets = _PRESETS.names
 _FIELD = re.compile(r"{(prompt|response|better)}")
 _FORMAT = f"a text with {{prompt}}, {{response}}, the tags {OPENING} and {CLOSING}, and {{better}} if it is wanted"
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class EditPrompt:
     """Instructions with the fields {prompt} and {response}, and {better} if the editor is to see the preferred one.
 
     The text must tell the editor to put its edit between the tags <edited> and </edited>. Other braces are text. Raises
@@ -34,11 +34,11 @@ class Brief:
     def __post_init__(self) -> None:
         for needed in ("{prompt}", "{response}", OPENING, CLOSING):
             if needed not in self.text:
-                raise InputError(f"no {needed} in the text", field="brief", allowed=_FORMAT)
+                raise InputError(f"no {needed} in the text", field="prompt", allowed=_FORMAT)
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT) -> Self:
-        """The brief of a preset's name or of a text file; raises InputError where it cannot be read."""
+        """The prompt of a preset's name or of a text file; raises InputError where it cannot be read."""
         return _PRESETS.load(source, cls)
 
     @property
@@ -49,8 +49,10 @@ class Brief:
     def __call__(self, draft: Draft) -> str:
         """The text, filled; what stands in a field is text, whatever braces it has. InputError without a {better}."""
         if draft.better is None and "{better}" in self.text:
-            allowed = "rows with chosen and rejected, or a brief without {better}"
-            raise bad_row("the brief shows the better response, and there is none", draft.prompt.where, allowed=allowed)
+            allowed = "rows with chosen and rejected, or a prompt without {better}"
+            raise bad_row(
+                "the prompt shows the better response, and there is none", draft.prompt.where, allowed=allowed
+            )
         values = {"prompt": spoken(draft.prompt.turns), "response": draft.response, "better": draft.better or ""}
         return _FIELD.sub(lambda field: values[field[1]], self.text)
 

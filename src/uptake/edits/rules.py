@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from uptake.edits.canonical import canonical
-from uptake.edits.edit import Checked, Compared, Draft
+from uptake.edits.edit import Checked, ComparisonReason, Draft
 from uptake.edits.units import Units, Words
 from uptake.errors import InputError
 from uptake.ops.alignment import align
@@ -61,7 +61,7 @@ class Rules:
 
     def _reason(
         self, old: Sequence[Hashable], new: Sequence[Hashable], ops: str, ratio: float, length: float
-    ) -> Compared:
+    ) -> ComparisonReason:
         if not ratio:
             return "no_edit"
         if not self.min_length <= length <= self.max_length:

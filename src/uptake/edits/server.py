@@ -9,7 +9,7 @@ from uptake.annotators.chat_server import ChatServer
 from uptake.annotators.completion import Completion
 from uptake.data.cache import Cache
 from uptake.edits.edit import Draft, Proposal
-from uptake.edits.prompt import DEFAULT, Brief, proposal
+from uptake.edits.prompt import DEFAULT, EditPrompt, proposal
 
 
 @final
@@ -18,35 +18,35 @@ class ServerEditor(ChatServer):
     """Edits by asking a server of OpenAI's chat protocol, at temperature 0.
 
     Every answer goes to the file `cache` before it is used, so nothing is paid for twice, whatever stops the work.
-    `brief` names a preset or a file. An answer of more than `max_tokens` tokens breaks off, and so has no closing tag.
+    `prompt` names a preset or a file. An answer of more than `max_tokens` tokens breaks off, and so has no closing tag.
     Raises as `ChatServer` does.
     """
 
     max_tokens: int = 2048
     top_logprobs: int = 0
     timeout: float = 300.0
-    brief: str = DEFAULT
+    prompt: str = DEFAULT
     cache: str = "editor.sqlite"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._brief  # noqa: B018 - a brief that cannot be read is an error here, not hours later
+        self._prompt  # noqa: B018 - a prompt that cannot be read is an error here, not hours later
 
     @property
     def name(self) -> str:
-        return f"{self.model}@{self._brief.fingerprint}"
+        return f"{self.model}@{self._prompt.fingerprint}"
 
     @property
     def fingerprint(self) -> str:
-        return repr((self.url, self.model, self.max_tokens, self._brief.fingerprint))
+        return repr((self.url, self.model, self.max_tokens, self._prompt.fingerprint))
 
     @cached_property
-    def _brief(self) -> Brief:
-        return Brief.load(self.brief)
+    def _prompt(self) -> EditPrompt:
+        return EditPrompt.load(self.prompt)
 
     def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
         """One proposal for every draft; raises as `ChatServer.answers` does."""
-        asked = [self._brief(draft) for draft in drafts]
+        asked = [self._prompt(draft) for draft in drafts]
         found = self.answers(dict.fromkeys(asked), Cache(self.cache))
         return [self._proposal(found[text]) for text in asked]
 

@@ -28,7 +28,7 @@ from uptake.types import Dialogue, Where
 
 
 @dataclass(frozen=True)
-class SaidScores:
+class ActualFollowUpScores:
     """Rewards of N responses from what was said after them, in total and by category, and the K gains they come from.
 
     `gains` are m(f) in nats, columns in the order of the set's follow-ups. A response that could not be read is
@@ -41,7 +41,7 @@ class SaidScores:
 
 
 @final
-class SaidReward:
+class ActualFollowUpReward:
     """Rates responses by what users said right after them, with model, set, format and sums of a follow-up reward.
 
     With `reduction="sum"` the reward adds up over the words that were said: longer turns say more. Raises InputError
@@ -58,7 +58,7 @@ class SaidReward:
     @property
     def fingerprint(self) -> str:
         """A text that differs wherever scores may."""
-        return f"SaidReward({self.reward.fingerprint})"
+        return f"ActualFollowUpReward({self.reward.fingerprint})"
 
     def score(
         self,
@@ -68,7 +68,7 @@ class SaidReward:
         where: Sequence[Where | None] | None = None,
         unscored: dict[int, InputError] | None = None,
         on_progress: Callable[[int], None] = lambda done: None,
-    ) -> SaidScores:
+    ) -> ActualFollowUpScores:
         """Score dialogues that end with a response, each with the user's next turn.
 
         Arguments and errors are those of `FollowUpReward.score`. InputError too where the tokenizer joins a follow-up
@@ -108,7 +108,7 @@ class SaidReward:
 
     def _scores(
         self, trees: Mapping[int, TokenTree], places: Sequence[Where | None], on_progress: Callable[[int], None]
-    ) -> SaidScores:
+    ) -> ActualFollowUpScores:
         reward, order = self.reward, list(trees)
         shape, dtype = (
             (len(order), len(reward.followups.sentences)),
@@ -133,7 +133,7 @@ class SaidReward:
             return table.new_full((len(places), *table.shape[1:]), torch.nan).index_copy(0, index, table)
 
         by_category = {name: placed(column) for name, column in combined.by_category.items()}
-        return SaidScores(placed(combined.total), by_category, placed(gains))
+        return ActualFollowUpScores(placed(combined.total), by_category, placed(gains))
 
 
 def _reduced(logps: Tensor, reduction: str) -> Tensor:

@@ -14,7 +14,7 @@ from uptake.follow_up.set import Columns, FollowUpSet
 
 Polarity = Literal["both", "negative_only", "positive_only"]
 Standardize = Literal["none", "within_prompt"]
-Form = Literal["contrast", "full", "fed"]
+RewardForm = Literal["contrast", "full", "fed"]
 
 # exp(-l) of anything lower is beyond a floating-point number.
 LEAST = -700
@@ -49,10 +49,10 @@ class Combine:
     followups: FollowUpSet
     polarity: Polarity = "both"
     standardize: Standardize = "none"
-    form: Form = "contrast"
+    form: RewardForm = "contrast"
 
     def __post_init__(self) -> None:
-        for name, known in (("polarity", Polarity), ("standardize", Standardize), ("form", Form)):
+        for name, known in (("polarity", Polarity), ("standardize", Standardize), ("form", RewardForm)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
         if self.form == "full" and (self.polarity == "positive_only" or not any(self._weights)):

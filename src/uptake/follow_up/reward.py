@@ -19,7 +19,7 @@ from uptake.data.chat import ChatFormat
 from uptake.data.role_swap import FollowUpFormat, FormatName, format_for
 from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
-from uptake.follow_up.combine import Combine, Form, Polarity, Standardize
+from uptake.follow_up.combine import Combine, Polarity, RewardForm, Standardize
 from uptake.follow_up.released import released_logits
 from uptake.follow_up.set import FollowUpSet
 from uptake.models import LanguageModel, TokenTree, branches, load, score_trees
@@ -81,7 +81,7 @@ class FollowUpReward:
         reduction: Reduction = "mean",
         polarity: Polarity = "both",
         standardize: Standardize = "none",
-        form: Form = "contrast",
+        form: RewardForm = "contrast",
         prior: Prior = "none",
         mode: ScoreMode = "log_likelihood",
         chat: ChatFormat | None = None,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from uptake.annotators.from_reward import Preferring
+from uptake.annotators.from_reward import FromReward
 from uptake.annotators.llm import ModelAnnotator
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.annotators.person import PersonAnnotator
@@ -33,7 +33,7 @@ class FollowUpAnnotator:
         if lm.base is world.policy.base:
             problem = "the annotator is the policy that learns: what it prefers would move with it"
             raise InputError(problem, field="annotator", allowed="another model, --follow-up-model; a copy will do")
-        return Preferring(FollowUpReward.from_pretrained(lm, self.followups), self.temperature)
+        return FromReward(FollowUpReward.from_pretrained(lm, self.followups), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClassifierAnnotator:
 
     def start(self, world: World) -> Annotator:
         device = str(world.policy.device)
-        return Preferring(_classifier(self.path, self.label, device), self.temperature)
+        return FromReward(_classifier(self.path, self.label, device), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class TokenRewardAnnotator:
     temperature: float | None = None
 
     def start(self, world: World) -> Annotator:
-        return Preferring(_token_reward(self.path, self.aggregate, str(world.policy.device)), self.temperature)
+        return FromReward(_token_reward(self.path, self.aggregate, str(world.policy.device)), self.temperature)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ImplicitAnnotator:
 
     def start(self, world: World) -> Annotator:
         reward = ImplicitReward(world.model(self.model), world.model(self.reference), self.beta)
-        return Preferring(reward, self.temperature)
+        return FromReward(reward, self.temperature)
 
 
 @cache

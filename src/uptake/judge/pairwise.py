@@ -17,7 +17,7 @@ class AnnotatorPart(Protocol):
 
 
 @dataclass(frozen=True)
-class Compared:
+class PairwiseJudge:
     """Judge every two consecutive rollouts, which answer one prompt, against each other.
 
     The score of each is the probability that it is the better one. Responses that are equal, or say nothing, are
@@ -29,11 +29,11 @@ class Compared:
     keep_unfinished: bool = True
 
     def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        duels = list(zip(rollouts[::2], rollouts[1::2], strict=False))
-        if len(rollouts) % 2 or any(one.prompt.key != two.prompt.key for one, two in duels):
+        pairs = list(zip(rollouts[::2], rollouts[1::2], strict=False))
+        if len(rollouts) % 2 or any(one.prompt.key != two.prompt.key for one, two in pairs):
             raise InputError("an annotator compares two responses to one prompt", field="n", allowed="2")
-        reasons = [self._not_asked(*duel) for duel in duels]
-        asked = [duel for duel, reason in zip(duels, reasons, strict=True) if not reason]
+        reasons = [self._not_asked(*pair) for pair in pairs]
+        asked = [pair for pair, reason in zip(pairs, reasons, strict=True) if not reason]
         answers = [(one.response, two.response) for one, two in asked]
         verdicts = iter(self.by.start(world)([one.prompt for one, _ in asked], answers) if asked else ())
         return [

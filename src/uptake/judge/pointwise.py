@@ -34,7 +34,7 @@ class RewardPart(Protocol):
 
 
 @dataclass(frozen=True)
-class Scored:
+class PointwiseJudge:
     """Every response by a reward of dialogues; one that cannot be rated is invalid."""
 
     by: RewardPart
@@ -125,7 +125,7 @@ def reward(choice: Choice) -> RolloutJudge:
     """
     every: Mapping[str, Callable[..., RewardPart | RolloutJudge]] = {**PARTS, **JUDGES, **TOKEN_JUDGES}
     made = named("reward", choice, every)()
-    return Scored(made) if isinstance(made, RewardPart) else made
+    return PointwiseJudge(made) if isinstance(made, RewardPart) else made
 
 
 def token_reward(choice: Choice) -> RolloutJudge:

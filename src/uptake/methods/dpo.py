@@ -18,7 +18,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 
 ALIASES = ("direct_preference_optimization",)
 
@@ -35,7 +35,7 @@ class Config(MethodConfig):
     epochs: int = 1
     warmup: float = 150
     schedule: Schedule = "constant"
-    optimizer: Kind = "rmsprop"
+    optimizer: OptimizerName = "rmsprop"
     weight_decay: float = 0.0
     clip: float | None = 10.0
     precision: Precision = "fp32"

@@ -18,7 +18,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES
 from uptake.rollout.engines import engine
 from uptake.signal import BestWorst
-from uptake.update import Kind, Optimization, Schedule
+from uptake.update import Optimization, OptimizerName, Schedule
 
 ALIASES = ("flr", "follow_up", "followup")
 
@@ -52,7 +52,7 @@ class Config(dpo.Config):
     epochs: int = 3
     warmup: float = 0.1
     schedule: Schedule = "cosine"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     clip: float | None = 1.0
 
 

@@ -18,9 +18,9 @@ from uptake.judge.recorded import Recorded
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.signal.conversation_tree import Chained
+from uptake.signal.conversation_tree import ConversationTrees
 from uptake.types import Prompt, Rollout, Row
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 from uptake.world import World
 
 ALIASES = ("feedback_tuning",)
@@ -36,7 +36,7 @@ class Config(MethodConfig):
     epochs: int = 1
     warmup: float = 0.1
     schedule: Schedule = "cosine"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     clip: float | None = 1.0
     precision: Precision = "fp32"
@@ -84,7 +84,7 @@ def build(config: Config) -> Recipe:
             Stage(
                 produce=FeedbackTurns(format),
                 judge=Recorded(),
-                signal=Chained(),
+                signal=ConversationTrees(),
                 objective=NextToken(),
                 update=fill(Optimization, config),
                 card=format.entry(),

@@ -15,7 +15,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.rated import RatedRows
 from uptake.signal.thresholds import Thresholds
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 
 ALIASES = ("kahneman_tversky_optimization",)
 
@@ -31,7 +31,7 @@ class Config(MethodConfig):
     epochs: int = 1
     warmup: float = 150
     schedule: Schedule = "constant"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     clip: float | None = 5.0
     precision: Precision = "fp32"

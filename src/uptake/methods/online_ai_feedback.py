@@ -12,15 +12,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from uptake.judge.annotators import annotator
-from uptake.judge.pairwise import Compared
+from uptake.judge.pairwise import PairwiseJudge
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES
 from uptake.rollout.engines import engine
 from uptake.rollout.schedule import PromptBatches
-from uptake.signal.comparisons import Duels
-from uptake.update import Kind, Optimization
+from uptake.signal.comparisons import ComparisonPairs
+from uptake.update import Optimization, OptimizerName
 
 ALIASES = ("oaif",)
 
@@ -50,7 +50,7 @@ class Config(dpo.Config):
     batch_size: int = 128
     epochs: Literal[1] = 1
     warmup: float = 150
-    optimizer: Kind = "adafactor"
+    optimizer: OptimizerName = "adafactor"
     clip: float | None = 1.0
 
     @model_validator(mode="before")
@@ -71,8 +71,8 @@ def build(config: Config) -> Recipe:
             Stage(
                 select=PromptBatches(config.batch_size * config.steps_per_round),
                 produce=fill(engine(config.engine), config),
-                judge=Compared(annotator(config.annotator), config.keep_unfinished),
-                signal=fill(Duels, config),
+                judge=PairwiseJudge(annotator(config.annotator), config.keep_unfinished),
+                signal=fill(ComparisonPairs, config),
                 reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),
                 update=fill(Optimization, config),

@@ -22,7 +22,7 @@ from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.policy import PolicySamples
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.grouped import Grouped
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 
 ALIASES = ("proximal_policy_optimization",)
 
@@ -69,7 +69,7 @@ class Config(MethodConfig):
     critic_lr: float | None = 9e-6
     warmup: float = 0.0
     schedule: Schedule = "constant"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-5
     weight_decay: float = 0.0

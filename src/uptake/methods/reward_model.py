@@ -21,7 +21,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
 from uptake.types import Judgement, Rollout
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 from uptake.world import World
 
 ALIASES = ("bradley_terry", "rm")
@@ -38,7 +38,7 @@ class Config(MethodConfig):
     epochs: int = 1
     warmup: float = 0.1
     schedule: Schedule = "cosine"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     clip: float | None = 1.0
     precision: Precision = "fp32"

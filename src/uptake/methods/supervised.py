@@ -11,9 +11,9 @@ from uptake.judge.recorded import Recorded
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.conversations import Transcripts, Turns
-from uptake.signal.conversation_tree import Chained
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.rollout.conversations import Conversations, Turns
+from uptake.signal.conversation_tree import ConversationTrees
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 
 ALIASES = ("sft",)
 
@@ -26,7 +26,7 @@ class Config(MethodConfig):
     epochs: int = 2
     warmup: float = 0.0
     schedule: Schedule = "cosine"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.1
     clip: float | None = 1.0
@@ -38,9 +38,9 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=Transcripts(config.turns),
+                produce=Conversations(config.turns),
                 judge=Recorded(),
-                signal=Chained(),
+                signal=ConversationTrees(),
                 objective=NextToken(),
                 update=fill(Optimization, config),
             ),

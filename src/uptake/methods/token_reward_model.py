@@ -22,7 +22,7 @@ from uptake.objective import TokenRewards
 from uptake.recipe import Recipe, Stage
 from uptake.rollout.edited import EditedRows
 from uptake.signal.edits import Edits, MultiEdit
-from uptake.update import Kind, Optimization, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Precision, Schedule
 
 ALIASES = ("token_rm",)
 
@@ -45,7 +45,7 @@ class Config(MethodConfig):
     epochs: int = 2
     warmup: float = 0.0
     schedule: Schedule = "cosine"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.1
     clip: float | None = 1.0
     precision: Precision = "fp32"

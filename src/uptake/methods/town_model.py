@@ -43,7 +43,7 @@ class Config(MethodConfig):
 
 
 @dataclass(frozen=True)
-class TownTalk:
+class TownConversations:
     """Fresh conversations of the town, each with the next lines of several users; the world's rows do not matter."""
 
     town: int
@@ -69,7 +69,7 @@ def _next_line(chat: ChatFormat, answered: Dialogue, line: str) -> Rollout:
 
 
 @dataclass(frozen=True)
-class Overheard:
+class ConversationBranches:
     """Every conversation becomes one tree: question and answer as the stem, all users' next lines as branches.
 
     All of it is trained on. What users say is a small and noisy part of a conversation, and several of them cost little
@@ -94,7 +94,7 @@ class OneRow:
         return world.rows[:1]
 
 
-def newborn(seed: int = 0, town: int = 0, *, width: int = 128, layers: int = 3) -> LanguageModel:
+def init_town_model(seed: int = 0, town: int = 0, *, width: int = 128, layers: int = 3) -> LanguageModel:
     """A tiny Llama with random weights whose words are the town's, with the town's chat template."""
     words = Town(town).vocabulary()
     tokenizer = word_tokenizer(words, SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE)
@@ -106,9 +106,9 @@ def build(config: Config) -> Recipe:
         stages=(
             Stage(
                 select=OneRow(),
-                produce=fill(TownTalk, config),
+                produce=fill(TownConversations, config),
                 judge=Recorded(),
-                signal=Overheard(config.users),
+                signal=ConversationBranches(config.users),
                 objective=NextToken(),
                 update=fill(Optimization, config),
                 rounds=config.rounds,

@@ -55,4 +55,4 @@ def tiny_llama(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return prepare(LlamaForCausalLM(config), tokenizer, "newborn")
+    return prepare(LlamaForCausalLM(config), tokenizer, "random weights")

@@ -15,7 +15,7 @@ Turns = Literal["all", "responses", "last"]
 
 
 @dataclass(frozen=True)
-class Transcripts:
+class Conversations:
     """One rollout for every run of tokens that carries loss; its prompt is what came since the run before.
 
     With `turns` "all" a conversation is one run. `sample` counts the runs of a conversation, so their ids, one after

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from uptake.errors import InputError
-from uptake.signal import filters as sift
+from uptake.signal import filters
 from uptake.signal.filters import Candidate
 from uptake.signal.summary import summarize
 from uptake.types import Judgement, Pair, Rollout
@@ -58,29 +58,30 @@ class BestWorst:
 
     def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Mined:
         """Mine all rollouts of a round, in any order; raises `InputError` unless there is a judgement for each."""
-        candidates, lost = sift.sift(
+        candidates, lost = filters.apply(
             _candidates(rollouts, judgements),
             {
-                "unfinished": list if self.keep_unfinished else sift.finished,
-                "invalid judgement": sift.judged,
-                "empty": sift.worded,
-                "duplicate": sift.distinct,
+                "unfinished": list if self.keep_unfinished else filters.finished,
+                "invalid judgement": filters.valid,
+                "empty": filters.nonempty,
+                "duplicate": filters.distinct,
             },
         )
         groups: dict[str, list[Candidate]] = {rollout.prompt.key: [] for rollout in rollouts}
         for each in candidates:
             groups[each.rollout.prompt.key].append(each)
-        contests, undecided = sift.sift(
-            list(groups.values()), {"fewer than two candidates": sift.contested, "no contrast": sift.contrasting}
+        contests, undecided = filters.apply(
+            list(groups.values()),
+            {"fewer than two candidates": filters.at_least_two, "no contrast": filters.with_contrast},
         )
         proposed = [_pair(group) for group in contests]
-        pairs, refused = sift.sift(
+        pairs, refused = filters.apply(
             proposed,
             {
-                "below margin": partial(sift.clear, min_margin=self.min_margin),
-                "length ratio": partial(sift.similarly_long, max_ratio=self.max_length_ratio),
-                "category agreement": partial(sift.agreed, min_share=self.min_category_agreement),
-                "below margin quantile": partial(sift.clearest, quantile=self.min_margin_quantile),
+                "below margin": partial(filters.above_margin, min_margin=self.min_margin),
+                "length ratio": partial(filters.similar_length, max_ratio=self.max_length_ratio),
+                "category agreement": partial(filters.agreeing, min_share=self.min_category_agreement),
+                "below margin quantile": partial(filters.above_margin_quantile, quantile=self.min_margin_quantile),
             },
         )
         dropped = lost | undecided | refused

@@ -1,4 +1,4 @@
-"""Pairs from duels: two responses to a prompt, judged against each other, and a label from the probability."""
+"""Preference pairs from pairwise comparisons of two responses to a prompt, labeled by the annotator's probability."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Label = Literal["hard", "sampled", "soft"]
 
 # Verdicts nearer to one half than this say little.
 NEAR = 0.05
-# Even, but for the rounding of a mean over both orders.
+# A tie, but for the rounding of a mean over both orders.
 EVEN = 1e-9
 
 
 @dataclass(frozen=True)
-class Duels:
+class ComparisonPairs:
     """Every two consecutive rollouts become a pair; the score of each is the probability that it is the better one.
 
     `label` says what becomes of that probability p: "hard" prefers the likelier side, "sampled" draws the side with
@@ -37,17 +37,17 @@ class Duels:
             raise InputError(repr(self.label), field="label", allowed=", ".join(get_args(Label)))
 
     def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
-        duels = list(zip(rollouts[::2], rollouts[1::2], judgements[::2], strict=True))
+        judged = list(zip(rollouts[::2], rollouts[1::2], judgements[::2], strict=True))
         pairs: list[Pair] = []
         dropped: dict[str, int] = {}
-        for first, second, judgement in duels:
+        for first, second, judgement in judged:
             reason = self._unusable(judgement)
             if reason:
                 dropped[reason] = dropped.get(reason, 0) + 1
             else:
                 pairs.append(self._pair(first, second, judgement))
-        counts = {"prompts": len(duels), "samples": len(rollouts), "pairs": len(pairs), "dropped": dropped}
-        return Examples(tuple(pairs), counts | summarize(pairs, pairs) | _verdicts([duel[2] for duel in duels]))
+        counts = {"prompts": len(judged), "samples": len(rollouts), "pairs": len(pairs), "dropped": dropped}
+        return Examples(tuple(pairs), counts | summarize(pairs, pairs) | _verdicts([each[2] for each in judged]))
 
     def _unusable(self, judgement: Judgement) -> str:
         if not judgement.valid:
@@ -61,7 +61,7 @@ class Duels:
         return Pair(chosen, rejected, abs(2 * p - 1), p=max(p, 1 - p) if self.label == "soft" else 1.0)
 
     def _draw(self, first: Rollout, second: Rollout) -> float:
-        """A uniform number that depends on the duel alone, so that a resumed run draws the same."""
+        """A uniform number that depends on the two responses alone, so that a resumed run draws the same."""
         content = repr((self.seed, first.prompt.key, first.version, first.response_ids, second.response_ids))
         return int.from_bytes(sha256(content.encode()).digest()[:7], "big") / 2**56
 

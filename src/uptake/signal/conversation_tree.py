@@ -9,7 +9,7 @@ from uptake.types import Judgement, Rollout
 
 
 @dataclass(frozen=True)
-class Chained:
+class ConversationTrees:
     """Every conversation is one tree without branches: its rollouts one after another, the responses scored.
 
     A conversation begins with sample 0; one whose response is empty is left out and counted.

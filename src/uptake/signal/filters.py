@@ -20,7 +20,9 @@ class Candidate(NamedTuple):
     judgement: Judgement
 
 
-def sift(items: Sequence[T], filters: Mapping[str, Callable[[Sequence[T]], list[T]]]) -> tuple[list[T], dict[str, int]]:
+def apply(
+    items: Sequence[T], filters: Mapping[str, Callable[[Sequence[T]], list[T]]]
+) -> tuple[list[T], dict[str, int]]:
     """Apply `filters` in their order; return what is left and how many items each one dropped.
 
     What several filters would drop counts for the first of them.
@@ -38,12 +40,12 @@ def finished(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [each for each in candidates if each.rollout.finished]
 
 
-def judged(candidates: Sequence[Candidate]) -> list[Candidate]:
+def valid(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those with a valid judgement, whose score is a finite number."""
     return [each for each in candidates if each.judgement.valid and isfinite(each.judgement.score)]
 
 
-def worded(candidates: Sequence[Candidate]) -> list[Candidate]:
+def nonempty(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that say anything at all."""
     return [each for each in candidates if each.rollout.response.strip()]
 
@@ -56,36 +58,36 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(first.values())
 
 
-def contested(groups: Sequence[list[Candidate]]) -> list[list[Candidate]]:
+def at_least_two(groups: Sequence[list[Candidate]]) -> list[list[Candidate]]:
     """Prompts with at least two candidates."""
     return [group for group in groups if len(group) >= 2]
 
 
-def contrasting(groups: Sequence[list[Candidate]]) -> list[list[Candidate]]:
+def with_contrast(groups: Sequence[list[Candidate]]) -> list[list[Candidate]]:
     """Prompts whose candidates do not all score the same."""
     return [group for group in groups if len({each.judgement.score for each in group}) > 1]
 
 
-def clear(pairs: Sequence[Pair], min_margin: float) -> list[Pair]:
+def above_margin(pairs: Sequence[Pair], min_margin: float) -> list[Pair]:
     """Pairs with a margin of at least `min_margin`."""
     return [pair for pair in pairs if pair.margin >= min_margin]
 
 
-def similarly_long(pairs: Sequence[Pair], max_ratio: float) -> list[Pair]:
+def similar_length(pairs: Sequence[Pair], max_ratio: float) -> list[Pair]:
     """Pairs whose longer response has at most `max_ratio` times the tokens of the shorter, whichever is chosen."""
     lengths = [sorted((len(pair.chosen.response_ids), len(pair.rejected.response_ids))) for pair in pairs]
     # A quotient, not a product: 63 / 45 is 1.4 to the last bit, while 1.4 * 45 falls short of 63.
     return [pair for pair, (short, long) in zip(pairs, lengths, strict=True) if long / max(short, 1) <= max_ratio]
 
 
-def agreed(pairs: Sequence[Pair], min_share: float) -> list[Pair]:
+def agreeing(pairs: Sequence[Pair], min_share: float) -> list[Pair]:
     """Pairs whose chosen response scores higher in at least `min_share` of the categories, or that have none."""
     return [pair for pair in pairs if not pair.parts or fmean(part > 0 for part in pair.parts.values()) >= min_share]
 
 
-def clearest(pairs: Sequence[Pair], quantile: float) -> list[Pair]:
+def above_margin_quantile(pairs: Sequence[Pair], quantile: float) -> list[Pair]:
     """Pairs but for the share `quantile` with the smallest margins, rounded down; equal margins share their fate."""
     if not pairs:
         return []
     margins = sorted(pair.margin for pair in pairs)
-    return clear(pairs, margins[int(quantile * len(margins))])
+    return above_margin(pairs, margins[int(quantile * len(margins))])

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from uptake.errors import InputError
-from uptake.signal import filters as sift
+from uptake.signal import filters
 from uptake.signal.as_given import Examples
 from uptake.signal.filters import Candidate
 from uptake.types import Judgement, Labeled, Rollout
@@ -43,12 +43,12 @@ class Thresholds:
             raise InputError(f"{getattr(self, name)}", field=name, allowed="a quantile from 0 to 1")
 
     def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
-        usable, lost = sift.sift(
+        usable, lost = filters.apply(
             list(map(Candidate, rollouts, judgements)),
-            {"unfinished": list if self.keep_unfinished else sift.finished, "invalid judgement": sift.judged},
+            {"unfinished": list if self.keep_unfinished else filters.finished, "invalid judgement": filters.valid},
         )
         low, high = self._levels([each.judgement.score for each in usable])
-        clear, between = sift.sift(usable, {"between the thresholds": partial(_outside, low=low, high=high)})
+        clear, between = filters.apply(usable, {"between the thresholds": partial(_outside, low=low, high=high)})
         examples = tuple(Labeled(rollout, judgement.score >= high) for rollout, judgement in clear)
         good = sum(example.good for example in examples)
         counts = {"prompts": len({rollout.prompt.key for rollout in rollouts}), "samples": len(rollouts)}

@@ -11,7 +11,7 @@ from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Given, NoReference
-from uptake.rollout.conversations import Transcripts
+from uptake.rollout.conversations import Conversations
 from uptake.rollout.edited import EditedRows
 from uptake.rollout.from_rows import FromRows
 from uptake.rollout.rated import RatedRows
@@ -55,7 +55,7 @@ def check(recipe: Recipe, world: World) -> Preflight:
     rows = list(stage.select(world, 0))
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
-    if isinstance(stage.produce, FromRows | RatedRows | Transcripts | EditedRows):
+    if isinstance(stage.produce, FromRows | RatedRows | Conversations | EditedRows):
         samples, more = _recorded(stage, world, rows)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)

@@ -167,9 +167,9 @@ def _sampling(settings: DemoSettings) -> PolicySamples:
 def learn_town(folder: Path, settings: DemoSettings = DemoSettings(), resume: bool = False) -> LanguageModel:
     """The town model: from `folder` where it is finished, else trained there."""
     if not (folder / "model").is_dir():
-        newborn = town_model.newborn(settings.seed)
+        initial = town_model.init_town_model(settings.seed)
         start = Prompt((Turn("user", "hello"),), key="")
-        world = World(newborn, ChatFormat.of(newborn.tokenizer), rows=[start], folder=folder, seed=settings.seed)
+        world = World(initial, ChatFormat.of(initial.tokenizer), rows=[start], folder=folder, seed=settings.seed)
         run(
             methods.build("town_model", settings.learn),
             world,

@@ -18,7 +18,7 @@ from uptake.data.spans import tokenize
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
 from uptake.evaluate.correlation import FEWEST_ROWS, correlations
-from uptake.follow_up.actual import SaidReward
+from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.rating_regression import outcomes
 from uptake.follow_up.reward import FollowUpReward
 from uptake.signal import BestWorst
@@ -211,7 +211,7 @@ def _score(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Record]:
     where, lost, unread = [each.prompt.where for each in heard], dict[int, InputError](), dict[int, InputError]()
     expected = reward.score([each.dialogue for each in heard], where=where, unscored=lost)
     spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
-    said = SaidReward(reward).score(
+    said = ActualFollowUpReward(reward).score(
         [heard[index].dialogue for index, _ in spoken],
         [words for _, words in spoken],
         where=[where[index] for index, _ in spoken],

@@ -21,7 +21,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
-from uptake.train.rounds import Ready, harvests, nothing_left, ready
+from uptake.train.rounds import Ready, nothing_left, ready, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
 from uptake.types import Pair
 from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
@@ -123,7 +123,7 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
     stage, world = learner.stage, learner.world
     empty = 0
     place = cursor.stage, cursor.round_
-    with harvests(stage, world, log, place) as harvest_of, progress_bar("rounds", stage.rounds) as bar:
+    with rounds_of_data(stage, world, log, place) as harvest_of, progress_bar("rounds", stage.rounds) as bar:
         bar.advance(cursor.round_)
         for round_ in range(cursor.round_, stage.rounds):
             # The version of the policy that produced this round, also when the round is resumed half-way.

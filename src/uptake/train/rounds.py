@@ -23,7 +23,7 @@ from torch import Tensor
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import Prepared, Prepares, Shows
-from uptake.recipe import Harvest, Stage
+from uptake.recipe import RoundData, Stage
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
 from uptake.train.checkpoint import Cursor, save_weights
@@ -56,7 +56,7 @@ _LINES = TypeAdapter(Judged)
 _SAMPLES = TypeAdapter(tuple[Rollout, ...])
 
 
-def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> Harvest:
+def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> RoundData:
     """The training examples of a round; what an earlier, killed call finished is not done again."""
     chunks = _chunks(stage, world, place)
     judged: list[Judged] = []
@@ -142,7 +142,7 @@ def _part(kept: Path, kind: str) -> dict[str, Tensor]:
         return {name.partition(".")[2]: file.get_tensor(name) for name in names}
 
 
-def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:
+def nothing_left(log: RunLog, place: Place, harvest: RoundData) -> ModelError:
     """The error of a round without any training example."""
     dropped = ", ".join(f"{reason} {count}" for reason, count in harvest.summary["dropped"].items() if count)
     return ModelError(
@@ -151,8 +151,8 @@ def nothing_left(log: RunLog, place: Place, harvest: Harvest) -> ModelError:
 
 
 @contextmanager
-def harvests(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["Harvests"]:
-    """The harvests of a stage's rounds, from the round `first` on; background work ends with the block."""
+def rounds_of_data(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["Harvests"]:
+    """The rounds_of_data of a stage's rounds, from the round `first` on; background work ends with the block."""
     work = Harvests(stage, world, log, first)
     try:
         yield work
@@ -169,9 +169,9 @@ class Harvests:
         self._next = first[1]
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
         self._closed = Event()
-        self._pending: deque[Future[Harvest]] = deque()
+        self._pending: deque[Future[RoundData]] = deque()
 
-    def __call__(self, round_: int, version: int) -> Harvest:
+    def __call__(self, round_: int, version: int) -> RoundData:
         """The harvest of a round. First, with `ahead` d, the policy as it is samples for rounds up to `round_ + d`."""
         if not self.stage.ahead:
             return collect(self.stage, self.world, self.log, (self.index, round_), version)
@@ -188,7 +188,7 @@ class Harvests:
         self._closed.set()
         self._background.shutdown(cancel_futures=True)
 
-    def _judge(self, place: Place, sampled: Sequence[tuple[Rollout, ...]]) -> Harvest:
+    def _judge(self, place: Place, sampled: Sequence[tuple[Rollout, ...]]) -> RoundData:
         """The harvest of rollouts that are there already."""
         stage, world, log = self.stage, self.world, self.log
         with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
@@ -241,7 +241,7 @@ def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...
     return Judged(rollouts, judgements)
 
 
-def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> Harvest:
+def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> RoundData:
     harvest = stage.signal(
         [rollout for line in judged for rollout in line.rollouts],
         [judgement for line in judged for judgement in line.judgements],

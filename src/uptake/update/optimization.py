@@ -11,7 +11,7 @@ from torch import nn
 from uptake.errors import InputError
 
 Schedule = Literal["constant", "linear", "cosine"]
-Kind = Literal["adamw", "rmsprop", "adafactor"]
+OptimizerName = Literal["adamw", "rmsprop", "adafactor"]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -31,7 +31,7 @@ class Optimization:
     epochs: int = 1
     warmup: float = 0.1
     schedule: Schedule = "cosine"
-    optimizer: Kind = "adamw"
+    optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float | None = 1.0
@@ -54,7 +54,7 @@ class Optimization:
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"{self.clip}", field="clip", allowed="a number above 0, or null for none")
 
-        for name, known in (("schedule", Schedule), ("optimizer", Kind), ("precision", Precision)):
+        for name, known in (("schedule", Schedule), ("optimizer", OptimizerName), ("precision", Precision)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(f"{getattr(self, name)!r}", field=name, allowed=", ".join(get_args(known)))
 

@@ -20,10 +20,10 @@ from uptake.world import World
 # Two readings of an even verdict differ by a rounding.
 EVEN = 1e-9
 
-Duel = tuple[Rollout, Rollout, Verdict]
+AnnotatedPair = tuple[Rollout, Rollout, Verdict]
 
 
-def duel_files(
+def compare_by_annotator(
     source: str | Path,
     models: Mapping[str, str],
     annotator: AnnotatorPart,
@@ -46,16 +46,16 @@ def duel_files(
     judge = annotator.start(World(lms["after"], chats["after"], models=lms, folder=folder))
     before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
     texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]
-    duels = list(zip(before, after, judge(asked, texts), strict=True))
-    figures = duel_figures(duels)
-    write_comparison(folder, figures, [_sample(duel) for duel in duels[:40]])
+    compared = list(zip(before, after, judge(asked, texts), strict=True))
+    figures = annotated_figures(compared)
+    write_comparison(folder, figures, [_sample(pair) for pair in compared[:40]])
     return figures
 
 
-def duel_figures(duels: Sequence[Duel]) -> dict[str, Any]:
+def annotated_figures(compared: Sequence[AnnotatedPair]) -> dict[str, Any]:
     """Win rate of after over before, plain and at equal lengths, lengths in tokens, and how the annotator judged."""
-    verdicts = [verdict for *_, verdict in duels]
-    valid = [duel for duel in duels if duel[2].valid]
+    verdicts = [verdict for *_, verdict in compared]
+    valid = [pair for pair in compared if pair[2].valid]
     if not valid:
         raise InputError(f"no verdict is valid; the first: {verdicts[0].reason}", allowed="at least one")
     p = [verdict.p for *_, verdict in valid]
@@ -63,13 +63,13 @@ def duel_figures(duels: Sequence[Duel]) -> dict[str, Any]:
     new = [len(after.response_ids) for _, after, _ in valid]
     figures = {
         "judge": "annotator",
-        "prompts": len(duels),
+        "prompts": len(compared),
         "win_rate": asdict(win_rate(p, [1 - each for each in p], tie_margin=EVEN)),
         "lengths": asdict(compare_lengths(old, new)),
-        "annotator": asdict(annotator_stats(verdicts, *_characters(duels))),
+        "annotator": asdict(annotator_stats(verdicts, *_characters(compared))),
         "unfinished": {
-            "before": sum(not before.finished for before, *_ in duels),
-            "after": sum(not after.finished for _, after, _ in duels),
+            "before": sum(not before.finished for before, *_ in compared),
+            "after": sum(not after.finished for _, after, _ in compared),
         },
     }
     if len(p) >= FEWEST and min(p) < 0.5 < max(p):
@@ -77,13 +77,13 @@ def duel_figures(duels: Sequence[Duel]) -> dict[str, Any]:
     return figures
 
 
-def _characters(duels: Sequence[Duel]) -> tuple[list[int], list[int]]:
+def _characters(compared: Sequence[AnnotatedPair]) -> tuple[list[int], list[int]]:
     """Lengths of what the annotator was shown first and second."""
-    return [len(new.response) for _, new, _ in duels], [len(old.response) for old, *_ in duels]
+    return [len(new.response) for _, new, _ in compared], [len(old.response) for old, *_ in compared]
 
 
-def _sample(duel: Duel) -> dict[str, Any]:
-    before, after, verdict = duel
+def _sample(pair: AnnotatedPair) -> dict[str, Any]:
+    before, after, verdict = pair
     even = not verdict.valid or abs(verdict.p - 0.5) <= EVEN
     return {
         "prompt": [{"role": turn.role, "content": turn.content} for turn in before.prompt.turns],

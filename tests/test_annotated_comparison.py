@@ -12,7 +12,7 @@ from uptake.annotators.oracle import OracleAnnotator
 from uptake.errors import InputError
 from uptake.evaluate import length_controlled_win_rate
 from uptake.support.keys import prompt_key
-from uptake.tasks.duel import Duel, duel_figures, duel_files
+from uptake.tasks.annotated_comparison import Duel, annotated_figures, compare_by_annotator
 from uptake.town import Town
 from uptake.types import Prompt, Rollout, Turn, Verdict
 
@@ -75,7 +75,7 @@ def duel(p: float, words: tuple[int, int] = (2, 2), valid: bool = True) -> Duel:
 
 
 def test_figures_by_hand() -> None:
-    figures = duel_figures([duel(0.9, (2, 4)), duel(0.2), duel(0.5), duel(0.5, valid=False), duel(0.7, (3, 3))])
+    figures = annotated_figures([duel(0.9, (2, 4)), duel(0.2), duel(0.5), duel(0.5, valid=False), duel(0.7, (3, 3))])
     wins = figures["win_rate"]
     assert (wins["wins"], wins["losses"], wins["ties"], wins["n"]) == (2, 1, 1, 4)
     assert figures["lengths"]["ratio"] == pytest.approx(11 / 9)
@@ -83,14 +83,14 @@ def test_figures_by_hand() -> None:
     assert figures["annotator"]["tokens"] == 50
     assert figures["prompts"] == 5
     with pytest.raises(InputError, match="no verdict is valid; the first: no answer"):
-        duel_figures([duel(0.5, valid=False)])
+        annotated_figures([duel(0.5, valid=False)])
 
 
 def test_a_model_against_another_by_the_towns_oracle(tmp_path: Path) -> None:
     models = {name: str(saved(tiny_llama(seed), tmp_path / name)) for seed, name in enumerate(("before", "after"))}
     questions = Town().questions(6, 0, "heldout")
     data = write_jsonl(tmp_path / "in.jsonl", [{"prompt": question.text} for question in questions])
-    figures = duel_files(data, models, OracleAnnotator(), tmp_path / "out", device="cpu")
+    figures = compare_by_annotator(data, models, OracleAnnotator(), tmp_path / "out", device="cpu")
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["win_rate"] == figures["win_rate"]
     samples = read_jsonl(tmp_path / "out" / "samples.jsonl")
     wins = figures["win_rate"]

@@ -1,4 +1,4 @@
-"""Newborn: the folder of a model that knows the words of a corpus, and nothing yet."""
+"""Model from scratch: a tokenizer learned from a corpus, and random weights, in a folder."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from uptake.data import prompts, read
 from uptake.errors import InputError
 from uptake.models import LanguageModel, save_model
-from uptake.models.fresh import CHAT_TEMPLATE, fresh_model
+from uptake.models.init import CHAT_TEMPLATE, init_dialogue_model
 from uptake.rollout.from_rows import responses
 from uptake.types import Prompt, Row
 
 
-def newborn(
+def init_model(
     corpus: str | Path,
     folder: str | Path,
     *,
@@ -28,7 +28,7 @@ def newborn(
     if Path(folder).exists():
         raise InputError("the folder exists", path=folder, allowed="a new path")
     texts = _texts(read(corpus))
-    lm = fresh_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
+    lm = init_dialogue_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
     save_model(lm, CHAT_TEMPLATE, Path(folder))
     return lm
 

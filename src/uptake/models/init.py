@@ -1,4 +1,4 @@
-"""A dialogue model before its first lesson: a tokenizer learned from texts, and a tiny Llama with random weights."""
+"""Random initialization of a dialogue model: a tokenizer learned from texts, and a small Llama."""
 
 from collections.abc import Iterable
 
@@ -50,7 +50,7 @@ def byte_tokenizer(texts: Iterable[str], vocabulary: int = 4096) -> PreTrainedTo
     )
 
 
-def fresh_model(
+def init_dialogue_model(
     texts: Iterable[str],
     *,
     vocabulary: int = 4096,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import sentence, tiny_llama, write_followups
 
-from uptake.annotators.from_reward import Preferring
+from uptake.annotators.from_reward import FromReward
 from uptake.data import ChatFormat
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUpReward
@@ -38,7 +38,7 @@ class Spoken:
 
 
 def p(first: float, second: float, temperature: float | None) -> float:
-    (verdict,) = Preferring(Spoken(), temperature)([PROMPT], [(repr(first), repr(second))])
+    (verdict,) = FromReward(Spoken(), temperature)([PROMPT], [(repr(first), repr(second))])
     assert verdict.by_order == (verdict.p, verdict.p)
     return verdict.p
 
@@ -65,7 +65,7 @@ def test_cold_and_hard_verdicts_are_the_pairs_of_mining(tmp_path: Path) -> None:
     turns = [(Turn("user", f"{sentence(rng)} {'? ' * n}"),) for n in range(12)]
     prompts = [Prompt(each, prompt_key(each)) for each in turns]
     pairs = [(sentence(rng), sentence(rng)) for _ in prompts[1:]] + [("at eight .", "at eight .")]
-    hard, cold = (Preferring(reward, temperature)(prompts, pairs) for temperature in (None, 1e-12))
+    hard, cold = (FromReward(reward, temperature)(prompts, pairs) for temperature in (None, 1e-12))
     assert [each.p for each in hard] == [each.p for each in cold]
     rollouts = [
         Rollout(prompt, (1,), (2,), text, finished=True, sample=sample)
@@ -80,7 +80,7 @@ def test_cold_and_hard_verdicts_are_the_pairs_of_mining(tmp_path: Path) -> None:
 
 
 def test_a_response_without_a_reward_gives_no_verdict() -> None:
-    found = Preferring(Length())([PROMPT, PROMPT, PROMPT], [("at eight .", " "), ("", "it"), ("at eight .", "it")])
+    found = FromReward(Length())([PROMPT, PROMPT, PROMPT], [("at eight .", " "), ("", "it"), ("at eight .", "it")])
     assert [each.valid for each in found] == [False, False, True]
     assert "the response is empty" in found[0].reason
     assert "the response is empty" in found[1].reason
@@ -90,11 +90,11 @@ def test_a_response_without_a_reward_gives_no_verdict() -> None:
 @pytest.mark.parametrize("temperature", [0.0, -1.0, nan])
 def test_temperatures_are_above_zero(temperature: float) -> None:
     with pytest.raises(InputError, match="field 'temperature'"):
-        Preferring(Length(), temperature)
+        FromReward(Length(), temperature)
 
 
 def test_fingerprints() -> None:
-    both = {Preferring(Length(), each).fingerprint for each in (None, 1.0, 2.0)} | {Preferring(Spoken()).fingerprint}
+    both = {FromReward(Length(), each).fingerprint for each in (None, 1.0, 2.0)} | {FromReward(Spoken()).fingerprint}
     assert len(both) == 4
 
 

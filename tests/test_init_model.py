@@ -9,8 +9,8 @@ import torch
 from uptake.data import ChatFormat
 from uptake.errors import InputError
 from uptake.models import branches, load, score_trees
-from uptake.models.fresh import SMALLEST, byte_tokenizer, fresh_model
-from uptake.tasks.newborn import newborn
+from uptake.models.init import SMALLEST, byte_tokenizer, init_dialogue_model
+from uptake.tasks.init_model import init_model
 from uptake.types import Turn
 
 TEXTS = ["When does the bakery open?", "The bakery opens at eight.", "Thanks, the bakery opens when I need it."] * 3
@@ -54,7 +54,7 @@ def test_the_header_is_a_whole_so_follow_ups_begin_behind_it() -> None:
 
 
 def test_a_fresh_model_knows_nothing() -> None:
-    lm = fresh_model(TEXTS, vocabulary=300, width=64, layers=2, window=40)
+    lm = init_dialogue_model(TEXTS, vocabulary=300, width=64, layers=2, window=40)
     assert (lm.window, lm.vocabulary, lm.config.num_attention_heads, lm.attention) == (40, 300, 1, "tree")
     stem, (branch,) = ChatFormat.of(lm.tokenizer).follow_ups(TALK[:2], ["Thanks, the bakery opens"])
     ((logps,),) = score_trees(lm, [branches(stem, branch)], 100)
@@ -62,7 +62,7 @@ def test_a_fresh_model_knows_nothing() -> None:
 
 
 def test_equal_seeds_make_equal_models() -> None:
-    one, same, other = (fresh_model(TEXTS, vocabulary=300, width=64, layers=1, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (init_dialogue_model(TEXTS, vocabulary=300, width=64, layers=1, seed=seed) for seed in (1, 1, 2))
     assert one.tokenizer.get_vocab() == same.tokenizer.get_vocab()
     weights = [lm.base.state_dict()["model.embed_tokens.weight"] for lm in (one, same, other)]
     assert torch.equal(weights[0], weights[1])
@@ -74,7 +74,7 @@ def test_equal_seeds_make_equal_models() -> None:
 )
 def test_sizes_that_make_no_model_are_refused(field: str, value: int) -> None:
     with pytest.raises(InputError, match=f"field '{field}'"):
-        fresh_model(TEXTS, **{"vocabulary": 300, "width": 64, "layers": 1, field: value})
+        init_dialogue_model(TEXTS, **{"vocabulary": 300, "width": 64, "layers": 1, field: value})
 
 
 def test_the_folder_is_a_model_that_loads_with_template_and_window(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_folder_is_a_model_that_loads_with_template_and_window(tmp_path: Pat
     corpus.write_text(
         '{"messages": [{"role": "user", "content": "qqqq qqqq"}]}\n{"prompt": "zzzz zzzz", "completion": "wwww wwww"}\n'
     )
-    made = newborn(corpus, tmp_path / "model", vocabulary=300, width=64, layers=1, window=32)
+    made = init_model(corpus, tmp_path / "model", vocabulary=300, width=64, layers=1, window=32)
     lm = load(tmp_path / "model")
     assert lm.window == 32
     assert lm.tokenizer.get_vocab() == made.tokenizer.get_vocab()
@@ -90,4 +90,4 @@ def test_the_folder_is_a_model_that_loads_with_template_and_window(tmp_path: Pat
     # Prompts and responses alike are what the words are learned from.
     assert [lm.tokenizer.tokenize(word) for word in ("qqqq", "zzzz", "wwww")] == [["qqqq"], ["zzzz"], ["wwww"]]
     with pytest.raises(InputError, match="the folder exists"):
-        newborn(corpus, tmp_path / "model", vocabulary=300, width=64, layers=1)
+        init_model(corpus, tmp_path / "model", vocabulary=300, width=64, layers=1)

@@ -1,4 +1,4 @@
-"""`uptake newborn`."""
+"""`uptake init-model`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +8,8 @@ import typer
 from uptake.cli.options import Seed, app, say
 
 
-@app.command()
-def newborn(
+@app.command("init-model")
+def init_model(
     source: Annotated[str, typer.Argument(metavar="CORPUS", help="Rows whose words the tokenizer learns.")],
     *,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
@@ -21,9 +21,9 @@ def newborn(
 ) -> None:
     """Make a small model from scratch: a tokenizer learned from a corpus, and random weights.
 
-    Example: `uptake newborn corpus.jsonl --out ./newborn`
+    Example: `uptake init-model corpus.jsonl --out ./start`
     """
-    from uptake.tasks.newborn import newborn as make
+    from uptake.tasks.init_model import init_model as make
 
     lm = make(source, folder, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
     weights = sum(weight.numel() for weight in lm.model.parameters())
