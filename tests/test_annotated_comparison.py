@@ -12,7 +12,7 @@ from uptake.annotators.oracle import OracleAnnotator
 from uptake.errors import InputError
 from uptake.evaluate import length_controlled_win_rate
 from uptake.support.keys import prompt_key
-from uptake.tasks.annotated_comparison import Duel, annotated_figures, compare_by_annotator
+from uptake.tasks.annotated_comparison import AnnotatedPair, annotated_figures, compare_by_annotator
 from uptake.town import Town
 from uptake.types import Prompt, Rollout, Turn, Verdict
 
@@ -67,7 +67,7 @@ def test_what_no_interval_can_be_made_of() -> None:
         length_controlled_win_rate([1.0] * 40, [1.0, 2.0] * 20, [2.0, 1.0] * 20)
 
 
-def duel(p: float, words: tuple[int, int] = (2, 2), valid: bool = True) -> Duel:
+def duel(p: float, words: tuple[int, int] = (2, 2), valid: bool = True) -> AnnotatedPair:
     turns = (Turn("user", "when ?"),)
     prompt = Prompt(turns, prompt_key(turns))
     before, after = (Rollout(prompt, (1,), (5,) * count, "it " * count, True) for count in words)
