@@ -1,6 +1,7 @@
 """The command line: what every command does."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tiny import (
 )
 from tiny_cli import Cli, sets
 
-from uptake import methods
+from uptake import __version__, methods
 
 MINING = {
     "n": 3, "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "keep_unfinished": True,
@@ -229,3 +230,23 @@ def test_list_and_show_methods(uptake: Cli) -> None:
     assert "Follow-up likelihood as reward" in shown
     text = shown[shown.index("Recipe:") :]
     assert yaml.safe_load(text) == yaml.safe_load(str(methods.build("flr", {"n": 4})))
+
+
+def test_train_with_the_method_of_the_architecture_page(uptake: Cli, model: Path) -> None:
+    """The example of the page is a method from outside: a file that `uptake train` takes by its path."""
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?ALIASES.*?)```", page, re.DOTALL)
+    Path("best_of_n.py").write_text(example)
+    write_jsonl(Path("prompts.jsonl"), prompt_records(2))
+    options = sets({"n": 2, "max_new_tokens": 6, "lr": 1e-3, "batch_size": 2, "followups": "followups.yaml"})
+    said = uptake("train", "./best_of_n.py", "--policy", model, "--data", "prompts.jsonl", "--out", "run", *options)
+    assert "report: run/report.html" in said
+    assert "signal: Best" in Path("run/recipe.yaml").read_text()
+    assert len(read_jsonl(Path("run/metrics.jsonl"))) == 1
+    assert "Best-of-n imitation" in uptake("methods", "show", "./best_of_n.py")
+
+
+def test_version_and_help(uptake: Cli) -> None:
+    assert uptake("--version").strip() == f"uptake {__version__}"
+    assert uptake("-h") == uptake("--help")
+    assert "--model" in uptake("score", "-h")

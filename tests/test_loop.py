@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import (
     command_line,
     in_process,
@@ -345,11 +345,12 @@ class Biased:
 
 @dataclass(frozen=True)
 class Shift:
-    """Moves the trained policy by 1 and counts how often, in a file."""
+    """Moves the trained policy by 1 and counts how often, in a file; keeps the start that it was given."""
 
-    def __call__(self, world: World) -> None:
+    def __call__(self, world: World, start: Mapping[str, torch.Tensor]) -> None:
         with (world.folder / "finished.txt").open("a") as file:
             file.write(f"{sorted(world.policy.heads)}\n")
+        save_file(dict(start), world.folder / "start.safetensors")
         with torch.no_grad():
             next(world.policy.model.parameters()).add_(1.0)
 
@@ -442,3 +443,19 @@ def test_finish_is_called_once_with_the_trained_policy(tmp_path: Path) -> None:
     moved = next(name for name, _ in world.policy.model.named_parameters())
     assert torch.equal(shifted[moved], plain[moved] + 1.0)
     assert all(torch.equal(shifted[name], plain[name]) for name in plain if name != moved)
+
+
+def test_finish_gets_the_weights_that_its_stage_began_with(tmp_path: Path) -> None:
+    """Of the first stage those of the untrained policy, of the second those that the first has left."""
+    begun = weights_of(tiny_world(tmp_path, pair_records(3)).policy)
+    run(with_slots(finish=Shift()), tiny_world(tmp_path / "one", pair_records(3)))
+    start = load_file(tmp_path / "one" / "start.safetensors")
+    assert start.keys() == begun.keys()
+    assert all(torch.equal(weight, begun[name]) for name, weight in start.items())
+
+    first, last = with_slots(), with_slots(finish=Shift())
+    run(first, tiny_world(tmp_path / "first", pair_records(3)))
+    run(Recipe((*first.stages, *last.stages)), tiny_world(tmp_path / "two", pair_records(3)))
+    left = weights_of(load(tmp_path / "first" / "model", dtype="float32"))
+    start = load_file(tmp_path / "two" / "start.safetensors")
+    assert all(torch.equal(weight, left[name]) for name, weight in start.items())

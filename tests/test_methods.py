@@ -1,11 +1,13 @@
 """The registry of methods: names, options, and the published settings that a method without options stands for."""
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from uptake import methods
 from uptake.errors import InputError
@@ -17,6 +19,7 @@ from uptake.recipe import describe
 from uptake.reference import AdapterOff, Frozen, Given
 from uptake.rollout.policy import PolicySamples
 from uptake.signal import BestWorst
+from uptake.support.options import built
 
 # Rafailov et al. 2023 and the authors' repository: batch 64, linear warmup over 150 steps, then constant, RMSprop.
 DPO = {
@@ -77,7 +80,7 @@ def test_the_methods_there_are() -> None:
 def test_every_method_is_whole(name: str) -> None:
     """A docstring that starts with what it does, aliases, frozen options with defaults only, and a recipe of them."""
     module = methods.find(name)
-    assert (module.__doc__ or "").split("\n")[0].endswith((".", ",", "on", "name.", "them."))
+    assert (module.__doc__ or "").split("\n")[0].endswith(".")
     assert issubclass(module.Config, MethodConfig)
     config = module.Config()
     first = next(iter(type(config).model_fields))
@@ -141,24 +144,172 @@ def test_the_recipe_prints_every_part_with_its_defaults(name: str) -> None:
     assert update.keys() >= {"lr", "batch_size", "epochs", "warmup", "schedule", "optimizer", "clip", "precision"}
 
 
-def test_every_option_reaches_a_part() -> None:
-    """Changing any option of follow-up likelihood changes the recipe: no option is decoration."""
-    changed: dict[str, Any] = {
-        "beta": 0.2, "loss": "cdpo", "ipo_normalize": "token_mean", "label_smoothing": 0.1, "reference": "adapter_off",
-        "lr": 1e-3, "batch_size": 3, "epochs": 2, "warmup": 7, "schedule": "linear", "optimizer": "rmsprop",
-        "weight_decay": 0.1, "clip": None, "precision": "bf16", "micro_tokens": 9, "n": 3, "temperature": 1.0,
-        "top_p": 0.5, "top_k": 4, "max_new_tokens": 5, "max_prompt_tokens": 6, "followups": "mine.yaml",
-        "reduction": "sum", "polarity": "negative_only", "standardize": "within_prompt", "min_margin": 0.5,
-        "min_margin_quantile": 0.1, "max_length_ratio": 3.0, "min_category_agreement": 0.5, "keep_unfinished": True,
-        "rounds": 2, "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
-    }  # fmt: skip
-    assert changed.keys() == methods.find("flr").Config.model_fields.keys()
-    plain = str(methods.build("flr"))
-    needs: dict[str, dict[str, Any]] = {"label_smoothing": {"loss": "cdpo"}, "ipo_normalize": {"loss": "ipo"}}
-    for option, value in changed.items():
-        others = needs.get(option, {"label_smoothing": 0.1} if option == "loss" else {})
-        before = str(methods.build("flr", others)) if others and option != "loss" else plain
-        assert str(methods.build("flr", {**others, option: value})) != before, option
+# Options whose other value is none that can be guessed from its type.
+OTHER: dict[str, Any] = {
+    "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
+    "reward": {"server": {"url": "http://localhost:1/score"}},
+    "annotator": "oracle",
+    "followups": "mine.yaml",
+    "max_length_ratio": 3.0,
+    "dual_clip": 3.0,
+    "minibatches": 2,
+    "steps_per_round": 2,
+    "threshold_unit": "score",
+    "kl_horizon": 5_000,
+}
+# What an option needs beside it to have an effect.
+NEEDS: dict[str, dict[str, Any]] = {
+    "label_smoothing": {"loss": "cdpo"},
+    "ipo_normalize": {"loss": "ipo"},
+    "betas": {"optimizer": "adamw"},
+    "eps": {"optimizer": "adamw"},
+}
+# Options with one value only: they say what a method does not leave open.
+FIXED = {("online_ai_feedback", "n"), ("online_ai_feedback", "epochs")}
+
+
+def another(name: str, annotation: Any, value: Any) -> Any:
+    """A value that an option may have and has not."""
+    if name in OTHER:
+        return OTHER[name]
+    if get_origin(annotation) is Literal:
+        return [each for each in get_args(annotation) if each != value][-1]
+    by_type: dict[type, Any] = {
+        bool: lambda: not value,
+        int: lambda: value + 1,
+        float: lambda: value / 2 or 0.25,
+        tuple: lambda: tuple(each / 2 for each in value),
+        str: lambda: "another",
+        type(None): lambda: 3,
+    }
+    return by_type[type(value)]()
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        (name, option)
+        for name in methods.names()
+        for option in methods.find(name).Config.model_fields
+        if (name, option) not in FIXED
+    ],
+)
+def test_every_option_reaches_a_part(name: str, option: str) -> None:
+    """Changing any option of any method changes its recipe: none is decoration."""
+    config = methods.find(name).Config
+    needs = {key: value for key, value in NEEDS.get(option, {}).items() if key in config.model_fields}
+    field = config.model_fields[option]
+    before = methods.build(name, needs)
+    after = methods.build(name, {**needs, option: another(option, field.annotation, field.default)})
+    assert before.stages != after.stages
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_misspelt_field_of_the_options_is_an_error_of_every_method(name: str) -> None:
+    """A field that no part takes and no code reads, as a slip of the pen makes it, stops the build and is named."""
+    module = methods.find(name)
+
+    class Misspelt(module.Config):  # type: ignore[name-defined,misc]
+        max_new_token: int = 7
+
+    with pytest.raises(InputError, match="no part takes max_new_token, and no code reads it"):
+        built(module.build, Misspelt())
+
+
+def test_what_only_a_check_reads_is_no_option() -> None:
+    class Checked(BaseModel):
+        used: int = 1
+        checked: int = 1
+
+        @model_validator(mode="after")
+        def _check(self) -> "Checked":
+            assert self.checked
+            return self
+
+    with pytest.raises(InputError, match="no part takes checked"):
+        built(lambda config: config.used, Checked())
+    assert built(lambda config: config.used + config.checked, Checked(used=2)) == 3
+
+
+def test_options_that_an_optimizer_has_no_use_for_are_refused() -> None:
+    with pytest.raises(InputError, match="betas is not used by optimizer 'rmsprop', only by adamw"):
+        methods.build("dpo", {"betas": (0.5, 0.9)})
+    with pytest.raises(InputError, match="eps is not used by optimizer 'adafactor', only by adamw, rmsprop"):
+        methods.build("dpo", {"eps": 1e-3, "optimizer": "adafactor"})
+    # A method's own default is no option that somebody set.
+    assert methods.build("town_model", {"optimizer": "rmsprop"})
+
+
+METHOD = """
+\"\"\"Plain imitation of rows, from a file of its own.\"\"\"
+
+from uptake.methods import fill
+from uptake.methods.supervised import Config, build
+
+ALIASES = ("plain",)
+"""
+OUTSIDE = METHOD.replace("Config, build", "Config as Base").replace(
+    "ALIASES",
+    "from uptake.methods import supervised\n\nclass Config(Base):\n    epochs: int = 1\n\n\n"
+    "def build(config):\n    return supervised.build(config)\n\nALIASES",
+)
+
+
+def test_a_method_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "plain_imitation.py"
+    path.write_text(OUTSIDE)
+    recipe = methods.build(str(path), {"lr": 1e-3})
+    assert recipe.stages == methods.build("supervised", {"lr": 1e-3, "epochs": 1}).stages
+    assert methods.find(str(path)) is methods.find(str(path))
+    with pytest.raises(InputError, match="this method has no such option; did you mean epochs"):
+        methods.build(str(path), {"epoch": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("broken", "def build(:", r"broken\.py:1: does not parse"),
+        ("bare", "class Config: ...", "build is missing"),
+        ("dpo", OUTSIDE, "the name 'dpo' is taken"),
+        ("mine", OUTSIDE.replace('"plain"', '"oaif"'), "the name 'oaif' is taken"),
+        ("fails", OUTSIDE + "\n1 / 0\n", "the method's file fails: ZeroDivisionError"),
+    ],
+)
+def test_a_file_that_is_no_method(name: str, text: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=problem):
+        methods.build(str(path))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no method could be read"):
+        methods.find(str(tmp_path / "nothing.py"))
+
+
+def test_a_method_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point of the group `uptake.methods` is listed, found by name and alias, and built like any other."""
+    (tmp_path / "elsewhere.py").write_text(OUTSIDE)
+    info = tmp_path / "elsewhere-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[uptake.methods]\nelsewhere = elsewhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    methods.catalog.cache_clear()
+    try:
+        assert methods.catalog()["elsewhere"].summary == "Plain imitation of rows, from a file of its own."
+        assert methods.find("plain") is methods.find("elsewhere")
+        assert methods.build("elsewhere").stages == methods.build("supervised", {"epochs": 1}).stages
+    finally:
+        methods.catalog.cache_clear()
+
+
+def test_listing_methods_imports_none() -> None:
+    code = (
+        "import sys; from uptake import methods; methods.catalog(); methods.names(); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +358,7 @@ def test_token_means_are_refused_where_they_are_not_used() -> None:
 @pytest.mark.parametrize(
     ("options", "field", "message"),
     [
-        ({"bta": 1}, "bta", r"no such option; did you mean beta\? \(allowed: loss, beta, "),
+        ({"bta": 1}, "bta", r"no such option; did you mean beta\? \(allowed: .*loss, beta, "),
         ({"beta": "much"}, "beta", "valid number, .*not 'much'"),
         ({"beta": -1}, "beta", "above 0"),
         ({"beta": float("nan")}, "beta", "finite"),

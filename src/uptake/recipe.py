@@ -1,11 +1,11 @@
-"""A method is a record of parts: a recipe is a sequence of stages, a stage nine slots and how its weights move."""
+"""A method is a record of parts: a recipe is a sequence of stages, a stage named slots and how its weights move."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol
 
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from uptake.models import LanguageModel
 from uptake.objective import Objective
@@ -56,15 +56,9 @@ class Modules(Protocol):
 
 
 class Finish(Protocol):
-    """What happens to the policy when a stage's training is over."""
+    """A last change to the policy when a stage's training is over; `start` holds the weights the stage began with."""
 
-    def __call__(self, world: World) -> None: ...
-
-
-class Respond(Protocol):
-    """How the trained policy wants to be prompted: a change to the rows it is evaluated on."""
-
-    def __call__(self, rows: Sequence[Row]) -> Sequence[Row]: ...
+    def __call__(self, world: World, start: Mapping[str, Tensor]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class EveryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The nine slots, in the order in which data flows, then how weights move and for how many rounds.
+    """The slots, in the order in which data flows, then how weights move and for how many rounds.
 
     With `ahead` d, the rounds up to d later are sampled before the policy learns from a round, and judged meanwhile:
     for a judge that is waited for, at the price of pairs that are up to d rounds old. 0 is strictly on-policy. `card`
@@ -92,7 +86,6 @@ class Stage:
     objective: Objective
     modules: Modules | None = None
     finish: Finish | None = None
-    respond: Respond | None = None
     update: Optimization
     rounds: int = 1
     ahead: int = 0

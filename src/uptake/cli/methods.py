@@ -16,9 +16,8 @@ def list_methods(context: typer.Context) -> None:
 
     if context.invoked_subcommand is None:
         table = Table("method", "also called", "what it does")
-        for name in methods.names():
-            module = methods.find(name)
-            table.add_row(name, ", ".join(module.ALIASES), (module.__doc__ or "").split("\n")[0])
+        for name, method in sorted(methods.catalog().items()):
+            table.add_row(name, ", ".join(method.aliases), method.summary)
         out.print(table)
 
 

@@ -7,6 +7,7 @@ import typer
 import yaml
 from rich.console import Console
 
+from uptake import __version__
 from uptake.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,12 +15,27 @@ if TYPE_CHECKING:
     from uptake.recipe import Recipe
 
 app = typer.Typer(
-    help="Align language models from the way their readers react.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 out = Console()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"uptake {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and no more.")
+    ] = False,
+) -> None:
+    """Align language models from the way their readers react."""
 
 
 def say(line: str) -> None:

@@ -1,51 +1,73 @@
-"""The methods: one file each, and the file name is the registry.
+"""Methods: one file each, and the file name is the registry.
 
-A method file holds a `Config` (pydantic, frozen, unknown options refused) whose defaults are the paper's setting,
-and `build(config) -> Recipe`. Its docstring is what `uptake methods show` prints, and `ALIASES`
-are its short names.
+A method file holds a `Config` (frozen, unknown options refused) whose defaults are the paper's setting, and
+`build(config) -> Recipe`. Its docstring is what `uptake methods show` prints, and `ALIASES` are its short names. Such
+a file may stand anywhere: it is named by its path, or by an entry point of the group `uptake.methods`.
 """
 
 import difflib
-import inspect
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from uptake.errors import InputError
-from uptake.recipe import Recipe
+from uptake.support.method_files import Method, load_file, read_method, refuse_taken
+from uptake.support.options import MethodConfig, built, fill, validation_error
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from uptake.recipe import Recipe
+
+__all__ = ["MethodConfig", "build", "catalog", "configure", "fill", "find", "names", "read_options"]
+
+# The group of entry points under which an installed package offers its methods.
+GROUP = "uptake.methods"
 
 
-class MethodConfig(BaseModel):
-    """Base of every method's options: frozen, and an unknown option is an error."""
+@cache
+def catalog() -> dict[str, Method]:
+    """Methods by name: the files of this package, then those that installed packages offer.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Raises InputError for a method from outside that cannot be read or takes a name that exists.
+    """
+    here = [path for path in sorted(Path(__file__).parent.glob("*.py")) if not path.stem.startswith("_")]
+    found = {path.stem: read_method(path, f"{__name__}.{path.stem}") for path in here}
+    for entry in entry_points(group=GROUP):
+        spec = find_spec(entry.module)
+        if spec is None or spec.origin is None:
+            raise InputError(f"entry point {entry.name!r} names no file: {entry.module}", field=GROUP)
+        method = read_method(Path(spec.origin), entry.module)
+        refuse_taken(method, found.values())
+        found[method.name] = method
+    return found
 
 
 def names() -> list[str]:
-    """The methods there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The names of the methods there are."""
+    return sorted(catalog())
 
 
 def find(name: str) -> ModuleType:
-    """A method's module by name or alias; raises InputError with the nearest names for one that is not there."""
+    """The module of a method by its name, alias or path; raises InputError with the nearest names for no method."""
+    if name.endswith(".py"):
+        method = read_method(Path(name))
+        refuse_taken(method, catalog().values())
+        return load_file(method)
     wanted = name.strip().lower().replace("-", "_")
-    if wanted in names():
-        return import_module(f"{__name__}.{wanted}")
-    modules = {each: import_module(f"{__name__}.{each}") for each in names()}
-    known = {alias: module for each, module in modules.items() for alias in (each, *module.ALIASES)}
+    known = {alias: method for method in catalog().values() for alias in (method.name, *method.aliases)}
     if wanted not in known:
         near = difflib.get_close_matches(wanted, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"there is no method {name!r}{hint}", allowed=", ".join(names()))
-    return known[wanted]
+        allowed = f"{', '.join(names())}, or the path of a method's file"
+        raise InputError(f"there is no method {name!r}{hint}", allowed=allowed)
+    return import_module(cast(str, known[wanted].module))
 
 
 def configure(name: str, options: Mapping[str, Any]) -> MethodConfig:
@@ -54,26 +76,21 @@ def configure(name: str, options: Mapping[str, Any]) -> MethodConfig:
     try:
         return cast(MethodConfig, config.model_validate(options))
     except ValidationError as error:
-        raise _as_input_error(error, config) from error
+        raise validation_error(error, config) from error
 
 
-def build(name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None) -> Recipe:
+def build(name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None) -> "Recipe":
     """The recipe of a method with the given options; everything else is the paper's setting.
 
-    `files` holds the file that an option was read from. Raises InputError that names the option and its file.
+    `files` holds the file that an option was read from. Raises InputError that names the option and its file, and for
+    an option of the method that has no effect.
     """
     try:
-        recipe: Recipe = find(name).build(configure(name, options or {}))
+        recipe: Recipe = built(find(name).build, configure(name, options or {}))
     except InputError as error:
         path = (files or {}).get((error.field or "").split(".")[0], error.path)
-        raise InputError(error.problem, path=path, field=error.field, allowed=error.allowed) from error
+        raise InputError(error.problem, path=path, line=error.line, field=error.field, allowed=error.allowed) from error
     return recipe
-
-
-def fill(part: Callable[..., T], config: MethodConfig) -> T:
-    """A part with every field that the options have a value for."""
-    wanted = inspect.signature(part).parameters.keys() & type(config).model_fields.keys()
-    return part(**{name: getattr(config, name) for name in wanted})
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -85,16 +102,3 @@ def read_options(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise InputError("holds no options", path=path, allowed="a mapping such as `beta: 0.1`")
     return options
-
-
-def _as_input_error(error: ValidationError, config: type[BaseModel]) -> InputError:
-    first = error.errors()[0]
-    if not first["loc"]:
-        return InputError(str(first["ctx"]["error"]))
-    field = ".".join(map(str, first["loc"]))
-    if first["type"] != "extra_forbidden":
-        return InputError(f"{first['msg']}, not {first['input']!r}", field=field)
-    near = difflib.get_close_matches(field, config.model_fields, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    allowed = ", ".join(config.model_fields)
-    return InputError(f"this method has no such option{hint}", field=field, allowed=allowed)

@@ -18,7 +18,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization, OptimizerName, Schedule
 
 ALIASES = ("direct_preference_optimization",)
 
@@ -32,14 +32,10 @@ class Config(MethodConfig):
     # The original repository's defaults.
     lr: float = 5e-7
     batch_size: int = 64
-    epochs: int = 1
     warmup: float = 150
     schedule: Schedule = "constant"
     optimizer: OptimizerName = "rmsprop"
-    weight_decay: float = 0.0
     clip: float | None = 10.0
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
     @model_validator(mode="after")
     def _loss_uses_its_options(self) -> Self:
@@ -51,13 +47,15 @@ class Config(MethodConfig):
 
 
 def kernel(config: Config) -> PairKernel:
-    if config.loss == "ipo":
-        return IPO(config.beta, normalize=config.ipo_normalize)
-    if config.loss == "slic":
-        return Hinge(config.beta)
-    if config.loss == "robust_dpo":
-        return Robust(config.beta, config.label_smoothing)
-    return Logistic(config.beta, config.label_smoothing)
+    beta, smoothing = config.beta, config.label_smoothing
+    kernels: dict[str, PairKernel] = {
+        "dpo": Logistic(beta),
+        "cdpo": Logistic(beta, smoothing),
+        "robust_dpo": Robust(beta, smoothing),
+        "ipo": IPO(beta, normalize=config.ipo_normalize),
+        "slic": Hinge(beta),
+    }
+    return kernels[config.loss]
 
 
 def build(config: Config) -> Recipe:

@@ -1,11 +1,11 @@
-"""Feedback tuning (arXiv 2409.13948): the follow-up model learns what readers say about answers, in their own words,
+"""Feedback tuning (arXiv 2409.13948): the follow-up model learns what readers say about answers, in their own words.
 
-by next-token training. A row is a conversation that ends with the user's words about the response before them; these
-words and the token that ends their turn carry loss, the rest is read only. `format` is how the model is asked for them:
-with `role_swap` it plays the user, asked to do so by `request`; with `user_role` they are the user's next turn in the
-plain chat. `history` keeps all turns or the `last_turn` only. The format is recorded in the card of the trained model,
-and follow-up likelihood then asks in the same way. An adapter wants a rate of 1e-4. Differs from a reward model in that
-no label and no pair is needed. Gives no signal where feedback does not depend on the response.
+A row is a conversation that ends with the user's words about the response before them; these words and the token that
+ends their turn carry loss, by next-token training, and the rest is read only. `format` is how the model is asked for
+them: with `role_swap` it plays the user, asked to do so by `request`; with `user_role` they are the user's next turn in
+the plain chat. `history` keeps all turns or the `last_turn` only. The format is recorded in the card of the trained
+model, and follow-up likelihood then asks in the same way. An adapter wants a rate of 1e-4. Differs from a reward model
+in that no label and no pair is needed. Gives no signal where feedback does not depend on the response.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
 from uptake.signal.conversation_tree import ConversationTrees
 from uptake.types import Prompt, Rollout, Row
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization
 from uptake.world import World
 
 ALIASES = ("feedback_tuning",)
@@ -33,14 +33,6 @@ class Config(MethodConfig):
     # The paper's settings are not published; these are Uptake's.
     lr: float = 1e-5
     batch_size: int = 8
-    epochs: int = 1
-    warmup: float = 0.1
-    schedule: Schedule = "cosine"
-    optimizer: OptimizerName = "adamw"
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.rated import RatedRows
 from uptake.signal.thresholds import Thresholds
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization, Schedule
 
 ALIASES = ("kahneman_tversky_optimization",)
 
@@ -28,14 +28,9 @@ class Config(MethodConfig):
     # The defaults of the authors' repository.
     lr: float = 5e-6
     batch_size: int = 32
-    epochs: int = 1
     warmup: float = 150
     schedule: Schedule = "constant"
-    optimizer: OptimizerName = "adamw"
-    weight_decay: float = 0.0
     clip: float | None = 5.0
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
 
 def build(config: Config) -> Recipe:

@@ -1,10 +1,10 @@
 """Online AI feedback (OAIF; arXiv 2402.04792): an annotator prefers one of two samples that the policy has just drawn.
 
 At every step the policy as it is answers each prompt of the batch twice, an annotator compares the two in both orders,
-and DPO, IPO or SLiC learns from the pairs against the policy's own start. Differs from offline alignment in that the
-pairs are the policy's own at that very step, and from a trained reward model in that instructions steer the annotator.
-`label` says what becomes of the annotator's probability; `steps_per_round` and `ahead` trade freshness for speed. Gives
-no signal on two equal samples.
+and DPO, or another `loss` on pairs, learns from them against the policy's own start. Differs from offline alignment in
+that the pairs are the policy's own at that very step, and from a trained reward model in that instructions steer the
+annotator. `label` says what becomes of the annotator's probability; `steps_per_round` and `ahead` trade freshness for
+speed. Gives no signal on two equal samples.
 """
 
 from typing import Any, Literal, Self
@@ -29,7 +29,6 @@ BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
 
 
 class Config(dpo.Config):
-    loss: Literal["dpo", "ipo", "slic"] = "dpo"
     n: Literal[2] = 2
     temperature: float = 0.9
     top_p: float = 1.0

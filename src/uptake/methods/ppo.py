@@ -22,7 +22,7 @@ from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.policy import PolicySamples
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.grouped import Grouped
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization, Schedule
 
 ALIASES = ("proximal_policy_optimization",)
 
@@ -69,13 +69,8 @@ class Config(MethodConfig):
     critic_lr: float | None = 9e-6
     warmup: float = 0.0
     schedule: Schedule = "constant"
-    optimizer: OptimizerName = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-5
-    weight_decay: float = 0.0
     clip: float | None = 0.5
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
     @model_validator(mode="after")
     def _minibatches_hold_a_prompt(self) -> Self:
@@ -87,7 +82,7 @@ class Config(MethodConfig):
 def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
     bootstrap = config.unfinished == "bootstrap"
     names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
-    options = config.model_dump(include={*names.split()})
+    options = {name: getattr(config, name) for name in names.split()}
     size = -(-config.prompts // config.minibatches)
     return Stage(
         select=PromptBatches(config.prompts),
@@ -114,7 +109,7 @@ def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
     shaping = Shaping(
         config.weight,
         config.center_scores,
-        penalty=0.0 if config.unfinished == "bootstrap" else config.penalty,
+        penalty=config.penalty * (config.unfinished != "bootstrap"),
         replace=config.unfinished == "replace",
     )
     return Recipe((stage(config, judge or reward(config.reward), shaping, "sequence"),))

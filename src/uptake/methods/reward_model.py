@@ -21,7 +21,7 @@ from uptake.recipe import Recipe, Stage
 from uptake.rollout.from_rows import FromRows
 from uptake.signal.as_given import AsGiven
 from uptake.types import Judgement, Rollout
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization
 from uptake.world import World
 
 ALIASES = ("bradley_terry", "rm")
@@ -35,14 +35,6 @@ class Config(MethodConfig):
     # A starting guess: published settings differ by model.
     lr: float = 5e-6
     batch_size: int = 64
-    epochs: int = 1
-    warmup: float = 0.1
-    schedule: Schedule = "cosine"
-    optimizer: OptimizerName = "adamw"
-    weight_decay: float = 0.0
-    clip: float | None = 1.0
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
 from uptake.rollout.conversations import Conversations, Turns
 from uptake.signal.conversation_tree import ConversationTrees
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization
 
 ALIASES = ("sft",)
 
@@ -25,13 +25,7 @@ class Config(MethodConfig):
     batch_size: int = 64
     epochs: int = 2
     warmup: float = 0.0
-    schedule: Schedule = "cosine"
-    optimizer: OptimizerName = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.1
-    clip: float | None = 1.0
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
 
 def build(config: Config) -> Recipe:

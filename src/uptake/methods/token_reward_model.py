@@ -22,7 +22,7 @@ from uptake.objective import TokenRewards
 from uptake.recipe import Recipe, Stage
 from uptake.rollout.edited import EditedRows
 from uptake.signal.edits import Edits, MultiEdit
-from uptake.update import Optimization, OptimizerName, Precision, Schedule
+from uptake.update import Optimization
 
 ALIASES = ("token_rm",)
 
@@ -44,12 +44,7 @@ class Config(MethodConfig):
     batch_size: int = 32
     epochs: int = 2
     warmup: float = 0.0
-    schedule: Schedule = "cosine"
-    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.1
-    clip: float | None = 1.0
-    precision: Precision = "fp32"
-    micro_tokens: int = 8192
 
 
 def build(config: Config) -> Recipe:

@@ -21,7 +21,7 @@ from uptake.signal import Examples
 from uptake.support.keys import prompt_key
 from uptake.town import CHAT_TEMPLATE, SPECIAL_TOKENS, Town
 from uptake.types import Dialogue, Judgement, Prompt, Rollout, Row, Turn
-from uptake.update import Optimization, Schedule
+from uptake.update import Optimization
 from uptake.world import World
 
 ALIASES = ("town",)
@@ -33,13 +33,10 @@ class Config(MethodConfig):
     conversations: int = Field(4096, ge=1)
     users: int = Field(3, ge=1)
     lr: float = 6e-3
-    betas: tuple[float, float] = (0.9, 0.95)
     batch_size: int = 64
+    betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.05
-    schedule: Schedule = "cosine"
     weight_decay: float = 0.01
-    clip: float | None = 1.0
-    micro_tokens: int = 8192
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,11 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
         trained = learner.world
     for index in range(cursor.stage, len(recipe.stages)):
         stage = recipe.stages[index]
+        start = _stage_start(folder, index)
         if index:
-            _load_weights(world, load_file(_stage_start(folder, index)))
+            _load_weights(world, load_file(start))
+        elif stage.finish is not None and not start.exists():
+            checkpoint.save_weights(start, trainable(world.policy))
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
         learner = Learner(stage, world)
@@ -72,7 +75,7 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
         snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
-            stage.finish(learner.world)
+            stage.finish(learner.world, load_file(start))
         if index + 1 < len(recipe.stages):
             checkpoint.save_weights(_stage_start(folder, index + 1), trainable(world.policy))
         cursor = Cursor(stage=index + 1, step=cursor.step)

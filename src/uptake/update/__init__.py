@@ -1,6 +1,7 @@
 """The update: optimizer, schedule, and one optimizer step from micro-batches that equals one big batch."""
 
-from uptake.update.optimization import Optimization, OptimizerName, Precision, Schedule, build_optimizer, set_rate
+from uptake.support.options import OptimizerName, Precision, Schedule
+from uptake.update.optimization import Optimization, build_optimizer, set_rate
 from uptake.update.step import optimizer_step, precision, trainable, trainable_modules
 
 __all__ = [

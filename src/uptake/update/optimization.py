@@ -3,16 +3,13 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from uptake.errors import InputError
-
-Schedule = Literal["constant", "linear", "cosine"]
-OptimizerName = Literal["adamw", "rmsprop", "adafactor"]
-Precision = Literal["fp32", "bf16"]
+from uptake.support.options import OptimizerName, Precision, Schedule
 
 
 @dataclass(frozen=True)
