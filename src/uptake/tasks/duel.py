@@ -12,13 +12,11 @@ from uptake.evaluate.annotator import annotator_stats
 from uptake.evaluate.length_controlled import FEWEST
 from uptake.judge.pairwise import AnnotatorPart
 from uptake.models import load
+from uptake.ops.verdicts import TIE, is_tie
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import comparison_folder, write_comparison
 from uptake.types import Rollout, Verdict
 from uptake.world import World
-
-# Two readings of an even verdict differ by a rounding.
-EVEN = 1e-9
 
 Duel = tuple[Rollout, Rollout, Verdict]
 
@@ -64,7 +62,7 @@ def duel_figures(duels: Sequence[Duel]) -> dict[str, Any]:
     figures = {
         "judge": "annotator",
         "prompts": len(duels),
-        "win_rate": asdict(win_rate(p, [1 - each for each in p], tie_margin=EVEN)),
+        "win_rate": asdict(win_rate(p, [1 - each for each in p], tie_margin=TIE)),
         "lengths": asdict(compare_lengths(old, new)),
         "annotator": asdict(annotator_stats(verdicts, *_characters(duels))),
         "unfinished": {
@@ -84,7 +82,7 @@ def _characters(duels: Sequence[Duel]) -> tuple[list[int], list[int]]:
 
 def _sample(duel: Duel) -> dict[str, Any]:
     before, after, verdict = duel
-    even = not verdict.valid or abs(verdict.p - 0.5) <= EVEN
+    even = not verdict.valid or is_tie(verdict.p)
     return {
         "prompt": [{"role": turn.role, "content": turn.content} for turn in before.prompt.turns],
         "before": {"response": before.response},
