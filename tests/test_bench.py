@@ -142,10 +142,8 @@ def test_what_has_no_room_is_counted_and_left_out(done: tuple[BenchResults, Timi
 def test_an_annotator_takes_part_in_comparisons_only(done: tuple[BenchResults, Timing, Path]) -> None:
     board = done[0]
     assert [name for name, by_scorer in board.by_benchmark.items() if "judge" in by_scorer] == ["pairs"]
-    assert (
-        figures(board.by_benchmark["pairs"]["judge"]).accuracy.plain
-        == figures(board.by_benchmark["pairs"]["length"]).accuracy.plain
-    )
+    judged, longer = (figures(board.by_benchmark["pairs"][name]) for name in ("judge", "length"))
+    assert judged.accuracy.plain == longer.accuracy.plain
     judge, length = board.scorers["judge"], board.scorers["length"]
     assert (judge.kind, length.kind) == ("annotator", "reward")
     assert judge.confidence is not None

@@ -15,11 +15,11 @@ from scipy import stats
 from uptake.benchmarks import Candidates, Comparison, Rating
 from uptake.errors import InputError
 from uptake.evaluate.agreement import agreement
+from uptake.evaluate.bench_results import Result, clusters, confidence, result
 from uptake.evaluate.best_of_n import best_of_n
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations, kendall, pearson, spearman
 from uptake.evaluate.interval import share
-from uptake.evaluate.bench_results import Result, clusters, confidence, result
 from uptake.evaluate.systems import system_ranking
 from uptake.types import Prompt, Turn, Where
 
