@@ -17,7 +17,7 @@ from _harness import record
 
 from uptake import ChatFormat, FollowUpReward, Options, Preference, World, load, methods, read, run
 from uptake.benchmarks import Benchmark, Comparison, find, hh, names, open_benchmark
-from uptake.evaluate.scoreboard import Scoreboard
+from uptake.evaluate.bench_results import BenchResults
 from uptake.judge.scorers import contestant
 from uptake.models import LanguageModel
 from uptake.report.bench_tables import Entry, spelled, tables
@@ -92,8 +92,8 @@ def cell(entry: Entry | None, chance: float | None) -> str:
     return spelled(entry) + (" *" if chance is not None and low is not None and low > chance else "")
 
 
-def figures(board: Scoreboard, people: Sequence[str]) -> list[dict[str, str]]:
-    """The main figures of a scoreboard, one row a benchmark, one column a contestant."""
+def figures(board: BenchResults, people: Sequence[str]) -> list[dict[str, str]]:
+    """The main figures of a bench, one row a benchmark, one column a contestant."""
     return [
         {"benchmark": f"{row.label} ({table.title.lower()})"}
         | {who: cell(entry, table.scale.chance) for who, entry in zip(people, row.entries, strict=True)}

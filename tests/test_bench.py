@@ -18,9 +18,10 @@ from uptake.annotators.from_reward import FromReward
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Rating, names
 from uptake.errors import InputError
-from uptake.evaluate.scoreboard import Cell, Scoreboard, Timing
+from uptake.evaluate.bench_results import BenchResults, Result, Timing
 from uptake.judge.scorers import CONTESTANTS, contestant
-from uptake.report.bench import bench_page, markdown, notes
+from uptake.report.bench import markdown, notes
+from uptake.report.bench_sections import by_margin
 from uptake.report.bench_tables import labels, tables
 from uptake.rewards.base import Reward
 from uptake.rewards.length import Length
@@ -95,62 +96,61 @@ def bench_in_child(folder: Path, die_at: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scoreboard, Timing, Path]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchResults, Timing, Path]:
     folder = tmp_path_factory.mktemp("bench")
     people = contestants(folder) | {"judge": FromReward(Length(), 8.0)}
     return *bench(people, SETS, folder / "out"), folder / "out"
 
 
-def figures(cell: Cell) -> Any:
-    (found,) = cell.figures
+def figures(result: Result) -> Any:
+    (found,) = result.figures
     return found
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_reward_that_is_right_is_right_throughout(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_a_reward_that_is_right_is_right_throughout(done: tuple[BenchResults, Timing, Path]) -> None:
     """Length was the truth of all three sets, but for the response that has no room in a model."""
     board = done[0]
-    agreed = figures(board.cells["pairs"]["length"])
+    agreed = figures(board.by_benchmark["pairs"]["length"])
     assert (agreed.accuracy.plain.rate, agreed.accuracy.plain.n, agreed.human_ties) == (1.0, 27, 14)
     assert {name: each.n for name, each in agreed.by_group.items()} == {"b": 14, "a": 13}
     assert [each.right.rate for each in agreed.by_length] == [1.0] * 5
-    rows: Any = board.cells["ratings"]["length"].figures
+    rows: Any = board.by_benchmark["ratings"]["length"].figures
     rated = {(each.level, each.quality): each for each in rows}
     assert list(rated) == [(level, quality) for level in ("dialogue", "turn") for quality in ("fluent", "overall")]
     overall = rated["turn", "overall"]
     assert overall.correlations.pearson.value == pytest.approx(1)
     assert overall.correlations.kendall.n == 36
     assert overall.systems.spearman.value == pytest.approx(1)
-    assert figures(board.cells["candidates"]["length"]).gain.value == 1
+    assert figures(board.by_benchmark["candidates"]["length"]).gain.value == 1
 
 
-def test_what_has_no_room_is_counted_and_left_out(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_what_has_no_room_is_counted_and_left_out(done: tuple[BenchResults, Timing, Path]) -> None:
     board = done[0]
     for name in ("follow_up", "direct"):
-        found = board.cells["pairs"][name]
+        found = board.by_benchmark["pairs"][name]
         assert figures(found).accuracy.plain.n == 26
         assert list(found.invalid.values()) == [1]
-    assert board.cells["pairs"]["length"].invalid == {}
+    assert board.by_benchmark["pairs"]["length"].invalid == {}
     assert any(
         line.startswith("pairs: not judged: ") and line.endswith("(follow_up 1, direct 1)") for line in notes(board)
     )
 
 
-def test_an_annotator_takes_part_in_comparisons_only(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_an_annotator_takes_part_in_comparisons_only(done: tuple[BenchResults, Timing, Path]) -> None:
     board = done[0]
-    assert [name for name, cells in board.cells.items() if "judge" in cells] == ["pairs"]
-    assert (
-        figures(board.cells["pairs"]["judge"]).accuracy.plain == figures(board.cells["pairs"]["length"]).accuracy.plain
-    )
-    judge, length = board.contestants["judge"], board.contestants["length"]
+    assert [name for name, by_scorer in board.by_benchmark.items() if "judge" in by_scorer] == ["pairs"]
+    judged, longer = (figures(board.by_benchmark["pairs"][name]) for name in ("judge", "length"))
+    assert judged.accuracy.plain == longer.accuracy.plain
+    judge, length = board.scorers["judge"], board.scorers["length"]
     assert (judge.kind, length.kind) == ("annotator", "reward")
     assert judge.confidence is not None
     assert judge.confidence.temperature is None
     assert length.confidence is not None
     assert length.confidence.temperature is not None
-    assert figures(board.cells["pairs"]["follow_up"]).accuracy.plain.n == 26
+    assert figures(board.by_benchmark["pairs"]["follow_up"]).accuracy.plain.n == 26
 
 
 def test_the_oracle_knows_its_town(tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_the_oracle_knows_its_town(tmp_path: Path) -> None:
     sums = [Comparison(prompt("What is seven times eight?"), ("It is 56.", "It is 42."), 1.0)]
     sets = [Benchmark("town", "", items, {}), Benchmark("sums", "", sums, {})]
     board, _ = bench({"oracle": Oracle()}, sets, tmp_path)
-    assert figures(board.cells["town"]["oracle"]).accuracy.plain.rate == 1.0
-    assert board.cells["sums"]["oracle"].note == "no row could be judged"
+    assert figures(board.by_benchmark["town"]["oracle"]).accuracy.plain.rate == 1.0
+    assert board.by_benchmark["sums"]["oracle"].note == "no row could be judged"
     board, _ = bench({"annotator": OracleAnnotator(noise=1.0)}, sets[:1], tmp_path)
-    assert figures(board.cells["town"]["annotator"]).accuracy.plain.rate == 0.0
+    assert figures(board.by_benchmark["town"]["annotator"]).accuracy.plain.rate == 0.0
 
 
 # --- scoring ----------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_every_distinct_dialogue_is_scored_once(tmp_path: Path) -> None:
     again = Watched(Length())
     board, timing = bench({"length": again}, [*SETS, twice], tmp_path)
     assert (again.asked, timing.answered["length"], timing.share) == ([], 0, 0.0)
-    assert board.cells["again"] == board.cells["ratings"]
+    assert board.by_benchmark["again"] == board.by_benchmark["ratings"]
 
 
 def test_a_cache_may_be_shared_and_rewards_do_not_mix(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_what_is_not_a_number_is_not_used(tmp_path: Path) -> None:
             return [Judgement(float("nan") if index else 1.0) for index, _ in enumerate(dialogues)]
 
     board, _ = bench({"broken": Broken()}, [ratings()], tmp_path)
-    assert board.cells["ratings"]["broken"].invalid == {"not a finite number": 44}
-    assert "fewer than three rows" in board.cells["ratings"]["broken"].note
+    assert board.by_benchmark["ratings"]["broken"].invalid == {"not a finite number": 44}
+    assert "fewer than three rows" in board.by_benchmark["ratings"]["broken"].note
     json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
 
 
@@ -247,11 +247,11 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_what_is_written(done: tuple[BenchResults, Timing, Path]) -> None:
     board, timing, folder = done
     assert sorted(path.name for path in folder.glob("[!.]*[!-]")) >= ["page.html", "results.json", "results.md"]
     results = json.loads((folder / "results.json").read_text())
-    (agreed,) = results["cells"]["pairs"]["length"]["figures"]
+    (agreed,) = results["by_benchmark"]["pairs"]["length"]["figures"]
     assert agreed["accuracy"]["plain"]["rate"] == 1.0
     assert results["absent"] == {"shp": "split 'test' cannot be had from the Hub: no network"}
     assert json.loads((folder / "timing.json").read_text())["share"] == timing.share
@@ -260,9 +260,9 @@ def test_what_is_written(done: tuple[Scoreboard, Timing, Path]) -> None:
     assert (folder / "results.md").read_text() == markdown(board)
 
 
-def test_markdown_has_every_figure_once(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_markdown_has_every_figure_once(done: tuple[BenchResults, Timing, Path]) -> None:
     text = markdown(done[0])
-    plain = figures(done[0].cells["pairs"]["follow_up"]).accuracy.plain
+    plain = figures(done[0].by_benchmark["pairs"]["follow_up"]).accuracy.plain
     share = f"{plain.rate:.1%} ({100 * plain.low:.1f}\N{EN DASH}{plain.high:.1%}, n 26)"
     assert f"| pairs | {share} |" in text
     assert "* shp: split 'test' cannot be had from the Hub: no network" in text
@@ -271,7 +271,7 @@ def test_markdown_has_every_figure_once(done: tuple[Scoreboard, Timing, Path]) -
         assert text.count(f"\n## {table.title}\n") == 1
 
 
-def test_the_page_is_inert_and_whole(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_the_page_is_inert_and_whole(done: tuple[BenchResults, Timing, Path]) -> None:
     html = (done[2] / "page.html").read_text(encoding="utf-8")
     page = Reader(html)
     assert not page.elements & {"script", "img", "iframe", "object", "form"}
@@ -283,7 +283,7 @@ def test_the_page_is_inert_and_whole(done: tuple[Scoreboard, Timing, Path]) -> N
     assert "Nearest to people: " in page.text
 
 
-def test_means_are_of_those_with_every_figure(done: tuple[Scoreboard, Timing, Path]) -> None:
+def test_means_are_of_those_with_every_figure(done: tuple[BenchResults, Timing, Path]) -> None:
     found = {table.title: table for table in tables(done[0])}
     assert set(found["Pairs"].means) == {"follow_up", "direct", "length", "judge"}
     assert set(found["Ratings"].means) == {"follow_up", "direct", "length"}
@@ -293,15 +293,15 @@ def test_means_are_of_those_with_every_figure(done: tuple[Scoreboard, Timing, Pa
     assert [row.label for row in found["Ratings"].rows] == ["ratings, dialogue, overall", "ratings, turn, overall"]
 
 
-def test_curves_by_hand(done: tuple[Scoreboard, Timing, Path]) -> None:
-    page = bench_page(*done[:2])
-    (length,) = [plot for plot in page.by_margin if plot.title == "length"]
+def test_curves_by_hand(done: tuple[BenchResults, Timing, Path]) -> None:
+    built: Any = by_margin.build(*done[:2])
+    (length,) = [plot for plot in built.content if plot.title == "length"]
     assert length.figure == "100% to 100%"
     assert {dot.y for dot in length.dots} == {max(tick.at for tick in length.y_ticks)}
     assert [dot.x for dot in length.dots] == [0, 25, 50, 75, 100]
 
 
-def test_paths_are_cut_where_that_tells_contestants_apart() -> None:
+def test_paths_are_cut_where_that_tells_scorers_apart() -> None:
     specs = ["follow_up:negatives", "classifier:/models/a/best", "classifier:/models/b/best", "judge:org/name"]
     assert labels(specs) == {
         **{spec: spec for spec in specs[:3]},
@@ -357,7 +357,7 @@ def test_the_command(command: Cli, tmp_path: Path) -> None:
     assert sorted(path.name for path in Path("out").glob("*.*") if "sqlite" not in path.name) == [
         *("page.html", "results.json", "results.md", "timing.json"),
     ]
-    assert json.loads(Path("out/results.json").read_text())["cells"].keys() == {"pandalm", "fed"}
+    assert json.loads(Path("out/results.json").read_text())["by_benchmark"].keys() == {"pandalm", "fed"}
 
 
 def test_the_lists(command: Cli, tmp_path: Path) -> None:

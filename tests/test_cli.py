@@ -170,6 +170,8 @@ def test_train_follow_up_likelihood(uptake: Cli, model: Path, judge: Path) -> No
     recipe = yaml.safe_load(Path("run/recipe.yaml").read_text())
     update = recipe["Recipe"]["stages"][0]["Stage"]["update"]["Optimization"]
     assert (update["epochs"], update["lr"]) == (2, 0.01)
+    # The method has its own name in the report, by whatever name it was asked for.
+    assert "Uptake \N{MIDDLE DOT} follow-up likelihood</p>" in Path("run/report.html").read_text()
 
 
 def test_train_an_adapter(uptake: Cli, model: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from uptake.errors import InputError
 from uptake.evaluate.annotator import annotator_stats
+from uptake.ops.verdicts import is_tie, order_gap, position_bias
 from uptake.types import Verdict
 
 WRONG = Verdict(0.5, (0.5, 0.5), valid=False, reason="neither 1 nor 2", tokens=40, cost=0.5)
@@ -34,6 +35,13 @@ def test_by_hand() -> None:
     assert stats.longer_wins is not None
     assert (stats.longer_wins.rate, stats.longer_wins.n) == (2 / 3, 3)
     assert (stats.tokens, stats.cost) == (70, 0.75)
+
+
+def test_a_tie_is_even_to_rounding() -> None:
+    assert is_tie(0.5 + 5e-10)
+    assert is_tie((0.1 + 0.2 + 0.7) / 2)
+    assert not is_tie(0.5 - 2e-9)
+    assert (position_bias(0.9, 0.7), order_gap(0.7, 0.9)) == (pytest.approx(0.1), pytest.approx(0.2))
 
 
 def test_a_tie_is_half_a_win_of_the_longer() -> None:

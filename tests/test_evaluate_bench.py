@@ -15,11 +15,11 @@ from scipy import stats
 from uptake.benchmarks import Candidates, Comparison, Rating
 from uptake.errors import InputError
 from uptake.evaluate.agreement import agreement
+from uptake.evaluate.bench_results import Result, clusters, confidence, result
 from uptake.evaluate.best_of_n import best_of_n
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations, kendall, pearson, spearman
 from uptake.evaluate.interval import share
-from uptake.evaluate.scoreboard import Cell, cell, clusters, confidence
 from uptake.evaluate.systems import system_ranking
 from uptake.types import Prompt, Turn, Where
 
@@ -244,14 +244,14 @@ def test_nothing_but_ties_and_a_length_of_nothing() -> None:
         agreement([1.0], [1.0], [0], [1])
 
 
-# --- cells ------------------------------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 def asked(text: str) -> Prompt:
     return Prompt((Turn("user", text),), text)
 
 
-def only(found: Cell) -> Any:
+def only(found: Result) -> Any:
     (figures,) = found.figures
     return figures
 
@@ -277,16 +277,16 @@ def test_clusters_are_prompts_or_lines_whichever_are_fewer() -> None:
 
 def test_what_could_not_be_judged_is_counted_by_reason() -> None:
     items = [duel(number) for number in range(6)]
-    found = cell(
+    found = result(
         items,
         [1.0, "512 tokens, not 'a 1' (allowed: 256)", -1.0, "9 tokens, not 'b\n' (allowed: 256)", 2.0, "no response"],
     )
     assert only(found).accuracy.plain.n == 3
     assert found.invalid == {"N tokens, not …": 2, "no response": 1}
-    assert cell(items[:1], ["too long"]) == cell(items[:1], ["too long"], seed=1)
-    assert cell(items[:1], ["too long"]).note == "no row could be judged"
-    assert cell([duel(0, 0.5)], [1.0]).note.startswith("field 'preferences': people call every pair even")
-    assert "fewer than three rows" in cell([rating("a", 1, 1)] * 2, [1.0, 2.0]).note
+    assert result(items[:1], ["too long"]) == result(items[:1], ["too long"], seed=1)
+    assert result(items[:1], ["too long"]).note == "no row could be judged"
+    assert result([duel(0, 0.5)], [1.0]).note.startswith("field 'preferences': people call every pair even")
+    assert "fewer than three rows" in result([rating("a", 1, 1)] * 2, [1.0, 2.0]).note
     json.dumps(asdict(found))
 
 
@@ -297,7 +297,7 @@ def test_ratings_by_group_with_their_systems() -> None:
         for number in range(30)
     ]
     scores = rng.normal(size=30).tolist()
-    rows: Any = cell(items, scores).figures
+    rows: Any = result(items, scores).figures
     found = {each.group: each for each in rows}
     assert list(found) == ["", "a", "b"]
     odd = slice(1, None, 2)
@@ -306,9 +306,9 @@ def test_ratings_by_group_with_their_systems() -> None:
     assert found[""].systems is not None
 
 
-def test_candidates_as_a_cell() -> None:
+def test_the_result_of_candidates() -> None:
     items = [Candidates(asked("a"), ("x", "y"), (0.0, 1.0)), Candidates(asked("b"), ("x", "y"), (1.0, 0.0))]
-    assert only(cell(items, [[1.0, 2.0], [1.0, 2.0]])).best.rate == 0.5
+    assert only(result(items, [[1.0, 2.0], [1.0, 2.0]])).best.rate == 0.5
 
 
 # --- confidence -------------------------------------------------------------------------------------------------------

@@ -18,9 +18,10 @@ from tiny_cli import Cli
 from transformers import LlamaConfig, LlamaForTokenClassification
 
 from uptake.data import ChatFormat, Token, TokenView, token_view
+from uptake.edits.units import split_words
 from uptake.errors import InputError
 from uptake.report import write_report
-from uptake.report.heat import Heat, cut, heat_map, limits, parts, split_words
+from uptake.report.heat import Heat, cut, heat_map, limits, parts
 from uptake.report.heat_text import INK, NEGATIVE, POSITIVE, heat_text
 from uptake.report.visible import safe, visible
 from uptake.types import Turn
@@ -161,6 +162,12 @@ def test_an_edit_is_shown_word_by_word(old: str, new: str, expected: str) -> Non
     assert "".join(marks[part.kind].format(part.text) for part in parts(old, new)) == expected
 
 
+def test_blanks_go_with_the_word_after_them() -> None:
+    assert split_words("if x:\n    y  \n") == ["if", " x", ":", "\n    y", "  \n"]
+    assert split_words(" ") == [" "]
+    assert split_words("") == []
+
+
 @given(TEXTS)
 @settings(max_examples=60, deadline=None)
 def test_words_are_the_text(text: str) -> None:
@@ -243,7 +250,7 @@ class Page(HTMLParser):
         if tag == "dd":
             self.within = True
             self.rows.append("")
-        if "tabindex" in given:
+        if "aria-description" in given and "tabindex" in given:
             self.reached.append(given["aria-description"])
         self.targets |= {given["id"]} if "id" in given else set()
         self.links += [given["href"]] if tag == "a" else []

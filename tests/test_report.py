@@ -4,17 +4,21 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from uptake.errors import InputError, UptakeError
 from uptake.evaluate import compare_lengths, pairwise_accuracy, win_rate
-from uptake.report import write_report
-from uptake.report.charts import Axis, Series, histogram_chart, line_chart
+from uptake.report import bench_sections, sections, write_report
+from uptake.report.charts import ChartAxis, Series, histogram_chart, line_chart
 from uptake.report.folder import Histogram, read_run
 from uptake.report.page import build_page
+from uptake.report.section import LeftOut, Section
+from uptake.report.sections import headline, progress, training
 from uptake.report.text import duration, number, percent, percent_range, score, signed
 
 VOID = {"meta", "link", "polyline", "polygon", "rect"}
@@ -132,10 +136,10 @@ def test_the_story_is_told_in_order(run: Path) -> None:
     verdict = "After 8 steps, new answers are not clearly better or worse: they beat old ones on 75.0% of 4 prompts"
     interval = "(95% interval 30.1\N{EN DASH}95.4%, judged by the oracle)."
     rest = "Mean quality rose from 0.52 to 0.71 while answers became 25.0% longer."
-    sections = ["Progress", "Reactions", "Samples", "Trust", "Mining", "Training", "Cost", "Recipe"]
-    places = [page.text.index(words) for words in ["A quiet <town>", verdict, interval, rest, *sections]]
+    titles = ["Progress", "Reactions", "Samples", "Accuracy", "Pairs", "Training", "Cost", "Recipe"]
+    places = [page.text.index(words) for words in ["A quiet <town>", verdict, interval, rest, *titles]]
     assert places == sorted(places)
-    assert "Left out" not in page.text
+    assert page.text.endswith("Left out Tokens: there is no response in tokens.jsonl.")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,8 @@ def test_the_story_is_told_in_order(run: Path) -> None:
         "correctness 87.5%",
         "judge 1 min 15 s 75.0% 750 10",
         "update 25 s 25.0%",
-        "policy model tiny",
+        "policy model tiny method follow_up_likelihood",
+        "Uptake \N{MIDDLE DOT} follow-up likelihood A quiet <town>",
     ],
 )
 def test_figures_appear(run: Path, figure: str) -> None:
@@ -171,40 +176,52 @@ def test_the_page_is_inert_and_self_contained(run: Path) -> None:
 
 
 def test_every_file_is_optional(run: Path) -> None:
+    step = "; `uptake eval` with this folder as --out writes it."
     reasons = {
-        "evaluation.json": "Headline figures, categories and accuracy: there is no evaluation.json.",
-        "curve.jsonl": "Progress: there is no curve.jsonl.",
-        "samples.jsonl": "Samples: there is no samples.jsonl.",
-        "metrics.jsonl": "Training: there is no metrics.jsonl.",
-        "timing.jsonl": "Cost: there is no timing.jsonl.",
+        "tokens.jsonl": "Tokens: there is no response in tokens.jsonl.",
+        "evaluation.json": f"Headline figures, reactions, accuracy: there is no evaluation.json{step}",
+        "curve.jsonl": "Progress: there is no figure in curve.jsonl.",
+        "samples.jsonl": f"Samples: there is no sample in samples.jsonl{step}",
+        "metrics.jsonl": "Training: there is no metric in metrics.jsonl.",
+        "timing.jsonl": "Cost: there is no phase in timing.jsonl.",
         "recipe.yaml": "Recipe: there is no recipe.yaml.",
-        "run.json": "Setting and versions: there is no run.json.",
+        "run.json": "Recipe, setting and versions: there is no recipe.yaml and no run.json.",
     }
+    (run / "tokens.jsonl").touch()
     dump(run / "curve.jsonl", {"step": 0, "quality": 0.5})
     for gone, (file, reason) in enumerate(reasons.items(), 1):
         (run / file).unlink()
         page = read(run)
         assert reason in page.text
-        assert page.text.count("there is no") == gone
-    assert "Mined 50 pairs from 1,024 responses." in page.text
+        # The last file takes the place of the one before it.
+        assert page.text.count("there is no") == min(gone, len(reasons) - 1)
+        assert "Trained for 8 steps" not in page.text or "Trained for 8 steps on 50 pairs from 1,024" in page.text
+    assert "Made 50 pairs from 1,024 responses." in page.text
 
 
 @pytest.mark.parametrize(
-    "missing", ["win_rate", "quality", "lengths", "follow_up_reward", "categories", "reward_model"]
+    ("missing", "told"),
+    [
+        ("win_rate", "Win rate"),
+        ("quality", "Quality"),
+        ("lengths", "Lengths"),
+        ("follow_up_reward", "Follow-up reward"),
+        ("categories", "Reactions"),
+        ("reward_model", "Accuracy"),
+    ],
 )
-def test_every_key_of_the_evaluation_is_optional(run: Path, missing: str) -> None:
+def test_every_key_of_the_evaluation_is_optional(run: Path, missing: str, told: str) -> None:
     evaluation = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
     del evaluation[missing]
     dump(run / "evaluation.json", evaluation)
-    told = missing.replace("follow_up", "follow-up").replace("_", " ").capitalize()
     assert f"{told}: not in evaluation.json." in read(run).text
 
 
 def test_the_curve_may_stand_in_its_own_file(tmp_path: Path) -> None:
     dump(tmp_path / "curve.jsonl", {"step": 0, "quality": 0.5, "extra": []}, {"step": 4, "quality": 0.875})
-    page = build_page(read_run(tmp_path))
-    assert [(chart.title, chart.lines[0].last) for chart in page.curves] == [("Quality", "0.88")]
-    assert not any(line.startswith("Progress") for line in page.absent)
+    built = progress.build(read_run(tmp_path))
+    assert isinstance(built, Section)
+    assert [(chart.title, chart.lines[0].last) for chart in built.content] == [("Quality", "0.88")]
 
 
 def test_rounds_without_pairs_show_what_they_have(tmp_path: Path) -> None:
@@ -214,15 +231,17 @@ def test_rounds_without_pairs_show_what_they_have(tmp_path: Path) -> None:
     assert "Responses How many were sampled, and why some were not learned from. Round Responses Dropped" in text
     assert "0-0 4,096 0 0-1 4,096 96" in text
     assert "unfinished 96" in text
-    assert not any(word in text for word in ("\N{EN DASH}", "Mined", "Mining", "rejected"))
+    assert not any(word in text for word in ("\N{EN DASH}", "Pairs", "Margin", "rejected"))
 
 
 def test_steps_that_were_not_skipped_are_drawn_at_zero(tmp_path: Path) -> None:
     dump(tmp_path / "metrics.jsonl", {"step": 0}, {"step": 1, "skipped": 4}, {"step": 2}, {"step": 3}, {"step": 4})
-    (chart,) = build_page(read_run(tmp_path)).training
+    built = training.build(read_run(tmp_path))
+    assert isinstance(built, Section)
+    (chart,) = built.content
     assert (chart.title, chart.lines[0].points) == ("Steps skipped at the target", "0,100 25,0 50,100 75,100 100,100")
     dump(tmp_path / "metrics.jsonl", {"step": 0}, {"step": 1})
-    assert build_page(read_run(tmp_path)).training == ()
+    assert training.build(read_run(tmp_path)) == LeftOut("Training", "there is no metric in metrics.jsonl.")
 
 
 def test_rounds_that_lost_nothing_on_the_way_to_no_pairs_are_left_out(tmp_path: Path) -> None:
@@ -231,7 +250,8 @@ def test_rounds_that_lost_nothing_on_the_way_to_no_pairs_are_left_out(tmp_path: 
     dump(tmp_path / "metrics.jsonl", {"step": 1, "loss": 1.0})
     text = read(tmp_path).text
     assert "64" not in text
-    assert not any(word in text for word in ("Mining", "Responses", "rejected", "Dropped"))
+    assert not any(word in text for word in ("Responses", "rejected", "Dropped"))
+    assert "Pairs: the method makes none, and no response was dropped." in text
 
 
 def test_a_folder_of_scores_only(tmp_path: Path) -> None:
@@ -245,7 +265,7 @@ def test_the_verdict_follows_the_interval(run: Path) -> None:
     def verdict(wins: int) -> str:
         result = win_rate([1.0] * wins + [-1.0] * (100 - wins), [0.0] * 100)
         dump(run / "evaluation.json", {"win_rate": asdict(result)})
-        return build_page(read_run(run)).headline
+        return headline.build(read_run(run)).about
 
     assert all("not clearly better or worse" in verdict(wins) for wins in (45, 50, 55))
     assert "new answers are worse" in verdict(20)
@@ -255,7 +275,7 @@ def test_the_verdict_follows_the_interval(run: Path) -> None:
 def test_the_verdict_tells_answers_from_prompts(run: Path) -> None:
     result = win_rate([1.0] * 80 + [-1.0] * 20, [0.0] * 100, clusters=[place // 4 for place in range(100)])
     dump(run / "evaluation.json", {"win_rate": asdict(result), "prompts": 25})
-    assert "new answers beat old ones on 80.0% of 100 answers to 25 prompts" in build_page(read_run(run)).headline
+    assert "new answers beat old ones on 80.0% of 100 answers to 25 prompts" in headline.build(read_run(run)).about
 
 
 def break_line(run: Path) -> None:
@@ -292,6 +312,38 @@ def test_a_broken_file_is_named(run: Path, damage: Callable[[Path], Any], messag
     damage(run)
     with pytest.raises(InputError, match=message):
         write_report(run)
+
+
+@pytest.mark.parametrize("room", [sections, bench_sections])
+def test_a_section_is_a_file_with_a_template_and_a_place(room: ModuleType) -> None:
+    folder = Path(room.__path__[0])
+    files = {path.stem for path in folder.glob("[!_]*.py")}
+    assert files == {path.name.removesuffix(".html.j2") for path in folder.glob("*.j2")} == set(room.ORDER)
+    assert len(room.ORDER) == len(files)
+
+
+def test_a_section_is_added_by_its_file_and_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections come in the order of the room, reasons once each; a file that was given no place is an error."""
+    room = tmp_path / "wing"
+    room.mkdir()
+    (room / "__init__.py").write_text('ORDER = ("late", "early", "nothing", "never")\n')
+    imports = "from uptake.report.section import LeftOut, Section\n"
+    for name in ("early", "late"):
+        text = f'def build(n): return Section("{name}", "", n, (f"{{n}}.css",), (LeftOut("Half", "why."),))\n'
+        (room / f"{name}.py").write_text(imports + text)
+    for name in ("nothing", "never"):
+        (room / f"{name}.py").write_text(f'{imports}def build(n): return LeftOut("{name.title()}", "why.")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    wing = import_module("wing")
+    page = build_page("A page", wing, 3)
+    assert [(path, each.title, each.content) for path, each in page.sections.items()] == [
+        ("wing/late.html.j2", "late", 3),
+        ("wing/early.html.j2", "early", 3),
+    ]
+    assert (page.styles, page.left_out) == (("3.css",), ("Half, half, nothing, never: why.",))
+    (room / "forgotten.py").write_text((room / "late.py").read_text())
+    with pytest.raises(ValueError, match="not in tuple"):
+        build_page("A page", wing, 3)
 
 
 def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
@@ -341,7 +393,7 @@ def test_histogram_by_hand() -> None:
 
 
 def test_bars_start_at_zero_on_either_side() -> None:
-    axis = Axis(-1.0, 3.0)
+    axis = ChartAxis(-1.0, 3.0)
     assert (axis.place(0), axis.bar(1.0).at, axis.bar(1.0).size) == (25, 25, 25)
     assert (axis.bar(-1.0).at, axis.bar(-1.0).size) == (0, 25)
 

@@ -96,7 +96,7 @@ def _print_board(board: Any, timing: Any, folder: Path) -> None:
     from uptake.report.bench_tables import spelled, tables
 
     # With more of them, intervals have no room here.
-    show = spelled if len(board.contestants) <= 3 else lambda entry: entry.text if entry else ""
+    show = spelled if len(board.scorers) <= 3 else lambda entry: entry.text if entry else ""
     for each in tables(board):
         table = Table(each.title.lower(), *each.columns)
         for row in each.rows:

@@ -49,6 +49,7 @@ def train(
 
     Example: `uptake train dpo --policy ./my-model --data pairs.jsonl --out runs/dpo --set beta=0.1`
     """
+    from uptake import methods
     from uptake.report import write_report
     from uptake.tasks.train import Given
     from uptake.tasks.train import train as run_train
@@ -56,7 +57,11 @@ def train(
 
     recipe = recipe_of(method, config, sets, reference, lora)
     given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype, judge_model=judge_model)
-    run_train(
-        recipe, given, folder, RunOptions(resume=resume, save_every=save_every, title=f"{method} on {Path(data).name}")
+    options = RunOptions(
+        resume=resume,
+        save_every=save_every,
+        title=f"{method} on {Path(data).name}",
+        method=methods.find(method).__name__.rpartition(".")[2],
     )
+    run_train(recipe, given, folder, options)
     say(f"model: {folder / 'model'}\nreport: {write_report(folder)}")

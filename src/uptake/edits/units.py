@@ -64,6 +64,17 @@ def pieces(text: str) -> list[str]:
     return [piece for piece, _ in _splitter().pre_tokenize_str(text)]
 
 
+def split_words(text: str) -> list[str]:
+    """The text cut into words and marks, each with all blanks before it; joined, they are the text."""
+    found, blanks = [], ""
+    for piece in pieces(text):
+        blanks += piece
+        if not piece.isspace():
+            found.append(blanks)
+            blanks = ""
+    return [*found, blanks] if blanks else found
+
+
 @cache
 def _splitter() -> pre_tokenizers.Split:
     return pre_tokenizers.Split(Regex(_UNIT), "isolated")

@@ -1,4 +1,4 @@
-"""Pure functions on numbers: who won, how often a scorer is right, how long the responses are."""
+"""Metrics as pure functions of numbers: win rates, accuracy, agreement, correlations, lengths and their intervals."""
 
 from uptake.evaluate.accuracy import Accuracy, pairwise_accuracy
 from uptake.evaluate.interval import Share

@@ -1,4 +1,4 @@
-"""How often a scorer prefers the response that people (or an oracle) prefer."""
+"""Pairwise accuracy: how often a scorer prefers the response that people (or an oracle) prefer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def pairwise_accuracy(
     rejected_lengths: Sequence[float],
     clusters: Sequence[int] | None = None,
 ) -> Accuracy:
-    """Share of pairs where the chosen response scores higher; ties count half; 95 % Wilson score intervals.
+    """Pairwise accuracy, the share of pairs where the chosen response scores higher; ties count half. Wilson intervals.
 
     Lengths are in any one unit. `clusters` numbers the prompts, where a prompt may have several pairs (see `share`).
     Fewer than five pairs give fewer than five groups by margin. Raises `InputError` for no pairs, unequal lengths of
@@ -60,6 +60,6 @@ def pairwise_accuracy(
 
 
 def fifths(values: NDArray[np.float64]) -> list[NDArray[np.intp]]:
-    """The places of the values in five groups of equal size, from the smallest values to the largest."""
+    """Indices of the values in five groups of equal size, from the smallest values to the largest."""
     groups = np.array_split(np.argsort(values, kind="stable"), QUINTILES)
     return [rows for rows in groups if len(rows)]

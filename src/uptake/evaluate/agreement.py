@@ -1,4 +1,4 @@
-"""How a scorer agrees with people on pairs of responses, the pairs that people call even among them."""
+"""Agreement of a scorer with people on pairs of responses, with the pairs that people call a tie beside it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from uptake.evaluate.numbers import columns, points
 
 @dataclass(frozen=True, slots=True)
 class LengthFifth:
-    """Pairs whose preferred response is about `ratio` times as long as the other, and how often it is preferred."""
+    """Accuracy on the pairs whose preferred response is about `ratio` times as long as the other."""
 
     ratio: float
     right: Share
@@ -47,7 +47,7 @@ def agreement(
     groups: Sequence[str] = (),
     clusters: Sequence[int] | None = None,
 ) -> Agreement:
-    """Compare margins (score of the first response over the second) with what people prefer: 1 first, 0 second, 0.5.
+    """Agreement of margins (first response over the second) with what people prefer: 1 first, 0 second, 0.5 neither.
 
     A share of annotators between counts as what most of them say. Lengths are in any one unit. `clusters` numbers the
     prompts, where a prompt may have several pairs. Raises `InputError` where people prefer no response at all, and as

@@ -1,4 +1,4 @@
-"""How an annotator judges: whether it can, whether order sways it, whether length does, and what it costs."""
+"""Annotator statistics: invalid verdicts, agreement of both orders, position bias, preference for length, cost."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import columns, points
+from uptake.ops.verdicts import UNSURE, order_gap, position_bias
 from uptake.types import Verdict
-
-# A probability nearer to one half than this says little.
-NEAR = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorStats:
-    """What `pairs` verdicts look like from outside; None where no verdict can tell.
+    """Annotator statistics over `pairs` verdicts; None where no verdict can tell.
 
     `reasons` counts the invalid ones by reason. Both orders agree where they prefer the same response; one that is
     even agrees by half. `position_bias` is the mean probability of whatever is shown first, minus one half; `order_gap`
@@ -41,7 +39,7 @@ class AnnotatorStats:
 def annotator_stats(
     verdicts: Sequence[Verdict], first_lengths: Sequence[float], second_lengths: Sequence[float]
 ) -> AnnotatorStats:
-    """Summarize verdicts, with the lengths of the responses in any one unit.
+    """Annotator statistics of verdicts, with the lengths of the responses in any one unit.
 
     A verdict that is exactly even in both orders, as that on equal responses is, says nothing of order. Raises
     `InputError` for no verdicts, unequal lengths of the sequences and a number that is not finite, naming its index.
@@ -63,9 +61,9 @@ def annotator_stats(
         invalid=share(1.0 - valid),
         reasons=dict(Counter(verdict.reason for verdict in verdicts if not verdict.valid)),
         agreement=_share(agree, told),
-        position_bias=_mean((one - other) / 2, told),
-        order_gap=_mean(np.abs(one - other), told),
-        unsure=_share(np.abs(p - 0.5) < NEAR, valid),
+        position_bias=_mean(position_bias(one, other), told),
+        order_gap=_mean(order_gap(one, other), told),
+        unsure=_share(np.abs(p - 0.5) < UNSURE, valid),
         longer_wins=_share(points(longer, 1 - longer), uneven),
         tokens=sum(verdict.tokens for verdict in verdicts),
         cost=float(sum(verdict.cost for verdict in verdicts)),

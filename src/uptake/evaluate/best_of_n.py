@@ -1,4 +1,4 @@
-"""How good the response is that a scorer picks out of several."""
+"""Best of n: the quality of the response that a scorer picks out of several."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from uptake.errors import InputError
-from uptake.evaluate.bootstrap import Estimate, Floats, estimate
+from uptake.evaluate.bootstrap import Estimate, FloatArray, estimate
 from uptake.evaluate.interval import Share, share, share_by_group
 from uptake.evaluate.numbers import columns
 
 
 @dataclass(frozen=True, slots=True)
 class BestOfN:
-    """What the response with the highest score is worth, over prompts whose responses are not all equally good.
+    """Quality of the response with the highest score, over prompts whose responses are not all equally good.
 
     `best` is how often the pick is (one of) the best, `chance` the same for a pick at random. `picked`, `random` and
     `top` are the mean quality of the pick, of a pick at random, and of the best; `gain` is the part of the way from
@@ -39,7 +39,7 @@ def best_of_n(
     clusters: Sequence[int] | None = None,
     seed: int = 0,
 ) -> BestOfN:
-    """Compare picks by score with the qualities of the responses, a row a prompt; equal scores share the pick.
+    """Best of n by score against the qualities of the responses, a row a prompt; equal scores share the pick.
 
     Raises `InputError` where no prompt has responses that differ in quality, and as `columns` does for any row.
     """
@@ -62,7 +62,7 @@ def best_of_n(
     )
 
 
-def _row(scores: Floats, qualities: Floats) -> tuple[float, ...] | None:
+def _row(scores: FloatArray, qualities: FloatArray) -> tuple[float, ...] | None:
     """Whether the pick is best, how often a random one is, and the quality of pick, mean and best; None if even."""
     top = qualities.max()
     if top == qualities.min():

@@ -1,4 +1,4 @@
-"""Intervals for figures that have no formula: draw the rows anew, many times, and see how far the figure moves."""
+"""Percentile bootstrap intervals, for figures whose interval has no formula."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 # From weights, one row a resample, to the figure of each, not-a-number where it is undefined.
-Statistic = Callable[[Floats], Floats]
+Statistic = Callable[[FloatArray], FloatArray]
 
 SAMPLES = 1000
 BLOCK = 100
@@ -20,7 +20,7 @@ FEWEST = 3
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure of `n` rows with its 95 % interval: `Estimate(value=0.41, low=0.33, high=0.49, n=375)`.
+    """Figure of `n` rows with its 95 % interval: `Estimate(value=0.41, low=0.33, high=0.49, n=375)`.
 
     Where the figure is undefined, `value` is None and `reason` says why; `low` and `high` are None without an interval.
     """
@@ -33,7 +33,7 @@ class Estimate:
 
 
 def estimate(statistic: Statistic, clusters: NDArray[np.intp], seed: int = 0) -> Estimate:
-    """The figure of all rows, with the percentile bootstrap interval of 1000 resamples; equal seeds, equal intervals.
+    """Estimate from all rows, with the percentile bootstrap interval of 1000 resamples; equal seeds, equal intervals.
 
     `statistic` gets weights "resamples rows", which say how often each row is there. Rows of one cluster (one prompt,
     say) are drawn together. Resamples in which the figure is undefined are left out.
@@ -50,7 +50,7 @@ def estimate(statistic: Statistic, clusters: NDArray[np.intp], seed: int = 0) ->
     return Estimate(value, float(low), float(high), n)
 
 
-def _resamples(numbers: NDArray[np.intp], seed: int) -> Iterator[Floats]:
+def _resamples(numbers: NDArray[np.intp], seed: int) -> Iterator[FloatArray]:
     """Weights of the rows whose clusters have these numbers, in blocks that fit in memory."""
     rng, count = np.random.default_rng(seed), int(numbers.max()) + 1
     for _ in range(SAMPLES // BLOCK):

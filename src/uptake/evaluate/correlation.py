@@ -1,4 +1,4 @@
-"""How scores go with ratings: three correlations, each with its bootstrap interval.
+"""Correlations of scores with ratings (Pearson, Spearman, Kendall), each with its bootstrap interval.
 
 All three are written for rows with weights, so that a thousand resamples are a few operations on arrays.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uptake.errors import InputError
-from uptake.evaluate.bootstrap import Estimate, Floats, Statistic, estimate
+from uptake.evaluate.bootstrap import Estimate, FloatArray, Statistic, estimate
 from uptake.evaluate.numbers import columns
 
 # Fewer rows than this have no correlation worth the name: two always lie on a line.
@@ -32,7 +32,7 @@ class Correlations:
 def correlations(
     scores: Sequence[float], ratings: Sequence[float], clusters: Sequence[int] | None = None, *, seed: int = 0
 ) -> Correlations:
-    """Correlate scores with ratings of the same rows; `clusters` numbers rows that are resampled together.
+    """Correlations of scores with ratings of the same rows; `clusters` numbers rows that are resampled together.
 
     Raises `InputError` for fewer than three rows, unequal lengths of the sequences and a number that is not finite.
     """
@@ -53,7 +53,7 @@ def correlations(
     return Correlations(*(estimate(kind, together, seed) for kind in kinds))
 
 
-def pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
+def pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     """Pearson's r by resample, of columns "rows" or "resamples rows" and weights "resamples rows"."""
     total = weights.sum(axis=1, keepdims=True)
     x, y = (each - (weights * each).sum(axis=1, keepdims=True) / total for each in (x, y))
@@ -63,13 +63,13 @@ def pearson(x: Floats, y: Floats, weights: Floats) -> Floats:
     return np.where(defined, r.clip(-1, 1), np.nan)
 
 
-def spearman(x: Floats, y: Floats, weights: Floats) -> Floats:
+def spearman(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     """Spearman's rho by resample, with mean ranks for ties: Pearson's r of the ranks, made small as its values are."""
     n = len(x)
     return pearson(_ranks(x, weights) / n, _ranks(y, weights) / n, weights)
 
 
-def kendall(x: Floats, y: Floats, weights: Floats) -> Floats:
+def kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     """Kendall's tau-b by resample, for weights that count rows.
 
     Source: Knight (1966), JASA 61:436-439: with rows sorted by x, then y, the pairs out of order in y are the
@@ -90,30 +90,30 @@ def kendall(x: Floats, y: Floats, weights: Floats) -> Floats:
     return np.where(defined, surplus / scale, np.nan)
 
 
-def _standard(values: Floats) -> Floats:
+def _standard(values: FloatArray) -> FloatArray:
     """Mean 0 and standard deviation 1, from whatever scale."""
     centered = (values - values.mean()) / np.ptp(values)
-    standard: Floats = centered / centered.std()
+    standard: FloatArray = centered / centered.std()
     return standard
 
 
-def _ranks(values: Floats, weights: Floats) -> Floats:
+def _ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
     """The mean rank of every row by resample."""
     place = np.unique(values, return_inverse=True)[1]
     sizes = _grouped(place, weights)
     middle = sizes.cumsum(axis=1) - (sizes - 1) / 2
-    ranks: Floats = middle[:, place]
+    ranks: FloatArray = middle[:, place]
     return ranks
 
 
-def _grouped(place: NDArray[np.intp], weights: Floats) -> Floats:
+def _grouped(place: NDArray[np.intp], weights: FloatArray) -> FloatArray:
     """The weight of all rows of each place, "resamples places"."""
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(place.max() + 1))
     return np.add.reduceat(weights[:, order], starts, axis=1)
 
 
-def _inversions(place: NDArray[np.intp], weights: Floats) -> Floats:
+def _inversions(place: NDArray[np.intp], weights: FloatArray) -> FloatArray:
     """The pairs of rows of which the earlier has the larger place, by resample.
 
     Two places differ first at one bit; so bit by bit, among rows whose higher bits are alike, those with the bit that

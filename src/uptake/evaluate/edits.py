@@ -1,4 +1,4 @@
-"""How minimal edits come out: what is taken, why the rest is not, how much is changed, and how the annotator judged."""
+"""Edit statistics: how many minimal edits are accepted, why the rest is not, how much they change, what they cost."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class EditStats:
-    """Figures about the edits of some responses; None where no edit can tell.
+    """Edit statistics over some responses; None where no edit can tell.
 
     `statuses` and `reasons` count all of them. `ratios` counts every edit that was compared and is none of unchanged
     or empty, by edit ratio in ten bins from 0 to 1. The rest is about accepted edits: `operations` the shares of
@@ -38,7 +38,7 @@ class EditStats:
 
 
 def edit_stats(outcomes: Sequence[Outcome]) -> EditStats:
-    """Summarize what became of some drafts; raises `InputError` for none."""
+    """Edit statistics of what became of some drafts; raises `InputError` for none."""
     if not outcomes:
         raise InputError("no edits", field="outcomes", allowed="at least one")
     compared = [one.checked for one in outcomes if one.checked and one.checked.ops]

@@ -1,4 +1,4 @@
-"""Shares with their 95 % interval."""
+"""Wilson score interval of a share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Z95 = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of `n` rows between 0 and 1 and its 95 % interval: `Share(rate=0.75, low=0.30, high=0.95, n=4)`."""
+    """Share of `n` rows between 0 and 1 and its 95 % interval: `Share(rate=0.75, low=0.30, high=0.95, n=4)`."""
 
     rate: float
     low: float
@@ -38,7 +38,7 @@ def share(points: NDArray[np.float64], clusters: NDArray[np.intp] | None = None)
 
 
 def share_by_group(points: NDArray[np.float64], groups: Sequence[str], clusters: NDArray[np.intp]) -> dict[str, Share]:
-    """The share of every group, where there are several."""
+    """Share of every group, where there are several."""
     labels, names = np.asarray(groups), list(dict.fromkeys(groups))
     rows = {name: np.flatnonzero(labels == name) for name in names if len(names) > 1}
     return {name: share(points[of], clusters[of]) for name, of in rows.items()}

@@ -1,4 +1,4 @@
-"""Which follow-ups tell better from worse responses, and which are dead weight."""
+"""Item analysis: which follow-ups tell better from worse responses, and which are no better than a coin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from uptake.follow_up.calibration import LabeledPairs, gains, signs
 
 @dataclass(frozen=True, slots=True)
 class FollowUpItem:
-    """What one follow-up does on labeled pairs.
+    """Item statistics of one follow-up on labeled pairs.
 
     `accuracy` is that of its own log-probability, with its sign; `even` the share of pairs where it does not differ.
     `effect` is the mean difference over the root mean square, which is the point-biserial correlation with the label
@@ -35,7 +35,7 @@ class FollowUpItem:
 
 
 def item_analysis(pairs: LabeledPairs) -> tuple[FollowUpItem, ...]:
-    """One item a follow-up, in the order of the set; raises InputError for no pairs."""
+    """Item analysis, one item for each follow-up in the order of the set; raises InputError for no pairs."""
     if not pairs.prompts:
         raise InputError("no pairs", field="pairs", allowed="at least one")
     differences, approve = pairs.differences, signs(pairs.followups) > 0
@@ -62,7 +62,7 @@ def item_analysis(pairs: LabeledPairs) -> tuple[FollowUpItem, ...]:
 
 
 def by_effect(items: Sequence[FollowUpItem]) -> list[FollowUpItem]:
-    """The most telling follow-up first; those that never differ last."""
+    """Items by effect, the most telling follow-up first; those that never differ last."""
     return sorted(items, key=lambda item: -2.0 if item.effect is None else item.effect, reverse=True)
 
 

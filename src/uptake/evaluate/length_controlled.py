@@ -1,4 +1,4 @@
-"""The win rate that is left when neither side is longer."""
+"""Length-controlled win rate: the win rate that a model of the verdicts gives two responses of equal length."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -17,7 +17,7 @@ FEWEST = 40
 
 
 def length_controlled_win_rate(p: Sequence[float], a_lengths: Sequence[float], b_lengths: Sequence[float]) -> Share:
-    """What a logistic model of the verdicts says of two responses of equal length; 95 % interval.
+    """Length-controlled win rate, what a logistic model of the verdicts gives at equal length; 95 % interval.
 
     `p` are the probabilities that A is better, or 1, 0.5 and 0. The model is `logit p = b + w tanh(d / s)`, with d the
     difference in length and s its standard deviation, and the rate is `sigma(b)`; the interval is that of b, robust to

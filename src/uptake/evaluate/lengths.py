@@ -1,4 +1,4 @@
-"""Response lengths: shown next to every quality figure, because a longer response often scores higher for no merit."""
+"""Response lengths, shown beside every quality figure: a longer response often scores higher for no merit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Lengths:
 
 
 def length_stats(lengths: Sequence[float]) -> LengthStats:
-    """Summarize lengths, in any one unit; percentiles interpolate linearly between neighbors.
+    """Length statistics, in any one unit; percentiles interpolate linearly between neighbors.
 
     Raises `InputError` for no lengths and for one that is not finite, naming its index.
     """
@@ -36,6 +36,6 @@ def length_stats(lengths: Sequence[float]) -> LengthStats:
 
 
 def compare_lengths(before: Sequence[float], after: Sequence[float]) -> Lengths:
-    """Summarize the lengths of two sets of responses; raises as `length_stats` does."""
+    """Length statistics of two sets of responses; raises as `length_stats` does."""
     old, new = length_stats(before), length_stats(after)
     return Lengths(old, new, new.mean / old.mean if old.mean else None)

@@ -1,4 +1,4 @@
-"""Numbers as people hand them over, checked once."""
+"""Columns of numbers, checked, and the points of pairwise comparisons."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from uptake.errors import InputError
 
 
 def columns(**given: Sequence[float]) -> tuple[NDArray[np.float64], ...]:
-    """Turn named sequences of equal length into arrays, in the order given.
+    """Arrays of named sequences of equal length, in the order given.
 
     Raises `InputError` for no numbers at all, for sequences of unequal length, and for a number that is not finite,
     naming the sequence and the index.
@@ -30,6 +30,6 @@ def columns(**given: Sequence[float]) -> tuple[NDArray[np.float64], ...]:
 
 
 def points(a: NDArray[np.float64], b: NDArray[np.float64], tie_margin: float = 0.0) -> NDArray[np.float64]:
-    """1 where `a` is larger than `b` by more than `tie_margin`, 0 where it is smaller by more, 0.5 between."""
+    """Points of `a` against `b`: 1 where it is larger by more than `tie_margin`, 0 where smaller by more, else 0.5."""
     difference = a - b
     return np.where(np.abs(difference) <= tie_margin, 0.5, difference > 0)

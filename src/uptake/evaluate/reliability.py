@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say."""
+"""Reliability diagram and expected calibration error of probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pairs judged about equally sure: the mean probability of the preferred response, and how often it is right."""
+    """Bin of a reliability diagram: the mean probability of the preferred response, and how often it is right."""
 
     p: float
     right: Share
@@ -29,7 +29,7 @@ class Reliability:
 
 
 def reliability(p: Sequence[float]) -> Reliability:
-    """How sure against how often right, from the probability of each pair's better response.
+    """Reliability of the probabilities of each pair's better response: how sure against how often right.
 
     Both orders of a pair tell the same, so the ten bins, of equal width, go from 1/2 to 1; an even pair is half right.
     Raises `InputError` for no pairs and for what is no probability. Source: Guo et al. 2017 (arXiv 1706.04599),

@@ -1,4 +1,4 @@
-"""Whether scores put systems in the order that people do."""
+"""System ranking: rank correlations of the systems' mean scores with their mean ratings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from uptake.errors import InputError
-from uptake.evaluate.bootstrap import Estimate, Floats, estimate
+from uptake.evaluate.bootstrap import Estimate, FloatArray, estimate
 from uptake.evaluate.correlation import FEWEST_ROWS, pearson
 from uptake.evaluate.numbers import columns
 
@@ -32,7 +32,7 @@ def system_ranking(
     *,
     seed: int = 0,
 ) -> SystemRanking:
-    """Rank systems by mean score and by mean rating; `clusters` numbers rows that are resampled together.
+    """System ranking by mean score against that by mean rating; `clusters` numbers rows that are resampled together.
 
     Raises `InputError` for fewer than three systems, unequal lengths of the sequences and a number that is not finite.
     """
@@ -47,7 +47,7 @@ def system_ranking(
     together = np.arange(len(x)) if clusters is None else np.asarray(clusters)
     members = (system[:, None] == np.arange(len(names))).astype(np.float64)
 
-    def means(weights: Floats) -> tuple[Floats, Floats]:
+    def means(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean score and rating, "resamples systems"; not-a-number for a system that was not drawn."""
         sizes = weights @ members
         sizes[sizes == 0] = np.nan
@@ -61,14 +61,14 @@ def system_ranking(
     )
 
 
-def _spearman(x: Floats, y: Floats) -> Floats:
+def _spearman(x: FloatArray, y: FloatArray) -> FloatArray:
     """Spearman's rho of each row."""
     return pearson(rankdata(x, axis=1), rankdata(y, axis=1), np.ones_like(x))
 
 
-def _kendall(x: Floats, y: Floats) -> Floats:
+def _kendall(x: FloatArray, y: FloatArray) -> FloatArray:
     """Kendall's tau-b of each row."""
     one, other = (np.sign(each[:, :, None] - each[:, None, :]) for each in (x, y))
     agree, pairs = (one * other).sum(axis=(1, 2)), (one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2))
-    tau: Floats = agree / np.sqrt(np.where(pairs == 0, np.nan, pairs))
+    tau: FloatArray = agree / np.sqrt(np.where(pairs == 0, np.nan, pairs))
     return tau

@@ -1,4 +1,4 @@
-"""Does a token reward find the faulty tokens? Pair accuracy does not tell: it is high without any localization."""
+"""Metrics of token rewards: how well they find faulty tokens, which pair accuracy does not tell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from uptake.evaluate.numbers import columns, points
 
 @dataclass(frozen=True, slots=True)
 class ScoredTokens:
-    """The rewards of a response's tokens beside their labels, of which negative ones are faults, and of its edit's."""
+    """Token rewards of a response beside its labels, of which negative ones are faults, and those of its edit."""
 
     rewards: tuple[float, ...]
     labels: tuple[float, ...]
@@ -23,7 +23,7 @@ class ScoredTokens:
 
 @dataclass(frozen=True, slots=True)
 class TokenRewardMetrics:
-    """How well rewards find faults; None where there is nothing to find.
+    """Metrics of token rewards over some responses; None where there is nothing to find.
 
     `auroc` and `average_precision` rank all tokens of all responses by -reward; `faulty` is the share of faults among
     them, the average precision of chance. `top1` is how often the lowest reward of a response with a fault is at a
@@ -44,7 +44,7 @@ class TokenRewardMetrics:
 
 
 def token_reward_metrics(rows: Sequence[ScoredTokens]) -> TokenRewardMetrics:
-    """The figures of some responses; InputError for none, for unequal lengths, and for a reward that is not finite."""
+    """Metrics of token rewards; InputError for no rows, for unequal lengths, and for a reward that is not finite."""
     if not rows:
         raise InputError("no rows", field="rows", allowed="at least one response")
     pairs = [columns(rewards=row.rewards, labels=row.labels) for row in rows]

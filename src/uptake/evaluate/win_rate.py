@@ -1,4 +1,4 @@
-"""How often A beats B on the same prompts."""
+"""Win rate of A against B on the same prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from uptake.evaluate.numbers import columns, points
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """A against B over `n` pairs: `WinRate(wins=2, losses=1, ties=1, rate=0.625, low=0.23, high=0.90, n=4)`."""
+    """Win rate over `n` pairs: `WinRate(wins=2, losses=1, ties=1, rate=0.625, low=0.23, high=0.90, n=4)`."""
 
     wins: int
     losses: int
@@ -30,7 +30,7 @@ def win_rate(
     tie_margin: float = 0.0,
     clusters: Sequence[int] | None = None,
 ) -> WinRate:
-    """Share of pairs where A scores higher than B; a difference of at most `tie_margin` is a tie and counts half.
+    """Win rate: share of pairs where A scores higher; a difference of at most `tie_margin` is a tie and counts half.
 
     `low` and `high` are the 95 % Wilson score interval on wins plus half the ties. `clusters` numbers the prompts,
     where a prompt may have several pairs (see `share`). Raises `InputError` for no scores, unequal lengths, a score

@@ -1,4 +1,4 @@
-"""A scoreboard as tables, for the page and for Markdown: a row a benchmark or a part of one, a column a contestant."""
+"""Tables of bench results, for page and Markdown: a row for a benchmark or a part of one, a column for a scorer."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,27 +9,27 @@ from statistics import fmean
 
 from uptake.evaluate import Share
 from uptake.evaluate.agreement import Agreement
+from uptake.evaluate.bench_results import BenchResults, RatingCorrelations, Result
 from uptake.evaluate.best_of_n import BestOfN
 from uptake.evaluate.bootstrap import Estimate
-from uptake.evaluate.scoreboard import Cell, Rated, Scoreboard
-from uptake.report.charts import Axis, nice_axis
+from uptake.report.charts import ChartAxis, nice_axis
 from uptake.report.text import RANGE, number, percent, score
 
-# Figures of a cell by the part of the benchmark that they are of; the name of all of it is empty.
+# Figures of a result by the part of the benchmark that they are of; the name of all of it is empty.
 Figures = Iterable[tuple[str, Estimate]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How a kind of figure is written and drawn: `chance` is what a coin would get, `ends` those of its axis."""
+    """Scale of a kind of figure: how it is written, what `chance` a coin has, and the `ends` of its axis."""
 
     show: Callable[[float], str]
     between: str
     chance: float | None
     ends: tuple[float, float] | None = None
 
-    def axis(self, values: Sequence[float]) -> Axis:
-        return Axis(*self.ends) if self.ends else nice_axis([0.0, *values])
+    def axis(self, values: Sequence[float]) -> ChartAxis:
+        return ChartAxis(*self.ends) if self.ends else nice_axis([0.0, *values])
 
 
 SHARES = Scale(percent, RANGE, 0.5, (0.0, 1.0))
@@ -39,7 +39,7 @@ CORRELATIONS = Scale(score, " to ", 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One figure as text, with its interval; `best` of its row. A figure that is undefined says why."""
+    """Entry of a table: a figure as text, with its interval; `best` of its row. One that is undefined says why."""
 
     estimate: Estimate
     text: str
@@ -49,17 +49,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A benchmark or a part of it, with an entry a contestant: None where it has no figure."""
+    """Row of a table: a benchmark or a part of it, with an entry for each scorer; None where it has no figure."""
 
     label: str
     entries: tuple[Entry | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """One kind of figure, for the contestants that have any; a main one is also drawn.
+class BenchTable:
+    """Table of one kind of figure, for the scorers that have any; a main one is also drawn.
 
-    `means` are over all rows, for contestants that have a figure in every one.
+    `means` are over all rows, for scorers that have a figure in every one.
     """
 
     title: str
@@ -69,15 +69,15 @@ class Table:
     rows: tuple[TableRow, ...]
     means: Mapping[str, float]
     scale: Scale
-    axis: Axis
+    axis: ChartAxis
 
 
-def tables(board: Scoreboard) -> tuple[Table, ...]:
-    """The headline figures: pairs, ratings, best of n, each with what is read beside it; those that have rows."""
+def tables(results: BenchResults) -> tuple[BenchTable, ...]:
+    """Tables of the headline figures that have rows: pairs, ratings, best of n, each with what is read beside it."""
     pairs, ratings, picks = (
-        partial(_table, board, SHARES),
-        partial(_table, board, CORRELATIONS),
-        partial(_table, board, PICKS),
+        partial(_table, results, SHARES),
+        partial(_table, results, CORRELATIONS),
+        partial(_table, results, PICKS),
     )
     made = (
         pairs(_accuracy, "Pairs", "How often the response that people prefer scores higher.", main=True),
@@ -91,13 +91,13 @@ def tables(board: Scoreboard) -> tuple[Table, ...]:
     return tuple(table for table in made if table.rows)
 
 
-def parts(board: Scoreboard) -> tuple[Table, ...]:
-    """The same figures by every part of a benchmark, and the other correlations."""
+def parts(results: BenchResults) -> tuple[BenchTable, ...]:
+    """Tables by every part of a benchmark, with the other correlations."""
     made = (
-        _table(board, SHARES, partial(_by_group, kind=Agreement), "Pairs, by group"),
-        _table(board, PICKS, partial(_by_group, kind=BestOfN), "Best of n, by group"),
+        _table(results, SHARES, partial(_by_group, kind=Agreement), "Pairs, by group"),
+        _table(results, PICKS, partial(_by_group, kind=BestOfN), "Best of n, by group"),
         *(
-            _table(board, CORRELATIONS, partial(_by_quality, name=name), name.capitalize())
+            _table(results, CORRELATIONS, partial(_by_quality, name=name), name.capitalize())
             for name in ("pearson", "spearman", "kendall")
         ),
     )
@@ -105,14 +105,14 @@ def parts(board: Scoreboard) -> tuple[Table, ...]:
 
 
 def spelled(entry: Entry | None) -> str:
-    """A figure with its interval, on one line."""
+    """Entry as one line: the figure with its interval."""
     if entry is None:
         return ""
     return f"{entry.text} ({entry.range})" if entry.range else entry.text
 
 
 def labels(names: Iterable[str]) -> dict[str, str]:
-    """Contestants as a table heads them: a path is cut to its last part, where that tells them apart."""
+    """Labels of scorers in the head of a table: a path is cut to its last part, where that tells them apart."""
     short = {}
     for name in names:
         kind, found, path = name.partition(":")
@@ -122,26 +122,26 @@ def labels(names: Iterable[str]) -> dict[str, str]:
 
 
 def _table(
-    board: Scoreboard,
+    results: BenchResults,
     scale: Scale,
-    figures: Callable[[Cell], Figures],
+    figures: Callable[[Result], Figures],
     title: str,
     about: str = "",
     *,
     main: bool = False,
-) -> Table:
+) -> BenchTable:
     rows: dict[str, dict[str, Estimate]] = {}
-    for benchmark, cells in board.cells.items():
-        for name, cell in cells.items():
-            for part, found in figures(cell):
+    for benchmark, by_scorer in results.by_benchmark.items():
+        for name, result in by_scorer.items():
+            for part, found in figures(result):
                 rows.setdefault(f"{benchmark}, {part}" if part else benchmark, {})[name] = found
     shown = {
-        name: label for name, label in labels(board.contestants).items() if any(name in row for row in rows.values())
+        name: label for name, label in labels(results.scorers).items() if any(name in row for row in rows.values())
     }
     values = {name: [row[name].value for row in rows.values() if name in row] for name in shown}
     known = {name: [value for value in given if value is not None] for name, given in values.items()}
     ends = [end for row in rows.values() for each in row.values() for end in (each.value, each.low, each.high)]
-    return Table(
+    return BenchTable(
         title,
         about,
         main,
@@ -174,52 +174,54 @@ def _of(share: Share) -> Estimate:
     return Estimate(share.rate, share.low, share.high, share.n)
 
 
-def _accuracy(cell: Cell) -> Figures:
-    return [("", _of(each.accuracy.plain)) for each in cell.figures if isinstance(each, Agreement)]
+def _accuracy(result: Result) -> Figures:
+    return [("", _of(each.accuracy.plain)) for each in result.figures if isinstance(each, Agreement)]
 
 
-def _like_length(cell: Cell) -> Figures:
-    matched = [each.accuracy.length_matched for each in cell.figures if isinstance(each, Agreement)]
+def _like_length(result: Result) -> Figures:
+    matched = [each.accuracy.length_matched for each in result.figures if isinstance(each, Agreement)]
     return [("", _of(share)) for share in matched if share is not None]
 
 
-def _even(cell: Cell) -> Figures:
-    told = [(each.ties_told, each.human_ties) for each in cell.figures if isinstance(each, Agreement)]
+def _even(result: Result) -> Figures:
+    told = [(each.ties_told, each.human_ties) for each in result.figures if isinstance(each, Agreement)]
     return [("", Estimate(share, None, None, ties)) for share, ties in told if share is not None]
 
 
-def _ratings(cell: Cell) -> Figures:
-    return [(f"{each.level}, {each.quality}", each.correlations.pearson) for each in _foremost(cell)]
+def _ratings(result: Result) -> Figures:
+    return [(f"{each.level}, {each.quality}", each.correlations.pearson) for each in _foremost(result)]
 
 
-def _systems(cell: Cell) -> Figures:
-    ranked = [(f"{each.level}, {each.quality}", each.systems) for each in _foremost(cell)]
+def _systems(result: Result) -> Figures:
+    ranked = [(f"{each.level}, {each.quality}", each.systems) for each in _foremost(result)]
     return [(part, systems.spearman) for part, systems in ranked if systems is not None]
 
 
-def _picks(cell: Cell) -> Figures:
-    return [("", _of(each.best)) for each in cell.figures if isinstance(each, BestOfN)]
+def _picks(result: Result) -> Figures:
+    return [("", _of(each.best)) for each in result.figures if isinstance(each, BestOfN)]
 
 
-def _gains(cell: Cell) -> Figures:
-    return [("", each.gain) for each in cell.figures if isinstance(each, BestOfN)]
+def _gains(result: Result) -> Figures:
+    return [("", each.gain) for each in result.figures if isinstance(each, BestOfN)]
 
 
-def _by_group(cell: Cell, kind: type[Agreement] | type[BestOfN]) -> Figures:
-    shares = [each.by_group for each in cell.figures if isinstance(each, kind)]
+def _by_group(result: Result, kind: type[Agreement] | type[BestOfN]) -> Figures:
+    shares = [each.by_group for each in result.figures if isinstance(each, kind)]
     return [(group, _of(share)) for groups in shares for group, share in groups.items()]
 
 
-def _by_quality(cell: Cell, name: str) -> Figures:
-    rated = [each for each in cell.figures if isinstance(each, Rated)]
+def _by_quality(result: Result, name: str) -> Figures:
+    rated = [each for each in result.figures if isinstance(each, RatingCorrelations)]
     parts_ = [", ".join(filter(None, (each.level, each.group, each.quality))) for each in rated]
     return [(part, getattr(each.correlations, name)) for part, each in zip(parts_, rated, strict=True)]
 
 
-def _foremost(cell: Cell) -> list[Rated]:
+def _foremost(result: Result) -> list[RatingCorrelations]:
     """What stands for each level of a rating benchmark: its quality "overall", or else the first, in all groups."""
-    found: dict[str, Rated] = {}
-    for each in cell.figures:
-        if isinstance(each, Rated) and not each.group and (each.level not in found or each.quality == "overall"):
+    found: dict[str, RatingCorrelations] = {}
+    for each in result.figures:
+        if not isinstance(each, RatingCorrelations) or each.group:
+            continue
+        if each.level not in found or each.quality == "overall":
             found[each.level] = each
     return list(found.values())

@@ -4,7 +4,7 @@ The template stretches the lines (strokes keep their width) and sets labels and 
 own colors: one drawing serves a phone, a wide screen, light and dark.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -70,7 +70,7 @@ class LineChart:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class ChartBar:
     """A bar from `at`, `size` wide, in percent of its axis."""
 
     at: float
@@ -82,13 +82,13 @@ class HistogramChart:
     """Bars with their height in percent of the plot, side by side; the tallest stands for `most`."""
 
     title: str
-    bars: tuple[tuple[Bar, float], ...]
+    bars: tuple[tuple[ChartBar, float], ...]
     most: int
     x_ticks: tuple[Tick, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class ChartAxis:
     """A straight scale from `low` to `high`."""
 
     low: float
@@ -99,23 +99,30 @@ class Axis:
         """Place of a value in percent of the axis."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
-    def bar(self, value: float, start: float = 0.0) -> Bar:
+    def bar(self, value: float, start: float = 0.0) -> ChartBar:
         """Bar between two values."""
         left, right = sorted((self.place(start), self.place(value)))
-        return Bar(left, round(right - left, 2))
+        return ChartBar(left, round(right - left, 2))
 
     def labels(self, show: Show = tick) -> tuple[Tick, ...]:
         """Labels at the ticks, as `show` writes them."""
         return tuple(Tick(self.place(value), show(value)) for value in self.ticks)
 
 
-def nice_axis(values: Sequence[float], count: int = 3) -> Axis:
+def nice_axis(values: Sequence[float], count: int = 3) -> ChartAxis:
     """Axis with round ticks that covers all values; ticks at both ends."""
     low, high = min(values), max(values)
     if low == high:
         low, high = low - 0.5, high + 0.5
     ticks = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return Axis(float(ticks[0]), float(ticks[-1]), tuple(float(place) for place in ticks))
+    return ChartAxis(float(ticks[0]), float(ticks[-1]), tuple(float(place) for place in ticks))
+
+
+def axis_through_zero(values: Iterable[float]) -> ChartAxis | None:
+    """Axis that covers 0 and all values; None where there are none."""
+    known = tuple(values)
+    low, high = min((0.0, *known)), max((0.0, *known))
+    return ChartAxis(low, high if high > low else low + 1) if known else None
 
 
 def line_chart(
@@ -150,19 +157,19 @@ def line_chart(
 def histogram_chart(title: str, histogram: Histogram) -> HistogramChart:
     """Draw counts over their edges."""
     ticks = nice_axis(histogram.edges, 4).ticks
-    axis = Axis(histogram.edges[0], histogram.edges[-1])
-    axis = Axis(axis.low, axis.high, tuple(place for place in ticks if axis.low <= place <= axis.high))
+    axis = ChartAxis(histogram.edges[0], histogram.edges[-1])
+    axis = ChartAxis(axis.low, axis.high, tuple(place for place in ticks if axis.low <= place <= axis.high))
     tallest = max(histogram.counts, default=0) or 1
     bars = (axis.bar(right, left) for left, right in pairwise(histogram.edges))
     heights = (round(100 * count / tallest, 2) for count in histogram.counts)
     return HistogramChart(title, tuple(zip(bars, heights, strict=True)), tallest, axis.labels())
 
 
-def _step_axis(low: float, high: float) -> Axis:
+def _step_axis(low: float, high: float) -> ChartAxis:
     if low == high:
-        return Axis(low - 1, high + 1, (low,))
+        return ChartAxis(low - 1, high + 1, (low,))
     ticks = MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return Axis(low, high, tuple(float(place) for place in ticks if low <= place <= high))
+    return ChartAxis(low, high, tuple(float(place) for place in ticks if low <= place <= high))
 
 
 def _finite(series: Series) -> Array:
@@ -171,7 +178,7 @@ def _finite(series: Series) -> Array:
     return table[:, np.isfinite(table).all(axis=0)]
 
 
-def _line(series: Series, table: Array, axes: tuple[Axis, Axis], show: Show) -> Line:
+def _line(series: Series, table: Array, axes: tuple[ChartAxis, ChartAxis], show: Show) -> Line:
     x, y = axes
     steps, values, *band = _thin(table)
     smooth = _smooth(values) if len(values) >= SMOOTH_FROM else values
@@ -189,7 +196,7 @@ def _line(series: Series, table: Array, axes: tuple[Axis, Axis], show: Show) -> 
     )
 
 
-def _points(steps: Array, values: Array, x: Axis, y: Axis) -> str:
+def _points(steps: Array, values: Array, x: ChartAxis, y: ChartAxis) -> str:
     places = zip(steps.tolist(), values.tolist(), strict=True)
     return " ".join(f"{x.place(step):g},{100 - y.place(value):g}" for step, value in places)
 

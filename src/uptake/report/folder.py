@@ -1,4 +1,4 @@
-"""A run folder read into records, every one of its files optional and every broken one named."""
+"""Run folder read into records: every file is optional, and a broken one is an error that names it."""
 
 import json
 import re
@@ -16,7 +16,6 @@ from uptake.evaluate import Accuracy, Lengths, WinRate
 from uptake.types import Turn
 
 T = TypeVar("T")
-Scores = Mapping[str, float]
 
 
 def _has_step(row: Mapping[str, float | None]) -> Mapping[str, float | None]:
@@ -29,8 +28,8 @@ MetricRow = Annotated[Mapping[str, float | None], AfterValidator(_has_step)]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """`run.json`: what ran, on what, with which versions."""
+class RunFacts:
+    """`run.json`: method, models, machine and versions."""
 
     title: str = ""
     method: str = ""
@@ -68,8 +67,8 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class Mined:
-    """`rounds/<stage>-<round>/summary.json`: what became pairs and what was dropped; lengths in tokens."""
+class RoundSummary:
+    """Figures of a round, `rounds/<stage>-<round>/summary.json`: pairs made, responses dropped, lengths in tokens."""
 
     prompts: int | None = None
     samples: int | None = None
@@ -83,19 +82,19 @@ class Mined:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A mean before and after."""
+class MeanChange:
+    """Mean before and after training."""
 
     before: float
     after: float
 
 
 @dataclass(frozen=True, slots=True)
-class Categories:
+class CategoryScores:
     """Mean follow-up score per category, before and after."""
 
-    before: Scores
-    after: Scores
+    before: Mapping[str, float]
+    after: Mapping[str, float]
 
     def __post_init__(self) -> None:
         if self.before.keys() != self.after.keys():
@@ -104,7 +103,7 @@ class Categories:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """What held-out prompts say at one optimizer step; `low` and `high` belong to the win rate.
+    """Figures of the held-out prompts at one optimizer step; `low` and `high` belong to the win rate.
 
     A line of `curve.jsonl`, or an item of the evaluation's own `curve`, which then takes its place.
     """
@@ -119,10 +118,10 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """How often the scorer prefers the better of two responses."""
+    """Accuracy of the reward: how often it prefers the better of two responses."""
 
     accuracy: Accuracy | None = None
-    by_category: Scores = field(default_factory=dict)
+    by_category: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +131,17 @@ class Evaluation:
     judge: str = ""
     prompts: int | None = None
     win_rate: WinRate | None = None
-    quality: Change | None = None
+    quality: MeanChange | None = None
     lengths: Lengths | None = None
-    follow_up_reward: Change | None = None
-    categories: Categories | None = None
+    follow_up_reward: MeanChange | None = None
+    categories: CategoryScores | None = None
     curve: tuple[CurvePoint, ...] = ()
     reward_model: RewardModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One response with the follow-up score it got, in total and per category."""
+class SampledAnswer:
+    """Response to a held-out prompt with the follow-up score it got, in total and per category."""
 
     response: str
     reward: float | None = None
@@ -155,25 +154,30 @@ class Sample:
     """One line of `samples.jsonl`: a prompt with its answer before and after."""
 
     prompt: tuple[Turn, ...]
-    before: Answer | None = None
-    after: Answer | None = None
+    before: SampledAnswer | None = None
+    after: SampledAnswer | None = None
     winner: Literal["before", "after", "tie"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Everything a run folder holds; what is not there is None or empty."""
+    """Contents of a run folder; what is not there is None or empty."""
 
     path: Path
     recipe: str | None = None
-    facts: Facts | None = None
+    facts: RunFacts | None = None
     metrics: tuple[MetricRow, ...] = ()
     timing: tuple[Phase, ...] = ()
-    rounds: Mapping[str, Mined] = field(default_factory=dict)
+    rounds: Mapping[str, RoundSummary] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     curve: tuple[CurvePoint, ...] = ()
     samples: tuple[Sample, ...] = ()
     tokens: tuple[TokenView, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Title of the run, or else the name of its folder."""
+        return (self.facts.title if self.facts else "") or self.path.resolve().name
 
 
 FILES = (
@@ -192,7 +196,7 @@ def read_run(path: Path) -> RunFolder:
     run = RunFolder(
         path=path,
         recipe=_text(recipe) if recipe.is_file() else None,
-        facts=_record(Facts, path / "run.json"),
+        facts=_record(RunFacts, path / "run.json"),
         metrics=_lines(MetricRow, path / "metrics.jsonl"),
         timing=_lines(Phase, path / "timing.jsonl"),
         rounds=_rounds(path),
@@ -206,9 +210,9 @@ def read_run(path: Path) -> RunFolder:
     return run
 
 
-def _rounds(path: Path) -> dict[str, Mined]:
+def _rounds(path: Path) -> dict[str, RoundSummary]:
     files = sorted(path.glob("rounds/*/summary.json"), key=lambda file: _natural(file.parent.name))
-    found = ((file.parent.name, _record(Mined, file)) for file in files)
+    found = ((file.parent.name, _record(RoundSummary, file)) for file in files)
     return {name: mined for name, mined in found if mined is not None}
 
 

@@ -1,4 +1,4 @@
-"""Token views laid out for a page or a terminal: pieces of text, each with how strongly every row colors it.
+"""Token heat maps: token views laid out as pieces of text, each with how strongly every row colors it.
 
 A piece is the least that can be shown apart: tokens that share a character, or that stand for parts of what a reader
 sees as one character, are one piece that keeps the numbers of all of them.
@@ -13,6 +13,7 @@ import numpy as np
 import regex
 
 from uptake.data import Token, TokenView
+from uptake.edits.units import split_words
 from uptake.ops.alignment import ADDED, DELETED, KEPT, Alignment, align
 from uptake.report.text import number, words
 from uptake.report.visible import END, NOTHING, safe, visible
@@ -23,14 +24,11 @@ TOLD_APART = 0.9
 # From this part of the strongest color on, a piece is marked with its sign too.
 STRONG = 0.5
 _NAMES = {"advantage": "credit"}
-# Scripts without blanks between words are compared letter by letter.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = regex.compile(rf"(?V1)\s*(?:[{_UNSPACED}]\p{{M}}*|[[\w\p{{M}}]--[{_UNSPACED}]]+|\X)|\s+")
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Some text with its `shade` from -1 to 1 (0 is also what has no number); `note` says its numbers in words."""
+class HeatPiece:
+    """Piece of a response with its `shade` from -1 to 1, 0 where it has no number; `note` says its numbers in words."""
 
     text: str
     shade: float
@@ -43,16 +41,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One kind of number over the whole response."""
+class HeatRow:
+    """Row of a heat map: one kind of number over the whole response."""
 
     name: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[HeatPiece, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a response beside its edit: `kind` is "kept", "removed" or "added"."""
+    """Stretch of a response beside its edit: `kind` is "kept", "removed" or "added"."""
 
     text: str
     kind: str
@@ -60,24 +58,24 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """One response: what was asked, one row for every kind of number, and the edit where there is one."""
+    """Heat map of one response: what was asked, one row for every kind of number, and the edit where there is one."""
 
     title: str
     prompt: Dialogue
-    rows: tuple[Row, ...]
+    rows: tuple[HeatRow, ...]
     edit: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """Responses on common scales: `limits` has, for every kind of number, the magnitude of the strongest color."""
+    """Heat maps of responses on common scales: `limits` has the magnitude of the strongest color by kind of number."""
 
     heats: tuple[Heat, ...]
     limits: Mapping[str, float]
 
 
 def heat_map(views: Sequence[TokenView]) -> HeatMap:
-    """Lay out views; every kind of number has one scale, centered on 0, for all of them."""
+    """Heat map of token views; every kind of number has one scale, centered on 0, for all of them."""
     found = limits(views)
     heats = (Heat(view.title, _asked(view), _rows(view, found), parts(view.response, view.edited)) for view in views)
     return HeatMap(tuple(heats), {row_name(name): limit for name, limit in found.items()})
@@ -88,7 +86,7 @@ def _asked(view: TokenView) -> Dialogue:
 
 
 def limits(views: Iterable[TokenView]) -> dict[str, float]:
-    """The magnitude that gets the strongest color, by the name of the row.
+    """Limits of the color scale: the magnitude that gets the strongest color, by the name of the row.
 
     It is one that the largest of a response seldom exceeds, so that neither a response with an outlier bleaches the
     others nor the noise of good tokens looks like much where bad ones are rare.
@@ -101,12 +99,12 @@ def limits(views: Iterable[TokenView]) -> dict[str, float]:
 
 
 def row_name(name: str) -> str:
-    """A row as it is headed: an advantage is the credit of a token."""
+    """Heading of a row: an advantage is the credit of a token."""
     return _NAMES.get(name, words(name))
 
 
 def cut(view: TokenView) -> Iterator[tuple[str, slice]]:
-    """The pieces of a response as they are shown, each with its tokens."""
+    """Pieces of a response as they are shown, each with its tokens."""
     ends = {match.end() for match in regex.finditer(r"\X", view.response)} | {0}
     start = shown = 0
     for at, (token, after) in enumerate(zip_longest(view.tokens, view.tokens[1:]), 1):
@@ -124,7 +122,7 @@ def _same_place(one: Token, other: Token) -> bool:
 
 
 def parts(response: str, edited: str | None) -> tuple[Part, ...]:
-    """A response and its edit as one text, word by word: what was kept, removed and added."""
+    """Parts of a response and its edit as one text, word by word: what was kept, removed and added."""
     if edited is None:
         return ()
     old, new = split_words(response), split_words(edited)
@@ -144,26 +142,21 @@ def _shown(part: Part) -> str:
     return safe(part.text) if part.kind == "kept" or part.text.strip() else visible(part.text)
 
 
-def split_words(text: str) -> list[str]:
-    """A text as words and marks, each with the blanks before it; scripts without blanks letter by letter."""
-    return [str(word) for word in _WORD.findall(text)]
-
-
 def align_words(old: Sequence[str], new: Sequence[str], ends: tuple[bool, bool] = (False, False)) -> Alignment:
-    """The alignment of words, one blank before a word aside; `ends` says which side has an end of the turn."""
+    """Alignment of words, one blank before a word aside; `ends` says which side has an end of the turn."""
     sides = ([word.removeprefix(" ") for word in side] for side in (old, new))
     one, other = ([*side, *[None] * end] for side, end in zip(sides, ends, strict=True))
     return align(one, other)
 
 
-def _rows(view: TokenView, scales: Mapping[str, float]) -> tuple[Row, ...]:
+def _rows(view: TokenView, scales: Mapping[str, float]) -> tuple[HeatRow, ...]:
     pieces = list(cut(view))
     notes = [_note(view, *piece) for piece in pieces]
     return tuple(
-        Row(
+        HeatRow(
             row_name(name),
             tuple(
-                Piece(text, _shade(numbers[tokens], scales[name]), note)
+                HeatPiece(text, _shade(numbers[tokens], scales[name]), note)
                 for (text, tokens), note in zip(pieces, notes, strict=True)
             ),
         )

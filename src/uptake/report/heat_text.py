@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from uptake.report.heat import Heat, HeatMap, Part, Piece, Row
+from uptake.report.heat import Heat, HeatMap, HeatPiece, HeatRow, Part
 from uptake.report.text import number
 from uptake.report.visible import END, NEWLINE
 
@@ -22,7 +22,7 @@ _MARKS = {"kept": ("", "", ""), "removed": ("[-", "-]", "strike"), "added": ("{+
 
 
 def heat_text(heats: HeatMap) -> RenderableType:
-    """All responses of a map, with the legend at the end."""
+    """Heat maps of all responses, with the legend at the end."""
     return Group(*(block for heat in heats.heats for block in _heat(heat)), Text(""), *_legend(heats))
 
 
@@ -43,14 +43,14 @@ def _heat(heat: Heat) -> Iterator[RenderableType]:
     yield grid
 
 
-def _row(row: Row) -> Text:
+def _row(row: HeatRow) -> Text:
     shown = Text()
     for piece in row.pieces:
         _append(shown, piece)
     return shown
 
 
-def _append(shown: Text, piece: Piece) -> None:
+def _append(shown: Text, piece: HeatPiece) -> None:
     """A piece in its color; its mark goes before the line end that it may have."""
     level = round(3 * abs(piece.shade))
     ground = (POSITIVE if piece.shade > 0 else NEGATIVE)[level - 1] if level else ""

@@ -1,17 +1,18 @@
-"""`report.html`: one page that needs nothing else."""
+"""Writing of report pages: one HTML file each that needs nothing else."""
 
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from uptake.data import replacing
 from uptake.data.files import suffix
 from uptake.data.write import disk_errors
-from uptake.report import text
+from uptake.report import sections, text
 from uptake.report.folder import read_run
 from uptake.report.heat import HeatMap
-from uptake.report.page import build_page
+from uptake.report.page import Page, build_page
+from uptake.report.section import Header, Section
+from uptake.report.sections.tokens import TokenCards
 from uptake.report.visible import END, NEWLINE
 
 HERE = Path(__file__).parent
@@ -26,23 +27,28 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     target = out or run / "report.html"
     suffix(target, (".html", ".htm"))
-    _write("report.html.j2", target, overwrite=True, page=build_page(read_run(run)))
+    content = read_run(run)
+    write_page(build_page(content.title, sections, content), target, overwrite=True)
     return target
 
 
 def write_token_page(map_: HeatMap, out: Path, title: str, *, overwrite: bool = False) -> None:
     """Write token heat maps as one page that needs nothing else; InputError where `out` exists, unless `overwrite`."""
-    _write("tokens.html.j2", out, overwrite=overwrite, map=map_, title=title)
+    header = Section(title, "", Header("Uptake \N{MIDDLE DOT} tokens", (), key=False))
+    about = "What each token got: blue is above 0, orange below."
+    tokens = Section("Tokens", about, TokenCards(map_, shown=len(map_.heats)), styles=("heat.css",))
+    page = Page(title, {"header.html.j2": header, "sections/tokens.html.j2": tokens}, ())
+    write_page(page, out, overwrite=overwrite)
 
 
-def _write(template: str, out: Path, *, overwrite: bool, **context: Any) -> None:
-    page = environment().get_template(template).render(**context)
+def write_page(page: Page, out: Path, *, overwrite: bool) -> None:
+    """Write a page, whole or not at all; InputError where `out` exists, unless `overwrite`."""
+    html = _environment().get_template("page.html.j2").render(page=page)
     with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8")
 
 
-def environment() -> Environment:
-    """What renders the templates of this room."""
+def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,

@@ -7,16 +7,12 @@ from statistics import fmean
 from typing import Any, Literal, get_args
 
 from uptake.errors import InputError
+from uptake.ops.verdicts import UNSURE, is_tie, order_gap, position_bias
 from uptake.signal.as_given import Examples
 from uptake.signal.summary import summarize
 from uptake.types import Judgement, Pair, Rollout
 
 Label = Literal["hard", "sampled", "soft"]
-
-# Verdicts nearer to one half than this say little.
-NEAR = 0.05
-# A tie, but for the rounding of a mean over both orders.
-EVEN = 1e-9
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class ComparisonPairs:
     def _unusable(self, judgement: Judgement) -> str:
         if not judgement.valid:
             return judgement.reason or "invalid judgement"
-        return "tie" if self.label == "hard" and abs(judgement.score - 0.5) < EVEN else ""
+        return "tie" if self.label == "hard" and is_tie(judgement.score) else ""
 
     def _pair(self, first: Rollout, second: Rollout, judgement: Judgement) -> Pair:
         p = judgement.score
@@ -71,9 +67,9 @@ def _verdicts(judgements: Sequence[Judgement]) -> dict[str, Any]:
     valid = [each for each in judgements if each.valid]
     orders = [(each.parts["shown_first"], each.parts["shown_second"]) for each in valid if "shown_first" in each.parts]
     return {
-        "order_gap": fmean(abs(one - two) for one, two in orders) if orders else None,
-        "position_bias": fmean((one - two) / 2 for one, two in orders) if orders else None,
-        "unsure": fmean(abs(each.score - 0.5) < NEAR for each in valid) if valid else None,
+        "order_gap": fmean(order_gap(*each) for each in orders) if orders else None,
+        "position_bias": fmean(position_bias(*each) for each in orders) if orders else None,
+        "unsure": fmean(abs(each.score - 0.5) < UNSURE for each in valid) if valid else None,
         "annotator_tokens": int(sum(each.parts.get("tokens", 0.0) for each in judgements)),
         "annotator_cost": sum(each.parts.get("cost", 0.0) for each in judgements),
     }

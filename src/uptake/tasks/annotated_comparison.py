@@ -12,13 +12,11 @@ from uptake.evaluate.annotator import annotator_stats
 from uptake.evaluate.length_controlled import FEWEST
 from uptake.judge.pairwise import AnnotatorPart
 from uptake.models import load
+from uptake.ops.verdicts import TIE, is_tie
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import comparison_folder, write_comparison
 from uptake.types import Rollout, Verdict
 from uptake.world import World
-
-# Two readings of an even verdict differ by a rounding.
-EVEN = 1e-9
 
 AnnotatedPair = tuple[Rollout, Rollout, Verdict]
 
@@ -64,7 +62,7 @@ def annotated_figures(compared: Sequence[AnnotatedPair]) -> dict[str, Any]:
     figures = {
         "judge": "annotator",
         "prompts": len(compared),
-        "win_rate": asdict(win_rate(p, [1 - each for each in p], tie_margin=EVEN)),
+        "win_rate": asdict(win_rate(p, [1 - each for each in p], tie_margin=TIE)),
         "lengths": asdict(compare_lengths(old, new)),
         "annotator": asdict(annotator_stats(verdicts, *_characters(compared))),
         "unfinished": {
@@ -84,7 +82,7 @@ def _characters(compared: Sequence[AnnotatedPair]) -> tuple[list[int], list[int]
 
 def _sample(pair: AnnotatedPair) -> dict[str, Any]:
     before, after, verdict = pair
-    even = not verdict.valid or abs(verdict.p - 0.5) <= EVEN
+    even = not verdict.valid or is_tie(verdict.p)
     return {
         "prompt": [{"role": turn.role, "content": turn.content} for turn in before.prompt.turns],
         "before": {"response": before.response},

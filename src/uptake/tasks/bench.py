@@ -14,7 +14,16 @@ import uptake
 from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError
-from uptake.evaluate.scoreboard import Answer, Cell, Contestant, Scoreboard, Subject, Timing, cell, confidence
+from uptake.evaluate.bench_results import (
+    BenchmarkSummary,
+    BenchResults,
+    Result,
+    ScoreOrReason,
+    ScorerSummary,
+    Timing,
+    confidence,
+    result,
+)
 from uptake.report.bench import write_bench_report
 from uptake.rewards.base import Annotator, Reward
 from uptake.support.keys import prompt_key
@@ -41,7 +50,7 @@ class _Judged:
 
     kind: Literal["reward", "annotator"]
     fingerprint: str
-    answers: Mapping[str, Sequence[Answer | Sequence[float]]]
+    answers: Mapping[str, Sequence[ScoreOrReason | Sequence[float]]]
     asked: int
     seconds: float
 
@@ -54,7 +63,7 @@ def bench(
     cache: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
-) -> tuple[Scoreboard, Timing]:
+) -> tuple[BenchResults, Timing]:
     """Let every contestant judge every benchmark that is at hand, and write the figures to a folder.
 
     results.json and results.md are functions of the input; page.html and timing.json also say how long it took. A
@@ -73,18 +82,18 @@ def bench(
         raise InputError(f"nothing to compare: {problem}", allowed="one contestant and one benchmark, or more")
     kept = Cache(folder / "scores.sqlite" if cache is None else cache)
     judged = {name: _judged(name, contestant, held, kept) for name, contestant in contestants.items()}
-    board = Scoreboard(
+    results = BenchResults(
         version=uptake.__version__,
         seed=seed,
         limit=limit,
-        contestants={name: _contestant(each, held) for name, each in judged.items()},
-        benchmarks={each.name: _subject(each) for each in held},
-        cells=_cells(judged, held, seed),
+        scorers={name: _scorer(each, held) for name, each in judged.items()},
+        benchmarks={each.name: _benchmark(each) for each in held},
+        by_benchmark=_results(judged, held, seed),
         absent=absent,
     )
     timing = _timing(judged, perf_counter() - start)
-    _write(board, timing, folder)
-    return board, timing
+    _write(results, timing, folder)
+    return results, timing
 
 
 def check_limit(limit: int | None) -> None:
@@ -124,9 +133,9 @@ def _ask(
     name: str,
     fingerprint: str,
     questions: Sequence[Question],
-    ask: Callable[[Sequence[Question]], Sequence[Answer]],
+    ask: Callable[[Sequence[Question]], Sequence[ScoreOrReason]],
     cache: Cache,
-) -> tuple[dict[Question, Answer], int, float]:
+) -> tuple[dict[Question, ScoreOrReason], int, float]:
     """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
 
     Chunks are cut the same way in every call, so that a score that depends on its batch by a rounding is the same after
@@ -165,24 +174,24 @@ def _spelled(question: Question) -> list[Any]:
     return [[[turn.role, turn.content] for turn in turns], *pair]
 
 
-def _scores(reward: Reward, questions: Sequence[Question]) -> list[Answer]:
+def _scores(reward: Reward, questions: Sequence[Question]) -> list[ScoreOrReason]:
     return [_number(each, each.score) for each in reward([question[0] for question in questions])]
 
 
-def _verdicts(annotator: Annotator, questions: Sequence[Question]) -> list[Answer]:
+def _verdicts(annotator: Annotator, questions: Sequence[Question]) -> list[ScoreOrReason]:
     """Margins of the first response: its probability less one half."""
     turns, pairs = zip(*questions, strict=True)
     prompts = [Prompt(each, prompt_key(each)) for each in turns]
     return [_number(each, each.p - 0.5) for each in annotator(prompts, pairs)]
 
 
-def _number(said: Judgement | Verdict, number: float) -> Answer:
+def _number(said: Judgement | Verdict, number: float) -> ScoreOrReason:
     if not said.valid:
         return said.reason or "no reason was given"
     return number if isfinite(number) else "not a finite number"
 
 
-def _answer(item: Item, numbers: Sequence[Answer]) -> Answer | list[float]:
+def _answer(item: Item, numbers: Sequence[ScoreOrReason]) -> ScoreOrReason | list[float]:
     """One item's answer from those to its questions, or the first reason why one is missing."""
     given = [number for number in numbers if not isinstance(number, str)]
     if len(given) < len(numbers):
@@ -192,30 +201,30 @@ def _answer(item: Item, numbers: Sequence[Answer]) -> Answer | list[float]:
     return given[0] - given[1] if len(given) == 2 else given[0]
 
 
-def _cells(judged: Mapping[str, _Judged], held: Sequence[Benchmark], seed: int) -> dict[str, dict[str, Cell]]:
+def _results(judged: Mapping[str, _Judged], held: Sequence[Benchmark], seed: int) -> dict[str, dict[str, Result]]:
     with progress_bar("figures", len(held)) as bar:
-        cells: dict[str, dict[str, Cell]] = {}
+        results: dict[str, dict[str, Result]] = {}
         for each in held:
             given = {name: every.answers[each.name] for name, every in judged.items() if each.name in every.answers}
-            cells[each.name] = {name: cell(each.items, answers, seed) for name, answers in given.items()}
+            results[each.name] = {name: result(each.items, answers, seed) for name, answers in given.items()}
             bar.advance()
-    return cells
+    return results
 
 
-def _contestant(judged: _Judged, held: Sequence[Benchmark]) -> Contestant:
+def _scorer(judged: _Judged, held: Sequence[Benchmark]) -> ScorerSummary:
     taken = [each for each in held if each.name in judged.answers and isinstance(each.items[0], Comparison)]
     pairs: list[Any] = [item for each in taken for item in each.items]
     margins: list[Any] = [answer for each in taken for answer in judged.answers[each.name]]
     try:
         found = confidence(pairs, margins, judged.kind)
     except InputError as error:
-        return Contestant(judged.kind, judged.fingerprint, None, str(error))
-    return Contestant(judged.kind, judged.fingerprint, found)
+        return ScorerSummary(judged.kind, judged.fingerprint, None, str(error))
+    return ScorerSummary(judged.kind, judged.fingerprint, found)
 
 
-def _subject(benchmark: Benchmark) -> Subject:
+def _benchmark(benchmark: Benchmark) -> BenchmarkSummary:
     kind = KINDS[type(benchmark.items[0])]
-    return Subject(benchmark.about, kind, len(benchmark.items), benchmark.skipped)
+    return BenchmarkSummary(benchmark.about, kind, len(benchmark.items), benchmark.skipped)
 
 
 def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
@@ -225,7 +234,7 @@ def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
     )
 
 
-def _write(board: Scoreboard, timing: Timing, folder: Path) -> None:
-    write_json(folder / "results.json", asdict(board))
+def _write(results: BenchResults, timing: Timing, folder: Path) -> None:
+    write_json(folder / "results.json", asdict(results))
     write_json(folder / "timing.json", asdict(timing))
-    write_bench_report(board, timing, folder)
+    write_bench_report(results, timing, folder)

@@ -173,7 +173,7 @@ def learn_town(folder: Path, settings: DemoSettings = DemoSettings(), resume: bo
         run(
             methods.build("town_model", settings.learn),
             world,
-            Options("A tiny model learns the town", resume and folder.is_dir()),
+            Options("A tiny model learns the town", resume and folder.is_dir(), method="town_model"),
         )
     return load(folder / "model")
 
@@ -199,5 +199,11 @@ def _align(
     with resources.as_file(resources.files("uptake.town") / "followups.yaml") as path:
         recipe = methods.build("follow_up_likelihood", {**settings.align, "followups": str(path)})
         title = "The town: aligned by what its users say next"
-        options = Options(title, resume and target.is_dir(), observe=observe, observe_every=settings.curve_every)
+        options = Options(
+            title,
+            resume and target.is_dir(),
+            observe=observe,
+            observe_every=settings.curve_every,
+            method="follow_up_likelihood",
+        )
         return run(recipe, world, options)

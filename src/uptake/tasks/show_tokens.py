@@ -9,11 +9,12 @@ from uptake.data import ChatFormat, Token, TokenView
 from uptake.data.response_tokens import response_tokens
 from uptake.data.token_view import join
 from uptake.data.where import bad_row
+from uptake.edits.units import split_words
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
 from uptake.ops.spans import place_labels
 from uptake.ops.token_labels import token_labels
-from uptake.report.heat import align_words, split_words
+from uptake.report.heat import align_words
 from uptake.rewards.token_reward import reward_tokens
 from uptake.rollout.from_rows import responses
 from uptake.support.progress import progress_bar

@@ -38,7 +38,7 @@ IDENTITY = ("seed", "models", "rows")
 _VIEWS = TypeAdapter(TokenView)
 
 
-def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Path:
+def open_run(recipe: Recipe, world: World, resume: bool, title: str = "", method: str = "") -> Path:
     """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for."""
     folder, text = world.folder, str(recipe)
     if check_folder(folder, resume):
@@ -46,7 +46,7 @@ def open_run(recipe: Recipe, world: World, resume: bool, title: str = "") -> Pat
         return folder
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {"title": title or folder.name, **_facts(world)})
+    write_json(folder / "run.json", {"title": title or folder.name, "method": method, **_facts(world)})
     _write(folder / "recipe.yaml", text)
     return folder
 

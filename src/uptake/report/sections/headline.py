@@ -1,37 +1,36 @@
-"""The first sentences of a report and the figures beneath them."""
+"""Headline: title, one or two sentences that say what happened, and the figures beneath them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from uptake.evaluate import Lengths, WinRate
-from uptake.report.folder import Change, Evaluation, RunFolder
-from uptake.report.text import number, percent, percent_range, signed
+from uptake.report.folder import Evaluation, MeanChange, RunFolder
+from uptake.report.section import Figure, Header, LeftOut, Section
+from uptake.report.text import number, percent, percent_range, signed, words
 
 SAME_LENGTH = 0.02
 TIMES = "\N{MULTIPLICATION SIGN}"
+FIGURES = ("win_rate", "quality", "lengths", "follow_up_reward")
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One headline figure: `Figure("Win rate", "71.4%", "64.9-77.3%, 95% interval", (0.649, 0.714, 0.773))`.
-
-    `interval` is drawn where there is one: low, rate, high as shares.
-    """
-
-    label: str
-    value: str
-    detail: str = ""
-    interval: tuple[float, float, float] | None = None
+def build(run: RunFolder) -> Section:
+    """Headline from whatever the run has; it is never left out, but its figures may be."""
+    method = run.facts.method if run.facts else ""
+    eyebrow = " \N{MIDDLE DOT} ".join(filter(None, ("Uptake", words(method))))
+    header = Header(eyebrow, tuple(_figures(run.evaluation or Evaluation())), _compares(run))
+    return Section(run.title, " ".join(_sentences(run)), header, left_out=tuple(_left_out(run.evaluation)))
 
 
-def headline(run: RunFolder) -> str:
-    """One or two sentences that say what happened, from whatever the run has."""
-    return " ".join(_sentences(run))
+def _compares(run: RunFolder) -> bool:
+    """Whether the page has anything in the colors of before and after, rejected and chosen."""
+    made_pairs = any(each.pairs is not None for each in run.rounds.values())
+    return bool(run.evaluation or run.samples or made_pairs)
 
 
-def figures(evaluation: Evaluation) -> tuple[Figure, ...]:
-    """The headline figures that the evaluation has: win rate, quality, follow-up score, length."""
-    return tuple(_figures(evaluation))
+def _left_out(evaluation: Evaluation | None) -> Iterator[LeftOut]:
+    if evaluation is None:
+        yield LeftOut.no("evaluation.json", "Headline figures", "uptake eval")
+    else:
+        yield from (LeftOut(words(key), "not in evaluation.json.") for key in FIGURES if not getattr(evaluation, key))
 
 
 def _sentences(run: RunFolder) -> Iterator[str]:
@@ -57,7 +56,7 @@ def _verdict(run: RunFolder, win: WinRate, evaluation: Evaluation) -> str:
     return f"{start} are not clearly better or worse: they beat old ones on {share}."
 
 
-def _quality(quality: Change, lengths: Lengths | None) -> str:
+def _quality(quality: MeanChange, lengths: Lengths | None) -> str:
     before, after = number(quality.before), number(quality.after)
     if before == after:
         sentence = f"Mean quality stayed at {after}"
@@ -72,11 +71,12 @@ def _quality(quality: Change, lengths: Lengths | None) -> str:
 
 
 def _work_done(run: RunFolder) -> Iterator[str]:
+    pairs, samples = (sum(getattr(each, name) or 0 for each in run.rounds.values()) for name in ("pairs", "samples"))
+    made = f"{number(pairs)} pairs from {number(samples)} responses" if pairs else ""
     if run.metrics:
-        yield f"Trained for {number(_steps(run))} steps."
-    pairs, samples = (sum(getattr(mined, name) or 0 for mined in run.rounds.values()) for name in ("pairs", "samples"))
-    if pairs:
-        yield f"Mined {number(pairs)} pairs from {number(samples)} responses."
+        yield f"Trained for {number(_steps(run))} steps{made and ' on '}{made}."
+    elif made:
+        yield f"Made {made}."
     if run.samples:
         yield f"Sampled responses to {number(len(run.samples))} prompts."
 
@@ -100,6 +100,6 @@ def _figures(evaluation: Evaluation) -> Iterator[Figure]:
         yield Figure("Length", ratio, means)
 
 
-def _change(label: str, change: Change) -> Figure:
+def _change(label: str, change: MeanChange) -> Figure:
     moved = signed(change.after - change.before)
     return Figure(label, number(change.after), f"{number(change.before)} before, {moved}")

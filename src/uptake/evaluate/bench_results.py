@@ -1,4 +1,4 @@
-"""What contestants make of benchmarks: answers beside human judgements become figures, one cell for each of both."""
+"""Results of a bench: the figures of each scorer on each benchmark, from its scores and the judgements of people."""
 
 import re
 from collections import Counter
@@ -20,16 +20,16 @@ from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
 
-# A number, or why there is none.
-Answer = float | str
+# A score, or the reason why there is none.
+ScoreOrReason = float | str
 Level = Literal["turn", "dialogue"]
 
-# The note of a cell none of whose rows could be judged: `invalid` says why.
+# The note of a result none of whose rows could be judged: `invalid` says why.
 UNJUDGED = "no row could be judged"
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class RatingCorrelations:
     """Correlations with one quality, at one level, in one group (empty: in all); systems where there are three."""
 
     level: Level
@@ -40,25 +40,25 @@ class Rated:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """What one contestant made of one benchmark.
+class Result:
+    """Result of one scorer on one benchmark.
 
     `figures` holds one record for comparisons and for candidates, one for every level, group and quality of ratings;
     where it is empty, `note` says why. `invalid` counts the rows that could not be judged, by reason: they are in no
     figure.
     """
 
-    figures: tuple[Agreement, ...] | tuple[Rated, ...] | tuple[BestOfN, ...]
+    figures: tuple[Agreement, ...] | tuple[RatingCorrelations, ...] | tuple[BestOfN, ...]
     invalid: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """Whether margins mean probabilities: `sigma(margin / temperature)` against how often the margin is right.
+    """Confidence of a scorer: `sigma(margin / temperature)` against how often the margin is right.
 
     Each half of the prompts is read at the temperature of the other half; `temperature` is that of all. None where the
-    contestant gives probabilities itself.
+    scorer gives probabilities itself.
     """
 
     temperature: float | None
@@ -66,8 +66,8 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
-    """Who took part; `note` says why there is no `confidence`."""
+class ScorerSummary:
+    """Scorer that took part; `note` says why there is no `confidence`."""
 
     kind: Literal["reward", "annotator"]
     fingerprint: str
@@ -76,8 +76,8 @@ class Contestant:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A benchmark as it was used; `skipped` counts by reason the rows of its files that are no items."""
+class BenchmarkSummary:
+    """Benchmark as it was used; `skipped` counts by reason the rows of its files that are no items."""
 
     about: str
     kind: Literal["comparisons", "ratings", "candidates"]
@@ -86,23 +86,23 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Scoreboard:
-    """All figures of a bench; `cells` by benchmark, then by contestant; `absent` says why a benchmark is not there."""
+class BenchResults:
+    """Results of a bench by benchmark, then by scorer; `absent` says why a benchmark is not there."""
 
     version: str
     seed: int
     limit: int | None
-    contestants: Mapping[str, Contestant]
-    benchmarks: Mapping[str, Subject]
-    cells: Mapping[str, Mapping[str, Cell]]
+    scorers: Mapping[str, ScorerSummary]
+    benchmarks: Mapping[str, BenchmarkSummary]
+    by_benchmark: Mapping[str, Mapping[str, Result]]
     absent: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the seconds went: all of them, those inside each contestant, and the share of the latter.
+    """Seconds of a bench: all of them, those inside each scorer, and the share of the latter.
 
-    `answered` counts what each contestant was asked; what an earlier call had kept was not asked again.
+    `answered` counts what each scorer was asked; what an earlier call had kept was not asked again.
     """
 
     seconds: float
@@ -111,27 +111,27 @@ class Timing:
     share: float
 
 
-def cell(items: Sequence[Item], answers: Sequence[Answer | Sequence[float]], seed: int = 0) -> Cell:
-    """The figures of items of one kind with one answer each, or the reason why they have none.
+def result(items: Sequence[Item], scores: Sequence[ScoreOrReason | Sequence[float]], seed: int = 0) -> Result:
+    """Result of a scorer on items of one kind: the figures, or the reason why there are none.
 
-    Comparisons are answered by the margin of the first response over the second, ratings by a score, candidates by the
-    scores of all; any of them by the reason why it could not be judged. Lengths are in characters. A part of a rating
-    benchmark with fewer than three rows is left out.
+    `scores` holds, for a comparison, the margin of the first response over the second; for a rating, a score; for
+    candidates, the scores of all; for any of them, the reason why it could not be judged. Lengths are in characters. A
+    part of a rating benchmark with fewer than three rows is left out.
     """
-    invalid = dict(Counter(_alike(answer) for answer in answers if isinstance(answer, str)))
-    kept = [(item, answer) for item, answer in zip(items, answers, strict=True) if not isinstance(answer, str)]
+    invalid = dict(Counter(_alike(score) for score in scores if isinstance(score, str)))
+    kept = [(item, score) for item, score in zip(items, scores, strict=True) if not isinstance(score, str)]
     if not kept:
-        return Cell((), invalid, UNJUDGED)
+        return Result((), invalid, UNJUDGED)
     valid, numbers = (list(column) for column in zip(*kept, strict=True))
     kinds: dict[type[Any], Callable[..., Any]] = {Comparison: _compared, Rating: _rated, Candidates: _picked}
     try:
-        return Cell(kinds[type(valid[0])](valid, numbers, clusters(valid).tolist(), seed), invalid)
+        return Result(kinds[type(valid[0])](valid, numbers, clusters(valid).tolist(), seed), invalid)
     except InputError as error:
-        return Cell((), invalid, str(error))
+        return Result((), invalid, str(error))
 
 
-def confidence(items: Sequence[Comparison], margins: Sequence[Answer], kind: str) -> Confidence:
-    """How sure a contestant is against how often it is right, over all pairs where people prefer a response.
+def confidence(items: Sequence[Comparison], margins: Sequence[ScoreOrReason], kind: str) -> Confidence:
+    """Confidence of a scorer against how often it is right, over all pairs where people prefer a response.
 
     Margins of annotators are probabilities less one half. Raises `InputError` where there are no such pairs, and where
     no temperature fits, since the margins are no better than chance.
@@ -152,7 +152,7 @@ def confidence(items: Sequence[Comparison], margins: Sequence[Answer], kind: str
 
 
 def clusters(items: Sequence[Item]) -> NDArray[np.intp]:
-    """A number for every item; those with equal numbers are not independent of one another.
+    """Cluster numbers of items; those with equal numbers are not independent of one another.
 
     They are of one prompt or of one line of a file, whichever makes fewer numbers: a line may hold a conversation that
     is rated at every turn, and a prompt may have a line for every response.
@@ -189,7 +189,9 @@ def _picked(
     return (best_of_n(scores, qualities, groups=groups, clusters=together, seed=seed),)
 
 
-def _rated(items: Sequence[Rating], scores: Sequence[float], together: Sequence[int], seed: int) -> tuple[Rated, ...]:
+def _rated(
+    items: Sequence[Rating], scores: Sequence[float], together: Sequence[int], seed: int
+) -> tuple[RatingCorrelations, ...]:
     rows = list(zip(items, scores, together, strict=True))
     groups = _distinct(item.group for item in items)
     parts = product(
@@ -203,7 +205,7 @@ def _rated(items: Sequence[Rating], scores: Sequence[float], together: Sequence[
             row for row in rows if row[0].level == level and group in ("", row[0].group) and quality in row[0].ratings
         ]
         if len(part) >= FEWEST_ROWS:
-            found.append(Rated(level, group, quality, *_correlated(part, quality, seed)))
+            found.append(RatingCorrelations(level, group, quality, *_correlated(part, quality, seed)))
     if not found:
         raise InputError("fewer than three rows", allowed="more, for a correlation")
     return tuple(found)

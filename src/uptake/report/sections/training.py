@@ -1,0 +1,61 @@
+"""Training: every metric by optimizer step."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from uptake.report.charts import LineChart, Series, line_chart
+from uptake.report.folder import MetricRow, RunFolder
+from uptake.report.section import LeftOut, Section
+from uptake.report.text import words
+
+ABOUT = "Strong lines are means of neighboring steps, faint ones the steps themselves."
+MARKS = "Vertical lines: a new round starts."
+
+# In this order, before all others.
+METRICS = {
+    "loss": "Loss",
+    "accuracy": "Accuracy",
+    "margin": "Margin",
+    "kl": "KL to the reference",
+    "grad_norm": "Gradient norm",
+    "advantage_std": "Spread of advantages",
+    "policy_loss": "Policy loss",
+    "value_loss": "Value loss",
+    "explained_variance": "Variance that the critic explains",
+    "clip_fraction": "Share of clipped tokens",
+    "approx_kl": "KL to the sampling policy",
+    "skipped": "Steps skipped at the target",
+}
+SHARES = ("accuracy", "clip_fraction")
+# Written only where it is not 0.
+RARE = ("skipped",)
+NOT_DRAWN_ALONE = {"step", "stage", "round", "tokens", "lr", "chosen_reward", "rejected_reward"}
+
+
+def build(run: RunFolder) -> Section | LeftOut:
+    """A chart for every metric that the run wrote."""
+    marks = _round_starts(run.metrics)
+    charts = tuple(chart for chart in _charts(run.metrics, marks) if chart is not None)
+    if not charts:
+        return LeftOut.no("metric in metrics.jsonl", "Training")
+    return Section("Training", f"{ABOUT} {MARKS}" if charts[0].marks else ABOUT, charts)
+
+
+def _charts(rows: Sequence[MetricRow], marks: Sequence[float]) -> Iterator[LineChart | None]:
+    keys = dict.fromkeys([*METRICS, *(key for row in rows for key in row if key not in NOT_DRAWN_ALONE)])
+    for key in keys:
+        yield line_chart(METRICS.get(key, words(key)), [_metric(rows, key)], marks=marks, shares=key in SHARES)
+        if key == "margin":
+            rewards = [_metric(rows, "chosen_reward"), _metric(rows, "rejected_reward", "before")]
+            yield line_chart("Reward", rewards, marks=marks)
+
+
+def _metric(rows: Sequence[MetricRow], key: str, tone: str = "after") -> Series:
+    missing = 0.0 if key in RARE and any(key in row for row in rows) else None
+    return Series(words(key), [row["step"] for row in rows], [row.get(key, missing) for row in rows], tone)
+
+
+def _round_starts(rows: Sequence[MetricRow]) -> list[float]:
+    """Steps at which a new stage or round starts, without the first."""
+    groups = groupby(rows, key=lambda row: (row.get("stage"), row.get("round")))
+    return [next(group)["step"] or 0 for _, group in groups][1:]
