@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from uptake.benchmarks import Candidates, Comparison, Item, Rating
+from uptake.datasets import Candidates, Comparison, Item, Rating
+from uptake.datasets.items import Level
 from uptake.errors import InputError
 from uptake.evaluate.agreement import Agreement, agreement
 from uptake.evaluate.best_of_n import BestOfN, best_of_n
@@ -21,15 +22,14 @@ from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
 
 # A number, or why there is none.
-Answer = float | str
-Level = Literal["turn", "dialogue"]
+Prediction = float | str
 
 # The note of a cell none of whose rows could be judged: `invalid` says why.
 UNJUDGED = "no row could be judged"
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class RatingCorrelations:
     """Correlations with one quality, at one level, in one group (empty: in all); systems where there are three."""
 
     level: Level
@@ -48,7 +48,7 @@ class Cell:
     figure.
     """
 
-    figures: tuple[Agreement, ...] | tuple[Rated, ...] | tuple[BestOfN, ...]
+    figures: tuple[Agreement, ...] | tuple[RatingCorrelations, ...] | tuple[BestOfN, ...]
     invalid: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
 
@@ -111,7 +111,7 @@ class Timing:
     share: float
 
 
-def cell(items: Sequence[Item], answers: Sequence[Answer | Sequence[float]], seed: int = 0) -> Cell:
+def cell(items: Sequence[Item], answers: Sequence[Prediction | Sequence[float]], seed: int = 0) -> Cell:
     """The figures of items of one kind with one answer each, or the reason why they have none.
 
     Comparisons are answered by the margin of the first response over the second, ratings by a score, candidates by the
@@ -130,7 +130,7 @@ def cell(items: Sequence[Item], answers: Sequence[Answer | Sequence[float]], see
         return Cell((), invalid, str(error))
 
 
-def confidence(items: Sequence[Comparison], margins: Sequence[Answer], kind: str) -> Confidence:
+def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind: str) -> Confidence:
     """How sure a contestant is against how often it is right, over all pairs where people prefer a response.
 
     Margins of annotators are probabilities less one half. Raises `InputError` where there are no such pairs, and where
@@ -189,7 +189,9 @@ def _picked(
     return (best_of_n(scores, qualities, groups=groups, clusters=together, seed=seed),)
 
 
-def _rated(items: Sequence[Rating], scores: Sequence[float], together: Sequence[int], seed: int) -> tuple[Rated, ...]:
+def _rated(
+    items: Sequence[Rating], scores: Sequence[float], together: Sequence[int], seed: int
+) -> tuple[RatingCorrelations, ...]:
     rows = list(zip(items, scores, together, strict=True))
     groups = _distinct(item.group for item in items)
     parts = product(
@@ -203,7 +205,7 @@ def _rated(items: Sequence[Rating], scores: Sequence[float], together: Sequence[
             row for row in rows if row[0].level == level and group in ("", row[0].group) and quality in row[0].ratings
         ]
         if len(part) >= FEWEST_ROWS:
-            found.append(Rated(level, group, quality, *_correlated(part, quality, seed)))
+            found.append(RatingCorrelations(level, group, quality, *_correlated(part, quality, seed)))
     if not found:
         raise InputError("fewer than three rows", allowed="more, for a correlation")
     return tuple(found)

@@ -11,7 +11,7 @@ from uptake.evaluate import Share
 from uptake.evaluate.agreement import Agreement
 from uptake.evaluate.best_of_n import BestOfN
 from uptake.evaluate.bootstrap import Estimate
-from uptake.evaluate.scoreboard import Cell, Rated, Scoreboard
+from uptake.evaluate.scoreboard import Cell, RatingCorrelations, Scoreboard
 from uptake.report.charts import Axis, nice_axis
 from uptake.report.text import RANGE, number, percent, score
 
@@ -211,15 +211,19 @@ def _by_group(cell: Cell, kind: type[Agreement] | type[BestOfN]) -> Figures:
 
 
 def _by_quality(cell: Cell, name: str) -> Figures:
-    rated = [each for each in cell.figures if isinstance(each, Rated)]
+    rated = [each for each in cell.figures if isinstance(each, RatingCorrelations)]
     parts_ = [", ".join(filter(None, (each.level, each.group, each.quality))) for each in rated]
     return [(part, getattr(each.correlations, name)) for part, each in zip(parts_, rated, strict=True)]
 
 
-def _foremost(cell: Cell) -> list[Rated]:
+def _foremost(cell: Cell) -> list[RatingCorrelations]:
     """What stands for each level of a rating benchmark: its quality "overall", or else the first, in all groups."""
-    found: dict[str, Rated] = {}
+    found: dict[str, RatingCorrelations] = {}
     for each in cell.figures:
-        if isinstance(each, Rated) and not each.group and (each.level not in found or each.quality == "overall"):
+        if (
+            isinstance(each, RatingCorrelations)
+            and not each.group
+            and (each.level not in found or each.quality == "overall")
+        ):
             found[each.level] = each
     return list(found.values())
