@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, find, open_benchmark, parse
 from uptake.data import Writer
+from uptake.datasets import Absent, Benchmark, Candidates, Comparison, Item, find, open_benchmarks, parse
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.types import Dialogue, Turn, Where
@@ -35,8 +35,8 @@ EVALUATED: Mapping[str, tuple[Sequence[str], int]] = {
     ),
     "pandalm": (["test"], 1),
     "rm_bench": (["chat", "safety-refuse", "safety-response", "code"], 9),
-    "rmb_best_of_n": (["bon_helpfulness"], 1),
-    "rmb_pairwise": (["pairwise_helpfulness", "pairwise_harmlessness"], 1),
+    "rmb_candidates": (["bon_helpfulness"], 1),
+    "rmb_comparisons": (["pairwise_helpfulness", "pairwise_harmlessness"], 1),
     "tldr_judged": (["pairs"], 1),
 }
 HH = ("hh_harmless_base", "hh_helpful_base")
@@ -61,7 +61,7 @@ def put(folder: Path, tables: Tables) -> None:
 def opened(data: Path, name: str, tables: Tables) -> Benchmark:
     """A benchmark of tiny files."""
     put(data / find(name).FOLDER, tables)
-    found = open_benchmark(name, data)
+    (found,) = open_benchmarks(name, data)
     assert isinstance(found, Benchmark)
     return found
 
@@ -112,7 +112,10 @@ def test_hh(tmp_path: Path, name: str, spell: Callable[[str, str], dict[str, Any
         "no conversation by turns": 1,
         "the same response twice": 1,
     }
-    assert list(find(name).training(folder)) == [talk("Tea?", "Gladly.")]
+    assert list(find(name).conversations(folder)) == [talk("Tea?", "Gladly.")]
+    kept, left_out = find(name).preferences(folder)
+    assert (kept.prompt.turns, kept.chosen, kept.rejected) == (talk("Tea?"), "Gladly.", "No.")
+    assert left_out == "no response"
 
 
 @pytest.mark.parametrize("split", [None, '{"train": [0]}', "[1, 2]"])
@@ -121,7 +124,7 @@ def test_hh_needs_a_split(tmp_path: Path, split: str | None) -> None:
         (tmp_path / "split.json").write_text(split)
     put(tmp_path, {"test": []})
     with pytest.raises(InputError, match=r"split\.json: no split"):
-        find("hh_helpful_base").local(tmp_path)
+        find("hh_helpful_base").comparisons(tmp_path)
 
 
 def test_llmbar(tmp_path: Path) -> None:
@@ -208,27 +211,29 @@ def rmb_row(*said: str, path: str = "Pairwise_set/Helpfulness/Chat", **columns: 
     return {"conversation_input": turns, "category_path": path, **columns}
 
 
-def test_rmb_pairwise(tmp_path: Path) -> None:
+def test_rmb(tmp_path: Path) -> None:
     pair: dict[str, Any] = {"chosen": {"llm_name": "x", "answer": "a"}, "reject": {"llm_name": "y", "answer": "b"}}
+
+    def best_of(best: str, *losers: str) -> dict[str, Any]:
+        return rmb_row("Hi", bon_best={"answer": best}, loser_list=[{"answer": loser} for loser in losers])
+
     tables = {
         "pairwise_helpfulness": [rmb_row("Hi", "Yes?", "Tea?", **pair), rmb_row(" ", **pair)],
         "pairwise_harmlessness": [rmb_row("Hack!", path="Pairwise_set/Harmlessness/S2", **pair)],
+        "bon_helpfulness": [best_of("a", "b", "c"), best_of("a", "b", " ")],
     }
-    found = opened(tmp_path, "rmb_pairwise", tables)
-    assert list(map(facts, found.items)) == [
+    put(tmp_path / "rmb", tables)
+    pairs, best = open_benchmarks("rmb", tmp_path)
+    assert isinstance(pairs, Benchmark)
+    assert isinstance(best, Benchmark)
+    assert (pairs.name, best.name) == ("rmb_comparisons", "rmb_candidates")
+    assert list(map(facts, pairs.items)) == [
         (talk("Hi", "Yes?", "Tea?"), ("a", "b"), 1.0, "helpfulness"),
         (talk("Hack!"), ("a", "b"), 1.0, "harmlessness"),
     ]
-    assert found.skipped == {"no prompt": 1}
-
-
-def test_rmb_best_of_n(tmp_path: Path) -> None:
-    def row(best: str, *losers: str) -> dict[str, Any]:
-        return rmb_row("Hi", bon_best={"answer": best}, loser_list=[{"answer": loser} for loser in losers])
-
-    found = opened(tmp_path, "rmb_best_of_n", {"bon_helpfulness": [row("a", "b", "c"), row("a", "b", " ")]})
-    assert list(map(facts, found.items)) == [(talk("Hi"), ("a", "b", "c"), (1.0, 0.0, 0.0), "helpfulness")]
-    assert found.skipped == {"no response": 1}
+    assert pairs.skipped == {"no prompt": 1}
+    assert list(map(facts, best.items)) == [(talk("Hi"), ("a", "b", "c"), (1.0, 0.0, 0.0), "helpfulness")]
+    assert best.skipped == {"no response": 1}
 
 
 def message(role: str, text: str, *replies: dict[str, Any], rank: int | None = None) -> dict[str, Any]:
@@ -298,12 +303,12 @@ def test_finegrained_qa(tmp_path: Path) -> None:
 )
 def test_records_of_the_hub(name: str, record: dict[str, Any], expected: list[Facts]) -> None:
     found = iter([(Where(Path(name), 1), record)])
-    assert list(map(facts, find(name).items(found))) == expected
+    assert list(map(facts, find(name).from_records(found))) == expected
 
 
 @pytest.mark.parametrize("name", HUB_ONLY)
 def test_without_the_hub_a_set_is_absent_with_one_line_why(name: str, tmp_path: Path) -> None:
-    found = open_benchmark(name, tmp_path)
+    (found,) = open_benchmarks(name, tmp_path)
     assert isinstance(found, Absent)
     assert "cannot be had from the Hub: " in found.reason
     assert "\n" not in found.reason
@@ -323,7 +328,7 @@ def test_a_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     put(stored / "snapshots" / "1a2b" / "helpful-online", {"test": [pair]})
     (stored / "refs").mkdir()
     (stored / "refs" / "main").write_text("1a2b")
-    found = open_benchmark("hh_helpful_online", None)
+    (found,) = open_benchmarks("hh_helpful_online", None)
     assert isinstance(found, Benchmark)
     assert list(map(facts, found.items)) == [(talk("Tea?"), ("Gladly.", "No."), 1.0, "")]
 
@@ -332,13 +337,13 @@ def test_a_bad_row_is_an_error_with_its_place(tmp_path: Path) -> None:
     row = {"scenario": "chitchat", "label": 3, "prompt": "Hi", "response 1": "a", "response 2": "b"}
     put(tmp_path / "autoj-pairwise", {"test": [row]})
     with pytest.raises(InputError, match=r"test\.jsonl\.gz:1, field 'label': .*0, 1 or 2"):
-        open_benchmark("autoj", tmp_path)
+        open_benchmarks("autoj", tmp_path)
 
 
 def test_a_missing_file_is_an_error_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "llmbar").mkdir()
     with pytest.raises(InputError, match=r"llmbar: no file 'natural'.*natural\.csv"):
-        open_benchmark("llmbar", tmp_path)
+        open_benchmarks("llmbar", tmp_path)
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
@@ -348,12 +353,17 @@ def test_a_file_may_have_any_format(tmp_path: Path, ending: str) -> None:
     assert [record for _, record in parse.table(tmp_path, "rows")] == [{"a": "b"}]
 
 
+def set_of(benchmark: str) -> str:
+    """The data set of a benchmark."""
+    return benchmark.removesuffix("_comparisons").removesuffix("_candidates")
+
+
 def rows_of(found: Benchmark) -> int:
     return len(found.items) + sum(found.skipped.values())
 
 
 def read_real(name: str) -> Benchmark:
-    found = open_benchmark(name, DATA)
+    (found,) = [each for each in open_benchmarks(set_of(name), DATA) if each.name == name]
     assert isinstance(found, Benchmark)
     for item in found.items:
         assert isinstance(item, Comparison | Candidates)
@@ -366,7 +376,7 @@ def read_real(name: str) -> Benchmark:
 def test_every_row_of_the_real_sets_is_an_item_or_counted() -> None:
     stated = json.loads((DATA / "index.json").read_text())
     for name, (tables, each) in EVALUATED.items():
-        files = stated[find(name).FOLDER]["files"]
+        files = stated[find(set_of(name)).FOLDER]["files"]
         assert rows_of(read_real(name)) == each * sum(files[f"{table}.jsonl.gz"] for table in tables), name
     assert rows_of(read_real("oasst")) == 214
 
@@ -376,7 +386,7 @@ def test_every_row_of_the_real_sets_is_an_item_or_counted() -> None:
 def test_the_real_hh_sets_keep_training_and_evaluation_apart(name: str) -> None:
     folder = DATA / find(name).FOLDER
     split = json.loads((folder / "split.json").read_text())
-    found, trained = read_real(name), list(find(name).training(folder))
+    found, trained = read_real(name), list(find(name).conversations(folder))
     assert rows_of(found) == len(split["test"])
     assert 0.98 * len(split["train"]) < len(trained) <= len(split["train"])
     asked = {item.prompt.turns[0] for item in found.items if isinstance(item, Comparison)}

@@ -1,4 +1,4 @@
-"""Edit sets: tiny files whose rows are told by hand, the split by question, and the real sets where they are there."""
+"""Edits of data sets: tiny files whose rows are told by hand, the split by question, and the real sets if there."""
 
 import gzip
 import json
@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from uptake import edit_sets
 from uptake.data import to_record, to_row
-from uptake.edit_sets import read_edits
+from uptake.datasets import names, read_set
 from uptake.errors import InputError
 from uptake.types import Edited, Span
 
@@ -36,7 +35,7 @@ def test_jfleg_by_hand(tmp_path: Path) -> None:
         folder, "dev", [{"src": "He go home now . ", "refs": ["He goes home now .", "He go home now .", "She went ."]}]
     )
     write(folder, "test", [{"src": "A dog .", "refs": [" "]}])
-    *rows, last = read_edits("jfleg", tmp_path)
+    *rows, last = read_set("jfleg", "edits", tmp_path)
     assert last == "no edit"
     found = [edited(row) for row in rows]
     assert [(row.response, row.edited, row.demoted, row.weight, row.group) for row in found] == [
@@ -62,7 +61,7 @@ def test_finegrained_qa_by_hand(tmp_path: Path) -> None:
     folder = tmp_path / "finegrained-rlhf-qa"
     rewritten = answer(**{"corrected-prediction": "Nobody knows the day."})
     write(folder, "dev_feedback", [answer(), rewritten, answer(errors=[], **{"corrected-prediction": ""})])
-    one, two, three = (edited(row) for row in read_edits("finegrained_qa", tmp_path))
+    one, two, three = (edited(row) for row in read_set("finegrained_qa", "edits", tmp_path))
     assert one.prompt.turns[0].content == "Album\nIt came out.\n\nWhen?"
     assert one.spans == two.spans == (Span(3, 6, -1.0, "Unverifiable"),)
     assert (one.edited, two.edited, three.edited) == ("In 1999 it came out.", None, None)
@@ -70,7 +69,7 @@ def test_finegrained_qa_by_hand(tmp_path: Path) -> None:
     outside = answer(errors=[{"error type": "Unverifiable", "start": 3, "end": 99}])
     write(folder, "dev_feedback", [outside])
     with pytest.raises(InputError, match=r"dev_feedback.jsonl.gz:1, field 'feedback': an error from 3 to 99"):
-        list(read_edits("finegrained_qa", tmp_path))
+        list(read_set("finegrained_qa", "edits", tmp_path))
 
 
 def test_halueval_by_hand(tmp_path: Path) -> None:
@@ -88,22 +87,22 @@ def test_halueval_by_hand(tmp_path: Path) -> None:
         {**said, "user_query": " ", "hallucination_spans": ["Ann"]},
     ]
     write(tmp_path / "halueval-general", "general_data", rows)
-    one, two, *others = read_edits("halueval", tmp_path)
+    one, two, *others = read_set("halueval", "edits", tmp_path)
     assert edited(one).spans == (Span(0, 3, -1.0, "invented"), Span(10, 28, -1.0, "invented"))
     assert edited(two).spans == ()
     assert others == ["an invention without a place", "a mark that is not in the answer", "no question"]
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no edit set 'jflegg'; did you mean jfleg"):
-        read_edits("jflegg", tmp_path)
+    with pytest.raises(InputError, match="no data set 'jflegg'; did you mean jfleg"):
+        read_set("jflegg", "edits", tmp_path)
     with pytest.raises(InputError, match="no folder 'jfleg-edits'"):
-        read_edits("jfleg", tmp_path)
+        read_set("jfleg", "edits", tmp_path)
 
 
 @pytest.mark.skipif(not (DATA / "jfleg-edits").is_dir(), reason="the real sets are not there")
 def test_the_real_sets_are_whole_and_split_by_question() -> None:
-    rows = {name: list(read_edits(name, DATA)) for name in edit_sets.names()}
+    rows = {name: list(read_set(name, "edits", DATA)) for name in names("edits")}
     assert {name: len(each) for name, each in rows.items()} == {
         "finegrained_qa": 500,
         "halueval": 4507,

@@ -1,4 +1,4 @@
-"""Feedback sets: tiny files whose rows are told by hand, and nothing to train on that anything is evaluated on."""
+"""Feedback of data sets: tiny files whose rows are told by hand, and nothing to train on that is evaluated anywhere."""
 
 import gzip
 import json
@@ -12,13 +12,12 @@ import pytest
 from tiny import read_jsonl, saved, tiny_llama
 from tiny_cli import Cli
 
-from uptake import feedback_sets, read
-from uptake.benchmarks import Benchmark, Rating, open_benchmark
+from uptake import read
+from uptake.datasets import Feedback, Rating, names, read_set
+from uptake.datasets.items import split_of
 from uptake.errors import InputError
-from uptake.feedback_sets import Feedback, read_feedback
-from uptake.feedback_sets.items import split_of
 from uptake.support.keys import prompt_key
-from uptake.tasks.feedback import write_feedback
+from uptake.tasks.datasets import write_rows
 from uptake.types import Prompt, Turn
 
 DATA = Path(os.environ.get("UPTAKE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -80,7 +79,7 @@ def passage(question: str, said: list[str], rating: list[str]) -> dict[str, Any]
 
 
 def test_every_set_by_hand(data: Path) -> None:
-    found = {name: list(read_feedback(name, data)) for name in feedback_sets.names()}
+    found = {name: list(read_set(name, "feedback", data)) for name in names("feedback")}
     assert list(found) == ["cut", "feedbackqa", "prometheus", "shepherd"]
     assert [texts(row) for row in found["shepherd"]] == [
         ("When?", "At one.", "It is two."),
@@ -111,7 +110,7 @@ def test_every_set_by_hand(data: Path) -> None:
 
 def test_polarity_rating_and_split_by_hand(data: Path) -> None:
     def marks(name: str) -> list[tuple[str, str, float | None]]:
-        rows = [row for row in read_feedback(name, data) if isinstance(row, Feedback)]
+        rows = [row for row in read_set(name, "feedback", data) if isinstance(row, Feedback)]
         return [(row.split, row.polarity, row.rating) for row in rows]
 
     assert marks("shepherd") == [("train", "unknown", None), ("heldout", "unknown", None)]
@@ -133,7 +132,7 @@ def test_one_question_in_ten_is_held_out_whatever_is_answered() -> None:
 
 
 def test_rows_come_out_as_messages_that_can_be_read_again(data: Path, tmp_path: Path) -> None:
-    summary = write_feedback(["feedbackqa", "shepherd"], data, tmp_path / "rows.jsonl")
+    summary = write_rows(["feedbackqa", "shepherd"], "feedback", data, tmp_path / "rows.jsonl")
     assert summary.written == {"feedbackqa": {"positive": 2, "negative": 2}, "shepherd": {"unknown": 1}}
     assert summary.left_out == {
         "feedbackqa": {"held out": 8},
@@ -152,42 +151,41 @@ def test_rows_come_out_as_messages_that_can_be_read_again(data: Path, tmp_path: 
 
 
 def test_the_held_out_split_is_the_rest(data: Path, tmp_path: Path) -> None:
-    names = feedback_sets.names()
-    summary = write_feedback(names, data, tmp_path / "held.jsonl", split="heldout")
+    summary = write_rows(names("feedback"), "feedback", data, tmp_path / "held.jsonl", split="heldout")
     assert summary.written["prometheus"] == {"positive": 2, "unknown": 2, "negative": 2}
     assert summary.written["shepherd"] == {"unknown": 1}
     assert summary.left_out["feedbackqa"] == {"for training": 4}
     with pytest.raises(InputError, match="no feedback is left; left out: held out 6"):
-        write_feedback(["prometheus"], data, tmp_path / "rows.jsonl")
+        write_rows(["prometheus"], "feedback", data, tmp_path / "rows.jsonl")
     assert not (tmp_path / "rows.jsonl").exists()
 
 
 def test_nothing_is_learned_that_another_set_or_a_benchmark_holds_out(data: Path, tmp_path: Path) -> None:
     judged = {"id": 0, "input": "", "output": "X.", "judgment": "Wrong."}
-    # The rule holds out the first; the benchmarks feedbackqa and prometheus_rated, the next two.
+    # The rule holds out the first; the ratings of feedbackqa and prometheus, the next two.
     asked = [held_out_question(), "  CDC_TEST ", "why?", "Name three towns."]
     assert [split_of((Turn("user", text.strip()),)) for text in asked] == ["heldout", "train", "train", "train"]
     write(data / "cut-judgments", "iter1", [{**judged, "instruction": text} for text in asked])
-    write_feedback(["cut"], data, tmp_path / "rows.jsonl")
+    write_rows(["cut"], "feedback", data, tmp_path / "rows.jsonl")
     kept = [row["messages"][0]["content"] for row in read_jsonl(tmp_path / "rows.jsonl")]
     assert [text for text in kept if not text.startswith("Add")] == ["Name three towns."]
     # And what one set holds out, another does not train on.
     write(data / "feedbackqa", "UK_valid", [passage(held_out_question(), ["It helps."], ["Bad"])])
-    both = write_feedback(["feedbackqa", "shepherd"], data, tmp_path / "both.jsonl")
+    both = write_rows(["feedbackqa", "shepherd"], "feedback", data, tmp_path / "both.jsonl")
     assert both.left_out["feedbackqa"] == {"held out": 9}
 
 
 def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no feedback set 'shephard'; did you mean shepherd"):
-        write_feedback(["shephard"], data, tmp_path / "rows.jsonl")
+    with pytest.raises(InputError, match="no data set 'shephard'; did you mean shepherd"):
+        write_rows(["shephard"], "feedback", data, tmp_path / "rows.jsonl")
     with pytest.raises(InputError, match="no folder 'cut-judgments'"):
-        list(read_feedback("cut", tmp_path))
+        list(read_set("cut", "feedback", tmp_path))
     write(data / "shepherd-human-feedback", "human_data_for_model", [{"question": "When?", "answer": 3}])
     with pytest.raises(InputError, match=r"human_data_for_model.jsonl.gz:1, field 'answer'"):
-        list(read_feedback("shepherd", data))
+        list(read_set("shepherd", "feedback", data))
     write(data / "feedbackqa", "WHO_train", [passage("Who?", ["It helps."], ["Bad", "Bad"])])
     with pytest.raises(InputError, match=r"WHO_train.jsonl.gz:1: 1 texts with 2 grades"):
-        list(read_feedback("feedbackqa", data))
+        list(read_set("feedbackqa", "feedback", data))
 
 
 def test_from_data_folder_to_tuned_model(
@@ -197,10 +195,10 @@ def test_from_data_folder_to_tuned_model(
     monkeypatch.setenv("COLUMNS", "200")
     uptake = Cli(tmp_path, capsys, monkeypatch)
     saved(tiny_llama(max_position_embeddings=256), tmp_path / "tiny")
-    out = uptake("feedback", "shepherd", "cut", "--data", data, "--out", "rows.jsonl")
+    out = uptake("datasets", "shepherd", "cut", "--kind", "feedback", "--data", data, "--out", "rows.jsonl")
     assert "-> rows.jsonl" in out
     assert "judged good without a word 5" in out
-    out = uptake("feedback", "prometheus", "--data", data, "--out", "held.jsonl", "--heldout")
+    out = uptake("datasets", "prometheus", "--kind", "feedback", "--data", data, "--out", "held.jsonl", "--heldout")
     assert "6 rows -> held.jsonl" in out
     uptake("train", "feedback_tuning", "--policy", "tiny", "--data", "rows.jsonl", "--out", "run")
     assert json.loads((tmp_path / "run" / "model" / "uptake.json").read_text())["follow_up"]["format"] == "role_swap"
@@ -211,7 +209,7 @@ def test_from_data_folder_to_tuned_model(
 
 @pytest.mark.skipif(not (DATA / "feedbackqa").is_dir(), reason="the real sets are not there")
 def test_the_real_sets_are_whole_and_what_is_evaluated_is_held_out() -> None:
-    rows = {name: list(read_feedback(name, DATA)) for name in feedback_sets.names()}
+    rows = {name: list(read_set(name, "feedback", DATA)) for name in names("feedback")}
     assert len(rows["shepherd"]) == 1317
     assert len(rows["cut"]) == 5000
     assert len(rows["prometheus"]) == 3 * 640
@@ -220,9 +218,8 @@ def test_the_real_sets_are_whole_and_what_is_evaluated_is_held_out() -> None:
     trained = {row.dialogue[0].content for row in good if row.split == "train"}
     held = {row.dialogue[0].content for row in good if row.split == "heldout"}
     assert not trained & held
-    for name in ("feedbackqa", "prometheus_rated"):
-        benchmark = open_benchmark(name, DATA)
-        assert isinstance(benchmark, Benchmark)
-        evaluated = {item.dialogue[0].content.strip() for item in benchmark.items if isinstance(item, Rating)}
+    for name in ("feedbackqa", "prometheus"):
+        rated = [row for row in read_set(name, "ratings", DATA) if isinstance(row, Rating)]
+        evaluated = {row.dialogue[0].content.strip() for row in rated}
         assert evaluated
         assert not trained & evaluated

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from uptake.benchmarks import Absent, Benchmark, Comparison, Item, Rating, chats, find, open_benchmark
-from uptake.benchmarks.parse import Records
 from uptake.data import Writer
+from uptake.datasets import Absent, Benchmark, Comparison, Item, Rating, find, open_benchmarks
+from uptake.datasets.items import to_rating
+from uptake.datasets.parse import Records, context, joined
 from uptake.errors import InputError
 from uptake.types import Dialogue, Turn, Where
 
@@ -32,7 +33,7 @@ EVALUATED: Mapping[str, Sequence[str] | None] = {
     "feedbackqa": [f"{site}_test.jsonl.gz" for site in ("Australia", "CDC", "UK", "WHO")],
     "grade": ["human_judgement.jsonl.gz"],
     "mtbench_single_score": ["ratings.jsonl.gz"],
-    "prometheus_rated": ["mt_bench_eval.jsonl.gz", "vicuna_eval.jsonl.gz"],
+    "prometheus": ["mt_bench_eval.jsonl.gz", "vicuna_eval.jsonl.gz"],
     "topical_chat": None,
     "usr_personachat": ["pc_usr_data.jsonl.gz"],
     "usr_topicalchat": ["topical_chat.jsonl.gz"],
@@ -59,7 +60,7 @@ def put(folder: Path, **tables: Sequence[Mapping[str, Any]]) -> None:
 def opened(data: Path, name: str, **tables: Sequence[Mapping[str, Any]]) -> Benchmark:
     """A benchmark of tiny files."""
     put(data / find(name).FOLDER, **tables)
-    found = open_benchmark(name, data)
+    (found,) = open_benchmarks(name, data)
     assert isinstance(found, Benchmark)
     return found
 
@@ -71,8 +72,8 @@ def facts(item: Item) -> tuple[Any, ...]:
 
 def test_runs_of_one_speaker_are_one_turn_and_an_opening_of_the_assistant_goes() -> None:
     turns = [*talk("a", "b"), Turn("assistant", " "), Turn("assistant", "c"), Turn("user", "d"), Turn("user", "e")]
-    assert chats.joined([Turn("assistant", "hello"), *turns]) == talk("a", "b\nc", "d\ne")
-    assert chats.joined([Turn("assistant", "hello")]) == ()
+    assert joined([Turn("assistant", "hello"), *turns]) == talk("a", "b\nc", "d\ne")
+    assert joined([Turn("assistant", "hello")]) == ()
 
 
 @pytest.mark.parametrize(
@@ -80,16 +81,16 @@ def test_runs_of_one_speaker_are_one_turn_and_an_opening_of_the_assistant_goes()
     [(["a"], talk("a")), (["a", "b"], talk("a\nb")), (["a", "b", "c"], talk("a", "b", "c")), (list("abcd"), None)],
 )
 def test_the_last_line_is_the_users_and_no_line_is_lost(lines: list[str], turns: Dialogue | None) -> None:
-    assert chats.context(lines) == (turns or talk("a\nb", "c", "d"))
+    assert context(lines) == (turns or talk("a\nb", "c", "d"))
 
 
 def test_a_rating_says_why_there_is_none() -> None:
     turns = (Turn("assistant", "hello"), *talk("a", "b"))
     score = {"overall": 1.0}
-    assert chats.rated(turns, {}, where=HERE) == "no rating"
-    assert chats.rated(turns, score, where=HERE, place=0) == "nothing before the response"
-    assert chats.rated(turns, score, where=HERE, place=1) == "no response"
-    assert chats.rated([*talk("a"), Turn("assistant", " ")], score, where=HERE) == "no response"
+    assert to_rating(turns, {}, where=HERE) == "no rating"
+    assert to_rating(turns, score, where=HERE, place=0) == "nothing before the response"
+    assert to_rating(turns, score, where=HERE, place=1) == "no response"
+    assert to_rating([*talk("a"), Turn("assistant", " ")], score, where=HERE) == "no response"
 
 
 def message(sender: str, text: str, thumb: int | None = None) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def test_convai2(tmp_path: Path) -> None:
         (whole, {"overall": 2.0}, "dialogue", "Bot 007", "You said so.", "volunteers"),
     ]
     assert found.skipped == {"nothing before the response": 1, "no rating": 1}
-    training = list(find("convai2").training(tmp_path / "convai2-human-bot"))
+    training = list(find("convai2").conversations(tmp_path / "convai2-human-bot"))
     assert training == [(*whole, Turn("user", "You said so."))] * 3
 
 
@@ -141,7 +142,7 @@ def test_topical_chat(tmp_path: Path) -> None:
         (talk("b", "c"), {"overall": 5.0}, "turn", "", "d", ""),
     ]
     assert found.skipped == {"nothing before the response": 1, "no rating": 1}
-    training = list(find("topical_chat").training(tmp_path / "topical-chat-turn-ratings"))
+    training = list(find("topical_chat").conversations(tmp_path / "topical-chat-turn-ratings"))
     assert training == [talk("a", "b", "c", "d"), talk("a", "b", "c")]
 
 
@@ -169,7 +170,7 @@ def test_uss(tmp_path: Path) -> None:
         (whole, {"satisfaction": 3.5}, "dialogue", "", "Yes", "MWOZ"),
     ]
     assert found.skipped == {"nothing before the response": 1}
-    training = list(find("uss").training(tmp_path / "uss-user-satisfaction"))
+    training = list(find("uss").conversations(tmp_path / "uss-user-satisfaction"))
     assert training == [(*whole, Turn("user", "Yes"))] * 2
 
 
@@ -189,7 +190,7 @@ def test_dialogue_eval(tmp_path: Path) -> None:
         (talk("Hi", "hey", "Tea?", f"{model} ."), {"fun": 40.0, "overall": -0.5}, "dialogue", model, "", group)
         for model, group in (("B_p", "free"), ("QualityControl", "icebreaker"))
     ]
-    training = list(find("dialogue_eval").training(tmp_path / "dialogue-eval-acl22"))
+    training = list(find("dialogue_eval").conversations(tmp_path / "dialogue-eval-acl22"))
     assert training == [talk("Hi", "hey", "Tea?", "A .")]
 
 
@@ -259,12 +260,12 @@ def test_mtbench_single_score(tmp_path: Path) -> None:
     assert found.skipped == {"no response": 1}
 
 
-def test_prometheus_rated(tmp_path: Path) -> None:
+def test_prometheus(tmp_path: Path) -> None:
     header = "Here is a previous dialogue between an assistant and an user. Generate a human preferable response."
     rated = {"response_source": "m", "orig_response": "d", "gpt4_score": [4, 5, 3]}
     found = opened(
         tmp_path,
-        "prometheus_rated",
+        "prometheus",
         mt_bench_eval=[rated | {"orig_instruction": f"{header}\nUser: a\n\nAssistant:b\n\nUser: c\n\nAssistant: "}],
         vicuna_eval=[rated | {"orig_instruction": "Who?\nUser: me"}],
     )
@@ -315,7 +316,7 @@ def test_alpaca_eval_systems(tmp_path: Path) -> None:
     ],
 )
 def test_ratings_of_the_hub(name: str, record: Mapping[str, Any], ratings: Mapping[str, float]) -> None:
-    (item,) = find(name).items(iter([(HERE, record)]))
+    (item,) = find(name).from_records(iter([(HERE, record)]))
     assert facts(item) == (talk("q", "r"), ratings, "turn", "", "", "")
 
 
@@ -329,7 +330,7 @@ def test_mt_bench_votes() -> None:
                 | {side: [{"role": "user", "content": text} for text in said] for side, said in sides.items()},
             )
 
-    *items, reason = find("mt_bench").items(votes())
+    *items, reason = find("mt_bench").from_records(votes())
     assert reason == "second turn"
     assert all(isinstance(item, Comparison) and item.prompt.turns == talk("q") for item in items)
     assert [(item.responses, item.preference) for item in items] == [(("x", "y"), p) for p in (1.0, 0.0, 0.5)]
@@ -337,7 +338,7 @@ def test_mt_bench_votes() -> None:
 
 @pytest.mark.parametrize("name", ["flask", "feedback_bench", "helpsteer", "mt_bench"])
 def test_without_the_hub_there_is_one_line_why(name: str) -> None:
-    found = open_benchmark(name, None)
+    (found,) = open_benchmarks(name, None)
     assert isinstance(found, Absent)
     assert "Hub" in found.reason
     assert "\n" not in found.reason
@@ -351,7 +352,7 @@ def test_a_row_of_another_form_is_named(tmp_path: Path) -> None:
         opened(tmp_path, "fed", fed_data=[{"context": "Bot: Hi", "system": "x", "annotations": {"Overall": [1]}}])
     (tmp_path / "grade").mkdir()
     with pytest.raises(InputError, match="no file 'human_judgement'"):
-        open_benchmark("grade", tmp_path)
+        open_benchmarks("grade", tmp_path)
 
 
 @real
@@ -364,7 +365,7 @@ def test_the_real_sets(name: str) -> None:
         stated = sum(counts[file] for file in files) * RESPONSES_PER_ROW.get(name, 1)
         assert total(name) == stated
     if name in TRAINING:
-        learned = list(find(name).training(DATA / find(name).FOLDER))
+        learned = list(find(name).conversations(DATA / find(name).FOLDER))
         assert all(in_turn(turns) for turns in learned)
         assert {facts(item)[0] for item in found.items}.isdisjoint(learned)
 
@@ -389,7 +390,7 @@ def test_every_rating_of_real_chats_is_an_item_or_is_counted() -> None:
     assert total("convai2") == chats_rated + thumbs
     assert total("topical_chat") == sum(raw.count('"turn_rating": ') for raw in texts("topical_chat"))
     dialogues = sum(isinstance(item, Rating) and item.level == "dialogue" for item in at_hand("uss").items)
-    training = sum(1 for _ in find("uss").training(DATA / find("uss").FOLDER))
+    training = sum(1 for _ in find("uss").conversations(DATA / find("uss").FOLDER))
     assert (dialogues, training) == (sum(sizes["uss"].values()) / 2,) * 2
 
 
@@ -402,7 +403,7 @@ def texts(name: str) -> Iterator[str]:
 
 @cache
 def at_hand(name: str) -> Benchmark:
-    found = open_benchmark(name, DATA)
+    (found,) = open_benchmarks(name, DATA)
     assert isinstance(found, Benchmark)
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
 from uptake.cli.options import DataFolder, Overwrite, app, out, say
 from uptake.errors import InputError
@@ -15,9 +15,7 @@ SetNames = Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="
 RowKind = Annotated[
     str | None, typer.Option(help="comparisons, ratings, candidates, preferences, feedback, edits or conversations.")
 ]
-RowsFile = Annotated[
-    Path | None, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet. Default: only tell.")
-]
+RowsFile = Annotated[Path | None, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")]
 HeldOut = Annotated[bool, typer.Option("--heldout", help="The held-out rows, to measure with.")]
 
 
@@ -53,10 +51,9 @@ def datasets(
 def _list(kind: str | None, data: Path | None) -> None:
     from uptake.datasets import find, first_line, names, offers, origin
 
-    table = Table(Column("set", no_wrap=True), "from", "rows", "license", "what it holds")
     for name in names(*filter(None, (kind,))):
-        table.add_row(name, origin(name, data), ", ".join(offers(name)), find(name).LICENSE, first_line(name))
-    out.print(table)
+        say(f"{name}: {', '.join(offers(name))}. From: {origin(name, data)}. License: {find(name).LICENSE}.")
+        say(f"  {first_line(name)}")
 
 
 def _tell(name: str, data: Path | None) -> None:
