@@ -21,8 +21,8 @@ from _harness import record
 from numpy.typing import NDArray
 
 from uptake import load
-from uptake.benchmarks import Benchmark, Rating, open_benchmark
 from uptake.data.exchanges import Heard
+from uptake.datasets import Rating, folder_of, read_set
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations
@@ -58,8 +58,8 @@ class Case:
 
 def cases(name: str, data: Path) -> list[Case]:
     """The rated cases of a data set whose responses the user answers; none where the set is not there."""
-    found, (key, by_turn, _) = open_benchmark(name, data), SETS[name]
-    items = found.items if isinstance(found, Benchmark) else ()
+    key, by_turn, _ = SETS[name]
+    items = read_set(name, "ratings", data) if folder_of(name, data) is not None else ()
     of = [
         (each, (each.where.path, each.where.line))
         for each in items

@@ -16,18 +16,18 @@ import typer
 from _harness import record
 
 from uptake import ChatFormat, FollowUpReward, Options, Preference, World, load, methods, read, run
-from uptake.benchmarks import Benchmark, Comparison, find, hh, names, open_benchmark
+from uptake.datasets import EVALUATED, Benchmark, folder_of, names, open_benchmarks, read_set
 from uptake.evaluate.bench_results import BenchResults
 from uptake.judge.scorers import contestant
 from uptake.models import LanguageModel
 from uptake.report.bench_tables import Entry, spelled, tables
 from uptake.rewards.classifier import Classifier
 from uptake.tasks.bench import bench
-from uptake.tasks.feedback import write_feedback
+from uptake.tasks.datasets import write_rows
 from uptake.types import Row
 
 FOLDER = Path("runs/real-rewards")
-PREFERENCES = ("hh-helpful-base", "hh-harmless-base")
+PREFERENCES = ("hh_helpful_base", "hh_harmless_base")
 FEEDBACK = ("shepherd", "cut", "feedbackqa")
 TRAINING = {"precision": "bf16", "micro_tokens": 4096, "schedule": "cosine", "batch_size": 32}
 REWARD_MODEL = {**TRAINING, "lr": 1e-4, "epochs": 1, "weight_decay": 0.01}
@@ -40,7 +40,7 @@ WITH_FOLLOW_UPS = (
         "hh_harmless_base",
         "hh_helpful_base",
         "oasst",
-        "rmb_pairwise",
+        "rmb_comparisons",
         "topical_chat",
         "uss",
     ),
@@ -51,11 +51,11 @@ def preferences(data: Path, lm: LanguageModel) -> list[Row]:
     """The training part of HH-RLHF's preferences, as far as they fit the model's window, in an order of their own."""
     chat, window = ChatFormat.of(lm.tokenizer), lm.window or 1 << 30
     found: list[Row] = []
-    for item in (item for folder in PREFERENCES for item in hh.part(data / folder, "train")):
-        if isinstance(item, Comparison):
-            sides = [chat.response_ids(item.prompt.turns, text) for text in item.responses]
+    for row in (row for name in PREFERENCES for row in read_set(name, "preferences", data)):
+        if isinstance(row, Preference):
+            sides = [chat.response_ids(row.prompt.turns, text) for text in (row.chosen, row.rejected)]
             if all(ids and len(prompt) + len(ids) <= window for prompt, ids in sides):
-                found.append(Preference(item.prompt, *item.responses))
+                found.append(row)
     random.Random(0).shuffle(found)
     return found
 
@@ -72,7 +72,7 @@ def trained(method: str, options: dict[str, Any], base: Path, rows: list[Row], f
 def contestants(model: Path, lm: LanguageModel, data: Path) -> dict[str, Any]:
     told = FOLDER / "feedback.jsonl"
     if not told.exists():
-        write_feedback(FEEDBACK, data, told)
+        write_rows(FEEDBACK, "feedback", data, told)
     tuned = trained("follow_up_tuning", TUNING, model, list(read(told)), FOLDER / "tuned")
     reward_model = trained("reward_model", REWARD_MODEL, model, preferences(data, lm), FOLDER / "reward-model")
     return {
@@ -110,8 +110,8 @@ def main(
 ) -> None:
     lm = load(model)
     people = contestants(model, lm, data)
-    opened = (open_benchmark(name, data) for name in local(data))
-    benchmarks = [each for each in opened if isinstance(each, Benchmark)]
+    here = (name for name in names(*EVALUATED) if folder_of(name, data) is not None)
+    benchmarks = [each for name in here for each in open_benchmarks(name, data) if isinstance(each, Benchmark)]
     board, timing = bench(people, benchmarks, FOLDER / "bench", limit=limit)
     rows = figures(board, list(people))
     first = next(iter(people))
@@ -124,11 +124,6 @@ def main(
     rows += [dict.fromkeys(rows[0], "") | {"benchmark": name, first: value} for name, value in notes.items()]
     claim = f"Rewards of a dialogue model from scratch on human judgements, at most {limit} items a set; * above chance"
     record("real_rewards", claim, rows)
-
-
-def local(data: Path) -> list[str]:
-    """The benchmarks whose files are in the data folder."""
-    return [name for name in names() if (folder := find(name).FOLDER) is not None and (data / folder).is_dir()]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from _harness import compare, record
 from transformers import LlamaForCausalLM
 
 from uptake import FollowUpReward, Turn, load
-from uptake.benchmarks import Benchmark, Comparison, open_benchmark
+from uptake.datasets import Comparison, read_set
 from uptake.errors import InputError
 from uptake.types import Dialogue
 
@@ -24,10 +24,8 @@ SET, DIALOGUES, ROWS, REPEATS = "hh_helpful_base", 8, 8, 3
 
 def some_dialogues(reward: FollowUpReward, data: Path) -> list[Dialogue]:
     """The first dialogues of the set that are scored without leaving out turns: the plain way leaves out nothing."""
-    found = open_benchmark(SET, data)
-    if not isinstance(found, Benchmark):
-        raise SystemExit(found)
-    items = [item for item in found.items if isinstance(item, Comparison)][: 8 * DIALOGUES]
+    rows = read_set(SET, "comparisons", data)
+    items = [row for row in rows if isinstance(row, Comparison)][: 8 * DIALOGUES]
     dialogues = [(*item.prompt.turns, Turn("assistant", item.responses[0])) for item in items]
     missing: dict[int, InputError] = {}
     dropped = reward.score(dialogues, unscored=missing).dropped_turns

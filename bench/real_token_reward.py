@@ -2,10 +2,10 @@
 
     python bench/real_token_reward.py --model ./dialogue-model --data ./data
 
-One model learns from three edit sets at once: HaluEval's marks (with as many answers without a mark), FineGrainedRLHF's
-errors and JFLEG's four corrections of every sentence. It is measured by set on answers to other questions in which
-something was marked, beside the same training with labels in the wrong places, a sequence reward model trained on the
-pairs that the sets hold, and chance.
+One model learns from the edits of three sets at once: HaluEval's marks (with as many answers without a mark),
+FineGrainedRLHF's errors and JFLEG's four corrections of every sentence. It is measured by set on answers to other
+questions in which something was marked, beside the same training with labels in the wrong places, a sequence reward
+model trained on the pairs that the sets hold, and chance.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from _tokens import Arm, figures, one_thread
 from _town import FOLDER
 
 from uptake import ChatFormat, World, load
-from uptake.edit_sets import names, read_edits
+from uptake.datasets import names, read_set
 from uptake.support.progress import progress_bar
 from uptake.types import Edited
 
@@ -35,7 +35,8 @@ ARMS = (
 
 
 def rows_of(name: str, data: Path, split: str) -> list[Edited]:
-    return [row for row in read_edits(name, data) if isinstance(row, Edited) and row.prompt.extra["split"] == split]
+    rows = read_set(name, "edits", data)
+    return [row for row in rows if isinstance(row, Edited) and row.prompt.extra["split"] == split]
 
 
 def marked(row: Edited) -> bool:
@@ -46,7 +47,7 @@ def marked(row: Edited) -> bool:
 def training_rows(data: Path, limit: int | None) -> list[Edited]:
     """All marked rows and all edits, and of HaluEval's other rows as many."""
     found: list[Edited] = []
-    for name in names():
+    for name in names("edits"):
         rows = rows_of(name, data, "train")
         if name == "halueval":
             plain = [row for row in rows if not marked(row)]
@@ -59,7 +60,7 @@ def training_rows(data: Path, limit: int | None) -> list[Edited]:
 def test_rows(data: Path, limit: int | None) -> dict[str, Sequence[Edited]]:
     """Held-out rows with something to find, by set; of a sentence with several corrections, all."""
     tests: dict[str, Sequence[Edited]] = {}
-    for name in names():
+    for name in names("edits"):
         groups: dict[str, list[Edited]] = {}
         for place, row in enumerate(rows_of(name, data, "heldout")):
             groups.setdefault(row.group or str(place), []).append(row)

@@ -18,7 +18,7 @@ from typing import Any
 
 from _harness import record
 
-from uptake.edit_sets.items import minimal
+from uptake.datasets.items import minimal
 from uptake.evaluate import ScoredTokens, token_reward_metrics
 from uptake.ops.alignment import align
 from uptake.ops.token_labels import token_labels

@@ -30,9 +30,9 @@ from uptake.models import LanguageModel
 from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
 from uptake.tasks.demo import DemoSettings, learn_town, scorer_accuracy, town_followups
-from uptake.tasks.feedback import perplexity
+from uptake.tasks.perplexity import perplexity
 from uptake.town import Town
-from uptake.town.questions import Split
+from uptake.types import Split
 
 ROWS, HELD_OUT_ROWS = 4096, 512
 QUESTIONS: dict[Split, int] = {"train": 432, "heldout": 144}

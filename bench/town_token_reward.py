@@ -23,7 +23,7 @@ from _tokens import Arm, figures, one_thread
 from _town import FOLDER, HELD_OUT, SEEDS, Interval, interval, starting_model, workers
 
 from uptake import ChatFormat, Turn, World, load
-from uptake.edit_sets.items import minimal
+from uptake.datasets.items import minimal
 from uptake.support.progress import progress_bar
 from uptake.town import AXES, FAULTS, Town
 from uptake.types import Edited, Span

@@ -16,7 +16,7 @@ from tiny_cli import Cli
 
 from uptake.annotators.from_reward import FromReward
 from uptake.annotators.oracle import OracleAnnotator
-from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Rating, names
+from uptake.datasets import EVALUATED, Absent, Benchmark, Candidates, Comparison, Rating, names
 from uptake.errors import InputError
 from uptake.evaluate.bench_results import BenchResults, Result, Timing
 from uptake.judge.scorers import CONTESTANTS, contestant
@@ -364,7 +364,7 @@ def test_the_lists(command: Cli, tmp_path: Path) -> None:
     write_sets(tmp_path / "data")
     out = command("bench", "--list", "--data", "data")
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") > 2}
-    assert rows.keys() >= set(names())
+    assert rows.keys() >= set(names(*EVALUATED))
     assert all(name in out for name in CONTESTANTS)
     assert (rows["pandalm"], rows["llmbar"], rows["flask"]) == ("here", "folder llmbar", "Hub")
 
@@ -374,7 +374,7 @@ def test_the_lists(command: Cli, tmp_path: Path) -> None:
     [
         (["fed", "--data", "data"], "no folder for the figures"),
         (["fed", "--data", "data", "--out", "out"], "contestant 'follow_up' needs a model"),
-        (["fedd", "--data", "data", "--out", "out"], "there is no benchmark 'fedd'; did you mean fed?"),
+        (["fedd", "--data", "data", "--out", "out"], "there is no data set 'fedd'; did you mean fed?"),
         (["fed", "--out", "out", "--contestant", "length"], "nothing to compare: fed: no folder 'fed'"),
         (["fed", "--data", "data", "--out", "out", "--contestant", "width"], "no contestant 'width'"),
         (["fed", "--data", "data", "--out", "out", "--contestant", "length", "--limit", "0"], "'limit': 0"),

@@ -224,7 +224,7 @@ def test_mistakes_are_said_before_a_model_is_loaded(command: str, more: str, exp
             "eval in.jsonl --policy nowhere --against nowhere --judge oracle --followups here.yaml --out new",
             "field '--followups': not used with --judge",
         ),
-        ("feedback shepherd --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
+        ("datasets shepherd --kind feedback --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
         ("corpus --data nowhere --out here.jsonl", "here.jsonl: the output file exists"),
     ],
 )

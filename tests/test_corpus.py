@@ -10,7 +10,7 @@ from tiny import read_jsonl, write_jsonl
 
 from uptake.data import read
 from uptake.errors import InputError
-from uptake.tasks.corpus import FATES, clean, conversation_keys, sort_out, write_corpus
+from uptake.tasks.corpus import OUTCOMES, clean, conversation_keys, sort_out, write_corpus
 from uptake.types import Dialogue, Prompt, Turn
 
 
@@ -48,16 +48,16 @@ def test_what_training_rows_and_other_folders_give(tmp_path: Path) -> None:
     )
     (folder / "shepherd-human-feedback").mkdir()
     row = {"id": 1, "question": "2 + 2?", "answer": "5", "feedback": "That is 4."}
-    write_jsonl(folder / "shepherd-human-feedback" / "human.jsonl", [row])
+    write_jsonl(folder / "shepherd-human-feedback" / "human_data_for_model.jsonl", [row])
     summary = write_corpus(folder, tmp_path / "corpus.jsonl")
     assert talks(tmp_path / "corpus.jsonl") == [
         ["a room please", "where?", "in town"],
         ["Why is the sky blue?", "Because of the air."],
         ["2 + 2?", "5", "That is 4."],
     ]
-    sources = ["uss", "hh-helpful-prompts", "shepherd-human-feedback"]
+    sources = ["uss", "hh_helpful_prompts", "shepherd"]
     assert [row["source"] for row in read_jsonl(tmp_path / "corpus.jsonl")] == sources
-    assert [summary.fates[name]["kept"] for name in sources] == [1, 1, 1]
+    assert [summary.outcomes[name]["kept"] for name in sources] == [1, 1, 1]
     assert dict(summary.user_turns) == dict(zip(sources, (2, 1, 2), strict=True))
     assert summary.evaluated == {"uss": 1}
     assert [type(each) for each in read(tmp_path / "corpus.jsonl")].count(Prompt) == 2
@@ -82,7 +82,7 @@ def test_what_shares_a_prompt_or_its_first_exchange_with_an_evaluated_item_is_he
         ["At eight.", "Booked."],
         ["A plane, please.", "No."],
     ]
-    assert [summary.fates[name]["held out"] for name in ("uss", "hh-helpful-prompts")] == [2, 1]
+    assert [summary.outcomes[name]["held out"] for name in ("uss", "hh_helpful_prompts")] == [2, 1]
 
 
 def test_a_first_exchange_is_held_out_although_no_prompt_is_shared(tmp_path: Path) -> None:
@@ -127,10 +127,10 @@ def test_conversations_that_begin_alike_are_validated_together(tmp_path: Path) -
     assert sorted(kept + validated) == sorted(talks(tmp_path / "all.jsonl"))
     assert not {talk[0] for talk in kept} & {talk[0] for talk in validated}
     assert 4 <= len(validated) <= 40
-    assert sum(fates["validation"] for fates in summary.fates.values()) == len(validated)
-    for fates in summary.fates.values():
-        assert tuple(fates) == FATES
-        assert sum(fates.values()) == 400
+    assert sum(outcomes["validation"] for outcomes in summary.outcomes.values()) == len(validated)
+    for outcomes in summary.outcomes.values():
+        assert tuple(outcomes) == OUTCOMES
+        assert sum(outcomes.values()) == 400
 
 
 def test_texts_are_cleaned_up_to_the_first_blank_turn() -> None:
@@ -139,11 +139,11 @@ def test_texts_are_cleaned_up_to_the_first_blank_turn() -> None:
 
 
 def test_input_that_makes_no_corpus_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no conversations to learn from.*uss-user-satisfaction.*hh-helpful-prompts"):
+    with pytest.raises(InputError, match=r"no conversations to learn from.*hh-helpful-prompts.*uss-user-satisfaction"):
         write_corpus(tmp_path, tmp_path / "corpus.jsonl")
     folder = data_folder(tmp_path / "data", [], {"Why?": "So."})
     path = folder / "hh-helpful-prompts" / "train.jsonl"
     path.write_text(path.read_text() + json.dumps({"prompt": "Why?", "label": None}) + "\n")
-    with pytest.raises(InputError, match=r"train\.jsonl:2, field 'label': found None"):
+    with pytest.raises(InputError, match=r"train\.jsonl:2, field 'label': Input should be a valid string"):
         write_corpus(folder, tmp_path / "corpus.jsonl")
     assert not (tmp_path / "corpus.jsonl").exists()

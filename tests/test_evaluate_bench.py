@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from uptake.benchmarks import Candidates, Comparison, Rating
+from uptake.datasets import Candidates, Comparison, Rating
 from uptake.errors import InputError
 from uptake.evaluate.agreement import agreement
 from uptake.evaluate.bench_results import Result, clusters, confidence, result

@@ -32,7 +32,7 @@ from uptake.models import LanguageModel, add_lora, save_model
 from uptake.objective import NextToken
 from uptake.reference import NoReference
 from uptake.signal.conversation_tree import ConversationTrees
-from uptake.tasks.feedback import perplexity
+from uptake.tasks.perplexity import perplexity
 from uptake.train.loop import run
 from uptake.types import Dialogue, Turn
 from uptake.world import World

@@ -6,6 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
+# Rows to learn from, and rows to measure with.
+Split = Literal["train", "heldout"]
+
+# The share of changed units up to which an edit is minimal: one that changes more does not say where a text was wrong.
+MAX_EDIT_RATIO = 0.5
+# The weight of an unchanged response: many rows of nothing but zeros would pull every token reward to zero.
+NO_EDIT_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, slots=True)

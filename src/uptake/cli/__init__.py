@@ -15,7 +15,7 @@ from uptake.errors import UptakeError
 COMMANDS = (
     *("demo", "score", "calibrate", "bench", "judge", "annotate", "edit"),
     *("mine", "mine_logs", "discover", "train", "eval", "report", "show_tokens"),
-    *("corpus", "feedback", "init_model", "check", "methods"),
+    *("datasets", "corpus", "init_model", "check", "methods"),
 )
 for command in COMMANDS:
     import_module(f"{__name__}.{command}")

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Seed, app, out, say, say_plain
+from uptake.cli.options import DataFolder, Device, Dtype, Followups, Seed, app, out, say, say_plain
 from uptake.errors import InputError
 
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[BENCHMARK]...", help="Benchmarks by name. Default: all that are at hand."),
 ]
-Data = Annotated[Path | None, typer.Option(help="Folder with a folder for each data set. Others come from the Hub.")]
 Model = Annotated[str | None, typer.Option(help="The model that contestants use: folder or Hub name.")]
 Contestants = Annotated[
     list[str] | None,
@@ -31,7 +30,7 @@ DEFAULT = ("follow_up", "direct", "length")
 def bench(
     names: Names = None,
     *,
-    data: Data = None,
+    data: DataFolder = None,
     model: Model = None,
     contestants: Contestants = None,
     folder: Target = None,
@@ -47,9 +46,10 @@ def bench(
 
     Example: `uptake bench llmbar fed --data ./data --model ./my-model --out bench`
     """
-    from uptake import benchmarks
     from uptake.data import ChatFormat
     from uptake.data.write import may_write
+    from uptake.datasets import EVALUATED, open_benchmarks
+    from uptake.datasets import names as datasets
     from uptake.judge.scorers import check_contestant, contestant
     from uptake.models import load
     from uptake.tasks.bench import bench as compare
@@ -65,7 +65,8 @@ def bench(
     specs = list(dict.fromkeys(contestants or DEFAULT))
     for spec in specs:
         check_contestant(spec)
-    chosen = [benchmarks.open_benchmark(name, data) for name in dict.fromkeys(names or benchmarks.names())]
+    wanted = dict.fromkeys(names or datasets(*EVALUATED))
+    chosen = [each for name in wanted for each in open_benchmarks(name, data)]
     lm = None if model is None else load(model, device=device, dtype=dtype)
     options: dict[str, Any] = {"model": lm, "followups": followups, "device": device, "dtype": dtype}
     people = {spec: contestant(spec, **options) for spec in specs}
@@ -75,15 +76,12 @@ def bench(
 
 
 def _print_lists(data: Path | None) -> None:
-    from uptake import benchmarks
+    from uptake.datasets import EVALUATED, first_line, names, origin
     from uptake.judge.scorers import CONTESTANTS
 
     table = Table("benchmark", "from", "what it holds")
-    for name in benchmarks.names():
-        module = benchmarks.find(name)
-        here = data is not None and module.FOLDER is not None and (data / module.FOLDER).is_dir()
-        source = "here" if here else "Hub" if module.hub is not None else f"folder {module.FOLDER}"
-        table.add_row(name, source, (module.__doc__ or "").split("\n")[0])
+    for name in names(*EVALUATED):
+        table.add_row(name, origin(name, data), first_line(name))
     out.print(table)
     table = Table("contestant", "what it is")
     for name, about in CONTESTANTS.items():

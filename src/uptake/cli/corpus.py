@@ -27,16 +27,16 @@ def corpus(
     Example: `uptake corpus --data ./data --out corpus.jsonl`
     """
     from uptake.data.write import may_write
-    from uptake.tasks.corpus import FATES, write_corpus
+    from uptake.tasks.corpus import OUTCOMES, write_corpus
 
     for path in filter(None, (target, validation)):
         may_write(path, overwrite=overwrite)
     summary = write_corpus(data, target, validation=validation, hold_out=hold_out or (), overwrite=overwrite)
-    table = Table(Column("source", no_wrap=True), *FATES, "user turns")
-    for name, fates in summary.fates.items():
-        table.add_row(name, *(str(fates[fate]) for fate in FATES), str(summary.user_turns[name]))
+    table = Table(Column("source", no_wrap=True), *OUTCOMES, "user turns")
+    for name, outcomes in summary.outcomes.items():
+        table.add_row(name, *(str(outcomes[outcome]) for outcome in OUTCOMES), str(summary.user_turns[name]))
     out.print(table)
     items = ", ".join(f"{name} {count}" for name, count in summary.evaluated.items())
     say(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
-    kept = sum(fates["kept"] for fates in summary.fates.values())
+    kept = sum(outcomes["kept"] for outcomes in summary.outcomes.values())
     say(f"{kept} conversations, {sum(summary.user_turns.values())} user turns -> {target}")

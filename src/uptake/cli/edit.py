@@ -8,6 +8,7 @@ from rich.table import Table
 
 from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_files, options_of, out, say
 from uptake.errors import InputError
+from uptake.types import MAX_EDIT_RATIO, NO_EDIT_WEIGHT
 
 Source = Annotated[
     str, typer.Argument(metavar="PAIRS", help="Preferences, whose rejected response is edited, or single responses.")
@@ -46,12 +47,12 @@ def edit(
     judge: Judge = None,
     judge_model: JudgeModel = None,
     judge_sets: JudgeSets = None,
-    max_edit_ratio: Ratio = 0.5,
+    max_edit_ratio: Ratio = MAX_EDIT_RATIO,
     min_length: Shortest = 0.5,
     max_length: Longest = 2.0,
     block: Block = 8,
     tokenizer: Tokenizer = None,
-    no_edit_weight: Weight = 0.1,
+    no_edit_weight: Weight = NO_EDIT_WEIGHT,
     limit: Limit = None,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -48,6 +48,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16, float64.")]
 Limit = Annotated[int | None, typer.Option(help="Take the first rows only.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder with a folder for each data set. Others come from the Hub.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
 Followups = Annotated[

@@ -9,6 +9,7 @@ from uptake.edits.edit import Checked, ComparisonReason, Draft
 from uptake.edits.units import Units, Words
 from uptake.errors import InputError
 from uptake.ops.alignment import align
+from uptake.types import MAX_EDIT_RATIO
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Rules:
     a row only moved elsewhere the reason is "moved". Raises InputError for a setting out of its range.
     """
 
-    max_edit_ratio: float = 0.5
+    max_edit_ratio: float = MAX_EDIT_RATIO
     min_length: float = 0.5
     max_length: float = 2.0
     block: int = 8

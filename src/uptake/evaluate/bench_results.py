@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from uptake.benchmarks import Candidates, Comparison, Item, Rating
+from uptake.datasets import Candidates, Comparison, Item, Rating
+from uptake.datasets.items import Level
 from uptake.errors import InputError
 from uptake.evaluate.agreement import Agreement, agreement
 from uptake.evaluate.best_of_n import BestOfN, best_of_n
@@ -21,8 +22,7 @@ from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
 
 # A score, or the reason why there is none.
-ScoreOrReason = float | str
-Level = Literal["turn", "dialogue"]
+Prediction = float | str
 
 # The note of a result none of whose rows could be judged: `invalid` says why.
 UNJUDGED = "no row could be judged"
@@ -111,7 +111,7 @@ class Timing:
     share: float
 
 
-def result(items: Sequence[Item], scores: Sequence[ScoreOrReason | Sequence[float]], seed: int = 0) -> Result:
+def result(items: Sequence[Item], scores: Sequence[Prediction | Sequence[float]], seed: int = 0) -> Result:
     """Result of a scorer on items of one kind: the figures, or the reason why there are none.
 
     `scores` holds, for a comparison, the margin of the first response over the second; for a rating, a score; for
@@ -130,7 +130,7 @@ def result(items: Sequence[Item], scores: Sequence[ScoreOrReason | Sequence[floa
         return Result((), invalid, str(error))
 
 
-def confidence(items: Sequence[Comparison], margins: Sequence[ScoreOrReason], kind: str) -> Confidence:
+def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind: str) -> Confidence:
     """Confidence of a scorer against how often it is right, over all pairs where people prefer a response.
 
     Margins of annotators are probabilities less one half. Raises `InputError` where there are no such pairs, and where

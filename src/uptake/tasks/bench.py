@@ -11,14 +11,14 @@ from time import perf_counter
 from typing import Any, Literal
 
 import uptake
-from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.data.cache import Cache, content_key
+from uptake.datasets import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.errors import InputError
 from uptake.evaluate.bench_results import (
     BenchmarkSummary,
     BenchResults,
+    Prediction,
     Result,
-    ScoreOrReason,
     ScorerSummary,
     Timing,
     confidence,
@@ -32,7 +32,7 @@ from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
 
 # A dialogue that ends with a response, for a reward; a prompt with two responses, for an annotator.
-Question = tuple[Dialogue] | tuple[Dialogue, tuple[str, str]]
+Query = tuple[Dialogue] | tuple[Dialogue, tuple[str, str]]
 
 # Questions between two writes to the cache: what a kill can cost.
 CHUNK = 64
@@ -50,7 +50,7 @@ class _Judged:
 
     kind: Literal["reward", "annotator"]
     fingerprint: str
-    answers: Mapping[str, Sequence[ScoreOrReason | Sequence[float]]]
+    answers: Mapping[str, Sequence[Prediction | Sequence[float]]]
     asked: int
     seconds: float
 
@@ -132,10 +132,10 @@ def _judged(name: str, contestant: Any, held: Sequence[Benchmark], cache: Cache)
 def _ask(
     name: str,
     fingerprint: str,
-    questions: Sequence[Question],
-    ask: Callable[[Sequence[Question]], Sequence[ScoreOrReason]],
+    questions: Sequence[Query],
+    ask: Callable[[Sequence[Query]], Sequence[Prediction]],
     cache: Cache,
-) -> tuple[dict[Question, ScoreOrReason], int, float]:
+) -> tuple[dict[Query, Prediction], int, float]:
     """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
 
     Chunks are cut the same way in every call, so that a score that depends on its batch by a rounding is the same after
@@ -159,39 +159,39 @@ def _ask(
     return known, count, seconds
 
 
-def _dialogues(item: Item) -> list[Question]:
+def _dialogues(item: Item) -> list[Query]:
     if isinstance(item, Rating):
         return [(item.dialogue,)]
     return [((*item.prompt.turns, Turn("assistant", text)),) for text in item.responses]
 
 
-def _duel(item: Item) -> list[Question]:
+def _duel(item: Item) -> list[Query]:
     return [(item.prompt.turns, item.responses)] if isinstance(item, Comparison) else []
 
 
-def _spelled(question: Question) -> list[Any]:
+def _spelled(question: Query) -> list[Any]:
     turns, *pair = question
     return [[[turn.role, turn.content] for turn in turns], *pair]
 
 
-def _scores(reward: Reward, questions: Sequence[Question]) -> list[ScoreOrReason]:
+def _scores(reward: Reward, questions: Sequence[Query]) -> list[Prediction]:
     return [_number(each, each.score) for each in reward([question[0] for question in questions])]
 
 
-def _verdicts(annotator: Annotator, questions: Sequence[Question]) -> list[ScoreOrReason]:
+def _verdicts(annotator: Annotator, questions: Sequence[Query]) -> list[Prediction]:
     """Margins of the first response: its probability less one half."""
     turns, pairs = zip(*questions, strict=True)
     prompts = [Prompt(each, prompt_key(each)) for each in turns]
     return [_number(each, each.p - 0.5) for each in annotator(prompts, pairs)]
 
 
-def _number(said: Judgement | Verdict, number: float) -> ScoreOrReason:
+def _number(said: Judgement | Verdict, number: float) -> Prediction:
     if not said.valid:
         return said.reason or "no reason was given"
     return number if isfinite(number) else "not a finite number"
 
 
-def _answer(item: Item, numbers: Sequence[ScoreOrReason]) -> ScoreOrReason | list[float]:
+def _answer(item: Item, numbers: Sequence[Prediction]) -> Prediction | list[float]:
     """One item's answer from those to its questions, or the first reason why one is missing."""
     given = [number for number in numbers if not isinstance(number, str)]
     if len(given) < len(numbers):

@@ -1,8 +1,6 @@
 """Corpus: conversations to learn from, out of a folder of data sets, none of which a benchmark there evaluates.
 
-They come from benchmarks that set rows aside for training (`training(folder)` in their files), and from folders beside
-them that are no benchmark. What shares a prompt or its first exchange with an evaluated item is held out,
-whatever its source.
+What shares a prompt or its first exchange with an evaluated item is held out, whatever set it comes from.
 """
 
 import re
@@ -14,24 +12,14 @@ from functools import partial
 from itertools import cycle, takewhile
 from pathlib import Path
 
-from uptake import benchmarks
-from uptake.benchmarks import Benchmark, Item, Rating
 from uptake.data import Writer, prompts, read
-from uptake.data.files import records
-from uptake.data.where import Record, bad_row
+from uptake.datasets import EVALUATED, Item, Rating, find, folder_of, names, offers, read_set
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
-from uptake.types import Dialogue, Role, Turn, Where
-
-# Folders that are no benchmark: the columns of the user's turn, the assistant's, the user's next. What people wrote
-# about an answer stands where they would have told the assistant.
-OTHERS: Mapping[str, Sequence[tuple[str, ...]]] = {
-    "hh-helpful-prompts": (("prompt",), ("label",)),
-    "shepherd-human-feedback": (("question",), ("answer",), ("feedback",)),
-}
+from uptake.types import Dialogue, Role, Turn
 
 # What becomes of a conversation, in the order in which they are sorted out.
-FATES = ("unusable", "held out", "repeated", "validation", "kept")
+OUTCOMES = ("unusable", "held out", "repeated", "validation", "kept")
 
 # One conversation in so many goes to the validation file.
 VALIDATION = 50
@@ -40,14 +28,13 @@ _ROLES: Sequence[Role] = ("user", "assistant")
 _BLANKS = re.compile(r"[^\S\n]+")
 _GAPS = re.compile(r" ?\n ?")
 _WIDE_GAPS = re.compile(r"\n{3,}")
-_ASKS = re.compile(r"\s*Assistant:\s*\Z")
 
 
 @dataclass(frozen=True)
 class CorpusSummary:
-    """Conversations by source and fate (see `FATES`), the user's turns in those kept, and evaluated items by set."""
+    """Conversations by source and outcome (`OUTCOMES`), the user's turns in those kept, and evaluated items by set."""
 
-    fates: Mapping[str, Mapping[str, int]]
+    outcomes: Mapping[str, Mapping[str, int]]
     user_turns: Mapping[str, int]
     evaluated: Mapping[str, int]
 
@@ -68,42 +55,40 @@ def write_corpus(
     """
     found = sources(Path(data))
     if not found:
-        trained = [benchmarks.find(name).FOLDER for name in benchmarks.names() if _trains(name)]
-        raise InputError("no conversations to learn from", path=data, allowed=", ".join((*trained, *OTHERS)))
+        folders = ", ".join(find(name).FOLDER for name in names("conversations"))
+        raise InputError("no conversations to learn from", path=data, allowed=folders)
     held = {name: [evaluated_keys(item) for item in items] for name, items in evaluated(Path(data))}
     held |= {str(path): [conversation_keys(each.turns)[-1:] for each in prompts(read(path))] for path in hold_out}
-    taboo = {key for items in held.values() for keys in items for key in keys}
+    held_out = {key for items in held.values() for keys in items for key in keys}
     conversations = [(name, clean(turns)) for name, dialogues in found.items() for turns in dialogues()]
-    fates = sort_out([turns for _, turns in conversations], taboo, VALIDATION if validation else None)
-    counts, turns_of = {name: Counter(dict.fromkeys(FATES, 0)) for name in found}, Counter(dict.fromkeys(found, 0))
+    outcomes = sort_out([turns for _, turns in conversations], held_out, VALIDATION if validation else None)
+    counts, turns_of = {name: Counter(dict.fromkeys(OUTCOMES, 0)) for name in found}, Counter(dict.fromkeys(found, 0))
     with ExitStack() as stack:
         files = {"kept": stack.enter_context(Writer(out, overwrite=overwrite))}
         if validation is not None:
             files["validation"] = stack.enter_context(Writer(validation, overwrite=overwrite))
-        for (name, turns), fate in zip(conversations, fates, strict=True):
-            counts[name][fate] += 1
-            if fate in files:
+        for (name, turns), outcome in zip(conversations, outcomes, strict=True):
+            counts[name][outcome] += 1
+            if outcome in files:
                 messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-                files[fate].write({"messages": messages, "source": name})
-            turns_of[name] += (fate == "kept") * sum(turn.role == "user" for turn in turns)
+                files[outcome].write({"messages": messages, "source": name})
+            turns_of[name] += (outcome == "kept") * sum(turn.role == "user" for turn in turns)
     return CorpusSummary(counts, turns_of, {name: len(items) for name, items in held.items()})
 
 
 def sources(folder: Path) -> dict[str, Callable[[], Iterator[Dialogue]]]:
-    """The conversations of every known set in the folder, by the name of the benchmark or folder."""
-    trained = {name: benchmarks.find(name) for name in benchmarks.names() if _trains(name)}
-    readers = {name: (folder / module.FOLDER, module.training) for name, module in trained.items()}
-    readers |= {name: (folder / name, partial(_from_columns, columns)) for name, columns in OTHERS.items()}
-    return {name: partial(reader, place) for name, (place, reader) in readers.items() if place.is_dir()}
+    """The conversations of every data set in the folder, by name, those of sets that are also evaluated first."""
+    ordered = sorted(names("conversations"), key=lambda name: set(EVALUATED).isdisjoint(offers(name)))
+    here = (name for name in ordered if folder_of(name, folder) is not None)
+    return {name: partial(read_set, name, "conversations", folder) for name in here}
 
 
 def evaluated(folder: Path) -> Iterator[tuple[str, Sequence[Item]]]:
-    """The items of every benchmark that has its folder here."""
-    for name in benchmarks.names():
-        place = benchmarks.find(name).FOLDER
-        if place and (folder / place).is_dir():
-            found = benchmarks.open_benchmark(name, folder)
-            yield name, found.items if isinstance(found, Benchmark) else ()
+    """The evaluated items of every data set that has its folder here."""
+    for name in names(*EVALUATED):
+        if folder_of(name, folder) is not None:
+            rows = (row for kind in EVALUATED if kind in offers(name) for row in read_set(name, kind, folder))
+            yield name, [row for row in rows if not isinstance(row, str)]
 
 
 def evaluated_keys(item: Item) -> list[str]:
@@ -122,18 +107,18 @@ def conversation_keys(turns: Dialogue) -> list[str]:
     return [prompt_key(tuple(plain[: size + 1])) for size in range(len(plain))]
 
 
-def sort_out(conversations: Sequence[Dialogue], taboo: set[str], validation: int | None = None) -> Iterator[str]:
-    """The fate of every conversation, in order.
+def sort_out(conversations: Sequence[Dialogue], held_out: set[str], validation: int | None = None) -> Iterator[str]:
+    """The outcome of every conversation, in order.
 
     Unusable are those of one turn or with roles out of order, repeated those that begin another one that may be kept,
     or stand there a second time. One in `validation` is for validation, all that share a first turn together.
     """
     keyed = [conversation_keys(turns) for turns in conversations]
-    begun = {key for keys in keyed if taboo.isdisjoint(keys) for key in keys[:-1]}
+    begun = {key for keys in keyed if held_out.isdisjoint(keys) for key in keys[:-1]}
     for turns, keys in zip(conversations, keyed, strict=True):
         if len(keys) < 2 or any(turn.role != role for turn, role in zip(turns, cycle(_ROLES), strict=False)):
             yield "unusable"
-        elif not taboo.isdisjoint(keys):
+        elif not held_out.isdisjoint(keys):
             yield "held out"
         elif keys[-1] in begun:
             yield "repeated"
@@ -150,23 +135,3 @@ def clean(turns: Iterable[Turn]) -> Dialogue:
 def _tidy(text: str) -> str:
     text = "".join(each for each in _BLANKS.sub(" ", text) if each == "\n" or each.isprintable())
     return _WIDE_GAPS.sub("\n\n", _GAPS.sub("\n", text)).strip()
-
-
-def _trains(name: str) -> bool:
-    module = benchmarks.find(name)
-    return hasattr(module, "training") and bool(module.FOLDER)
-
-
-def _from_columns(columns: Sequence[tuple[str, ...]], folder: Path) -> Iterator[Dialogue]:
-    """One conversation a record of every JSONL file of a folder."""
-    for path in sorted(folder.glob("*.jsonl*")):
-        for where, record in records(path):
-            texts = ("\n".join(_text(record, name, where) for name in names) for names in columns)
-            yield tuple(Turn(role, _ASKS.sub("", text)) for role, text in zip(cycle(_ROLES), texts, strict=False))
-
-
-def _text(record: Record, name: str, where: Where) -> str:
-    value = record.get(name)
-    if not isinstance(value, str):
-        raise bad_row(f"found {value!r}", where, field=name, allowed="a string")
-    return value

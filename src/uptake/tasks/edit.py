@@ -18,12 +18,10 @@ from uptake.errors import InputError
 from uptake.evaluate.edits import EditStats, edit_stats
 from uptake.rewards.base import Annotator
 from uptake.support.progress import progress_bar
-from uptake.types import Answered, Edited, Preference, Rated, Row, Verdict
+from uptake.types import NO_EDIT_WEIGHT, Answered, Edited, Preference, Rated, Row, Verdict
 
 # Responses that an editor is given at once.
 CHUNK = 32
-# What an unchanged response counts beside an edited one: rows of nothing but zeros pull every token reward to zero.
-NO_EDIT_WEIGHT = 0.1
 
 _Said = TypeVar("_Said", Proposal, Verdict)
 _FINISHED = {"true": True, "1": True, "false": False, "0": False}

@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Literal
 
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.town.facts import ASKED, Attribute, Values, subjects
 from uptake.town.lines import INSTRUCTIONS, QUESTIONS, fill, words
-from uptake.types import Prompt, Turn
-
-Split = Literal["train", "heldout"]
+from uptake.types import Prompt, Split, Turn
 
 
 @dataclass(frozen=True, slots=True)

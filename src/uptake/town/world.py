@@ -9,9 +9,9 @@ from uptake.town.answers import right_drafts
 from uptake.town.facts import ASKED
 from uptake.town.faults import FAULTS, Fault
 from uptake.town.quality import Quality
-from uptake.town.questions import Question, Split, all_questions, questions_about
+from uptake.town.questions import Question, all_questions, questions_about
 from uptake.town.vocabulary import vocabulary
-from uptake.types import Dialogue, Turn
+from uptake.types import Dialogue, Split, Turn
 
 # The share of a conversation's answers that have a fault.
 FAULTY = 0.5

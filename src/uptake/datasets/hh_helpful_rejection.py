@@ -1,0 +1,15 @@
+"""HH-RLHF helpful-rejection-sampled: as helpful-base, with answers that a preference model picked out of many."""
+
+from collections.abc import Iterator
+
+from uptake.datasets import hh
+from uptake.datasets.items import Comparison
+
+FOLDER = None
+SOURCE = "Anthropic/hh-rlhf on the Hub; Bai et al. (arXiv 2204.05862)"
+LICENSE = "MIT"
+
+
+def hub_comparisons() -> Iterator[Comparison | str]:
+    """The comparisons of the test file."""
+    return hh.subset("helpful-rejection-sampled")
