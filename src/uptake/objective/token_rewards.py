@@ -13,13 +13,13 @@ from uptake.losses.token_level import TokenKernel, token_rewards
 from uptake.models import LanguageModel, Packed, TokenTree, branches, pack
 from uptake.models.heads import token_values
 from uptake.models.token_classifier import head_name
-from uptake.objective.base import Loss
+from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
 from uptake.types import Edit, Marked
 
 
 @dataclass(frozen=True)
-class TokenRewards:
+class TokenRewards(Objective):
     """A kernel on the labels of a response and of its edits, all under one prompt in one tree.
 
     The head reads the state at the token itself. A side is the mean over the tokens that count, negative labels

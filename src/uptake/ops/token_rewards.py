@@ -1,139 +1,87 @@
-"""What a policy is paid for every token: the judge's word, centered, scaled and clipped, less its drift, and an end.
+"""Shaped rewards of response tokens: a reward model's, centered, scaled and clipped, a KL penalty, and an end reward.
 
-    r~_t = clip(kappa (r_t - mu [y_t is no end])) - beta k_t + [t is last] (w R + b [unfinished])
+    r~_t = clip(kappa (r_t - mu [y_t is no end])) - beta k_t + [t is last] (w R - penalty [unfinished])
 
-Rows are responses, padded on the right.
+Rows are responses, padded on the right; `ends` marks the last token of every finished one.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
-from typing import Literal, Self, get_args
+from math import inf, sqrt
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from uptake.errors import InputError
-from uptake.ops.advantages import Mask, Table
+from uptake.ops.axes import PerResponse, ResponseMask, TokenTable
 
-Rows = Shaped[Tensor, " rows"]
 Credit = Literal["token", "end", "uniform"]
 
 # Sums that vary less than this are not scaled: nothing can be read from their spread.
-LEAST_SPREAD = 1e-6
+LEAST_STD = 1e-6
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What a judge says of some responses: `tokens` one by one, `scores` as a whole, and which are `finished`."""
-
-    tokens: Table
-    scores: Rows
-    finished: Bool[Tensor, " rows"]
-    mask: Mask
-
-    @property
-    def ends(self) -> Mask:
-        """The last token of every finished response."""
-        return at_last(self.finished, self.mask)
-
-
-@dataclass(frozen=True)
-class Components:
-    """The parts of a token's pay; they add up to `total`."""
-
-    judged: Table
-    drift: Table
-    end: Table
-
-    @property
-    def total(self) -> Table:
-        return self.judged + self.drift + self.end
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and squared deviations of all sums so far, by Welford's recurrence: a running standard deviation."""
-
-    count: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    @classmethod
-    def of(cls, memory: Mapping[str, float]) -> Self:
-        return cls(*(memory.get(f"sum_{name}", 0.0) for name in ("count", "mean", "squares")))
-
-    def memory(self) -> dict[str, float]:
-        return {"sum_count": self.count, "sum_mean": self.mean, "sum_squares": self.squares}
-
-    def including(self, sums: Rows) -> "Spread":
-        more, mean = float(len(sums)), float(sums.mean())
-        count, step = self.count + more, mean - self.mean
-        squares = self.squares + float(((sums - mean) ** 2).sum()) + step**2 * self.count * more / count
-        return Spread(count, self.mean + step * more / count, squares)
-
-    @property
-    def deviation(self) -> float:
-        """The standard deviation (biased) of all sums so far."""
-        return sqrt(self.squares / self.count) if self.count else 0.0
-
-
-def center_of(rewards: Table, mask: Mask, ends: Mask) -> float:
-    """The mean reward of all tokens that do not end a response; 0 where there is none."""
-    kept = rewards[mask & ~ends]
-    return float(kept.mean()) if len(kept) else 0.0
-
-
-def centered(rewards: Table, mask: Mask, ends: Mask, center: float) -> Table:
-    """Rewards less the center; a token that ends a response keeps its own, so that stopping costs and earns nothing."""
-    return torch.where(mask & ~ends, rewards - center, torch.where(mask, rewards, torch.zeros_like(rewards)))
-
-
-def credited(rewards: Table, mask: Mask, credit: Credit) -> Table:
-    """The same sum in every row, paid where `credit` says: by token, all at the last, or to all tokens alike."""
-    if credit == "token":
-        return rewards
-    total = rewards.sum(1)
-    if credit == "end":
-        return at_last(total, mask)
-    return torch.where(mask, (total / mask.sum(1))[:, None], torch.zeros_like(rewards))
-
-
-def at_last(values: Rows, mask: Mask) -> Shaped[Tensor, "rows tokens"]:
-    """A value for every row, at its last token."""
+def at_last_token(values: PerResponse, mask: ResponseMask) -> Shaped[Tensor, "responses columns"]:
+    """Table with a value for every response, at its last token; 0 elsewhere."""
     last = mask.sum(1) - 1
     table = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
     return table.scatter(1, last[:, None], values[:, None])
 
 
+def reward_mean(rewards: TokenTable, mask: ResponseMask, ends: ResponseMask) -> float:
+    """Mean reward of all tokens that do not end a response; 0 where there is none."""
+    kept = rewards[mask & ~ends]
+    return float(kept.mean()) if len(kept) else 0.0
+
+
+def center_rewards(rewards: TokenTable, mask: ResponseMask, ends: ResponseMask, center: float) -> TokenTable:
+    """Rewards less the center; a token that ends a response keeps its own, so that stopping costs and earns nothing."""
+    return torch.where(mask & ~ends, rewards - center, torch.where(mask, rewards, torch.zeros_like(rewards)))
+
+
+def assign_credit(rewards: TokenTable, mask: ResponseMask, credit: Credit) -> TokenTable:
+    """Rewards of the same sum in every row: by "token", all at the last ("end"), or to all tokens alike ("uniform")."""
+    if credit == "token":
+        return rewards
+    total = rewards.sum(1)
+    if credit == "end":
+        return at_last_token(total, mask)
+    return torch.where(mask, (total / mask.sum(1))[:, None], torch.zeros_like(rewards))
+
+
 def end_rewards(
-    scores: Rows, finished: Bool[Tensor, " rows"], weight: float, penalty: float, *, replace: bool = False
-) -> Rows:
-    """`w R`, less `penalty` for a response that was cut off; with `replace`, that one gets minus `penalty` alone."""
-    paid = weight * scores
-    return torch.where(finished, paid, (torch.zeros_like(paid) if replace else paid) - penalty)
+    scores: PerResponse, finished: Bool[Tensor, " responses"], weight: float, penalty: float, *, replace: bool = False
+) -> PerResponse:
+    """End rewards `w R`, less `penalty` for a response that was cut off; with `replace`, that one's is `-penalty`."""
+    weighted = weight * scores
+    return torch.where(finished, weighted, (torch.zeros_like(weighted) if replace else weighted) - penalty)
+
+
+def running_moments(memory: Mapping[str, float], sums: PerResponse) -> dict[str, float]:
+    """Running count, mean and summed squared deviations of all sums so far, by Welford's recurrence over rounds."""
+    count, mean, squares = (memory.get(f"sum_{name}", 0.0) for name in ("count", "mean", "squares"))
+    more, center = float(len(sums)), float(sums.mean())
+    total, step = count + more, center - mean
+    spread = squares + float(((sums - center) ** 2).sum()) + step**2 * count * more / total
+    return {"sum_count": total, "sum_mean": mean + step * more / total, "sum_squares": spread}
+
+
+def running_std(memory: Mapping[str, float]) -> float:
+    """Running standard deviation of `running_moments`; it divides by their number."""
+    return sqrt(memory["sum_squares"] / memory["sum_count"])
 
 
 @dataclass(frozen=True)
-class Pay:
-    """The judge's part of the pay, before any drift; `figures` say how it was made, `memory` goes to the next round."""
-
-    judged: Table
-    end: Table
-    figures: Mapping[str, float]
-    memory: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Shaping:
-    """How a judge's word becomes pay.
+class RewardShaping:
+    """Reward shaping: how token rewards and scores of whole responses become rewards to learn from.
 
     `center` "batch_non_eos" takes the mean over all other tokens of the round from every token but an end; "none"
     leaves an incentive for the length. `scale` "running_std_sum" divides by the running deviation of the sum over a
-    response, times `kappa`. Then `clip` bounds a token, and `credit` says where the sum is paid. `weight` is that of
-    the score of the whole response, less the mean score of the first round with `center_scores`. A response that was
-    cut off pays `penalty` at its last token, or with `replace` has that for its score. Raises InputError for a setting
+    response, times `kappa`. Then `clip_reward` bounds a token, and `credit` says where the sum stands. `weight` is that
+    of the score of the whole response, less the mean score of the first round with `center_scores`. A response that was
+    cut off loses `penalty` at its last token, or with `replace` has that for its score. Raises InputError for a setting
     that is unknown or out of its range.
     """
 
@@ -142,7 +90,7 @@ class Shaping:
     center: Literal["batch_non_eos", "none"] = "batch_non_eos"
     scale: Literal["running_std_sum", "none"] = "running_std_sum"
     kappa: float = 1.0
-    clip: float | None = 5.0
+    clip_reward: float | None = 5.0
     credit: Credit = "token"
     penalty: float = 1.0
     replace: bool = False
@@ -156,22 +104,43 @@ class Shaping:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(known))
-        if self.clip is not None and not self.clip > 0:
-            raise InputError(f"{self.clip}", field="clip", allowed="a number above 0, or null for none")
+        if self.clip_reward is not None and not self.clip_reward > 0:
+            raise InputError(f"{self.clip_reward}", field="clip_reward", allowed="a number above 0, or null for none")
 
-    def __call__(self, given: Judged, memory: Mapping[str, float]) -> Pay:
-        mask = given.mask
-        mu = center_of(given.tokens, mask, given.ends) if self.center == "batch_non_eos" else 0.0
-        level = centered(given.tokens, mask, given.ends, mu)
-        spread = Spread.of(memory).including(level.sum(1))
-        scaled = self.scale == "running_std_sum" and spread.deviation > LEAST_SPREAD
-        kappa = self.kappa / spread.deviation if scaled else self.kappa
-        paid = kappa * level
-        clipped = paid if self.clip is None else paid.clamp(-self.clip, self.clip)
-        first = memory.get("first_score", float(given.scores.mean()))
-        scores = given.scores - first if self.center_scores else given.scores
-        end = end_rewards(scores, given.finished, self.weight, self.penalty, replace=self.replace)
-        figures = {"mu": mu, "kappa": kappa, "clipped_tokens": float((clipped != paid)[mask].float().mean())}
-        return Pay(
-            credited(clipped, mask, self.credit), at_last(end, mask), figures, spread.memory() | {"first_score": first}
-        )
+    def statistics(
+        self,
+        rewards: TokenTable,
+        scores: PerResponse,
+        mask: ResponseMask,
+        ends: ResponseMask,
+        memory: Mapping[str, float],
+    ) -> dict[str, float]:
+        """Center, scale and running moments of a round its share of clipped tokens; `memory` is the last round's."""
+        mu = reward_mean(rewards, mask, ends) if self.center == "batch_non_eos" else 0.0
+        centered = center_rewards(rewards, mask, ends, mu)
+        moments = running_moments(memory, centered.sum(1))
+        std = running_std(moments)
+        kappa = self.kappa / std if self.scale == "running_std_sum" and std > LEAST_STD else self.kappa
+        beyond = (kappa * centered).abs() > (inf if self.clip_reward is None else self.clip_reward)
+        first_score = memory.get("first_score", float(scores.mean()))
+        clipped = float(beyond[mask].float().mean())
+        return {"mu": mu, "kappa": kappa, "clipped_tokens": clipped, "first_score": first_score, **moments}
+
+    def token_part(
+        self, rewards: TokenTable, mask: ResponseMask, ends: ResponseMask, statistics: Mapping[str, float]
+    ) -> TokenTable:
+        """Shaped token rewards: centered, scaled, clipped, and placed by `credit`."""
+        scaled = statistics["kappa"] * center_rewards(rewards, mask, ends, statistics["mu"])
+        clipped = scaled if self.clip_reward is None else scaled.clamp(-self.clip_reward, self.clip_reward)
+        return assign_credit(clipped, mask, self.credit)
+
+    def end_part(
+        self,
+        scores: PerResponse,
+        finished: Bool[Tensor, " responses"],
+        mask: ResponseMask,
+        statistics: Mapping[str, float],
+    ) -> TokenTable:
+        """End rewards at the last tokens, from the score of the whole response and for an end that is missing."""
+        level = scores - statistics["first_score"] if self.center_scores else scores
+        return at_last_token(end_rewards(level, finished, self.weight, self.penalty, replace=self.replace), mask)

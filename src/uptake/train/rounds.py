@@ -22,7 +22,7 @@ from torch import Tensor
 
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
-from uptake.objective import Prepared, Prepares, Shows
+from uptake.objective import RoundObjective
 from uptake.recipe import Harvest, Stage
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
@@ -74,29 +74,22 @@ def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int)
     return _harvest(stage, log, place, judged)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """The examples of a round as its loss takes them, and figures that go into the round's every metrics line."""
-
-    examples: Sequence[Any]
-    figures: Mapping[str, float]
-
-
-def ready(
+def prepare_round(
     stage: Stage,
     world: World,
     reference: RunningReference,
     log: RunLog,
     cursor: Cursor,
     examples: Sequence[Any],
-) -> Ready:
-    """What an objective works out before a round's first step; kept, since later the weights are others.
+) -> tuple[Sequence[Any], dict[str, float]]:
+    """The examples of a round as its loss takes them, and metrics that go into each of its lines.
 
-    Raises InputError where a round that was begun has lost it.
+    What the objective works out before the round's first step is kept, since later the weights are others. Raises
+    InputError where a round that was begun has lost it.
     """
     objective = stage.objective
-    if not (isinstance(objective, Prepares) and examples):
-        return Ready(examples, {})
+    if not (isinstance(objective, RoundObjective) and examples):
+        return examples, {}
     kept = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
     if not kept.exists():
         if cursor.done:
@@ -104,22 +97,23 @@ def ready(
         memory = _memory(log, cursor)
         with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
             found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
-        save_weights(kept, _flat(found))
-    informed = objective.informed(examples, _part(kept, "tensors"))
-    if isinstance(objective, Shows):
-        shown = islice(objective.shown(informed), SHOWN)
-        log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in shown])
-    return Ready(informed, _numbers(kept, "figures"))
+        save_weights(kept, _flat(*found))
+    prepared = objective.with_prepared(examples, _part(kept, "tensors"))
+    views = islice(objective.token_values(prepared), SHOWN)
+    log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in views])
+    return prepared, _numbers(kept, "metrics")
 
 
-def _flat(found: Prepared) -> dict[str, Tensor]:
-    numbers = {"memory": found.memory, "figures": found.figures}
+def _flat(
+    tensors: Mapping[str, Tensor], memory: Mapping[str, float], metrics: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """What an objective has prepared, as tensors of one file; numbers stay exact."""
     exact = {
-        f"{kind}.{name}": torch.tensor(x, dtype=torch.float64)
-        for kind, all_ in numbers.items()
-        for name, x in all_.items()
+        f"{kind}.{name}": torch.tensor(number, dtype=torch.float64)
+        for kind, numbers in (("memory", memory), ("metrics", metrics))
+        for name, number in numbers.items()
     }
-    return exact | {f"tensors.{name}": tensor for name, tensor in found.tensors.items()}
+    return exact | {f"tensors.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
