@@ -131,8 +131,8 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
             empty = 0 if harvest.examples else empty + 1
             if empty == min(stage.rounds, EMPTY_ROUNDS):
                 raise nothing_left(log, (cursor.stage, round_), harvest)
-            prepared = prepare_round(stage, learner.world, learner.reference, log, cursor, harvest.examples)
-            cursor = _update(learner, *prepared, cursor, log, options)
+            examples, metrics = prepare_round(stage, learner.world, learner.reference, log, cursor, harvest.examples)
+            cursor = _update(learner, examples, metrics, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
             if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):

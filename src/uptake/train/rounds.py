@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -44,32 +43,27 @@ SHOWN = 2
 Place = tuple[int, int]  # stage, round
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A journal line: the rollouts of consecutive rows with their judgements."""
+# The rollouts of consecutive rows with their judgements: a line of the journal.
+Chunk = tuple[tuple[Rollout, ...], tuple[Judgement, ...]]
 
-    rollouts: tuple[Rollout, ...]
-    judgements: tuple[Judgement, ...]
-
-
-_LINES = TypeAdapter(Judged)
-_SAMPLES = TypeAdapter(tuple[Rollout, ...])
+_ROLLOUTS = TypeAdapter(tuple[Rollout, ...])
+_JUDGEMENTS = TypeAdapter(tuple[Judgement, ...])
 
 
 def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> Harvest:
     """The training examples of a round; what an earlier, killed call finished is not done again."""
     chunks = _chunks(stage, world, place)
-    judged: list[Judged] = []
+    judged: list[Chunk] = []
     with (
         Journal(_folder(log, place) / "judged.jsonl") as journal,
         progress_bar("produce and judge", sum(map(len, chunks))) as bar,
     ):
-        judged.extend(_LINES.validate_python(record) for record in journal.done)
+        judged.extend(_read(record) for record in journal.done)
         bar.advance(sum(map(len, chunks[: len(judged)])))
         for chunk in chunks[len(judged) :]:
             rollouts = _produce(stage, world, log, chunk, (place[1], version))
             judged.append(_judge(stage, world, log, rollouts))
-            journal.append(_LINES.dump_python(judged[-1], mode="json"))
+            journal.append(_record(*judged[-1]))
             bar.advance(len(chunk))
     return _harvest(stage, log, place, judged)
 
@@ -186,13 +180,13 @@ class Harvests:
         """The harvest of rollouts that are there already."""
         stage, world, log = self.stage, self.world, self.log
         with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-            judged = [_LINES.validate_python(record) for record in journal.done]
+            judged = [_read(record) for record in journal.done]
             bar.advance(len(judged))
             for rollouts in sampled[len(judged) :]:
                 if self._closed.is_set():
                     raise CancelledError
                 judged.append(_judge(stage, world, log, rollouts))
-                journal.append(_LINES.dump_python(judged[-1], mode="json"))
+                journal.append(_record(*judged[-1]))
                 bar.advance()
         return _harvest(stage, log, place, judged)
 
@@ -201,11 +195,11 @@ def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version:
     """The rollouts of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
     chunks = _chunks(stage, world, place)
     with Journal(_folder(log, place) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
-        sampled = [_SAMPLES.validate_python(record["rollouts"]) for record in journal.done]
+        sampled = [_ROLLOUTS.validate_python(record["rollouts"]) for record in journal.done]
         bar.advance(len(sampled))
         for chunk in chunks[len(sampled) :]:
             sampled.append(_produce(stage, world, log, chunk, (place[1], version)))
-            journal.append({"rollouts": _SAMPLES.dump_python(sampled[-1], mode="json")})
+            journal.append({"rollouts": _ROLLOUTS.dump_python(sampled[-1], mode="json")})
             bar.advance()
     return sampled
 
@@ -228,17 +222,28 @@ def _produce(
     return rollouts
 
 
-def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Judged:
+def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Chunk:
     with log.timed("judge", len(rollouts)) as timer:
         judgements = tuple(stage.judge(world, rollouts))
         timer.tokens = sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in rollouts)
-    return Judged(rollouts, judgements)
+    return rollouts, judgements
 
 
-def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> Harvest:
+def _record(rollouts: tuple[Rollout, ...], judgements: tuple[Judgement, ...]) -> dict[str, Any]:
+    return {
+        "rollouts": _ROLLOUTS.dump_python(rollouts, mode="json"),
+        "judgements": _JUDGEMENTS.dump_python(judgements, mode="json"),
+    }
+
+
+def _read(record: Mapping[str, Any]) -> Chunk:
+    return _ROLLOUTS.validate_python(record["rollouts"]), _JUDGEMENTS.validate_python(record["judgements"])
+
+
+def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Chunk]) -> Harvest:
     harvest = stage.signal(
-        [rollout for line in judged for rollout in line.rollouts],
-        [judgement for line in judged for judgement in line.judgements],
+        [rollout for rollouts, _ in judged for rollout in rollouts],
+        [judgement for _, judgements in judged for judgement in judgements],
     )
     log.summary(place, harvest.summary)
     return harvest
