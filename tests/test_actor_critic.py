@@ -33,9 +33,9 @@ from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
 from uptake.models.scorer import packed_states
 from uptake.objective import ActorCritic, RolloutBatch
-from uptake.objective.rollout_batch import compare, measure, response_mask, response_tree, token_rewards
+from uptake.objective.rollout_batch import compare, measure, response_mask, response_tree, reward_table
 from uptake.ops.divergence import KLPenalty
-from uptake.ops.token_rewards import RewardShaping
+from uptake.ops.reward_shaping import RewardShaping
 from uptake.recipe import Recipe
 from uptake.reference import AdapterOff, Frozen
 from uptake.reference.frozen import FrozenModel
@@ -169,7 +169,7 @@ def test_a_critic_of_a_policy_with_an_adapter_learns_by_its_own_adapter() -> Non
 def test_rewards_stand_at_their_tokens() -> None:
     """A reward that is the token's own id gives the response ids, and returns of which two neighbors differ by it."""
     mask = response_mask(EXAMPLES)
-    given = token_rewards(EXAMPLES, mask, torch.float64)
+    given = reward_table(EXAMPLES, mask, torch.float64)
     ids = [float(token) for example in EXAMPLES for each in example.rollouts for token in each.response_ids]
     assert given[mask].tolist() == ids
     assert mask.sum(1).tolist() == LENGTHS

@@ -12,7 +12,7 @@ from uptake.errors import InputError
 from uptake.losses.policy_gradient import clipped_surrogate, value_loss
 from uptake.ops.advantages import explained_variance, gae, value_targets, whiten
 from uptake.ops.divergence import KLPenalty, adaptive_beta, full_kl, k1, k2, k3
-from uptake.ops.token_rewards import (
+from uptake.ops.reward_shaping import (
     RewardShaping,
     assign_credit,
     at_last_token,
@@ -170,12 +170,12 @@ def test_the_end_of_a_response_that_was_cut_off() -> None:
 ROWS = exact((0.3, -0.9, 0.1, 0.2), (1.1, 0.4), (-0.7, 0.0, 0.6))
 MASK, FINISHED = mask_of(4, 2, 3), torch.tensor([True, True, False])
 ENDS = at_last_token(FINISHED, MASK)
-SCORES = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+ROW_SCORES = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
 Shaped = tuple[Tensor, Tensor, dict[str, float]]
 
 
 def shaped(
-    rewards: Tensor = ROWS, scores: Tensor = SCORES, memory: dict[str, float] | None = None, **settings: Any
+    rewards: Tensor = ROWS, scores: Tensor = ROW_SCORES, memory: dict[str, float] | None = None, **settings: Any
 ) -> Shaped:
     """Token part, end part and statistics of a round."""
     shaping = RewardShaping(**settings)
@@ -222,7 +222,8 @@ def test_a_token_is_clipped_and_counted() -> None:
 def test_scores_are_centered_by_the_first_round() -> None:
     _, end, memory = shaped(center_scores=True, weight=1.0, penalty=0.0)
     close(end.sum(1), [-1.0, 0.0, 1.0])
-    _, end, _ = shaped(scores=torch.full_like(SCORES, 5.0), memory=memory, center_scores=True, weight=1.0, penalty=0.0)
+    later = torch.full_like(ROW_SCORES, 5.0)
+    _, end, _ = shaped(scores=later, memory=memory, center_scores=True, weight=1.0, penalty=0.0)
     close(end.sum(1), [3.0] * 3)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from uptake.judge.pointwise import RolloutJudge, token_reward
 from uptake.methods import fill, ppo
-from uptake.ops.token_rewards import Credit, RewardShaping
+from uptake.ops.reward_shaping import Credit, RewardShaping
 from uptake.recipe import Recipe
 
 ALIASES = ("fg_ppo", "token_ppo")

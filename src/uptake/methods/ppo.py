@@ -17,7 +17,7 @@ from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
 from uptake.ops.advantages import Whitening
 from uptake.ops.divergence import KLPenalty
-from uptake.ops.token_rewards import RewardShaping
+from uptake.ops.reward_shaping import RewardShaping
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.policy import PolicySamples
@@ -61,7 +61,6 @@ class Config(MethodConfig):
     dual_clip: float | None = Field(None, gt=1)
     value_clip: float | None = Field(None, gt=0)
     value_coef: float = Field(1.0, ge=0)
-    # By the variance that divides by N - 1 (sample) or by N (population).
     whiten: Whitening = "sample"
     mean: Literal["token", "response"] = "token"
     # The critic: a network of its own, or a head on the policy.
@@ -87,7 +86,6 @@ class Config(MethodConfig):
 
 
 def stage(config: Config, judge: RolloutJudge, shaping: RewardShaping, level: Literal["sequence", "token"]) -> Stage:
-    bootstrap = config.unfinished == "bootstrap"
     names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
     options = config.model_dump(include={*names.split()})
     size = -(-config.prompts // config.minibatches)
@@ -102,7 +100,7 @@ def stage(config: Config, judge: RolloutJudge, shaping: RewardShaping, level: Li
             shaping,
             KLPenalty(config.beta, config.kl, config.kl_target, config.kl_horizon, config.kl_unit),
             clip=config.clip_ratio,
-            truncated="bootstrap" if bootstrap else "penalty",
+            truncated="bootstrap" if config.unfinished == "bootstrap" else "penalty",
             **options,
         ),
         modules=AddCritic("value") if config.critic == "separate" else AddHead("value"),

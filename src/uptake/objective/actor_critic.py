@@ -20,13 +20,13 @@ from uptake.objective.rollout_batch import (
     response_mask,
     response_metrics,
     response_tree,
+    reward_table,
     rollouts,
-    token_rewards,
 )
 from uptake.ops.advantages import Whitening, explained_variance, gae, value_targets, whiten
 from uptake.ops.axes import PerToken, ResponseMask, TokenTable
 from uptake.ops.divergence import KLPenalty
-from uptake.ops.token_rewards import RewardShaping, at_last_token
+from uptake.ops.reward_shaping import RewardShaping, at_last_token
 from uptake.reference import RunningReference
 from uptake.types import Rewarded, Rollout
 
@@ -89,7 +89,7 @@ class ActorCritic(RoundObjective):
         policy_logps, ref_logps, values, kl = measure(
             policy, reference, examples, budget, self.kl_penalty.estimator, self.head, temperature=self.temperature
         )
-        given = token_rewards(examples, mask, values.dtype)
+        given = reward_table(examples, mask, values.dtype)
         scores = values.new_tensor([score for example in examples for score in example.scores])
         finished = torch.tensor([rollout.finished for rollout in rollouts(examples)])
         ends = at_last_token(finished, mask)
@@ -123,7 +123,7 @@ class ActorCritic(RoundObjective):
             "ref_logps": ref_logps,
             "values": values,
             "rewards": rewards,
-            "advantages": self._used(advantages, mask, round_),
+            "advantages": self._whitened(advantages, mask, round_),
             "returns": returns,
         }
         return tensors, {**statistics, "beta": next_beta, "round": round_ + 1}, metrics
@@ -176,7 +176,7 @@ class ActorCritic(RoundObjective):
     def ends_round(self, metrics: Mapping[str, float]) -> bool:
         return self.target_kl is not None and metrics["approx_kl"] > self.target_kl
 
-    def _used(self, advantages: TokenTable, mask: ResponseMask, round_: float) -> TokenTable:
+    def _whitened(self, advantages: TokenTable, mask: ResponseMask, round_: float) -> TokenTable:
         """Advantages as the loss takes them: whitened, and none of them while the critic warms up."""
         if round_ < self.critic_warmup:
             return torch.zeros_like(advantages)

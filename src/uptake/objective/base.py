@@ -55,7 +55,7 @@ class Objective(Protocol):
         return {}
 
     def ends_round(self, metrics: Numbers) -> bool:
-        """Whether the round's other steps are skipped after one with these metrics; a function of them alone."""
+        """Early stop: whether the round's other steps are skipped after one with these metrics, by them alone."""
         return False
 
 

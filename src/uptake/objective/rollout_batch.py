@@ -68,7 +68,7 @@ def padded(flat: PerToken, mask: ResponseMask) -> TokenTable:
     return torch.zeros(mask.shape, dtype=flat.dtype).masked_scatter(mask, flat)
 
 
-def token_rewards(examples: Sequence[Rewarded], mask: ResponseMask, dtype: torch.dtype) -> TokenTable:
+def reward_table(examples: Sequence[Rewarded], mask: ResponseMask, dtype: torch.dtype) -> TokenTable:
     """Table of token rewards as they were given; 0 where responses were rewarded as a whole only."""
     given = [*chain.from_iterable(chain.from_iterable(example.token_rewards for example in examples))]
     return padded(torch.tensor(given, dtype=dtype), mask) if given else torch.zeros(mask.shape, dtype=dtype)

@@ -83,7 +83,7 @@ class _UnpairedBatch(Objective):
 
 
 def mismatched(examples: Sequence[Labeled], window: float = inf) -> list[TokenTree]:
-    """The prompt of every example with the response of the nearest example before it, cyclically, to another prompt."""
+    """Mismatched rows: every prompt with the response to another one of the nearest example before it, cyclically."""
     rollouts = [example.rollout for example in examples]
     trees = []
     for index, rollout in enumerate(rollouts):

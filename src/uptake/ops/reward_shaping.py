@@ -115,7 +115,7 @@ class RewardShaping:
         ends: ResponseMask,
         memory: Mapping[str, float],
     ) -> dict[str, float]:
-        """Center, scale and running moments of a round its share of clipped tokens; `memory` is the last round's."""
+        """Center, scale, running moments and share of clipped tokens of a round; `memory` is the last round's."""
         mu = reward_mean(rewards, mask, ends) if self.center == "batch_non_eos" else 0.0
         centered = center_rewards(rewards, mask, ends, mu)
         moments = running_moments(memory, centered.sum(1))
