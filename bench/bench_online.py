@@ -62,8 +62,8 @@ def our_step(folder: Path) -> Callable[[], object]:
     rounds = iter(range(1000))
 
     def step() -> object:
-        harvest = collect(stage, learner.world, log, (0, next(rounds)), version=0)
-        return learner.step(harvest.examples, LR)
+        data = collect(stage, learner.world, log, (0, next(rounds)), version=0)
+        return learner.step(data.examples, LR)
 
     return step
 

@@ -39,7 +39,7 @@ from uptake.rewards.function import FromFunction
 from uptake.support.keys import prompt_key
 from uptake.train.checkpoint import Cursor
 from uptake.train.loop import Learner
-from uptake.train.rounds import collect, ready
+from uptake.train.rounds import collect, prepare_round
 from uptake.train.run_folder import RunLog
 from uptake.types import Rollout
 
@@ -127,8 +127,8 @@ def learner(folder: Path) -> tuple[Learner, RunLog]:
 
 def passes(side: Learner, log: RunLog, examples: Sequence[Any]) -> tuple[float, float]:
     """All epochs on some examples; the mean losses of policy and critic."""
-    known = ready(side.stage, side.world, side.reference, log, Cursor(), examples)
-    steps = [side.step(known.examples, LR) for _ in range(EPOCHS)]
+    prepared, _ = prepare_round(side.stage, side.world, side.reference, log, Cursor(), examples)
+    steps = [side.step(prepared, LR) for _ in range(EPOCHS)]
     policy, value = (sum(step[name] for step in steps) / EPOCHS for name in ("policy_loss", "value_loss"))
     return policy, value
 

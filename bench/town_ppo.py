@@ -101,7 +101,7 @@ def token_against_end(ours: Curves, theirs: Curves) -> list[dict[str, object]]:
     needed, all_ = samples_to(ours, goal.mean), PROMPTS * SAMPLES * ROUNDS
     early = samples_to(ours, 0.8), samples_to(theirs, 0.8)
     seeds = ", ".join(f"{area(one):.3f} and {area(two):.3f}" for one, two in zip(ours, theirs, strict=True))
-    drift = [last(side, "kl") for side in (ours, theirs)]
+    kl = [last(side, "kl") for side in (ours, theirs)]
     return [
         _row(
             "a reward per token beats the same sum at the end, AUC",
@@ -116,7 +116,7 @@ def token_against_end(ours: Curves, theirs: Curves) -> list[dict[str, object]]:
             needed <= all_ / 2,
         ),
         _row("samples to a quality of 0.8", f"{early[0]:.0f} against {early[1]:.0f}"),
-        _row("divergence from the start at the end, nats", f"{drift[0]} against {drift[1]}"),
+        _row("divergence from the start at the end, nats", f"{kl[0]} against {kl[1]}"),
     ]
 
 

@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,21 @@ from uptake.methods import fine_grained_ppo, ppo
 from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
 from uptake.models.scorer import packed_states
-from uptake.objective import ActorCritic, Experience
-from uptake.objective.experience import compare, judged, measure, tree
-from uptake.ops.divergence import Leash
-from uptake.ops.token_rewards import Shaping
+from uptake.objective import ActorCritic, RolloutBatch
+from uptake.objective.rollout_batch import compare, measure, response_mask, response_tree, reward_table
+from uptake.ops.divergence import KLPenalty
+from uptake.ops.reward_shaping import RewardShaping
 from uptake.recipe import Recipe
 from uptake.reference import AdapterOff, Frozen
 from uptake.reference.frozen import FrozenModel
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.train.loop import Options, run
-from uptake.types import Judgement, Prompt, Rewarded, Rollout, Span
+from uptake.types import Prompt, Rewarded, Rollout, Span
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable, trainable_modules
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-PLAIN = Shaping(center="none", scale="none", clip=None)
+PLAIN = RewardShaping(center="none", scale="none", clip_reward=None)
 
 
 def rollout(prompt: Sequence[int], response: Sequence[int], sample: int = 0, finished: bool = True) -> Rollout:
@@ -55,11 +55,10 @@ def rollout(prompt: Sequence[int], response: Sequence[int], sample: int = 0, fin
 
 def group(*rollouts: Rollout, tokens: bool = True) -> Rewarded:
     """Every token is worth its own id, and a response the number of its tokens."""
-    said = [
-        Judgement(float(len(each.response_ids)), tokens=tuple(map(float, each.response_ids)) if tokens else ())
-        for each in rollouts
-    ]
-    return Rewarded(rollouts, tuple(said))
+    scores = tuple(float(len(each.response_ids)) for each in rollouts)
+    return Rewarded(
+        rollouts, scores, tuple(tuple(map(float, each.response_ids)) if tokens else () for each in rollouts)
+    )
 
 
 EXAMPLES = [
@@ -95,13 +94,29 @@ def plain_states(lm: LanguageModel, example: Rewarded) -> list[Tensor]:
 
 
 def objective(**changes: Any) -> ActorCritic:
-    return ActorCritic(**{"shaping": PLAIN, "leash": Leash(0.1), **changes})
+    return ActorCritic(**{"reward_shaping": PLAIN, "kl_penalty": KLPenalty(0.1), **changes})
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a round's start says: columns of all tokens in order, without padding, and the numbers beside them."""
+
+    tables: Mapping[str, Tensor]
+    memory: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tables[name][self.tables["response_mask"]]
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        return {name: self[name] for name in self.tables}
 
 
 def prepared(
     lm: LanguageModel, goal: ActorCritic, examples: Sequence[Rewarded] = EXAMPLES, budget: int = 8192, **memory: float
-) -> Any:
-    return goal.prepare(lm, frozen(), examples, memory, budget)
+) -> Found:
+    return Found(*goal.prepare(lm, frozen(), examples, memory, budget))
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: float = 1e-10) -> None:
@@ -120,8 +135,8 @@ def test_values_come_from_the_state_before_the_token(critic: str) -> None:
     weight = (head.head if critic == "separate" else head).weight[0]
     for example in EXAMPLES:
         with torch.no_grad():
-            seen = read(lm, pack([tree(example)], lean=True), "value")
-            after = last_values(lm, pack([tree(example)]), "value")
+            seen = read(lm, pack([response_tree(example)], lean=True), "value")
+            after = last_values(lm, pack([response_tree(example)]), "value")
         states = plain_states(lm, example)
         prompt = len(example.rollouts[0].prompt_ids)
         before = torch.cat([row[prompt - 1 : -1] @ weight for row in states])
@@ -135,7 +150,7 @@ def test_a_critic_starts_at_zero_and_is_a_network_of_its_own() -> None:
     lm = tiny_llama(dtype=torch.float64)
     critic = AddCritic("value")(lm)["value"]
     assert isinstance(critic, Critic)
-    assert not critic(pack([tree(EXAMPLES[0])])).detach().any()
+    assert not critic(pack([response_tree(EXAMPLES[0])])).detach().any()
     with_critic = replace(lm, heads={"value": critic})
     own, beside = dict(lm.model.named_parameters()), trainable_modules(with_critic)
     assert not {id(weight) for weight in own.values()} & {id(weight) for weight in beside.values()}
@@ -153,12 +168,15 @@ def test_a_critic_of_a_policy_with_an_adapter_learns_by_its_own_adapter() -> Non
 
 def test_rewards_stand_at_their_tokens() -> None:
     """A reward that is the token's own id gives the response ids, and returns of which two neighbors differ by it."""
-    given = judged(EXAMPLES, torch.float64)
+    mask = response_mask(EXAMPLES)
+    given = reward_table(EXAMPLES, mask, torch.float64)
     ids = [float(token) for example in EXAMPLES for each in example.rollouts for token in each.response_ids]
-    assert given.tokens[given.mask].tolist() == ids
-    goal = objective(leash=Leash(0.0), shaping=replace(PLAIN, penalty=0.0))
+    assert given[mask].tolist() == ids
+    assert mask.sum(1).tolist() == LENGTHS
+    assert not given[~mask].any()
+    goal = objective(kl_penalty=KLPenalty(0.0), reward_shaping=replace(PLAIN, penalty=0.0))
     for budget in (1, 9, 8192):
-        returns = prepared(actor(), goal, budget=budget).tensors["returns"].split(LENGTHS)
+        returns = prepared(actor(), goal, budget=budget)["returns"].split(LENGTHS)
         found = [row - torch.cat((row[1:], torch.zeros(1))) for row in returns]
         torch.testing.assert_close(torch.cat(found), torch.tensor(ids, dtype=torch.float64), atol=1e-10, rtol=0)
 
@@ -168,21 +186,21 @@ def test_the_exact_divergence_reads_the_rest_as_the_others_do(critic: str) -> No
     """Log-probabilities, values and log-ratios of the one pass are those of a pass each."""
     lm = actor(critic)
     whole, apart = (measure(lm, frozen(), EXAMPLES, 20, kl, "value", temperature=0.7) for kl in ("full", "k1"))
-    for name in ("logps", "values", "plain"):
-        torch.testing.assert_close(getattr(whole, name), getattr(apart, name), atol=1e-12, rtol=0)
+    for one, other in zip(whole[:3], apart[:3], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("kl", ["k1", "k2", "k3", "full"])
-def test_nothing_is_paid_for_the_reference_itself(kl: Any) -> None:
+def test_the_reference_itself_costs_nothing(kl: Any) -> None:
     lm = actor()
-    seen = measure(lm, FrozenModel(tiny_llama(0, dtype=torch.float64)), EXAMPLES, 20, kl, "value")
-    assert float(seen.drift.abs().max()) < 1e-12
+    *_, found = measure(lm, FrozenModel(tiny_llama(0, dtype=torch.float64)), EXAMPLES, 20, kl, "value")
+    assert float(found.abs().max()) < 1e-12
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
     lm, reference = actor(), frozen()
-    packed = pack([tree(example) for example in EXAMPLES], lean=True)
+    packed = pack([response_tree(example) for example in EXAMPLES], lean=True)
     with torch.no_grad():
         found = compare(lm, reference, packed, packed_states(lm, packed), temperature)[2].split(LENGTHS)
     rows = [
@@ -202,7 +220,7 @@ def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
 
 def test_the_exact_divergence_in_padded_rows() -> None:
     """One pass gives what two readings do; a head that multiplies where others divide is refused."""
-    packed = pack([tree(example) for example in EXAMPLES], lean=True)
+    packed = pack([response_tree(example) for example in EXAMPLES], lean=True)
     for family, good in (("Bloom", True), ("HyperCLOVAX", False)):
         lm, other = (ready(tiny(family, seed), family) for seed in (0, 1))
         assert lm.attention == "rows"
@@ -218,7 +236,7 @@ def test_the_exact_divergence_in_padded_rows() -> None:
 
 def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
     world = tiny_world(tmp_path, [], lm=add_lora(tiny_llama(), rank=2))
-    packed = pack([tree(EXAMPLES[0])], lean=True)
+    packed = pack([response_tree(EXAMPLES[0])], lean=True)
     start = Frozen().start(world)
     with torch.no_grad():
         for weight in trainable(world.policy).values():
@@ -234,29 +252,29 @@ def test_the_adapter_off_is_the_frozen_start(tmp_path: Path) -> None:
 
 
 def test_how_a_round_is_cut_does_not_matter() -> None:
-    for goal in (objective(), objective(truncated="bootstrap"), objective(leash=Leash(0.1, "full"))):
+    for goal in (objective(), objective(truncated="bootstrap"), objective(kl_penalty=KLPenalty(0.1, "full"))):
         whole = prepared(actor(), goal)
         for budget in (1, 12, 30):
             cut = prepared(actor(), goal, budget=budget)
-            same(cut.tensors, whole.tensors)
-            assert cut.figures == pytest.approx(whole.figures, abs=1e-10)
+            same(cut.tables, whole.tables)
+            assert cut.metrics == pytest.approx(whole.metrics, abs=1e-10)
             assert cut.memory == pytest.approx(whole.memory, abs=1e-10)
 
 
 def test_the_order_of_prompts_does_not_matter() -> None:
     whole, turned = prepared(actor(), objective()), prepared(actor(), objective(), EXAMPLES[::-1])
     sizes = [sum(len(each.response_ids) for each in example.rollouts) for example in EXAMPLES]
-    for name, table in whole.tensors.items():
-        back = torch.cat(turned.tensors[name].split(sizes[::-1])[::-1])
-        torch.testing.assert_close(table, back, atol=1e-10, rtol=0)
+    for name, column in whole.columns.items():
+        back = torch.cat(turned[name].split(sizes[::-1])[::-1])
+        torch.testing.assert_close(column, back, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 5.0])
 @pytest.mark.parametrize("critic", ["separate", "shared"])
 def test_the_first_update_is_neutral(beta: float, critic: str) -> None:
     """At the weights of the round's start every ratio is 1, and whitened advantages add up to nothing."""
-    lm, goal = actor(critic), objective(leash=Leash(beta))
-    examples = goal.informed(EXAMPLES, prepared(lm, goal).tensors)
+    lm, goal = actor(critic), objective(kl_penalty=KLPenalty(beta))
+    examples = goal.with_prepared(EXAMPLES, prepared(lm, goal).tables)
     loss = goal(lm, frozen(), examples)
     total = sum(map(goal.size, examples))
     assert float(loss.metrics["ratio"]) / total == pytest.approx(1, abs=1e-12)
@@ -265,65 +283,71 @@ def test_the_first_update_is_neutral(beta: float, critic: str) -> None:
 
 
 def test_components_add_up() -> None:
-    """The mean return of whole responses is the sum of the logged parts, and the drift is beta times the divergence."""
+    """The mean return of whole responses is the sum of the logged parts; the penalty is beta times the KL."""
     lm = actor()
-    found = prepared(lm, objective(shaping=Shaping(weight=0.5)))
-    firsts = torch.stack([row[0] for row in found.tensors["returns"].split(LENGTHS)])
-    parts = [found.figures[name] for name in ("pay_judged", "pay_drift", "pay_end")]
+    found = prepared(lm, objective(reward_shaping=RewardShaping(weight=0.5)))
+    firsts = torch.stack([row[0] for row in found["returns"].split(LENGTHS)])
+    parts = [found.metrics[name] for name in ("reward_tokens", "kl_penalty", "reward_end")]
     assert float(firsts.mean()) == pytest.approx(sum(parts), abs=1e-10)
-    assert found.figures["pay"] == pytest.approx(sum(parts), abs=1e-10)
-    assert found.figures["pay_drift"] == pytest.approx(-0.1 * found.figures["kl"], abs=1e-10)
-    scores = [judgement.score for example in EXAMPLES for judgement in example.judgements]
+    assert found.metrics["reward"] == pytest.approx(sum(parts), abs=1e-10)
+    assert found.metrics["kl_penalty"] == pytest.approx(-0.1 * found.metrics["kl"], abs=1e-10)
+    scores = [score for example in EXAMPLES for score in example.scores]
     cut = sum(not each.finished for example in EXAMPLES for each in example.rollouts)
-    assert found.figures["pay_end"] == pytest.approx((0.5 * sum(scores) - cut) / len(scores), abs=1e-10)
+    assert found.metrics["reward_end"] == pytest.approx((0.5 * sum(scores) - cut) / len(scores), abs=1e-10)
 
 
 def test_a_reward_at_the_end_is_a_reward_of_the_response() -> None:
     """Tokens of 0 but for the last, and the same number as the score of the response."""
-    at_end = [replace(each, judgements=tuple(map(_at_end, each.judgements))) for each in EXAMPLES]
+    at_end = [
+        replace(
+            each,
+            scores=(0.0,) * len(each.scores),
+            token_rewards=tuple((0.0,) * (int(score) - 1) + (score,) for score in each.scores),
+        )
+        for each in EXAMPLES
+    ]
     as_score = [group(*each.rollouts, tokens=False) for each in EXAMPLES]
     one = prepared(actor(), objective(), at_end)
-    other = prepared(actor(), objective(shaping=replace(PLAIN, weight=1.0)), as_score)
-    same(one.tensors, other.tensors)
-
-
-def _at_end(judgement: Judgement) -> Judgement:
-    return Judgement(0.0, tokens=(*(0.0 for _ in judgement.tokens[1:]), judgement.score))
+    other = prepared(actor(), objective(reward_shaping=replace(PLAIN, weight=1.0)), as_score)
+    same(one.tables, other.tables)
 
 
 def test_what_follows_a_response_that_was_cut_off() -> None:
-    """Terminal, its last return is the last pay; with the critic's word for what would follow, that comes on top."""
+    """Terminal, its last return is its last reward; with the critic's word for what would follow, that comes on top."""
     lm = actor()
     quiet = replace(PLAIN, penalty=0.0)
-    ended = prepared(lm, objective(shaping=quiet)).tensors["returns"].split(LENGTHS)
-    going = prepared(lm, objective(shaping=quiet, truncated="bootstrap")).tensors["returns"].split(LENGTHS)
+    ended = prepared(lm, objective(reward_shaping=quiet))["returns"].split(LENGTHS)
+    going = prepared(lm, objective(reward_shaping=quiet, truncated="bootstrap"))["returns"].split(LENGTHS)
     with torch.no_grad():
-        after = last_values(lm, pack([tree(example) for example in EXAMPLES]), "value")
+        after = last_values(lm, pack([response_tree(example) for example in EXAMPLES]), "value")
     finished = [each.finished for example in EXAMPLES for each in example.rollouts]
     for one, other, value, whole in zip(ended, going, after, finished, strict=True):
         torch.testing.assert_close(
             other - one, torch.full_like(one, 0.0 if whole else float(value)), atol=1e-10, rtol=0
         )
-    penalized = prepared(lm, objective()).tensors["returns"].split(LENGTHS)
+    penalized = prepared(lm, objective())["returns"].split(LENGTHS)
     for one, other, whole in zip(ended, penalized, finished, strict=True):
         torch.testing.assert_close(other - one, torch.full_like(one, whole - 1.0), atol=1e-10, rtol=0)
 
 
 def test_few_responses_are_not_whitened() -> None:
     few = prepared(actor(), objective(), EXAMPLES[:2])
-    assert few.figures["advantage_std"] == pytest.approx(float(few.tensors["advantages"].std(correction=0)))
-    assert float(prepared(actor(), objective()).tensors["advantages"].std(correction=0)) == pytest.approx(1)
-    raw = prepared(actor(), objective(whiten=False))
-    assert raw.figures["advantage_std"] == pytest.approx(float(raw.tensors["advantages"].std(correction=0)))
+    assert few.metrics["advantage_std"] == pytest.approx(float(few["advantages"].std(correction=0)))
+    for whiten, correction in (("sample", 1), ("population", 0)):
+        advantages = prepared(actor(), objective(whiten=whiten))["advantages"]
+        assert float(advantages.std(correction=correction)) == pytest.approx(1, abs=1e-6)
+        assert float(advantages.mean()) == pytest.approx(0, abs=1e-12)
+    raw = prepared(actor(), objective(whiten="none"))
+    assert raw.metrics["advantage_std"] == pytest.approx(float(raw["advantages"].std(correction=0)))
 
 
 def test_the_critic_warms_up_alone() -> None:
     goal = objective(critic_warmup=2)
     first = prepared(actor(), goal)
-    assert not first.tensors["advantages"].any()
-    assert first.tensors["returns"].any()
-    assert not prepared(actor(), goal, **first.memory).tensors["advantages"].any()
-    assert prepared(actor(), goal, round=2.0).tensors["advantages"].any()
+    assert not first["advantages"].any()
+    assert first["returns"].any()
+    assert not prepared(actor(), goal, **first.memory)["advantages"].any()
+    assert prepared(actor(), goal, round=2.0)["advantages"].any()
 
 
 def test_a_critic_that_has_diverged_is_said(caplog: pytest.LogCaptureFixture) -> None:
@@ -333,8 +357,7 @@ def test_a_critic_that_has_diverged_is_said(caplog: pytest.LogCaptureFixture) ->
     value: Any = lm.heads["value"]
     with torch.no_grad():
         value.head.weight.mul_(1e3)
-    figures = prepared(lm, objective()).figures
-    assert figures["explained_variance"] < -0.5
+    assert prepared(lm, objective()).metrics["explained_variance"] < -0.5
     assert "the critic is worse than a constant" in caplog.text
     with torch.no_grad():
         value.head.weight.fill_(torch.nan)
@@ -350,8 +373,8 @@ def tiny_critic_off(lm: LanguageModel) -> LanguageModel:
 
 
 def moved(lm: LanguageModel, goal: ActorCritic, micro_tokens: int, order: Sequence[int] = (0, 1, 2, 3)) -> Any:
-    """Metrics and gradients of a step on experience that another policy has made."""
-    made: list[Experience] = list(goal.informed(EXAMPLES, prepared(actor(seed=2), goal).tensors))
+    """Metrics and gradients of a step on rollouts of another policy."""
+    made: list[RolloutBatch] = list(goal.with_prepared(EXAMPLES, prepared(actor(seed=2), goal).tables))
     settings = Optimization(lr=1e-3, micro_tokens=micro_tokens, clip=None)
     optimizer = build_optimizer(settings, trainable(lm).values())
     metrics = optimizer_step(lm, frozen(), goal, [made[index] for index in order], optimizer, settings)
@@ -377,10 +400,10 @@ def _given(gradients: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
 def test_the_loss_is_that_of_the_tempered_distribution(critic: str) -> None:
     """Log-probabilities, ratios and gradient against softmax(logits / T) of plain forward calls."""
     lm, goal = actor(critic), objective(temperature=0.7, value_coef=0.0, clip=0.2)
-    made = prepared(actor(critic, seed=2), goal).tensors
+    made = prepared(actor(critic, seed=2), goal)
     old = tempered(tiny_llama(2, dtype=torch.float64), 0.7).detach()
-    torch.testing.assert_close(made["logps"], old, atol=1e-10, rtol=0)
-    goal(lm, frozen(), goal.informed(EXAMPLES, made)).total.backward()
+    torch.testing.assert_close(made["policy_logps"], old, atol=1e-10, rtol=0)
+    goal(lm, frozen(), goal.with_prepared(EXAMPLES, made.tables)).total.backward()
     other = tiny_llama(0, dtype=torch.float64)
     ratio, worth = (tempered(other, 0.7) - old).exp(), made["advantages"]
     torch.minimum(ratio * worth, ratio.clamp(0.8, 1.2) * worth).sum().neg().backward()
@@ -405,9 +428,9 @@ def test_means_over_tokens_and_over_responses() -> None:
     losses: dict[str, float] = {}
     for mean in ("token", "response"):
         goal = objective(mean=mean)
-        found = prepared(lm, goal).tensors
+        found = prepared(lm, goal)
         per_token = ((found["values"] - found["returns"]) ** 2 / 2).split(LENGTHS)
-        loss = goal(lm, frozen(), goal.informed(EXAMPLES, found))
+        loss = goal(lm, frozen(), goal.with_prepared(EXAMPLES, found.tables))
         losses[mean] = float(loss.metrics["value_loss"]) / (sum(LENGTHS) if mean == "token" else len(LENGTHS))
         wanted = (
             torch.cat(per_token).mean() if mean == "token" else torch.stack([row.mean() for row in per_token]).mean()
@@ -424,7 +447,7 @@ def test_a_critic_has_its_own_rate_and_its_own_clip() -> None:
     before = {name: weight.detach().clone() for name, weight in trainable(lm).items()}
     optimizer = build_optimizer(settings, own.values(), modules.values())
     goal = objective()
-    examples = goal.informed(EXAMPLES, prepared(lm, goal).tensors)
+    examples = goal.with_prepared(EXAMPLES, prepared(lm, goal).tables)
     metrics = optimizer_step(lm, frozen(), goal, examples, optimizer, settings)
     assert metrics["module_grad_norm"] > metrics["grad_norm"] > 1e-3
     # Adam's first step is the rate, in the direction of the gradient, wherever that is not tiny.

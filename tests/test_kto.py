@@ -28,7 +28,7 @@ from torch import Tensor
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.losses.unpaired import Prospect
+from uptake.losses.unpaired import KTO
 from uptake.models import LanguageModel, branches
 from uptake.objective import Unpaired, mismatched
 from uptake.reference import Given, RunningReference
@@ -41,7 +41,7 @@ from uptake.update import Optimization, build_optimizer, optimizer_step, trainab
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 40}
 BETA, GOOD_WEIGHT, BAD_WEIGHT = 0.05, 1.5, 0.8
-KERNEL = Prospect(BETA, GOOD_WEIGHT, BAD_WEIGHT)
+KERNEL = KTO(BETA, GOOD_WEIGHT, BAD_WEIGHT)
 
 
 def rated_records(count: int, seed: int = 0) -> list[dict[str, Any]]:
@@ -82,11 +82,11 @@ def test_the_loss_is_that_of_plain_rows(swapped: bool) -> None:
     lm, reference = models(swapped)
     batch = examples(lm)
     sides = [each.rollout for each in batch]
-    drift = [
+    ratios = [
         ratio_by_hand(lm, reference, side.prompt_ids, sides[index - 1].response_ids).detach()
         for index, side in enumerate(sides)
     ]
-    divergence = max(0.0, float(torch.stack(drift).mean()))
+    divergence = max(0.0, float(torch.stack(ratios).mean()))
     total = torch.zeros((), dtype=torch.float64)
     for each in batch:
         ahead = ratio_by_hand(lm, reference, each.rollout.prompt_ids, each.rollout.response_ids) - divergence
@@ -158,7 +158,7 @@ def test_a_policy_that_equals_its_reference() -> None:
     lm, _ = models()
     reference = Given().start(tiny_world(Path("unused"), [], lm, models={"reference": models()[0]}))
     batch = examples(lm)
-    metrics = Unpaired(Prospect(2.0))(lm, reference, batch).metrics
+    metrics = Unpaired(KTO(2.0))(lm, reference, batch).metrics
     assert float(metrics["loss"]) == pytest.approx(0.5 * len(batch), abs=1e-6)
     assert float(metrics["kl"]) == pytest.approx(0.0, abs=1e-6)
 

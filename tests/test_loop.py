@@ -35,7 +35,7 @@ from uptake.errors import InputError
 from uptake.judge.recorded import Recorded
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, TokenTree, load
-from uptake.objective import Loss, NextToken, Pairs
+from uptake.objective import Loss, NextToken, Objective, Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Frozen, RunningReference
 from uptake.rollout.from_rows import FromRows
@@ -325,7 +325,7 @@ class Bias:
 
 
 @dataclass(frozen=True)
-class Biased:
+class Biased(Objective):
     """Next-token loss with the module's prediction of 3 from 1 beside it."""
 
     inner: NextToken = NextToken()
@@ -390,7 +390,7 @@ class Enough(Biased):
 
     below: float = 0.0
 
-    def enough(self, metrics: Mapping[str, float]) -> bool:
+    def ends_round(self, metrics: Mapping[str, float]) -> bool:
         return metrics["miss"] < self.below
 
 

@@ -10,9 +10,18 @@ from torch import Tensor
 
 from uptake.errors import InputError
 from uptake.losses.policy_gradient import clipped_surrogate, value_loss
-from uptake.ops.advantages import explained_variance, gae, whiten
-from uptake.ops.divergence import Leash, adapt, full_kl, k1, k2, k3
-from uptake.ops.token_rewards import Judged, Shaping, Spread, at_last, center_of, centered, credited, end_rewards
+from uptake.ops.advantages import explained_variance, gae, value_targets, whiten
+from uptake.ops.divergence import KLPenalty, adaptive_beta, full_kl, k1, k2, k3
+from uptake.ops.reward_shaping import (
+    RewardShaping,
+    assign_credit,
+    at_last_token,
+    center_rewards,
+    end_rewards,
+    reward_mean,
+    running_moments,
+    running_std,
+)
 
 LAMBDAS = (0.0, 0.5, 0.95, 1.0)
 
@@ -86,11 +95,43 @@ def test_advantages_are_sums_of_errors_and_blind_to_padding(gamma: float, lam: f
 
 
 def test_whitening_over_the_mask() -> None:
-    found = whiten(exact((1, 2, 3), (4, 6)), mask_of(3, 2))
-    close(found, [(-1.278724, -0.697486, -0.116248), (0.464990, 1.627467, 0.0)], 1e-5)
-    wide = whiten(exact((1, 2, 3, 0, 0), (4, 6)), torch.nn.functional.pad(mask_of(3, 2), (0, 2)))
-    close(wide[:, :3], found, 1e-12)
-    assert not whiten(exact((2, 2)), mask_of(2)).any()
+    """Of 1, 2, 3, 4, 6 the mean is 3.2 and the squared deviations add up to 14.8, over 5 or over 4."""
+    rows, mask = exact((1, 2, 3), (4, 6)), mask_of(3, 2)
+    deviations = exact((-2.2, -1.2, -0.2), (0.8, 2.8))
+    for variance, number in (("population", 5), ("sample", 4)):
+        found = whiten(rows, mask, variance)
+        close(found, deviations / (14.8 / number) ** 0.5, 1e-7)
+        wide = whiten(exact((1, 2, 3, 9, 9), (4, 6)), torch.nn.functional.pad(mask, (0, 2)), variance)
+        close(wide[:, :3], found, 1e-12)
+        assert not wide[:, 3:].any()
+        assert not whiten(exact((2, 2)), mask_of(2), variance).any()
+    close(whiten(rows, mask, "population"), [(-1.278724, -0.697486, -0.116248), (0.464990, 1.627467, 0.0)], 1e-5)
+    assert torch.equal(whiten(rows, mask, "none"), rows)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_whitened_advantages_have_the_deviation_of_torch(unbiased: bool) -> None:
+    """The sample variance is the default, and `torch.std(unbiased=True)`."""
+    table = 3 + 2 * torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    mask = mask_of(5, 1, 4, 2, 2, 3)
+    found = whiten(table, mask) if unbiased else whiten(table, mask, "population")
+    kept = table[mask]
+    close(found[mask], (kept - kept.mean()) / torch.std(kept, unbiased=unbiased), 1e-8)
+    assert float(torch.std(found[mask], unbiased=unbiased)) == pytest.approx(1, abs=1e-8)
+
+
+def test_a_single_advantage_has_no_deviation() -> None:
+    for variance in ("population", "sample"):
+        assert whiten(exact((2,)), mask_of(1), variance).tolist() == [[0.0]]
+
+
+def test_value_targets_are_advantages_and_values() -> None:
+    close(value_targets(exact(R), exact(V), mask_of(4), 1.0, 1.0), [(-1.5, -0.5, -0.5, -1.0)])
+    rewards, values = torch.randn(2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    mask, after = mask_of(3, 2), torch.tensor([0.0, 0.7], dtype=torch.float64)
+    found = value_targets(rewards, values, mask, 0.9, 0.5, after)
+    close(found, torch.where(mask, gae(rewards, values, mask, 0.9, 0.5, after) + values, 0.0), 1e-12)
+    assert not found[~mask].any()
 
 
 def test_explained_variance() -> None:
@@ -104,93 +145,102 @@ def test_explained_variance() -> None:
 # --- rewards by token ------------------------------------------------------------------------------------------------
 
 
-def judged(tokens: Tensor, lengths: Sequence[int], finished: Sequence[bool], scores: Sequence[float]) -> Judged:
-    return Judged(tokens, torch.tensor(scores, dtype=tokens.dtype), torch.tensor(finished), mask_of(*lengths))
-
-
 def test_composition_by_hand() -> None:
     mask, ends = mask_of(3), torch.tensor([[False, False, True]])
-    level = centered(exact((0.3, -0.9, 0.1)), mask, ends, -0.1)
+    level = center_rewards(exact((0.3, -0.9, 0.1)), mask, ends, -0.1)
     end = end_rewards(torch.tensor([1.2], dtype=torch.float64), torch.tensor([True]), 0.5, 1.0)
-    total = 2 * level - 0.1 * exact((0.5, -0.2, 0.4)) + at_last(end, mask)
+    total = 2 * level - 0.1 * exact((0.5, -0.2, 0.4)) + at_last_token(end, mask)
     close(total, [(0.75, -1.58, 0.76)])
 
 
 def test_centering_leaves_the_end_alone() -> None:
     rewards, mask = exact((-1, 0, 0, 0), (0, -1, -1, 0)), mask_of(4, 4)
-    ends = at_last(torch.tensor([True, True]), mask)
-    assert center_of(rewards, mask, ends) == -0.5
-    close(centered(rewards, mask, ends, -0.5), [(-0.5, 0.5, 0.5, 0), (0.5, -0.5, -0.5, 0)])
+    ends = at_last_token(torch.tensor([True, True]), mask)
+    assert reward_mean(rewards, mask, ends) == -0.5
+    close(center_rewards(rewards, mask, ends, -0.5), [(-0.5, 0.5, 0.5, 0), (0.5, -0.5, -0.5, 0)])
 
 
 def test_the_end_of_a_response_that_was_cut_off() -> None:
     scores, finished = torch.tensor([2.0, 2.0]), torch.tensor([True, False])
     close(end_rewards(scores, finished, 0.5, 1.0), [1.0, 0.0])
     close(end_rewards(scores, finished, 0.5, 1.0, replace=True), [1.0, -1.0])
-    close(at_last(torch.tensor([1.0, -1.0]), mask_of(3, 1)), [(0, 0, 1), (-1, 0, 0)])
-
-
-def shaped(given: Judged, memory: dict[str, float] | None = None, **settings: Any) -> Any:
-    return Shaping(**settings)(given, memory or {})
+    close(at_last_token(torch.tensor([1.0, -1.0]), mask_of(3, 1)), [(0, 0, 1), (-1, 0, 0)])
 
 
 ROWS = exact((0.3, -0.9, 0.1, 0.2), (1.1, 0.4), (-0.7, 0.0, 0.6))
-GIVEN = judged(ROWS, (4, 2, 3), (True, True, False), (1.0, 2.0, 3.0))
+MASK, FINISHED = mask_of(4, 2, 3), torch.tensor([True, True, False])
+ENDS = at_last_token(FINISHED, MASK)
+ROW_SCORES = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+Shaped = tuple[Tensor, Tensor, dict[str, float]]
+
+
+def shaped(
+    rewards: Tensor = ROWS, scores: Tensor = ROW_SCORES, memory: dict[str, float] | None = None, **settings: Any
+) -> Shaped:
+    """Token part, end part and statistics of a round."""
+    shaping = RewardShaping(**settings)
+    statistics = shaping.statistics(rewards, scores, MASK, ENDS, memory or {})
+    return (
+        shaping.token_part(rewards, MASK, ENDS, statistics),
+        shaping.end_part(scores, FINISHED, MASK, statistics),
+        statistics,
+    )
 
 
 def test_a_constant_for_every_token_but_an_end_changes_nothing() -> None:
-    moved = torch.where(GIVEN.mask & ~GIVEN.ends, ROWS + 3.7, ROWS)
-    other = shaped(judged(moved, (4, 2, 3), (True, True, False), (1.0, 2.0, 3.0)))
-    close(other.judged, shaped(GIVEN).judged, 1e-12)
+    moved = torch.where(MASK & ~ENDS, ROWS + 3.7, ROWS)
+    close(shaped(moved)[0], shaped()[0], 1e-12)
 
 
 def test_the_unit_of_the_reward_changes_nothing() -> None:
     """From the first round on, and over rounds, since the running deviation is in the same unit."""
-    memory = shaped(GIVEN, clip=None).memory
-    scaled = judged(100 * ROWS, (4, 2, 3), (True, True, False), (1.0, 2.0, 3.0))
-    first, other = shaped(GIVEN, clip=None), shaped(scaled, clip=None)
-    close(other.judged, first.judged, 1e-10)
-    close(shaped(scaled, dict(other.memory), clip=None).judged, shaped(GIVEN, dict(memory), clip=None).judged, 1e-10)
-    assert shaped(judged(0 * ROWS, (4, 2, 3), (True, True, True), (0, 0, 0))).figures["kappa"] == 1
+    first, _, memory = shaped(clip_reward=None)
+    other, _, scaled_memory = shaped(100 * ROWS, clip_reward=None)
+    close(other, first, 1e-10)
+    later, scaled = shaped(memory=memory, clip_reward=None), shaped(100 * ROWS, memory=scaled_memory, clip_reward=None)
+    close(scaled[0], later[0], 1e-10)
+    assert shaped(0 * ROWS)[2]["kappa"] == 1
 
 
 def test_the_sum_of_a_response() -> None:
-    """`kappa sum(r - center) + end`, whatever is credited where, without clipping."""
+    """`kappa sum(r - center) + end`, wherever credit is given, without clipping."""
     for credit in ("token", "end", "uniform"):
-        pay = shaped(GIVEN, credit=credit, clip=None, weight=0.5, kappa=3.0)
-        level = centered(ROWS, GIVEN.mask, GIVEN.ends, pay.figures["mu"]).sum(1)
-        close(pay.judged.sum(1), pay.figures["kappa"] * level, 1e-12)
-        close(pay.end.sum(1), [0.5, 1.0, 0.5], 1e-12)
-        assert not pay.judged[~GIVEN.mask].any()
+        tokens, end, statistics = shaped(credit=credit, clip_reward=None, weight=0.5, kappa=3.0)
+        level = center_rewards(ROWS, MASK, ENDS, statistics["mu"]).sum(1)
+        close(tokens.sum(1), statistics["kappa"] * level, 1e-12)
+        close(end.sum(1), [0.5, 1.0, 0.5], 1e-12)
+        assert not tokens[~MASK].any()
 
 
 def test_a_token_is_clipped_and_counted() -> None:
-    pay = shaped(GIVEN, center="none", scale="none", clip=0.5)
-    close(pay.judged, ROWS.clamp(-0.5, 0.5), 1e-12)
-    assert pay.figures["clipped_tokens"] == pytest.approx(4 / 9)
+    tokens, _, statistics = shaped(center="none", scale="none", clip_reward=0.5)
+    close(tokens, ROWS.clamp(-0.5, 0.5), 1e-12)
+    assert statistics["clipped_tokens"] == pytest.approx(4 / 9)
+    assert shaped(clip_reward=None)[2]["clipped_tokens"] == 0
 
 
 def test_scores_are_centered_by_the_first_round() -> None:
-    first = shaped(GIVEN, center_scores=True, weight=1.0, penalty=0.0)
-    close(first.end.sum(1), [-1.0, 0.0, 1.0])
-    later = judged(ROWS, (4, 2, 3), (True, True, False), (5.0, 5.0, 5.0))
-    close(shaped(later, dict(first.memory), center_scores=True, weight=1.0, penalty=0.0).end.sum(1), [3.0] * 3)
+    _, end, memory = shaped(center_scores=True, weight=1.0, penalty=0.0)
+    close(end.sum(1), [-1.0, 0.0, 1.0])
+    later = torch.full_like(ROW_SCORES, 5.0)
+    _, end, _ = shaped(scores=later, memory=memory, center_scores=True, weight=1.0, penalty=0.0)
+    close(end.sum(1), [3.0] * 3)
 
 
 def test_the_running_deviation_is_that_of_all_sums() -> None:
     sums = torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    spread = Spread()
+    memory: dict[str, float] = {}
     for part in sums.split([7, 1, 30, 12]):
-        spread = Spread.of(spread.including(part).memory())
-    assert spread.deviation == pytest.approx(float(sums.std(correction=0)), abs=1e-12)
-    assert spread.mean == pytest.approx(float(sums.mean()), abs=1e-12)
+        memory = running_moments(memory, part)
+    assert running_std(memory) == pytest.approx(float(sums.std(correction=0)), abs=1e-12)
+    assert memory["sum_mean"] == pytest.approx(float(sums.mean()), abs=1e-12)
 
 
-@pytest.mark.parametrize("wrong", [{"center": "mean"}, {"scale": "std"}, {"credit": "late"}, {"clip": 0.0}])
+@pytest.mark.parametrize("wrong", [{"center": "mean"}, {"scale": "std"}, {"credit": "late"}, {"clip_reward": 0.0}])
 @pytest.mark.unchecked
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        Shaping(**wrong)
+        RewardShaping(**wrong)
 
 
 # --- divergence ------------------------------------------------------------------------------------------------------
@@ -217,17 +267,22 @@ def test_estimators_in_expectation() -> None:
 
 def test_the_coefficient_follows_the_divergence() -> None:
     for kl, wanted in ((12.0, 0.201024), (3.0, 0.198976), (6.3, 0.200256)):
-        assert adapt(0.2, kl, 6.0, 1e4, 256) == pytest.approx(wanted, abs=1e-9)
-    assert Leash(0.2, target=6.0).next(0.2, {"sum": 12.0, "mean": 1.0}, 256) == pytest.approx(0.201024)
-    assert Leash(0.2, target=1.0, unit="mean").next(0.2, {"sum": 12.0, "mean": 1.0}, 256) == pytest.approx(0.2)
-    assert Leash(0.2).next(0.2, {"sum": 12.0, "mean": 1.0}, 256) == 0.2
+        assert adaptive_beta(0.2, kl, 6.0, 1e4, 256) == pytest.approx(wanted, abs=1e-9)
+    # Of 256 responses, each of 12 tokens at 1 nat, in columns for more.
+    kl_table = torch.cat((torch.ones(256, 12), torch.zeros(256, 3)), 1)
+    for penalty, wanted in (
+        (KLPenalty(0.2, target=6.0), 0.201024),
+        (KLPenalty(0.2, target=1.0, unit="mean"), 0.2),
+        (KLPenalty(0.2), 0.2),
+    ):
+        assert penalty.next_beta(0.2, kl_table, samples=256, tokens=256 * 12) == pytest.approx(wanted, abs=1e-9)
 
 
 @pytest.mark.parametrize("wrong", [{"beta": -1.0}, {"estimator": "k4"}, {"target": 0.0}, {"unit": "token"}])
 @pytest.mark.unchecked
-def test_a_leash_out_of_range(wrong: dict[str, Any]) -> None:
+def test_a_kl_penalty_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        Leash(**wrong)
+        KLPenalty(**wrong)
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
@@ -323,14 +378,14 @@ def late(rewards: Tensor, keep_last: bool) -> Tensor:
     return moved
 
 
-DENSE, AT_END = REWARD, credited(REWARD, ALL, "end")
+DENSE, AT_END = REWARD, assign_credit(REWARD, ALL, "end")
 ARMS = {
     "dense": DENSE,
     "end": AT_END,
     "late, last kept": late(REWARD, keep_last=True),
     "late, last dropped": late(REWARD, keep_last=False),
     "early": torch.cat((REWARD[:, 1:], torch.zeros(len(REWARD), 1, dtype=torch.float64)), 1),
-    "uniform": credited(REWARD, ALL, "uniform"),
+    "uniform": assign_credit(REWARD, ALL, "uniform"),
 }
 TRUE = (PROBABILITY * REWARD.sum(1)) @ SCORES.sum(1)
 

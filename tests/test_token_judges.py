@@ -173,7 +173,9 @@ def test_responses_to_one_prompt_are_one_example() -> None:
     kept = Grouped("token", keep_unfinished=False)(*judgements(*(Judgement(-1.0, tokens=(-1.0, 0.0)),) * 3))
     assert kept.summary["dropped"] == {"unfinished": 1}
     (whole, _) = Grouped()(*judgements(*(Judgement(-1.0, tokens=(-1.0, 0.0)),) * 3)).examples
-    assert whole.judgements[0].tokens == ()
+    assert whole.token_rewards == ((), ())
+    assert whole.scores == (-1.0, -1.0)
+    assert found.examples[0].token_rewards == ((-1.0, 0.0),) * 2
 
 
 def test_invalid_and_empty_responses_are_counted() -> None:

@@ -128,7 +128,7 @@ def test_a_run_keeps_views_once_and_forgets_those_after_its_snapshot(tmp_path: P
     assert read_jsonl(tmp_path / "tokens.jsonl") == lines[:1]
 
 
-def pay(rollout: Rollout) -> Rewards:
+def rising(rollout: Rollout) -> Rewards:
     """A reward that tells every place of a response apart."""
     return Rewards(tokens=[(at + 1) / 8 for at in range(len(rollout.response_ids))])
 
@@ -137,7 +137,7 @@ def train(folder: Path, **options: Any) -> None:
     small = {"prompts": 4, "n": 2, "max_new_tokens": 5, "rounds": 3, "epochs": 1, "minibatches": 2}
     config: Any = methods.configure("fine_grained_ppo", {**small, "critic_warmup": 0, "lr": 1e-2})
     world = tiny_world(folder, prompt_records(8))
-    run(fine_grained_ppo.build(config, FromFunction(pay)), world, Options(save_every=1, **options))
+    run(fine_grained_ppo.build(config, FromFunction(rising)), world, Options(save_every=1, **options))
 
 
 def test_a_run_with_a_critic_keeps_what_its_tokens_got(tmp_path: Path) -> None:

@@ -195,13 +195,15 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """The responses to one prompt with what each is worth, as one example to learn from.
+    """The responses to one prompt with the reward of each, as one example to learn from.
 
-    Judgements are valid, one a rollout; every response has at least one token.
+    `Rewarded((rollout,), (1.3,), ((0.0, 0.5, 0.8),))`: `scores` are rewards of whole responses, `token_rewards` have
+    one number per token of each, or are all empty. Every response has at least one token.
     """
 
     rollouts: tuple[Rollout, ...]
-    judgements: tuple[Judgement, ...]
+    scores: tuple[float, ...]
+    token_rewards: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Losses of what a head says at every token against a label from -1 (wrong) to 1 (better), one per token, unreduced.
+"""Token-level losses of a head's outputs against labels from -1 (wrong) to 1 (better), one per token, unreduced.
 
 A kernel says what its head's output is worth as a reward, too. `SquaredError` and `SoftCrossEntropy` are least at the
 same rewards: the mean label of a token in its place.
@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-PerToken = Float[Tensor, " tokens"]
+from uptake.ops.axes import PerToken
 
 
 class TokenKernel(Protocol):
-    """A loss of outputs and labels; `counted` are the labels that it learns from, `logit` what an output means."""
+    """Token-level loss of outputs and labels; `counted` are those it learns from, `logit` is what an output means."""
 
     @property
     def logit(self) -> bool:
@@ -29,7 +29,7 @@ class TokenKernel(Protocol):
 
 
 def squared_error(outputs: PerToken, labels: PerToken) -> PerToken:
-    """`(r - g)^2`."""
+    """Squared error `(r - g)^2`."""
     return (outputs - labels) ** 2
 
 
@@ -42,13 +42,13 @@ def soft_cross_entropy(outputs: PerToken, labels: PerToken) -> PerToken:
 
 
 def token_rewards(outputs: Float[Tensor, "*tokens"], logit: bool) -> Float[Tensor, "*tokens"]:
-    """The rewards of outputs: themselves, or `2 p(good) - 1 = tanh(d / 2)` of log-odds `d`."""
+    """Token rewards of outputs: themselves, or `2 p(good) - 1 = tanh(d / 2)` of log-odds `d`."""
     return torch.tanh(outputs / 2) if logit else outputs
 
 
 @dataclass(frozen=True)
 class SquaredError:
-    """`squared_error` as a part."""
+    """Squared error (`squared_error`) as a part."""
 
     logit: ClassVar[bool] = False
 
@@ -61,7 +61,7 @@ class SquaredError:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """`soft_cross_entropy` as a part; where it is `hard`, tokens with the label 0 do not count."""
+    """Cross-entropy (`soft_cross_entropy`) as a part; where it is `hard`, tokens with the label 0 do not count."""
 
     hard: bool = False
     logit: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Losses of single responses that are good or bad: one per response, unreduced."""
+"""Unpaired preference losses, of single responses that are good or bad: one per response, unreduced."""
 
 from dataclasses import dataclass
 from math import inf
@@ -10,32 +10,32 @@ from torch import Tensor
 
 from uptake.errors import InputError
 
-PerResponse = Float[Tensor, " responses"]
+LogRatios = Float[Tensor, " responses"]
 
 
 class UnpairedKernel(Protocol):
-    """A loss of log-ratios of policy to reference, of which are good, and of the divergence of the two in nats."""
+    """Unpaired loss of log-ratios of policy to reference, of which are good, and of the KL divergence in nats."""
 
     @property
     def beta(self) -> float: ...
 
-    def __call__(self, ratio: PerResponse, good: Bool[Tensor, " responses"], divergence: float) -> PerResponse: ...
+    def __call__(self, ratio: LogRatios, good: Bool[Tensor, " responses"], kl: float) -> LogRatios: ...
 
 
-def prospect(ratio: PerResponse, good: Bool[Tensor, " responses"], divergence: float, beta: float) -> PerResponse:
-    """KTO, `1 - sigmoid(beta (h - z))` for good responses and `1 - sigmoid(beta (z - h))` for bad ones.
+def kto(ratio: LogRatios, good: Bool[Tensor, " responses"], kl: float, beta: float) -> LogRatios:
+    """KTO loss, `1 - sigmoid(beta (h - z))` for good responses and `1 - sigmoid(beta (z - h))` for bad ones.
 
-    `h` is the log-ratio and `z` the divergence. Bounded: a response far on either side gives no signal. Raises
+    `h` is the log-ratio and `z` the divergence `kl`. Bounded: a response far on either side gives no signal. Raises
     `InputError` for `beta <= 0`. Source: Ethayarajh et al. 2024 (arXiv 2402.01306).
     """
     _check("beta", beta)
-    ahead = torch.where(good, ratio - divergence, divergence - ratio)
+    ahead = torch.where(good, ratio - kl, kl - ratio)
     return torch.sigmoid(-beta * ahead)
 
 
 @dataclass(frozen=True)
-class Prospect:
-    """`prospect` as a part, times `desirable_weight` for good responses and `undesirable_weight` for bad ones."""
+class KTO:
+    """KTO loss (`kto`) as a part, times `desirable_weight` for good responses and `undesirable_weight` for bad ones."""
 
     beta: float = 0.1
     desirable_weight: float = 1.0
@@ -45,8 +45,8 @@ class Prospect:
         for name in ("beta", "desirable_weight", "undesirable_weight"):
             _check(name, getattr(self, name))
 
-    def __call__(self, ratio: PerResponse, good: Bool[Tensor, " responses"], divergence: float) -> PerResponse:
-        losses = prospect(ratio, good, divergence, self.beta)
+    def __call__(self, ratio: LogRatios, good: Bool[Tensor, " responses"], kl: float) -> LogRatios:
+        losses = kto(ratio, good, kl, self.beta)
         return torch.where(good, self.desirable_weight * losses, self.undesirable_weight * losses)
 
 

@@ -1,9 +1,9 @@
 """Fine-grained PPO (FG-PPO; arXiv 2406.02756): proximal policy optimization with one reward for every token.
 
-As `ppo`, but the reward says of every token whether it was good or bad, so a mistake is paid where it was made and the
+As `ppo`, but the reward says of every token whether it was good or bad, so a mistake costs where it was made and the
 critic has less to know. Rewards are centered over the round, so that their mean makes answers neither longer nor
 shorter, and scaled by the running deviation of their sum. The gain needs `lam` below 1: find the best for either method
-before you compare them. `credit` "end" pays the same sum at the last token: the control that shows what position is
+before you compare them. `credit` "end" puts the same sum at the last token: the control that shows what position is
 worth. Assumes a reward that looks at no later token. Gives no signal where all tokens are alike.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from uptake.judge.pointwise import RolloutJudge, token_reward
 from uptake.methods import fill, ppo
-from uptake.ops.token_rewards import Credit, Shaping
+from uptake.ops.reward_shaping import Credit, RewardShaping
 from uptake.recipe import Recipe
 
 ALIASES = ("fg_ppo", "token_ppo")
@@ -34,7 +34,7 @@ class Config(ppo.Config):
 
 def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
     """`judge` takes the place of the reward that the options name."""
-    shaping = fill(Shaping, config)
-    penalty = 0.0 if config.unfinished == "bootstrap" else config.penalty
-    shaping = replace(shaping, clip=config.clip_reward, penalty=penalty)
+    shaping = fill(RewardShaping, config)
+    if config.unfinished == "bootstrap":
+        shaping = replace(shaping, penalty=0.0)
     return Recipe((ppo.stage(config, judge or token_reward(config.reward), shaping, "token"),))

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from uptake.follow_up.reward import FollowUps
-from uptake.losses.unpaired import Prospect
+from uptake.losses.unpaired import KTO
 from uptake.methods import fill, kto
 from uptake.objective import Unpaired
 from uptake.recipe import Recipe, Stage
@@ -54,7 +54,7 @@ def build(config: Config) -> Recipe:
                 judge=fill(FollowUps, config),
                 signal=fill(Thresholds, config),
                 reference=REFERENCES[config.reference],
-                objective=Unpaired(fill(Prospect, config)),
+                objective=Unpaired(fill(KTO, config)),
                 update=fill(Optimization, config),
                 rounds=config.rounds,
             ),

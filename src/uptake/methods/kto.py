@@ -8,7 +8,7 @@ estimated from each batch, so small batches are noisy. Gives no signal on a resp
 """
 
 from uptake.judge.recorded import Recorded
-from uptake.losses.unpaired import Prospect
+from uptake.losses.unpaired import KTO
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Unpaired
 from uptake.recipe import Recipe, Stage
@@ -41,7 +41,7 @@ def build(config: Config) -> Recipe:
                 judge=Recorded(),
                 signal=Thresholds(low=0.0, high=1.0),
                 reference=REFERENCES[config.reference],
-                objective=Unpaired(fill(Prospect, config)),
+                objective=Unpaired(fill(KTO, config)),
                 update=fill(Optimization, config),
             ),
         )

@@ -15,8 +15,9 @@ from uptake.judge.pointwise import RolloutJudge, reward
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
-from uptake.ops.divergence import Leash
-from uptake.ops.token_rewards import Shaping
+from uptake.ops.advantages import Whitening
+from uptake.ops.divergence import KLPenalty
+from uptake.ops.reward_shaping import RewardShaping
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
 from uptake.rollout.policy import PolicySamples
@@ -39,12 +40,12 @@ class Config(MethodConfig):
     rounds: int = Field(80, ge=1)
     epochs: int = Field(4, ge=1)
     minibatches: int = Field(1, ge=1)
-    # What a response is paid.
+    # Rewards of responses.
     weight: float = 1.0
     center_scores: bool = True
     penalty: float = 1.0
     unfinished: Literal["subtract", "replace", "bootstrap", "drop"] = "subtract"
-    # What drifting costs.
+    # KL penalty.
     beta: float = 0.05
     kl: Literal["k1", "k2", "k3", "full"] = "k1"
     kl_target: float | None = None
@@ -60,7 +61,7 @@ class Config(MethodConfig):
     dual_clip: float | None = Field(None, gt=1)
     value_clip: float | None = Field(None, gt=0)
     value_coef: float = Field(1.0, ge=0)
-    whiten: bool = True
+    whiten: Whitening = "sample"
     mean: Literal["token", "response"] = "token"
     # The critic: a network of its own, or a head on the policy.
     critic: Literal["separate", "shared"] = "separate"
@@ -79,8 +80,7 @@ class Config(MethodConfig):
         return self
 
 
-def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
-    bootstrap = config.unfinished == "bootstrap"
+def stage(config: Config, judge: RolloutJudge, shaping: RewardShaping, level: Literal["sequence", "token"]) -> Stage:
     names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
     options = {name: getattr(config, name) for name in names.split()}
     size = -(-config.prompts // config.minibatches)
@@ -93,9 +93,9 @@ def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal[
         reference=REFERENCES[config.reference],
         objective=ActorCritic(
             shaping,
-            Leash(config.beta, config.kl, config.kl_target, config.kl_horizon, config.kl_unit),
+            KLPenalty(config.beta, config.kl, config.kl_target, config.kl_horizon, config.kl_unit),
             clip=config.clip_ratio,
-            truncated="bootstrap" if bootstrap else "penalty",
+            truncated="bootstrap" if config.unfinished == "bootstrap" else "penalty",
             **options,
         ),
         modules=AddCritic("value") if config.critic == "separate" else AddHead("value"),
@@ -106,7 +106,7 @@ def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal[
 
 def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
     """`judge` takes the place of the reward that the options name."""
-    shaping = Shaping(
+    shaping = RewardShaping(
         config.weight,
         config.center_scores,
         penalty=config.penalty * (config.unfinished != "bootstrap"),

@@ -1,4 +1,4 @@
-"""Policy gradient with a critic: every token is made likelier or less likely by its advantage, within a clip."""
+"""Actor-critic: policy gradient with a clip and a critic, from the advantage of every token."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,23 +6,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from uptake.losses.policy_gradient import clipped_surrogate, value_loss
 from uptake.models import LanguageModel, TokenTree, pack
 from uptake.models.heads import read
-from uptake.objective.base import Loss, Prepared
-from uptake.objective.experience import Measured, figures, judged, measure, padded, tree, values_after
-from uptake.ops.advantages import explained_variance, gae, whiten
-from uptake.ops.divergence import Leash
-from uptake.ops.token_rewards import Components, Judged, Pay, Shaping
+from uptake.objective.base import Loss, RoundObjective
+from uptake.objective.rollout_batch import (
+    RolloutBatch,
+    bootstrap_values,
+    measure,
+    policy_metrics,
+    response_mask,
+    response_metrics,
+    response_tree,
+    reward_table,
+    rollouts,
+)
+from uptake.ops.advantages import Whitening, explained_variance, gae, value_targets, whiten
+from uptake.ops.axes import PerToken, ResponseMask, TokenTable
+from uptake.ops.divergence import KLPenalty
+from uptake.ops.reward_shaping import RewardShaping, at_last_token
 from uptake.reference import RunningReference
 from uptake.types import Rewarded, Rollout
 
 log = logging.getLogger(__name__)
-
-PerToken = Float[Tensor, " tokens"]
 
 # Advantages of fewer responses are left as they are: their spread says nothing.
 FEWEST = 8
@@ -30,38 +38,23 @@ FEWEST = 8
 DIVERGED = -0.5
 
 
-@dataclass(frozen=True, eq=False)
-class Experience:
-    """The responses to a prompt with what the round's start says of each of their tokens, in order."""
-
-    group: Rewarded
-    logps: PerToken
-    values: PerToken
-    advantages: PerToken
-    returns: PerToken
-
-    @property
-    def lengths(self) -> list[int]:
-        return [len(rollout.response_ids) for rollout in self.group.rollouts]
-
-
 @dataclass(frozen=True)
-class ActorCritic:
+class ActorCritic(RoundObjective):
     """Clipped policy gradient and a critic, from rewards by token, by response, or both.
 
-    The pay of a token is what `shaping` makes of the judge's word, less what `leash` takes for drifting from the
-    reference. Advantages are generalized estimates by `gamma` and `lam`, whitened over all tokens of the round; returns
-    for the critic use `value_lam`. For the first `critic_warmup` rounds all advantages are 0, so that only the critic
-    learns. `truncated` "bootstrap" takes the critic's value after the last token of a response that was cut off. The
-    loss is a mean over tokens, or over responses. A step that finds the policy further than `target_kl` from where the
-    round began, by the mean of half the squared log-ratio (`approx_kl`), is its last. All log-probabilities are of the
+    The reward of a token is what `reward_shaping` makes of the given ones, less the `kl_penalty`. Advantages are
+    generalized estimates by `gamma` and `lam`, whitened over all tokens of the round (`whiten`); returns for the critic
+    use `value_lam`. For the first `critic_warmup` rounds all advantages are 0, so that only the critic learns.
+    `truncated` "bootstrap" takes the critic's value after the last token of a response that was cut off. The loss is a
+    mean over tokens, or over responses. A step that finds the policy further than `target_kl` from where the round
+    began, by the mean of half the squared log-ratio (`approx_kl`), is its last. All log-probabilities are of the
     distributions at `temperature`. Assumes that the policy was sampled from at this temperature, without a filter.
-    Gives no signal where all pay is alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019 (arXiv
-    1909.08593).
+    Gives no signal where all rewards are alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019
+    (arXiv 1909.08593).
     """
 
-    shaping: Shaping
-    leash: Leash
+    reward_shaping: RewardShaping
+    kl_penalty: KLPenalty
     temperature: float = 1.0
     gamma: float = 1.0
     lam: float = 0.95
@@ -70,17 +63,17 @@ class ActorCritic:
     dual_clip: float | None = None
     value_clip: float | None = None
     value_coef: float = 1.0
-    whiten: bool = True
+    whiten: Whitening = "sample"
     critic_warmup: int = 0
     target_kl: float | None = None
     truncated: Literal["penalty", "bootstrap"] = "penalty"
     mean: Literal["token", "response"] = "token"
     head: str = "value"
 
-    def tree(self, example: Experience) -> TokenTree:
-        return tree(example.group)
+    def tree(self, example: RolloutBatch) -> TokenTree:
+        return response_tree(example.group)
 
-    def size(self, example: Experience) -> float:
+    def size(self, example: RolloutBatch) -> float:
         return float(sum(example.lengths) if self.mean == "token" else len(example.lengths))
 
     def prepare(
@@ -90,57 +83,81 @@ class ActorCritic:
         examples: Sequence[Rewarded],
         memory: Mapping[str, float],
         budget: int,
-    ) -> Prepared:
-        estimator, temperature = self.leash.estimator, self.temperature
-        seen = measure(policy, reference, examples, budget, estimator, self.head, temperature=temperature)
-        given = judged(examples, seen.logps.dtype)
-        bootstrap = self.truncated == "bootstrap"
-        after = values_after(policy, examples, budget, self.head).to(seen.logps.dtype) if bootstrap else None
-        beta, round_ = memory.get("beta", self.leash.beta), memory.get("round", 0.0)
-        pay = self.shaping(given, memory)
-        drift = padded(seen.drift, given.mask.sum(1).tolist())
-        parts = Components(pay.judged, -beta * drift, pay.end)
-        raw, used, returns = self._aims(given, seen, parts, after)
-        if round_ < self.critic_warmup:
-            used = torch.zeros_like(used)
-        found = figures(given, seen, examples) | _paid(parts, pay, raw)
-        found |= {"beta": beta, "explained_variance": _explained(seen.values, returns)}
-        rows = len(given.scores)
-        kl = {"sum": float(seen.drift.sum()) / rows, "mean": float(seen.drift.mean())}
-        later = {**pay.memory, "beta": self.leash.next(beta, kl, rows), "round": round_ + 1}
-        tensors = {"logps": seen.logps, "values": seen.values, "advantages": used, "returns": returns}
-        return Prepared(tensors, later, found)
+    ) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
+        """Tables of the round by the names of `RolloutBatch`; memory of shaping, KL coefficient and rounds; metrics."""
+        shaping, mask = self.reward_shaping, response_mask(examples)
+        policy_logps, ref_logps, values, kl = measure(
+            policy, reference, examples, budget, self.kl_penalty.estimator, self.head, temperature=self.temperature
+        )
+        given = reward_table(examples, mask, values.dtype)
+        scores = values.new_tensor([score for example in examples for score in example.scores])
+        finished = torch.tensor([rollout.finished for rollout in rollouts(examples)])
+        ends = at_last_token(finished, mask)
+        statistics = shaping.statistics(given, scores, mask, ends, memory)
+        beta, round_ = memory.get("beta", self.kl_penalty.beta), memory.get("round", 0.0)
+        parts = {
+            "reward_tokens": shaping.token_part(given, mask, ends, statistics),
+            "kl_penalty": -beta * kl,
+            "reward_end": shaping.end_part(scores, finished, mask, statistics),
+        }
+        rewards = sum(parts.values(), torch.zeros_like(kl))
+        after = None
+        if self.truncated == "bootstrap":
+            after = bootstrap_values(policy, examples, finished, budget, self.head).to(values.dtype)
+        advantages = gae(rewards, values, mask, self.gamma, self.lam, after)
+        returns = value_targets(rewards, values, mask, self.gamma, self.value_lam, after)
+        metrics = {
+            **response_metrics(examples, given, scores, mask),
+            **policy_metrics(examples, policy_logps, ref_logps, mask),
+            **{name: float(table.sum(1).mean()) for name, table in {"reward": rewards, **parts}.items()},
+            **{name: statistics[name] for name in ("mu", "kappa", "clipped_tokens")},
+            "beta": beta,
+            "advantage_mean": float(advantages[mask].mean()),
+            "advantage_std": float(advantages[mask].std(correction=0)),
+            "explained_variance": _explained(values[mask], returns[mask]),
+        }
+        next_beta = self.kl_penalty.next_beta(beta, kl, len(mask), int(mask.sum()))
+        tensors = {
+            "response_mask": mask,
+            "policy_logps": policy_logps,
+            "ref_logps": ref_logps,
+            "values": values,
+            "rewards": rewards,
+            "advantages": self._whitened(advantages, mask, round_),
+            "returns": returns,
+        }
+        return tensors, {**statistics, "beta": next_beta, "round": round_ + 1}, metrics
 
-    def informed(self, examples: Sequence[Rewarded], tensors: Mapping[str, Tensor]) -> Sequence[Experience]:
-        sizes = [sum(len(rollout.response_ids) for rollout in example.rollouts) for example in examples]
-        columns = {name: tensor.split(sizes) for name, tensor in tensors.items()}
+    def with_prepared(self, examples: Sequence[Rewarded], tensors: Mapping[str, Tensor]) -> Sequence[RolloutBatch]:
+        sizes = [len(example.rollouts) for example in examples]
+        columns = {name: table.split(sizes) for name, table in tensors.items()}
         return [
-            Experience(example, **{name: column[index] for name, column in columns.items()})
+            RolloutBatch(example, **{name: rows[index] for name, rows in columns.items()})
             for index, example in enumerate(examples)
         ]
 
-    def shown(self, examples: Sequence[Experience]) -> Iterator[tuple[Rollout, Mapping[str, Sequence[float]]]]:
-        """The first response to every prompt with reward, advantage and value of its tokens.
+    def token_values(self, examples: Sequence[RolloutBatch]) -> Iterator[tuple[Rollout, Mapping[str, Sequence[float]]]]:
+        """Reward as it was given, advantage and value of every token of the first response to every prompt.
 
         A reward of the whole response stands at its last token.
         """
         for example in examples:
-            rollout, judgement, size = example.group.rollouts[0], example.group.judgements[0], example.lengths[0]
-            rewards = judgement.tokens or (*[0.0] * (size - 1), judgement.score)
-            advantages, values = (column[:size].tolist() for column in (example.advantages, example.values))
-            yield rollout, {"reward": rewards, "advantage": advantages, "value": values}
+            group, size = example.group, example.lengths[0]
+            rewards = group.token_rewards[0] or (*[0.0] * (size - 1), group.scores[0])
+            advantages, values = (table[0, :size].tolist() for table in (example.advantages, example.values))
+            yield group.rollouts[0], {"reward": rewards, "advantage": advantages, "value": values}
 
-    def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Experience]) -> Loss:
+    def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[RolloutBatch]) -> Loss:
         packed = pack([self.tree(example) for example in examples], lean=True)
         seen = read(policy, packed, self.head, self.temperature)
-        logps, old, advantages, returns = (
-            torch.cat([getattr(example, name) for example in examples]).to(seen.logps.device)
-            for name in ("logps", "values", "advantages", "returns")
+        old_logps, old_values, advantages, returns = (
+            torch.cat([getattr(example, name)[example.response_mask] for example in examples]).to(seen.logps.device)
+            for name in ("policy_logps", "values", "advantages", "returns")
         )
-        change = seen.logps - logps
-        ratio, values = change.exp(), seen.values.to(old.dtype)
+        change = seen.logps - old_logps
+        ratio, values = change.exp(), seen.values.to(old_values.dtype)
         actor = clipped_surrogate(ratio, advantages, self.clip, self.dual_clip)
-        critic = value_loss(values, old, returns, self.value_clip)
+        critic = value_loss(values, old_values, returns, self.value_clip)
         metrics = {
             "loss": actor + self.value_coef * critic,
             "policy_loss": actor,
@@ -151,43 +168,31 @@ class ActorCritic:
             "approx_kl3": ratio - 1 - change,
         }
         if self.value_clip is not None:
-            metrics["value_clip_fraction"] = ((values - old).abs() > self.value_clip).to(ratio.dtype)
+            metrics["value_clip_fraction"] = ((values - old_values).abs() > self.value_clip).to(ratio.dtype)
         weights = self._weights(examples).to(ratio.device, ratio.dtype)
         sums = {name: (weights * value).sum() for name, value in metrics.items()}
         return Loss(sums["loss"], {name: value.detach() for name, value in sums.items()})
 
-    def enough(self, metrics: Mapping[str, float]) -> bool:
+    def ends_round(self, metrics: Mapping[str, float]) -> bool:
         return self.target_kl is not None and metrics["approx_kl"] > self.target_kl
 
-    def _weights(self, examples: Sequence[Experience]) -> PerToken:
+    def _whitened(self, advantages: TokenTable, mask: ResponseMask, round_: float) -> TokenTable:
+        """Advantages as the loss takes them: whitened, and none of them while the critic warms up."""
+        if round_ < self.critic_warmup:
+            return torch.zeros_like(advantages)
+        return whiten(advantages, mask, self.whiten if len(mask) >= FEWEST else "none")
+
+    def _weights(self, examples: Sequence[RolloutBatch]) -> PerToken:
+        """Weights of the tokens in the step's mean."""
         lengths = torch.tensor([length for example in examples for length in example.lengths])
         each = torch.ones(len(lengths)) if self.mean == "token" else 1 / lengths.double()
         return each.repeat_interleave(lengths)
 
-    def _aims(
-        self, given: Judged, seen: Measured, parts: Components, after: Float[Tensor, " rows"] | None
-    ) -> tuple[PerToken, PerToken, PerToken]:
-        """Advantages as they are, advantages as they are used, and returns."""
-        mask = given.mask
-        values = padded(seen.values, mask.sum(1).tolist())
-        raw = gae(parts.total, values, mask, self.gamma, self.lam, after)
-        returns = gae(parts.total, values, mask, self.gamma, self.value_lam, after) + values
-        used = whiten(raw, mask) if self.whiten and len(mask) >= FEWEST else raw
-        return raw[mask], used[mask], returns[mask]
-
 
 def _explained(values: PerToken, returns: PerToken) -> float:
-    """The explained variance of the critic, with a warning where it is worse than none."""
+    """Explained variance of the critic, with a warning where it is worse than none."""
     explained = explained_variance(values, returns)
     if explained < DIVERGED:
         problem = "the critic is worse than a constant, explained variance %.2f: lower its rate, or warm it up longer"
         log.warning(problem, explained)
     return explained
-
-
-def _paid(parts: Components, pay: Pay, advantages: PerToken) -> dict[str, float]:
-    """The components of the pay, as means over responses of sums, and the advantages before they are whitened."""
-    kinds = {"pay": parts.total, "pay_judged": parts.judged, "pay_drift": parts.drift, "pay_end": parts.end}
-    sums = {name: float(table.sum(1).mean()) for name, table in kinds.items()}
-    spread = {"advantage_mean": float(advantages.mean()), "advantage_std": float(advantages.std(correction=0))}
-    return {**sums, **pay.figures, **spread}

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from math import exp
 
 from uptake.models import LanguageModel, TokenTree, pack, token_logps
-from uptake.objective.base import Loss
+from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Objective):
     """Cross-entropy of the scored tokens of a tree, averaged over all scored tokens of a step (maximum likelihood).
 
     The metric `perplexity` is its exponential.

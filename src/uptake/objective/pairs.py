@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from uptake.losses.pairwise import PairKernel, soft_label
 from uptake.models import LanguageModel, TokenTree, branches, pack, token_logps
-from uptake.objective.base import Loss
+from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
 from uptake.types import Pair
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Objective):
     """A kernel on the margin between the log-ratios of chosen and rejected, both under one prompt in one tree.
 
     With `s` the log-probability of a response (summed, or its token mean where the kernel asks for it) the margin is

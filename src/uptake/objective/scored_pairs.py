@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from uptake.losses.scalar import ScoreKernel
 from uptake.models import LanguageModel, TokenTree, branches, pack
 from uptake.models.heads import node_last, token_values
-from uptake.objective.base import Loss
+from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
 from uptake.types import Pair
 
 
 @dataclass(frozen=True)
-class ScoredPairs:
+class ScoredPairs(Objective):
     """A kernel on the scores of chosen and rejected, both under one prompt in one tree.
 
     The score of a response is what the policy's head says at its last token, the end of the turn, having read prompt

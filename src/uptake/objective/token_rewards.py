@@ -1,4 +1,4 @@
-"""Token labels under a head: the objective of a token reward model."""
+"""Token reward model: the objective of a head that learns token labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from uptake.losses.token_level import TokenKernel, token_rewards
 from uptake.models import LanguageModel, Packed, TokenTree, branches, pack
 from uptake.models.heads import token_values
 from uptake.models.token_classifier import head_name
-from uptake.objective.base import Loss
+from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
 from uptake.types import Edit, Marked
 
 
 @dataclass(frozen=True)
-class TokenRewards:
-    """A kernel on the labels of a response and of its edits, all under one prompt in one tree.
+class TokenRewards(Objective):
+    """Token reward loss: a kernel on the labels of a response and of its edits, all under one prompt in one tree.
 
     The head reads the state at the token itself. A side is the mean over the tokens that count, negative labels
     `bad_weight` times, the edits' side the mean over edits, and an example the sum of both sides; without an edit it
@@ -75,7 +75,7 @@ class TokenRewards:
         return Loss((weight * loss).sum(), sums)
 
     def derived(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
-        """Of responses with a faulty token: how often the lowest reward is at one, and the mean AUROC of tokens."""
+        """Localization of faulty tokens, over responses with one: how often the lowest reward is at one, and AUROC."""
         faulty = metrics["faulty"]
         return {"top1": metrics["found"] / faulty, "auroc": metrics["ranked"] / faulty} if faulty else {}
 
@@ -90,7 +90,7 @@ def _check_labels(sides: Iterable[Marked]) -> None:
 def _by_side(
     values: Float[Tensor, " nodes"], owner: Int[Tensor, " nodes"], edits: Float[Tensor, " examples"]
 ) -> tuple[Float[Tensor, " examples"], Float[Tensor, " examples"]]:
-    """The value of every example's response, which is its first node, and the mean value of its edits."""
+    """Value of every example's response, which is its first node, and the mean value of its edits."""
     first = torch.ones_like(owner, dtype=torch.bool)
     first[1:] = owner[1:] != owner[:-1]
     total = values.new_zeros(len(edits)).index_add(0, owner[~first], values[~first])
@@ -98,7 +98,7 @@ def _by_side(
 
 
 def _ranks(packed: Packed, rewards: Float[Tensor, " wanted"], examples: Sequence[Edit]) -> dict[str, Tensor]:
-    """By example: whether tokens are faulty, whether the lowest reward is at one, and their AUROC by -reward."""
+    """Ranks by example: whether tokens are faulty, whether the lowest reward is at one, and their AUROC by -reward."""
     nodes = iter(packed.per_node(rewards))
     faulty, found, ranked = [], [], []
     for example in examples:

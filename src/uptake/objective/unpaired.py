@@ -1,4 +1,4 @@
-"""Single responses that are good or bad, against how far the policy has moved."""
+"""Unpaired preferences: single responses that are good or bad, against how far the policy has moved."""
 
 import sys
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from uptake.types import Labeled
 
 
 @dataclass(frozen=True)
-class Unpaired:
-    """A kernel on the log-ratio of single responses that are good or bad, against how far the policy has moved at all.
+class Unpaired(Objective):
+    """Unpaired loss: a kernel on the log-ratio of a good or bad response, against how far the policy has moved at all.
 
     That is an estimate of the divergence from the reference, one number for the whole batch of an optimizer step and
     without gradient: the mean log-ratio of every prompt with a response to another one, or 0 where this is negative.
@@ -43,7 +43,7 @@ class Unpaired:
             for _, packed in batches(trees, budget):
                 total += float((token_logps(policy, packed) - reference.token_logps(packed)).sum())
         good = sum(example.good for example in examples)
-        return _UnpairedFrom(self, max(0.0, total / max(1, len(trees))), good / len(examples))
+        return _UnpairedBatch(self, max(0.0, total / max(1, len(trees))), good / len(examples))
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled]) -> Loss:
         """The loss of a whole batch at once."""
@@ -51,11 +51,11 @@ class Unpaired:
 
 
 @dataclass(frozen=True)
-class _UnpairedFrom:
-    """`Unpaired` once the batch is known: its divergence, and its share of good examples, for means of either kind."""
+class _UnpairedBatch(Objective):
+    """`Unpaired` once the batch is known: its KL divergence, and its share of good examples for means of either."""
 
     whole: Unpaired
-    divergence: float
+    kl: float
     good: float
 
     def tree(self, example: Labeled) -> TokenTree:
@@ -68,12 +68,12 @@ class _UnpairedFrom:
         packed = pack([self.tree(example) for example in examples], lean=True)
         ratios = packed.node_sums(token_logps(policy, packed) - reference.token_logps(packed))
         good = torch.tensor([example.good for example in examples], device=ratios.device)
-        losses = self.whole.kernel(ratios, good, self.divergence)
-        rewards, ahead = self.whole.kernel.beta * ratios.detach(), ratios.detach() - self.divergence
+        losses = self.whole.kernel(ratios, good, self.kl)
+        rewards, ahead = self.whole.kernel.beta * ratios.detach(), ratios.detach() - self.kl
         metrics = {
             "loss": losses.detach().sum(),
             "accuracy": ((ahead > 0) == good)[ahead != 0].sum() + 0.5 * (ahead == 0).sum(),
-            "kl": ratios.new_tensor(self.divergence * len(examples)),
+            "kl": ratios.new_tensor(self.kl * len(examples)),
         }
         if self.good > 0:
             metrics["good_reward"] = rewards[good].sum() / self.good
@@ -83,7 +83,7 @@ class _UnpairedFrom:
 
 
 def mismatched(examples: Sequence[Labeled], window: float = inf) -> list[TokenTree]:
-    """The prompt of every example with the response of the nearest example before it, cyclically, to another prompt."""
+    """Mismatched rows: every prompt with the response to another one of the nearest example before it, cyclically."""
     rollouts = [example.rollout for example in examples]
     trees = []
     for index, rollout in enumerate(rollouts):

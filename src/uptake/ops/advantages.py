@@ -1,24 +1,26 @@
-"""Advantages and returns of responses, token by token; rows are responses, padded on the right."""
+"""Advantages and value targets of response tokens, whitening, and the explained variance of a critic."""
+
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-Table = Float[Tensor, "rows tokens"]
-Mask = Bool[Tensor, "rows tokens"]
+from uptake.ops.axes import PerResponse, PerToken, ResponseMask, TokenTable
+
+# How advantages are whitened: not at all, or by a variance that divides by their number N, or by N - 1.
+Whitening = Literal["none", "population", "sample"]
 
 # Added to a variance before its root is taken, so that equal values give zeros.
 TINY = 1e-8
 
 
 def gae(
-    rewards: Table,
-    values: Table,
-    mask: Mask,
+    rewards: TokenTable,
+    values: TokenTable,
+    mask: ResponseMask,
     gamma: float,
     lam: float,
-    after: Float[Tensor, " rows"] | None = None,
-) -> Table:
+    after: PerResponse | None = None,
+) -> TokenTable:
     """Generalized advantage estimates: `A_t = sum_l (gamma lam)^l (r_t+l + gamma V_t+l+1 - V_t+l)`; 0 outside the mask.
 
     `values[:, t]` is the value before token t. `after` is the value after a row's last token, 0 where none is given: a
@@ -37,13 +39,36 @@ def gae(
     return found
 
 
-def whiten(table: Table, mask: Mask) -> Table:
-    """Zero mean and unit (biased) variance over the places of the mask, 0 elsewhere."""
-    kept = table[mask]
-    return torch.where(mask, (table - kept.mean()) * (kept.var(correction=0) + TINY).rsqrt(), torch.zeros_like(table))
+def value_targets(
+    rewards: TokenTable,
+    values: TokenTable,
+    mask: ResponseMask,
+    gamma: float,
+    lam: float,
+    after: PerResponse | None = None,
+) -> TokenTable:
+    """Lambda-returns, the targets of a critic: `gae` plus the value; 0 outside the mask."""
+    return torch.where(mask, gae(rewards, values, mask, gamma, lam, after) + values, torch.zeros_like(values))
 
 
-def explained_variance(values: Float[Tensor, " tokens"], returns: Float[Tensor, " tokens"]) -> float:
-    """`1 - Var(returns - values) / Var(returns)`: 1 for a perfect critic, 0 for a constant one; 0 for equal returns."""
+def whiten(advantages: TokenTable, mask: ResponseMask, variance: Whitening = "sample") -> TokenTable:
+    """Whitened advantages: zero mean and unit variance over the places of the mask, 0 elsewhere; "none" leaves them.
+
+    The "population" variance divides by their number N, the "sample" variance by N - 1, as those of trl and verl do;
+    of a single one both are 0.
+    """
+    if variance == "none":
+        return advantages
+    kept = advantages[mask]
+    correction = int(variance == "sample" and len(kept) > 1)
+    scale = (kept.var(correction=correction) + TINY).rsqrt()
+    return torch.where(mask, (advantages - kept.mean()) * scale, torch.zeros_like(advantages))
+
+
+def explained_variance(values: PerToken, returns: PerToken) -> float:
+    """Explained variance of a critic, `1 - Var(returns - values) / Var(returns)`: 1 is perfect, 0 as a constant.
+
+    It is 0 for equal returns.
+    """
     spread = float(returns.var(correction=0))
     return 1 - float((returns - values).var(correction=0)) / spread if spread > 0 else 0.0

@@ -1,4 +1,4 @@
-"""How far a policy is from its reference: estimators by sample, the exact sum over a vocabulary, and its control.
+"""KL divergence of a policy from its reference: estimators by sample, the exact sum, and the penalty in the reward.
 
 With `d = log pi(y) - log pi_ref(y)` of a token y drawn from pi, k1 and k3 have the expectation KL(pi || pi_ref).
 Source of k1, k2, k3: Schulman 2020, Approximating KL divergence.
@@ -13,23 +13,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uptake.errors import InputError
+from uptake.ops.axes import TokenTable
 
 Estimator = Literal["k1", "k2", "k3", "full"]
 Logps = Float[Tensor, "*places vocabulary"]
 
 
 def k1(d: Tensor) -> Tensor:
-    """`d`: unbiased, and negative for some tokens."""
+    """KL estimator `d`: unbiased, and negative for some tokens."""
     return d
 
 
 def k2(d: Tensor) -> Tensor:
-    """`d^2 / 2`: biased, never negative."""
+    """KL estimator `d^2 / 2`: biased, never negative."""
     return d**2 / 2
 
 
 def k3(d: Tensor) -> Tensor:
-    """`exp(-d) - 1 + d`: unbiased and never negative."""
+    """KL estimator `exp(-d) - 1 + d`: unbiased and never negative."""
     return (-d).exp() - 1 + d
 
 
@@ -37,12 +38,12 @@ ESTIMATORS: Mapping[str, Callable[[Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3"
 
 
 def full_kl(policy: Logps, reference: Logps) -> Float[Tensor, "*places"]:
-    """`sum_v pi(v) (log pi(v) - log pi_ref(v))`: exact, from the log-probabilities of the whole vocabulary."""
+    """KL divergence `sum_v pi(v) (log pi(v) - log pi_ref(v))`, exact, from those of the whole vocabulary."""
     return (policy.exp() * (policy - reference)).sum(-1)
 
 
-def adapt(beta: float, kl: float, target: float, horizon: float, samples: int) -> float:
-    """The next coefficient: `beta (1 + clip(kl / target - 1, -0.2, 0.2) samples / horizon)`.
+def adaptive_beta(beta: float, kl: float, target: float, horizon: float, samples: int) -> float:
+    """KL coefficient of the next round: `beta (1 + clip(kl / target - 1, -0.2, 0.2) samples / horizon)`.
 
     `kl` and `target` are in one unit, a sum per response or a mean per token. Source: Ziegler et al. 2019 (arXiv
     1909.08593), section 2.2.
@@ -52,8 +53,8 @@ def adapt(beta: float, kl: float, target: float, horizon: float, samples: int) -
 
 
 @dataclass(frozen=True)
-class Leash:
-    """What drifting from the reference costs a token, `beta k_t`, and how `beta` follows the divergence.
+class KLPenalty:
+    """KL penalty in the reward, `-beta k_t` at every token, and its controller: how `beta` follows the divergence.
 
     Without `target` beta is fixed. `unit` says what the target means: "sum" per response, or "mean" per token. Raises
     InputError for a setting out of its range.
@@ -76,6 +77,9 @@ class Leash:
         if not 0 <= self.beta < inf:
             raise InputError(f"{self.beta}", field="beta", allowed="a number from 0 up")
 
-    def next(self, beta: float, kl: Mapping[str, float], samples: int) -> float:
-        """The coefficient of the next round, from the divergence of this one by unit."""
-        return beta if self.target is None else adapt(beta, kl[self.unit], self.target, self.horizon, samples)
+    def next_beta(self, beta: float, kl: TokenTable, samples: int, tokens: int) -> float:
+        """KL coefficient of the next round, from this one's and its divergence at every token, 0 in the padding."""
+        if self.target is None:
+            return beta
+        found = float(kl.sum()) / (samples if self.unit == "sum" else tokens)
+        return adaptive_beta(beta, found, self.target, self.horizon, samples)

@@ -1,4 +1,4 @@
-"""Which tokens of a response are wrong and which of its edit are better, from how the two are aligned.
+"""Token labels: which tokens of a response are wrong and which of its edit are better, by aligning the two.
 
 Removed or replaced tokens get -1, new ones +1, kept ones 0. Source: Xu et al. 2024 (arXiv 2406.02756); Yoon et al. 2024
 (arXiv 2407.16574).
@@ -12,7 +12,7 @@ from uptake.ops.alignment import ADDED, KEPT, Alignment
 
 @dataclass(frozen=True, slots=True)
 class TokenLabels:
-    """Labels of a response (`old`) and of its edit (`new`), and how many omissions had no token to stand at."""
+    """Token labels of a response (`old`) and of its edit (`new`), and how many omissions had no token to stand at."""
 
     old: tuple[float, ...]
     new: tuple[float, ...]
@@ -20,7 +20,7 @@ class TokenLabels:
 
 
 def token_labels(alignment: Alignment, *, anchor: bool = True) -> TokenLabels:
-    """Labels of both sides, one for every element.
+    """Token labels of both sides, one for every element.
 
     A run of changes that only adds leaves nothing wrong in the response, although it lacks something: with `anchor` the
     kept element after such a run gets -1, which is the end-of-turn token for an omission at the end. Where none comes
@@ -40,7 +40,7 @@ def token_labels(alignment: Alignment, *, anchor: bool = True) -> TokenLabels:
 
 
 def base_rate(new: float, kept: float, edited: float) -> float:
-    """The chance q that an ordinary good token has the label +1: `#(S, A in the edit) / (#U in the response + |edit|)`.
+    """Base rate q of the label +1 among good tokens: `#(S, A in the edit) / (#U in the response + |edit|)`.
 
     `new` tokens of `edited` tokens of edits are not of the response, of which `kept` are. A trained model gives good
     tokens about q, not 0. It is 0 where there is no good token.

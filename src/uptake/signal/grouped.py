@@ -1,8 +1,8 @@
-"""Judged responses as they are, those to one prompt together: examples for a loss that wants every response's worth."""
+"""Rewarded responses as they are, those to one prompt together: examples for a loss of rewards."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
 from typing import Literal
@@ -14,7 +14,7 @@ from uptake.types import Judgement, Rewarded, Rollout
 
 @dataclass(frozen=True)
 class Grouped:
-    """All responses to a prompt that can be learned from become one example.
+    """Groups of all responses to a prompt that can be learned from, with their rewards, as one example each.
 
     An invalid judgement drops its response under the judge's reason, a response without a token under "empty", and one
     that was cut off under "unfinished" where `keep_unfinished` is false. With `level` "token" every response needs one
@@ -34,9 +34,8 @@ class Grouped:
                 dropped[reason] += 1
             else:
                 self._check(rollout, judgement)
-                said = judgement if self.level == "token" else replace(judgement, tokens=())
-                groups.setdefault(rollout.prompt.key, []).append((rollout, said))
-        examples = tuple(Rewarded(*map(tuple, zip(*group, strict=True))) for group in groups.values())
+                groups.setdefault(rollout.prompt.key, []).append((rollout, judgement))
+        examples = tuple(map(self._example, groups.values()))
         kept = [pair for group in groups.values() for pair in group]
         figures = {
             "mean_score": fmean(judgement.score for _, judgement in kept) if kept else None,
@@ -44,6 +43,13 @@ class Grouped:
         }
         counts = {"prompts": len(groups), "samples": len(rollouts), "kept": len(kept), "dropped": dict(dropped)}
         return Examples(examples, counts | figures)
+
+    def _example(self, group: Sequence[tuple[Rollout, Judgement]]) -> Rewarded:
+        return Rewarded(
+            tuple(rollout for rollout, _ in group),
+            tuple(judgement.score for _, judgement in group),
+            tuple(judgement.tokens if self.level == "token" else () for _, judgement in group),
+        )
 
     def _unusable(self, rollout: Rollout, judgement: Judgement) -> str:
         if not judgement.valid:

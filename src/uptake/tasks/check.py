@@ -71,10 +71,10 @@ def _recorded(
         cut_off = rollout.response_ids and not rollout.finished and rollout.source == "dataset"
         if cut_off and not isinstance(stage.produce, EditedRows):
             raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
-    harvest = stage.signal(rollouts, stage.judge(world, rollouts))
-    if not harvest.examples:
-        raise InputError(f"no training example in the first {len(rollouts)} responses: {dict(harvest.summary)}")
-    trees = [stage.objective.tree(example) for example in harvest.examples]
+    data = stage.signal(rollouts, stage.judge(world, rollouts))
+    if not data.examples:
+        raise InputError(f"no training example in the first {len(rollouts)} responses: {dict(data.summary)}")
+    trees = [stage.objective.tree(example) for example in data.examples]
     mean = sum(map(len, trees)) / len(trees)
     steps = -(-len(rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
     tokens = mean * len(rows) * stage.update.epochs
@@ -84,7 +84,7 @@ def _recorded(
         ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
         ("optimizer steps", f"{steps}"),
         ("compute", f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"),
-        ("loss before step 1", _first_loss(stage, world, harvest.examples[:SHOWN])),
+        ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
     ]
     return tuple(_pieces(world, tree) for tree in trees[:SHOWN]), facts
 

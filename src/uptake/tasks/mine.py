@@ -36,14 +36,14 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     with Writer(out, overwrite=overwrite) as writer:
         folder = open_run(recipe, world, resume=True)
         log = RunLog(folder, 0)
-        harvest = collect(recipe.stages[0], world, log, (0, 0), version=0)
-        if not harvest.examples:
-            raise nothing_left(log, (0, 0), harvest)
-        for pair in harvest.examples:
+        data = collect(recipe.stages[0], world, log, (0, 0), version=0)
+        if not data.examples:
+            raise nothing_left(log, (0, 0), data)
+        for pair in data.examples:
             writer.write(pair_record(pair, world.chat.fingerprint))
-    write_json(out.with_name(f"{out.name}.summary.json"), harvest.summary)
+    write_json(out.with_name(f"{out.name}.summary.json"), data.summary)
     shutil.rmtree(folder)
-    return MineSummary(len(harvest.examples), out, harvest.summary)
+    return MineSummary(len(data.examples), out, data.summary)
 
 
 def pair_record(pair: Pair, tokenizer: str) -> dict[str, Any]:

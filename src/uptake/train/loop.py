@@ -16,12 +16,11 @@ from safetensors.torch import load_file
 
 from uptake.errors import InputError
 from uptake.models import save_model
-from uptake.objective import Stops
 from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
-from uptake.train.rounds import Ready, nothing_left, ready, rounds_of_data
+from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
 from uptake.types import Pair
 from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
@@ -130,17 +129,17 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
     stage, world = learner.stage, learner.world
     empty = 0
     place = cursor.stage, cursor.round_
-    with rounds_of_data(stage, world, log, place) as harvest_of, progress_bar("rounds", stage.rounds) as bar:
+    with rounds_of_data(stage, world, log, place) as data_of, progress_bar("rounds", stage.rounds) as bar:
         bar.advance(cursor.round_)
         for round_ in range(cursor.round_, stage.rounds):
             # The version of the policy that produced this round, also when the round is resumed half-way.
             begun = cursor.step - cursor.done
-            harvest = harvest_of(round_, begun)
-            empty = 0 if harvest.examples else empty + 1
+            data = data_of(round_, begun)
+            empty = 0 if data.examples else empty + 1
             if empty == min(stage.rounds, EMPTY_ROUNDS):
-                raise nothing_left(log, (cursor.stage, round_), harvest)
-            known = ready(stage, learner.world, learner.reference, log, cursor, harvest.examples)
-            cursor = _update(learner, known, cursor, log, options)
+                raise nothing_left(log, (cursor.stage, round_), data)
+            examples, metrics = prepare_round(stage, learner.world, learner.reference, log, cursor, data.examples)
+            cursor = _update(learner, examples, metrics, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
             if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
@@ -149,9 +148,16 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
     return cursor
 
 
-def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
+def _update(
+    learner: Learner,
+    examples: Sequence[Any],
+    round_metrics: Mapping[str, float],
+    cursor: Cursor,
+    log: RunLog,
+    options: Options,
+) -> Cursor:
     """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way."""
-    stage, world, examples = learner.stage, learner.world, known.examples
+    stage, world = learner.stage, learner.world
     plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
     total = len(plan) * stage.rounds
     if options.observe is not None and cursor.step == 0:
@@ -163,13 +169,13 @@ def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options
             batch = [examples[index] for index in plan[done]]
             metrics = learner.step(batch, rate)
             left = len(plan) - done - 1
-            if left and isinstance(stage.objective, Stops) and stage.objective.enough(metrics):
+            if left and stage.objective.ends_round(metrics):
                 metrics["skipped"] = left
                 timer.count, left = timer.count - left, 0
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
             log.metrics(
-                cursor, {**known.figures, **metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens}
+                cursor, {**round_metrics, **metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens}
             )
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")

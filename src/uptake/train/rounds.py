@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
-from uptake.objective import Prepared, Prepares, Shows
+from uptake.objective import RoundObjective
 from uptake.recipe import RoundData, Stage
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
@@ -44,59 +43,47 @@ SHOWN = 2
 Place = tuple[int, int]  # stage, round
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A journal line: the rollouts of consecutive rows with their judgements."""
+# The rollouts of consecutive rows with their judgements: a line of the journal.
+Chunk = tuple[tuple[Rollout, ...], tuple[Judgement, ...]]
 
-    rollouts: tuple[Rollout, ...]
-    judgements: tuple[Judgement, ...]
-
-
-_LINES = TypeAdapter(Judged)
-_SAMPLES = TypeAdapter(tuple[Rollout, ...])
+_ROLLOUTS = TypeAdapter(tuple[Rollout, ...])
+_JUDGEMENTS = TypeAdapter(tuple[Judgement, ...])
 
 
 def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> RoundData:
     """The training examples of a round; what an earlier, killed call finished is not done again."""
     chunks = _chunks(stage, world, place)
-    judged: list[Judged] = []
+    judged: list[Chunk] = []
     with (
         Journal(_folder(log, place) / "judged.jsonl") as journal,
         progress_bar("produce and judge", sum(map(len, chunks))) as bar,
     ):
-        judged.extend(_LINES.validate_python(record) for record in journal.done)
+        judged.extend(_read(record) for record in journal.done)
         bar.advance(sum(map(len, chunks[: len(judged)])))
         for chunk in chunks[len(judged) :]:
             rollouts = _produce(stage, world, log, chunk, (place[1], version))
             judged.append(_judge(stage, world, log, rollouts))
-            journal.append(_LINES.dump_python(judged[-1], mode="json"))
+            journal.append(_record(*judged[-1]))
             bar.advance(len(chunk))
-    return _harvest(stage, log, place, judged)
+    return _round_data(stage, log, place, judged)
 
 
-@dataclass(frozen=True)
-class Ready:
-    """The examples of a round as its loss takes them, and figures that go into the round's every metrics line."""
-
-    examples: Sequence[Any]
-    figures: Mapping[str, float]
-
-
-def ready(
+def prepare_round(
     stage: Stage,
     world: World,
     reference: RunningReference,
     log: RunLog,
     cursor: Cursor,
     examples: Sequence[Any],
-) -> Ready:
-    """What an objective works out before a round's first step; kept, since later the weights are others.
+) -> tuple[Sequence[Any], dict[str, float]]:
+    """The examples of a round as its loss takes them, and metrics that go into each of its lines.
 
-    Raises InputError where a round that was begun has lost it.
+    What the objective works out before the round's first step is kept, since later the weights are others. Raises
+    InputError where a round that was begun has lost it.
     """
     objective = stage.objective
-    if not (isinstance(objective, Prepares) and examples):
-        return Ready(examples, {})
+    if not (isinstance(objective, RoundObjective) and examples):
+        return examples, {}
     kept = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
     if not kept.exists():
         if cursor.done:
@@ -104,22 +91,23 @@ def ready(
         memory = _memory(log, cursor)
         with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
             found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
-        save_weights(kept, _flat(found))
-    informed = objective.informed(examples, _part(kept, "tensors"))
-    if isinstance(objective, Shows):
-        shown = islice(objective.shown(informed), SHOWN)
-        log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in shown])
-    return Ready(informed, _numbers(kept, "figures"))
+        save_weights(kept, _flat(*found))
+    prepared = objective.with_prepared(examples, _part(kept, "tensors"))
+    views = islice(objective.token_values(prepared), SHOWN)
+    log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in views])
+    return prepared, _numbers(kept, "metrics")
 
 
-def _flat(found: Prepared) -> dict[str, Tensor]:
-    numbers = {"memory": found.memory, "figures": found.figures}
+def _flat(
+    tensors: Mapping[str, Tensor], memory: Mapping[str, float], metrics: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """What an objective has prepared, as tensors of one file; numbers stay exact."""
     exact = {
-        f"{kind}.{name}": torch.tensor(x, dtype=torch.float64)
-        for kind, all_ in numbers.items()
-        for name, x in all_.items()
+        f"{kind}.{name}": torch.tensor(number, dtype=torch.float64)
+        for kind, numbers in (("memory", memory), ("metrics", metrics))
+        for name, number in numbers.items()
     }
-    return exact | {f"tensors.{name}": tensor for name, tensor in found.tensors.items()}
+    return exact | {f"tensors.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
@@ -142,9 +130,9 @@ def _part(kept: Path, kind: str) -> dict[str, Tensor]:
         return {name.partition(".")[2]: file.get_tensor(name) for name in names}
 
 
-def nothing_left(log: RunLog, place: Place, harvest: RoundData) -> ModelError:
+def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:
     """The error of a round without any training example."""
-    dropped = ", ".join(f"{reason} {count}" for reason, count in harvest.summary["dropped"].items() if count)
+    dropped = ", ".join(f"{reason} {count}" for reason, count in data.summary["dropped"].items() if count)
     return ModelError(
         f"{_folder(log, place)}: no training example is left; dropped: {dropped or 'nothing, there were none'}"
     )
@@ -172,7 +160,7 @@ class Harvests:
         self._pending: deque[Future[RoundData]] = deque()
 
     def __call__(self, round_: int, version: int) -> RoundData:
-        """The harvest of a round. First, with `ahead` d, the policy as it is samples for rounds up to `round_ + d`."""
+        """The data of a round. First, with `ahead` d, the policy as it is samples for rounds up to `round_ + d`."""
         if not self.stage.ahead:
             return collect(self.stage, self.world, self.log, (self.index, round_), version)
         for later in range(self._next, min(round_ + self.stage.ahead + 1, self.stage.rounds)):
@@ -189,29 +177,29 @@ class Harvests:
         self._background.shutdown(cancel_futures=True)
 
     def _judge(self, place: Place, sampled: Sequence[tuple[Rollout, ...]]) -> RoundData:
-        """The harvest of rollouts that are there already."""
+        """The data of rollouts that are there already."""
         stage, world, log = self.stage, self.world, self.log
         with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-            judged = [_LINES.validate_python(record) for record in journal.done]
+            judged = [_read(record) for record in journal.done]
             bar.advance(len(judged))
             for rollouts in sampled[len(judged) :]:
                 if self._closed.is_set():
                     raise CancelledError
                 judged.append(_judge(stage, world, log, rollouts))
-                journal.append(_LINES.dump_python(judged[-1], mode="json"))
+                journal.append(_record(*judged[-1]))
                 bar.advance()
-        return _harvest(stage, log, place, judged)
+        return _round_data(stage, log, place, judged)
 
 
 def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[tuple[Rollout, ...]]:
     """The rollouts of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
     chunks = _chunks(stage, world, place)
     with Journal(_folder(log, place) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
-        sampled = [_SAMPLES.validate_python(record["rollouts"]) for record in journal.done]
+        sampled = [_ROLLOUTS.validate_python(record["rollouts"]) for record in journal.done]
         bar.advance(len(sampled))
         for chunk in chunks[len(sampled) :]:
             sampled.append(_produce(stage, world, log, chunk, (place[1], version)))
-            journal.append({"rollouts": _SAMPLES.dump_python(sampled[-1], mode="json")})
+            journal.append({"rollouts": _ROLLOUTS.dump_python(sampled[-1], mode="json")})
             bar.advance()
     return sampled
 
@@ -234,17 +222,28 @@ def _produce(
     return rollouts
 
 
-def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Judged:
+def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Chunk:
     with log.timed("judge", len(rollouts)) as timer:
         judgements = tuple(stage.judge(world, rollouts))
         timer.tokens = sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in rollouts)
-    return Judged(rollouts, judgements)
+    return rollouts, judgements
 
 
-def _harvest(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> RoundData:
-    harvest = stage.signal(
-        [rollout for line in judged for rollout in line.rollouts],
-        [judgement for line in judged for judgement in line.judgements],
+def _record(rollouts: tuple[Rollout, ...], judgements: tuple[Judgement, ...]) -> dict[str, Any]:
+    return {
+        "rollouts": _ROLLOUTS.dump_python(rollouts, mode="json"),
+        "judgements": _JUDGEMENTS.dump_python(judgements, mode="json"),
+    }
+
+
+def _read(record: Mapping[str, Any]) -> Chunk:
+    return _ROLLOUTS.validate_python(record["rollouts"]), _JUDGEMENTS.validate_python(record["judgements"])
+
+
+def _round_data(stage: Stage, log: RunLog, place: Place, judged: Sequence[Chunk]) -> RoundData:
+    data = stage.signal(
+        [rollout for rollouts, _ in judged for rollout in rollouts],
+        [judgement for _, judgements in judged for judgement in judgements],
     )
-    log.summary(place, harvest.summary)
-    return harvest
+    log.summary(place, data.summary)
+    return data

@@ -11,7 +11,7 @@ from torch import nn
 
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
-from uptake.objective import Batchwise, Derives, Objective
+from uptake.objective import Objective
 from uptake.reference import RunningReference
 from uptake.update.optimization import Optimization
 
@@ -49,9 +49,8 @@ def optimizer_step(
     total = sum(map(objective.size, examples))
     sums: Counter[str] = Counter()
     optimizer.zero_grad(set_to_none=True)
-    if isinstance(objective, Batchwise):
-        with precision(settings, policy.device):
-            objective = objective.for_batch(policy, reference, examples, settings.micro_tokens)
+    with precision(settings, policy.device):
+        objective = objective.for_batch(policy, reference, examples, settings.micro_tokens)
     for batch in micro_batches(objective, examples, settings.micro_tokens):
         with precision(settings, policy.device):
             loss = objective(policy, reference, batch)
@@ -65,8 +64,7 @@ def optimizer_step(
         if not math.isfinite(value):
             raise ModelError(f"{policy.name}: {name} is {value} at this step; the weights were left as they were")
     optimizer.step()
-    derived = objective.derived(metrics) if isinstance(objective, Derives) else {}
-    return {**metrics, **derived, **norms}
+    return {**metrics, **objective.derived(metrics), **norms}
 
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
