@@ -6,7 +6,8 @@ final weights is compared as its sum, norm and product with a fixed vector, to 1
 The last bit of a sum depends on the processor's vector instructions and on the version of PyTorch. So a hash over the
 bytes of all weights is compared too where processor, PyTorch and Python are those of the record. Elsewhere it is not,
 and tolerances are 1e-4: scores are differences of larger log-probabilities in single precision, and training carries
-their rounding on. With AVX2 or plain kernels in place of AVX-512 numbers differ by 3e-5 at most, and no id or text.
+their rounding on. With AVX2 or plain kernels in place of AVX-512 log-probabilities differ by 3e-5 at most, and no id or
+text does.
 """
 
 import json

@@ -57,7 +57,7 @@ SAMPLING: Options = {"n": 4, "temperature": 1.0, "top_p": 0.9, "max_new_tokens":
 PAIRING: Options = {"keep_unfinished": True, "max_length_ratio": 100.0, "min_category_agreement": 0.6}
 PPO: Options = {
     "prompts": 4, "n": 2, "max_new_tokens": 8, "rounds": 3, "epochs": 1, "minibatches": 2, "lr": 1e-3,
-    "critic_lr": 3e-3, "micro_tokens": 60,
+    "critic_lr": 3e-3, "micro_tokens": 60, "whiten": "population",
 }  # fmt: skip
 BRIEF = "when {prompt} 1 {first} 2 {second}\nbread ="
 
