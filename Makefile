@@ -11,8 +11,10 @@ help: ## list the targets
 demo: .venv/ready ## align a tiny model from its readers' reactions and open the report
 	@$(BIN)/uptake demo
 
+# Two workers of one thread each. A worker begins with half of the files in a row, so that a fixture of a file is made
+# once, and takes over tests of the other when it has no more: no worker waits for the longest file.
 test: lint ## every gate: style, types, layers, tests
-	@$(BIN)/pytest --quiet
+	@$(BIN)/pytest --quiet -n 2 --dist worksteal
 
 figures: bench experiments real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
 
