@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Line chart over steps; `reference` is the height of a dashed line, `marks` are the places where a round starts."""
+    """Line chart over steps; `reference` is the height of a dashed line, `marks` are where rounds start."""
 
     title: str
     lines: tuple[Line, ...]
