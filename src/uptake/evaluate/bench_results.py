@@ -20,8 +20,8 @@ from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
 
-# A score, or the reason why there is none.
-ScoreOrReason = float | str
+# A scorer's prediction of what people say, or the reason why there is none.
+Prediction = float | str
 Level = Literal["turn", "dialogue"]
 
 # The note of a result none of whose rows could be judged: `invalid` says why.
@@ -111,7 +111,7 @@ class Timing:
     share: float
 
 
-def result(items: Sequence[Item], scores: Sequence[ScoreOrReason | Sequence[float]], seed: int = 0) -> Result:
+def result(items: Sequence[Item], scores: Sequence[Prediction | Sequence[float]], seed: int = 0) -> Result:
     """Result of a scorer on items of one kind: the figures, or the reason why there are none.
 
     `scores` holds, for a comparison, the margin of the first response over the second; for a rating, a score; for
@@ -130,7 +130,7 @@ def result(items: Sequence[Item], scores: Sequence[ScoreOrReason | Sequence[floa
         return Result((), invalid, str(error))
 
 
-def confidence(items: Sequence[Comparison], margins: Sequence[ScoreOrReason], kind: str) -> Confidence:
+def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind: str) -> Confidence:
     """Confidence of a scorer against how often it is right, over all pairs where people prefer a response.
 
     Margins of annotators are probabilities less one half. Raises `InputError` where there are no such pairs, and where

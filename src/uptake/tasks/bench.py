@@ -17,8 +17,8 @@ from uptake.errors import InputError
 from uptake.evaluate.bench_results import (
     BenchmarkSummary,
     BenchResults,
+    Prediction,
     Result,
-    ScoreOrReason,
     ScorerSummary,
     Timing,
     confidence,
@@ -50,7 +50,7 @@ class _Judged:
 
     kind: Literal["reward", "annotator"]
     fingerprint: str
-    answers: Mapping[str, Sequence[ScoreOrReason | Sequence[float]]]
+    answers: Mapping[str, Sequence[Prediction | Sequence[float]]]
     asked: int
     seconds: float
 
@@ -133,9 +133,9 @@ def _ask(
     name: str,
     fingerprint: str,
     questions: Sequence[Question],
-    ask: Callable[[Sequence[Question]], Sequence[ScoreOrReason]],
+    ask: Callable[[Sequence[Question]], Sequence[Prediction]],
     cache: Cache,
-) -> tuple[dict[Question, ScoreOrReason], int, float]:
+) -> tuple[dict[Question, Prediction], int, float]:
     """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
 
     Chunks are cut the same way in every call, so that a score that depends on its batch by a rounding is the same after
@@ -174,24 +174,24 @@ def _spelled(question: Question) -> list[Any]:
     return [[[turn.role, turn.content] for turn in turns], *pair]
 
 
-def _scores(reward: Reward, questions: Sequence[Question]) -> list[ScoreOrReason]:
+def _scores(reward: Reward, questions: Sequence[Question]) -> list[Prediction]:
     return [_number(each, each.score) for each in reward([question[0] for question in questions])]
 
 
-def _verdicts(annotator: Annotator, questions: Sequence[Question]) -> list[ScoreOrReason]:
+def _verdicts(annotator: Annotator, questions: Sequence[Question]) -> list[Prediction]:
     """Margins of the first response: its probability less one half."""
     turns, pairs = zip(*questions, strict=True)
     prompts = [Prompt(each, prompt_key(each)) for each in turns]
     return [_number(each, each.p - 0.5) for each in annotator(prompts, pairs)]
 
 
-def _number(said: Judgement | Verdict, number: float) -> ScoreOrReason:
+def _number(said: Judgement | Verdict, number: float) -> Prediction:
     if not said.valid:
         return said.reason or "no reason was given"
     return number if isfinite(number) else "not a finite number"
 
 
-def _answer(item: Item, numbers: Sequence[ScoreOrReason]) -> ScoreOrReason | list[float]:
+def _answer(item: Item, numbers: Sequence[Prediction]) -> Prediction | list[float]:
     """One item's answer from those to its questions, or the first reason why one is missing."""
     given = [number for number in numbers if not isinstance(number, str)]
     if len(given) < len(numbers):
