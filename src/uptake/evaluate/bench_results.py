@@ -21,7 +21,7 @@ from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
 
-# A score, or the reason why there is none.
+# Prediction of what people say: a score, or the reason why there is none.
 Prediction = float | str
 
 # The note of a result none of whose rows could be judged: `invalid` says why.

@@ -1,4 +1,4 @@
-"""The story of a run on one page."""
+"""Report of a run, of a bench or of single responses as one HTML page."""
 
 from uptake.report.write import write_report
 

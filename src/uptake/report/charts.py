@@ -23,7 +23,7 @@ SMOOTH_FROM = 40
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named row of numbers over steps; `tone` is "after" (accent) or "before" (gray), `band` its interval.
+    """Series of numbers over steps; `tone` is "after" (accent) or "before" (gray), `band` its interval.
 
     A step where any number is missing or not finite is not drawn.
     """
@@ -37,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A label at a place in percent."""
+    """Tick of an axis: a label at a place in percent."""
 
     at: float
     label: str
@@ -45,7 +45,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A drawn series: `points` (and `faint`, its raw numbers where `points` is smoothed) as SVG points."""
+    """Line of a chart: `points` (and `faint`, its raw numbers where `points` is smoothed) as SVG points."""
 
     name: str
     tone: str
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Lines over steps; `reference` is the height of a dashed line, `marks` are the places where a round starts."""
+    """Line chart over steps; `reference` is the height of a dashed line, `marks` are where rounds start."""
 
     title: str
     lines: tuple[Line, ...]
@@ -71,7 +71,7 @@ class LineChart:
 
 @dataclass(frozen=True, slots=True)
 class ChartBar:
-    """A bar from `at`, `size` wide, in percent of its axis."""
+    """Bar from `at`, `size` wide, in percent of its axis."""
 
     at: float
     size: float
@@ -79,7 +79,7 @@ class ChartBar:
 
 @dataclass(frozen=True, slots=True)
 class HistogramChart:
-    """Bars with their height in percent of the plot, side by side; the tallest stands for `most`."""
+    """Histogram: bars with their height in percent of the plot; the tallest stands for `most`."""
 
     title: str
     bars: tuple[tuple[ChartBar, float], ...]
@@ -89,7 +89,7 @@ class HistogramChart:
 
 @dataclass(frozen=True, slots=True)
 class ChartAxis:
-    """A straight scale from `low` to `high`."""
+    """Linear axis from `low` to `high`."""
 
     low: float
     high: float
@@ -133,7 +133,7 @@ def line_chart(
     marks: Sequence[float] = (),
     shares: bool = False,
 ) -> LineChart | None:
-    """Draw series over steps; long ones are thinned and smoothed. None where no number is finite.
+    """Line chart of series over steps; long ones are thinned and smoothed. None where no number is finite.
 
     `shares` writes the values as percent.
     """
@@ -155,7 +155,7 @@ def line_chart(
 
 
 def histogram_chart(title: str, histogram: Histogram) -> HistogramChart:
-    """Draw counts over their edges."""
+    """Histogram of counts over their edges."""
     ticks = nice_axis(histogram.edges, 4).ticks
     axis = ChartAxis(histogram.edges[0], histogram.edges[-1])
     axis = ChartAxis(axis.low, axis.high, tuple(place for place in ticks if axis.low <= place <= axis.high))

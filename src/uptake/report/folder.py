@@ -54,7 +54,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """`len(edges) == len(counts) + 1`."""
+    """Histogram as it was counted: `len(edges) == len(counts) + 1`."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -187,7 +187,7 @@ FILES = (
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run folder.
+    """Run folder at a path.
 
     Raises `InputError` for a folder that holds none of the files a run writes, and for a broken file, naming the file,
     the line and the field.

@@ -63,5 +63,5 @@ def duration(seconds: float) -> str:
 
 
 def words(key: str) -> str:
-    """A key as words: `words("follow_up_likelihood")` is "follow-up likelihood"."""
+    """Words of a key: `words("follow_up_likelihood")` is "follow-up likelihood"."""
     return key.replace("follow_up", "follow-up").replace("_", " ")

@@ -1,4 +1,4 @@
-"""Text with everything in it visible: blanks, line ends, control characters and what only steers a renderer.
+"""Visible text: blanks, line ends, control characters and what only steers a renderer.
 
 What a model writes is shown as it is, but may neither steer a terminal nor reorder what stands around it.
 """
