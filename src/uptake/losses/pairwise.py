@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal, Protocol, get_args
 
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from uptake.errors import InputError
+from uptake.ops.axes import PerPair
 
 Normalize = Literal["sum", "token_mean"]
-PerPair = Float[Tensor, " pairs"]
 
 
 class PairKernel(Protocol):

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
 
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from uptake.errors import InputError
-
-PerPair = Float[Tensor, " pairs"]
+from uptake.ops.axes import PerPair
 
 
 class ScoreKernel(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Table = NDArray[np.int32]
+IntArray = NDArray[np.int32]
 
 KEPT, SUBSTITUTED, DELETED, ADDED = "U", "S", "D", "A"
 # The order in which equally good last operations are preferred, with the step back that each is.
@@ -60,14 +60,14 @@ def align(
     return Alignment(ops, len(ops) - ops.count(KEPT), any(tied for _, tied in steps))
 
 
-def _numbers(old: Sequence[Hashable], new: Sequence[Hashable]) -> tuple[Table, Table]:
+def _numbers(old: Sequence[Hashable], new: Sequence[Hashable]) -> tuple[IntArray, IntArray]:
     """Both sequences as numbers that are equal where their elements are."""
     index: dict[Hashable, int] = {}
     one, other = ([index.setdefault(item, len(index)) for item in side] for side in (old, new))
     return np.array(one, dtype=np.int32), np.array(other, dtype=np.int32)
 
 
-def _tables(one: Table, other: Table, price: int, opening: int) -> tuple[Table, Table]:
+def _tables(one: IntArray, other: IntArray, price: int, opening: int) -> tuple[IntArray, IntArray]:
     """Least cost of turning the first i elements into the first j, where the last operation keeps or changes.
 
     A cost is `price` a change and `opening` a run of changes. The start counts as kept.
@@ -89,7 +89,7 @@ def _tables(one: Table, other: Table, price: int, opening: int) -> tuple[Table, 
 
 
 def _trace(
-    one: Table, other: Table, tables: tuple[Table, Table], price: int, opening: int
+    one: IntArray, other: IntArray, tables: tuple[IntArray, IntArray], price: int, opening: int
 ) -> Iterator[tuple[str, bool]]:
     """Operations from last to first, each with whether another one would have been as good there."""
     kept, changed = tables

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from uptake.types import Span
 
 Offsets = Sequence[tuple[int, int]]
-Values = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
     """One value for every token, and how many spans other than 0 found none."""
 
-    values: Values
+    values: tuple[float, ...]
     lost: int = 0
 
 
