@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from tiny import write_followups
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.follow_up.reward import FollowUps
+from uptake.follow_up.reward import FollowUpSpec
+from uptake.judge import PointwiseJudge
 from uptake.losses.pairwise import IPO, Hinge, Logistic, Robust
 from uptake.methods import MethodConfig
 from uptake.objective import Pairs
@@ -141,16 +143,17 @@ def test_the_recipe_prints_every_part_with_its_defaults(name: str) -> None:
     assert update.keys() >= {"lr", "batch_size", "epochs", "warmup", "schedule", "optimizer", "clip", "precision"}
 
 
-def test_every_option_reaches_a_part() -> None:
+def test_every_option_reaches_a_part(tmp_path: Path) -> None:
     """Changing any option of follow-up likelihood changes the recipe: no option is decoration."""
     changed: dict[str, Any] = {
         "beta": 0.2, "loss": "cdpo", "ipo_normalize": "token_mean", "label_smoothing": 0.1, "reference": "adapter_off",
         "lr": 1e-3, "batch_size": 3, "epochs": 2, "warmup": 7, "schedule": "linear", "optimizer": "rmsprop",
         "weight_decay": 0.1, "clip": None, "precision": "bf16", "micro_tokens": 9, "n": 3, "temperature": 1.0,
-        "top_p": 0.5, "top_k": 4, "max_new_tokens": 5, "max_prompt_tokens": 6, "followups": "mine.yaml",
+        "top_p": 0.5, "top_k": 4, "max_new_tokens": 5, "max_prompt_tokens": 6,
+        "followups": str(write_followups(tmp_path)),
         "reduction": "sum", "polarity": "negative_only", "standardize": "within_prompt", "min_margin": 0.5,
         "min_margin_quantile": 0.1, "max_length_ratio": 3.0, "min_category_agreement": 0.5, "keep_unfinished": True,
-        "rounds": 2, "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
+        "rounds": 2, "reward": "length", "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
     }  # fmt: skip
     assert changed.keys() == methods.find("flr").Config.model_fields.keys()
     plain = str(methods.build("flr"))
@@ -187,7 +190,7 @@ def test_references_by_name(spelled: str, part: Any) -> None:
 def test_follow_up_likelihood_is_made_of_its_parts() -> None:
     (stage,) = methods.build("flr", {"n": 4, "reduction": "sum", "min_margin": 0.5}).stages
     assert stage.produce == PolicySamples(n=4, temperature=0.7, top_p=0.9, max_new_tokens=2048)
-    assert stage.judge == FollowUps(reduction="sum")
+    assert stage.judge == PointwiseJudge(FollowUpSpec(reduction="sum"))
     assert stage.signal == BestWorst(min_margin=0.5)
 
 
@@ -229,25 +232,3 @@ def test_bad_options_name_themselves_and_their_file(options: dict[str, Any], fie
     with pytest.raises(InputError, match=rf"^options.yaml, field '{field}': ") as caught:
         methods.build("flr", options, dict.fromkeys(options, path))
     assert caught.value.path == path
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("beta: [1", "cannot be read as YAML"), ("- beta", "holds no options"), ("beta", "holds no options")],
-)
-def test_broken_option_files(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "options.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message) as caught:
-        methods.read_options(path)
-    assert caught.value.path == path
-
-
-def test_option_files(tmp_path: Path) -> None:
-    path = tmp_path / "options.yaml"
-    path.write_text("beta: 0.5\nclip: null\n")
-    assert methods.read_options(path) == {"beta": 0.5, "clip": None}
-    path.write_text("")
-    assert methods.read_options(path) == {}
-    with pytest.raises(InputError, match="cannot be read"):
-        methods.read_options(tmp_path / "missing.yaml")

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from uptake.errors import InputError
@@ -74,17 +73,6 @@ def fill(part: Callable[..., T], config: MethodConfig) -> T:
     """A part with every field that the options have a value for."""
     wanted = inspect.signature(part).parameters.keys() & type(config).model_fields.keys()
     return part(**{name: getattr(config, name) for name in wanted})
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """The options in a YAML file."""
-    try:
-        options = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot be read as YAML: {error}", path=path) from error
-    if not isinstance(options, dict):
-        raise InputError("holds no options", path=path, allowed="a mapping such as `beta: 0.1`")
-    return options
 
 
 def _as_input_error(error: ValidationError, config: type[BaseModel]) -> InputError:

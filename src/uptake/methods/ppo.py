@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uptake.judge.pointwise import RolloutJudge, reward
+from uptake.judge import PointwiseJudge, RewardSpec, reward_spec
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
@@ -29,7 +29,7 @@ ALIASES = ("proximal_policy_optimization",)
 
 class Config(MethodConfig):
     # A reward by name, or by name with its settings: {"classifier": {"path": "./reward-model"}}.
-    reward: str | dict[str, dict[str, Any]] = "follow_up"
+    reward: str | dict[str, Any] = "follow_up"
     # Per round: prompts, samples of each, passes over them, and steps in a pass.
     prompts: int = Field(128, ge=1)
     n: int = Field(4, ge=1)
@@ -84,7 +84,7 @@ class Config(MethodConfig):
         return self
 
 
-def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
+def stage(config: Config, reward: RewardSpec, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
     bootstrap = config.unfinished == "bootstrap"
     names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
     options = config.model_dump(include={*names.split()})
@@ -93,7 +93,7 @@ def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal[
         select=PromptBatches(config.prompts),
         # No filter: what the loss scores, the distribution at this temperature, is what was sampled from.
         produce=PolicySamples(config.n, config.temperature, 1.0, 0, config.max_new_tokens, config.max_prompt_tokens),
-        judge=judge,
+        judge=PointwiseJudge(reward),
         signal=Grouped(level, keep_unfinished=config.unfinished != "drop"),
         reference=REFERENCES[config.reference],
         objective=ActorCritic(
@@ -109,12 +109,12 @@ def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal[
     )
 
 
-def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
-    """`judge` takes the place of the reward that the options name."""
+def build(config: Config, reward: RewardSpec | None = None) -> Recipe:
+    """`reward` takes the place of the one that the options name."""
     shaping = Shaping(
         config.weight,
         config.center_scores,
         penalty=0.0 if config.unfinished == "bootstrap" else config.penalty,
         replace=config.unfinished == "replace",
     )
-    return Recipe((stage(config, judge or reward(config.reward), shaping, "sequence"),))
+    return Recipe((stage(config, reward or reward_spec(config.reward), shaping, "sequence"),))

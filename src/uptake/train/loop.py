@@ -36,13 +36,17 @@ EMPTY_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out, as opposed to what it computes: nothing here changes a weight."""
+    """How a run is carried out, as opposed to what it computes: nothing here changes a weight.
+
+    `config` is what the run was asked for, as YAML, for people and for a run that repeats this one.
+    """
 
     title: str = ""
     resume: bool = False
     save_every: int = 50
     observe: Observer | None = None
     observe_every: int = 0
+    config: str = ""
 
 
 def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
@@ -50,7 +54,7 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
 
     Raises InputError where the folder holds another run, or a run and `resume` was not asked for.
     """
-    folder = open_run(recipe, world, options.resume, options.title)
+    folder = open_run(recipe, world, options.resume, options.title, options.config)
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)
