@@ -60,14 +60,14 @@ def as_rows(judge: LLMJudge, products: AbstractContextManager[Any]) -> list[floa
 
 def main() -> None:
     judge = LLMJudge(prepare(llama(256, 704, 6, heads=4), tokenizer()), instructions(), min_share=0.0)
-    ours = [verdict.p for verdict in judge(*pairs_of_texts())]
+    ours = [verdict.p for verdict in judge.compare(*pairs_of_texts())]
     rows = []
     for name, products in (("the same", fast_products(judge.lm.device)), ("PyTorch's", nullcontext())):
         theirs = as_rows(judge, products)
         difference = max(abs(p - q) for p, q in zip(ours, theirs, strict=True))
         if difference > 1e-4:
             raise SystemExit(f"the sides differ by {difference:.1e}")
-        found = compare(lambda: judge(*pairs_of_texts()), partial(as_rows, judge, products), REPEATS, warmup=0)
+        found = compare(lambda: judge.compare(*pairs_of_texts()), partial(as_rows, judge, products), REPEATS, warmup=0)
         rows.append(
             {
                 "products of the rows": name,

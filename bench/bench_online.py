@@ -50,7 +50,7 @@ def our_step(folder: Path) -> Callable[[], object]:
     instructions = folder / "instructions.txt"
     instructions.write_text(f"{INSTRUCTIONS.text}\n{INSTRUCTIONS.cue}")
     options = {
-        "annotator": {"model": {"instructions": str(instructions), "min_share": 0.0}},
+        "judge": {"model": {"instructions": str(instructions), "min_share": 0.0}},
         "batch_size": PROMPTS,
         "max_new_tokens": ANSWER,
         "optimizer": "adamw",
@@ -148,7 +148,7 @@ def largest_difference() -> float:
     compared = [(prompt, text(rng, ANSWER), text(rng, ANSWER)) for prompt in prompts()]
     judge = LLMJudge(prepare(model(2), tokenizer()), INSTRUCTIONS, min_share=0.0)
     asked = [Prompt((Turn("user", prompt),), "") for prompt, *_ in compared]
-    ours = [verdict.p for verdict in judge(asked, [(one, two) for _, one, two in compared])]
+    ours = [verdict.p for verdict in judge.compare(asked, [(one, two) for _, one, two in compared])]
     both = [2 * [prompt for prompt, *_ in compared], [one for _, one, _ in compared] + [two for *_, two in compared]]
     theirs = plain_annotator()(*both)[: len(compared)]
     return max(abs(one - other) for one, other in zip(ours, theirs, strict=True))

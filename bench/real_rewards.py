@@ -2,7 +2,7 @@
 
     python bench/real_rewards.py --model runs/dialogue/model --data data
 
-docs/dialogue-model.md has the recipe of the model. The contestants: follow-up likelihood with the model as it is, and
+docs/dialogue-model.md has the recipe of the model. The rewards: follow-up likelihood with the model as it is, and
 tuned on what readers wrote about answers; the likelihood of the response; a Bradley-Terry model trained on the training
 part of HH-RLHF's preferences; and length. No row that is evaluated was trained on. What is finished is not done again.
 """
@@ -18,9 +18,10 @@ from _harness import record
 from uptake import ChatFormat, FollowUpReward, Options, Preference, World, load, methods, read, run
 from uptake.datasets import EVALUATED, Benchmark, folder_of, names, open_benchmarks, read_set
 from uptake.evaluate.bench_results import BenchResults
-from uptake.judge.scorers import contestant
+from uptake.judge import reward_spec
 from uptake.models import LanguageModel
 from uptake.report.bench_tables import Entry, spelled, tables
+from uptake.rewards.base import Resources
 from uptake.rewards.classifier import Classifier
 from uptake.tasks.bench import bench
 from uptake.tasks.datasets import write_rows
@@ -69,18 +70,19 @@ def trained(method: str, options: dict[str, Any], base: Path, rows: list[Row], f
     return folder / "model"
 
 
-def contestants(model: Path, lm: LanguageModel, data: Path) -> dict[str, Any]:
+def scorers(model: Path, lm: LanguageModel, data: Path) -> dict[str, Any]:
     told = FOLDER / "feedback.jsonl"
     if not told.exists():
         write_rows(FEEDBACK, "feedback", data, told)
     tuned = trained("follow_up_tuning", TUNING, model, list(read(told)), FOLDER / "tuned")
     reward_model = trained("reward_model", REWARD_MODEL, model, preferences(data, lm), FOLDER / "reward-model")
+    at_hand = Resources({"follow_up": lm, "judge": lm})
     return {
-        "follow-up likelihood": contestant("follow_up", model=lm),
+        "follow-up likelihood": reward_spec("follow_up").build(at_hand),
         "the same, tuned": FollowUpReward.from_pretrained(tuned),
-        "likelihood of the response": contestant("direct", model=lm),
+        "likelihood of the response": reward_spec("direct").build(at_hand),
         "reward model": Classifier.from_pretrained(reward_model),
-        "length": contestant("length"),
+        "length": reward_spec("length").build(at_hand),
     }
 
 
@@ -93,7 +95,7 @@ def cell(entry: Entry | None, chance: float | None) -> str:
 
 
 def figures(board: BenchResults, people: Sequence[str]) -> list[dict[str, str]]:
-    """The main figures of a bench, one row a benchmark, one column a contestant."""
+    """The main figures of a bench, one row a benchmark, one column a reward."""
     return [
         {"benchmark": f"{row.label} ({table.title.lower()})"}
         | {who: cell(entry, table.scale.chance) for who, entry in zip(people, row.entries, strict=True)}
@@ -109,7 +111,7 @@ def main(
     limit: Annotated[int, typer.Option(help="Items of each benchmark.")] = 150,
 ) -> None:
     lm = load(model)
-    people = contestants(model, lm, data)
+    people = scorers(model, lm, data)
     here = (name for name in names(*EVALUATED) if folder_of(name, data) is not None)
     benchmarks = [each for name in here for each in open_benchmarks(name, data) if isinstance(each, Benchmark)]
     board, timing = bench(people, benchmarks, FOLDER / "bench", limit=limit)

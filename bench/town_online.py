@@ -38,7 +38,7 @@ LOSSES = {"dpo": ("dpo", 0.1), "ipo": ("ipo", 0.1), "ipo at beta 1": ("ipo", 1.0
 
 def online(name: str, kind: str = "dpo", **changes: Any) -> Arm:
     loss, beta = LOSSES[kind]
-    options = {"loss": loss, "beta": beta, "annotator": {"oracle": {}}, **COMMON, **SAMPLED, **changes}
+    options = {"loss": loss, "beta": beta, "judge": {"oracle": {}}, **COMMON, **SAMPLED, **changes}
     return Arm(name, "online_ai_feedback", options)
 
 
@@ -83,7 +83,7 @@ def _twos(texts: list[str]) -> list[tuple[str, str]]:
 
 
 def _labeled(pairs: list[tuple[Prompt, str, str]]) -> list[Row]:
-    verdicts = OracleAnnotator()([prompt for prompt, *_ in pairs], [(one, two) for _, one, two in pairs])
+    verdicts = OracleAnnotator().compare([prompt for prompt, *_ in pairs], [(one, two) for _, one, two in pairs])
     labeled: list[Row] = [
         Preference(prompt, *((one, two) if verdict.p > 0.5 else (two, one)))
         for (prompt, one, two), verdict in zip(pairs, verdicts, strict=True)
@@ -117,7 +117,7 @@ def compare_losses() -> list[dict[str, object]]:
 def sweep_noise() -> list[dict[str, object]]:
     """How good the annotator has to be."""
     shares = (0.0, 0.1, 0.2, 0.3, 0.4)
-    arms = [online(f"{share:.0%} wrong", annotator={"oracle": {"noise": share}}) for share in shares]
+    arms = [online(f"{share:.0%} wrong", judge={"oracle": {"noise": share}}) for share in shares]
     curves = run_arms("noise", arms, DATA, EVERY)
     ends = [last(curves[arm.name]) for arm in arms]
     start = at(curves[arms[0].name], 0)
@@ -134,7 +134,7 @@ def sweep_position_bias() -> list[dict[str, object]]:
     rows = []
     for one_order in (False, True):
         annotators = [{"oracle": {"position_bias": bias, "one_order": one_order}} for bias in biases]
-        arms = [online(f"bias {bias:g}", annotator=each) for bias, each in zip(biases, annotators, strict=True)]
+        arms = [online(f"bias {bias:g}", judge=each) for bias, each in zip(biases, annotators, strict=True)]
         curves = run_arms("bias", arms, DATA, EVERY)
         ends = [last(curves[arm.name]) for arm in arms]
         if one_order:
@@ -149,7 +149,7 @@ def sweep_position_bias() -> list[dict[str, object]]:
 def sweep_brevity() -> list[dict[str, object]]:
     """An annotator asked for shorter answers, with rising strength."""
     strengths = (0.0, 0.02, 0.1, 0.5)
-    arms = [online(f"{each:g} a word", annotator={"oracle": {"shorter": each}}) for each in strengths]
+    arms = [online(f"{each:g} a word", judge={"oracle": {"shorter": each}}) for each in strengths]
     curves = run_arms("brevity", arms, DATA, EVERY)
     words = [last(curves[arm.name], "words") for arm in arms]
     quality = ", ".join(f"{last(curves[arm.name]).mean:.3f}" for arm in arms)

@@ -186,7 +186,7 @@ def reward_models() -> tuple[Path, Path]:
 def learned_rewards(lam: float, end_lam: float) -> list[dict[str, object]]:
     """The same with rewards from models: what is due to the model, and what to the place of the reward."""
     tokens, sequence = reward_models()
-    learned = {"token_reward": {"model": str(tokens)}}
+    learned = {"token_reward": {"path": str(tokens)}}
     arms = [
         arm("a token reward model", reward=learned, credit="token", lam=lam),
         arm("its sum at the end", reward=learned, credit="end", lam=end_lam),

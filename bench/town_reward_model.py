@@ -39,7 +39,7 @@ def reward_model(seed: int) -> Reward:
 
 def accuracy(reward: Reward, pairs: Sequence[Preference]) -> float:
     sides = [(*row.prompt.turns, Turn("assistant", text)) for row in pairs for text in (row.chosen, row.rejected)]
-    scores = [judgement.score for judgement in reward(sides)]
+    scores = [judgement.score for judgement in reward.rate(sides)]
     lengths = [float(len(turns[-1].content)) for turns in sides]
     return pairwise_accuracy(scores[::2], scores[1::2], lengths[::2], lengths[1::2]).plain.rate
 

@@ -528,7 +528,7 @@ def test_a_token_reward_model_teaches_the_policy(tmp_path: Path) -> None:
     learn = {"lr": 1e-2, "batch_size": 16, "epochs": 12}
     run(methods.build("token_reward_model", learn), tiny_world(tmp_path / "reward", edits))
     options: dict[str, Any] = {**FAST, "prompts": 16, "rounds": 6, "minibatches": 1, "beta": 0.01, "lam": 0.5}
-    options["reward"] = {"token_reward": {"model": str(tmp_path / "reward/model")}}
+    options["reward"] = {"token_reward": {"path": str(tmp_path / "reward/model")}}
     world = tiny_world(tmp_path / "policy", prompt_records(16))
     run(methods.build("fine_grained_ppo", options), world)
     lines = metrics_of(tmp_path / "policy")

@@ -68,7 +68,7 @@ def sitting(
     """A person's page, and the verdicts that the annotator will return."""
     caplog.clear()
     with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
-        future = pool.submit(lambda: list(person(PROMPTS[: len(pairs)], pairs)))
+        future = pool.submit(lambda: list(person.compare(PROMPTS[: len(pairs)], pairs)))
         while not caplog.messages:
             time.sleep(0.01)
         yield Page(next(word for word in caplog.messages[0].split() if word.startswith("http"))), future
@@ -116,8 +116,8 @@ def test_what_is_answered_is_not_asked_again(tmp_path: Path, caplog: pytest.LogC
         for _ in PAIRS:
             page.prefer("good")
         verdicts.result(10)
-    assert [verdict.p for verdict in person(PROMPTS, PAIRS)] == [1.0] * 4
-    assert [verdict.p for verdict in person(PROMPTS, [pair[::-1] for pair in PAIRS])] == [0.0] * 4
+    assert [verdict.p for verdict in person.compare(PROMPTS, PAIRS)] == [1.0] * 4
+    assert [verdict.p for verdict in person.compare(PROMPTS, [pair[::-1] for pair in PAIRS])] == [0.0] * 4
 
 
 def test_either_response_may_stand_first() -> None:
@@ -166,7 +166,7 @@ def test_a_port_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog, PAIRS[:1]) as (page, verdicts):
         port = int(page.address.rstrip("/").rpartition(":")[2])
         with pytest.raises(InputError, match=rf"port {port} cannot be had"):
-            PersonAnnotator(str(tmp_path / "b.sqlite"), port)(PROMPTS[:1], PAIRS[:1])
+            PersonAnnotator(str(tmp_path / "b.sqlite"), port).compare(PROMPTS[:1], PAIRS[:1])
         page.prefer("good")
         verdicts.result(10)
 

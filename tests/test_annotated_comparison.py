@@ -114,4 +114,4 @@ def test_a_judge_has_to_be_named(
     with pytest.raises(SystemExit) as refused:
         main()
     assert refused.value.code == 2
-    assert "no judge (allowed: --follow-up-model, or --judge)" in capsys.readouterr().err
+    assert "no judge (allowed: --reward, or --judge)" in capsys.readouterr().err

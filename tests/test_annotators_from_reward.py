@@ -17,28 +17,29 @@ from uptake.data import ChatFormat
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
+from uptake.rewards.base import Response, Reward, dialogue_of
 from uptake.rewards.implicit import ImplicitReward
 from uptake.rewards.length import Length
 from uptake.signal import BestWorst
 from uptake.support.keys import prompt_key
-from uptake.types import Dialogue, Judgement, Prompt, Rollout, Turn
+from uptake.types import Judgement, Prompt, Rollout, Turn
 
 ASKED = (Turn("user", "when ?"),)
 PROMPT = Prompt(ASKED, prompt_key(ASKED))
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Spoken(Reward):
     """A reward that reads its score off the response."""
 
     fingerprint: str = "spoken"
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        return [Judgement(float(turns[-1].content)) for turns in dialogues]
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return [Judgement(float(dialogue_of(each)[-1].content)) for each in responses]
 
 
 def p(first: float, second: float, temperature: float | None) -> float:
-    (verdict,) = FromReward(Spoken(), temperature)([PROMPT], [(repr(first), repr(second))])
+    (verdict,) = FromReward(Spoken(), temperature).compare([PROMPT], [(repr(first), repr(second))])
     assert verdict.by_order == (verdict.p, verdict.p)
     return verdict.p
 
@@ -65,14 +66,14 @@ def test_cold_and_hard_verdicts_are_the_pairs_of_mining(tmp_path: Path) -> None:
     turns = [(Turn("user", f"{sentence(rng)} {'? ' * n}"),) for n in range(12)]
     prompts = [Prompt(each, prompt_key(each)) for each in turns]
     pairs = [(sentence(rng), sentence(rng)) for _ in prompts[1:]] + [("at eight .", "at eight .")]
-    hard, cold = (FromReward(reward, temperature)(prompts, pairs) for temperature in (None, 1e-12))
+    hard, cold = (FromReward(reward, temperature).compare(prompts, pairs) for temperature in (None, 1e-12))
     assert [each.p for each in hard] == [each.p for each in cold]
     rollouts = [
         Rollout(prompt, (1,), (2,), text, finished=True, sample=sample)
         for prompt, pair in zip(prompts, pairs, strict=True)
         for sample, text in enumerate(pair)
     ]
-    judgements = reward([(*each.prompt.turns, Turn("assistant", each.response)) for each in rollouts])
+    judgements = reward.rate([(*each.prompt.turns, Turn("assistant", each.response)) for each in rollouts])
     rule = BestWorst(min_margin_quantile=0.0, max_length_ratio=inf, min_category_agreement=0.0)
     chosen = {pair.chosen.prompt.key: 1.0 - pair.chosen.sample for pair in rule(rollouts, judgements).pairs}
     assert [each.p for each in hard] == [chosen.get(prompt.key, 0.5) for prompt in prompts]
@@ -80,7 +81,9 @@ def test_cold_and_hard_verdicts_are_the_pairs_of_mining(tmp_path: Path) -> None:
 
 
 def test_a_response_without_a_reward_gives_no_verdict() -> None:
-    found = FromReward(Length())([PROMPT, PROMPT, PROMPT], [("at eight .", " "), ("", "it"), ("at eight .", "it")])
+    found = FromReward(Length()).compare(
+        [PROMPT, PROMPT, PROMPT], [("at eight .", " "), ("", "it"), ("at eight .", "it")]
+    )
     assert [each.valid for each in found] == [False, False, True]
     assert "the response is empty" in found[0].reason
     assert "the response is empty" in found[1].reason
@@ -112,8 +115,8 @@ def test_the_implicit_reward_is_the_scaled_log_ratio() -> None:
             rows = range(len(prompt) - 1, len(prompt) + len(response) - 1)
             sums.append(sum(float(logits[row, token]) for row, token in zip(rows, response, strict=True)))
     expected = [0.3 * (ours - theirs) for ours, theirs in zip(sums[:3], sums[3:], strict=True)]
-    found = [judgement.score for judgement in ImplicitReward(policy, reference, 0.3)(dialogues)]
+    found = [judgement.score for judgement in ImplicitReward(policy, reference, 0.3).rate(dialogues)]
     assert found == pytest.approx(expected, abs=1e-5)
-    assert all(judgement.score == 0 for judgement in ImplicitReward(policy, policy)(dialogues))
+    assert all(judgement.score == 0 for judgement in ImplicitReward(policy, policy).rate(dialogues))
     with pytest.raises(InputError, match="above 0"):
         ImplicitReward(policy, reference, 0.0)

@@ -13,10 +13,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from uptake.annotators.llm import LLMJudge, ModelAnnotator
+from uptake.annotators.llm import LLMJudge, LLMJudgeSpec
 from uptake.annotators.question import Instructions
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, prepare
+from uptake.rewards.base import Resources
 from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn, Verdict
 
@@ -41,7 +42,7 @@ def duels(count: int, seed: int = 0) -> list[Duel]:
 
 
 def verdicts(judge: LLMJudge, given: list[Duel]) -> list[Verdict]:
-    return list(judge([prompt for prompt, _ in given], [pair for _, pair in given]))
+    return list(judge.compare([prompt for prompt, _ in given], [pair for _, pair in given]))
 
 
 def next_logps(lm: LanguageModel, text: str) -> Tensor:
@@ -78,7 +79,7 @@ def test_a_model_without_a_template_reads_one_text() -> None:
     lm = speaker(chat_template="")
     judge = LLMJudge(lm, BRIEF, min_share=0)
     assert judge.chat.plain
-    (verdict,) = judge([asked("the bakery ?")], [("at eight .", "it sell bread")])
+    (verdict,) = judge.compare([asked("the bakery ?")], [("at eight .", "it sell bread")])
     one = "when the bakery ? 1 at eight . 2 it sell bread\nbread ="
     other = "when the bakery ? 1 it sell bread 2 at eight .\nbread ="
     assert verdict.by_order == pytest.approx(by_hand(lm, one, other), abs=1e-12)
@@ -87,7 +88,7 @@ def test_a_model_without_a_template_reads_one_text() -> None:
 def test_the_stem_is_computed_once() -> None:
     judge = LLMJudge(speaker(), BRIEF, min_share=0)
     prompt, pair = asked("when " * 50), ("at eight .", "it sell bread")
-    (verdict,) = judge([prompt], [pair])
+    (verdict,) = judge.compare([prompt], [pair])
     once = 1 + 1 + 50 + 1  # the template's and the instructions' words up to the first response
     branch = 3 + 1 + 3 + 4 + 2  # two responses, words between and after them, both answers
     assert verdict.tokens == once + 2 * branch
@@ -133,15 +134,17 @@ def test_verdicts_do_not_depend_on_company_or_order() -> None:
 def test_equal_responses_cost_nothing() -> None:
     judge = LLMJudge(speaker(), BRIEF, min_share=0)
     ((other, (a, b)),) = duels(1)
-    found = judge([asked("when ?"), other, asked("bread " * 300)], [("at eight .", "at eight ."), (a, b), ("it", "it")])
+    found = judge.compare(
+        [asked("when ?"), other, asked("bread " * 300)], [("at eight .", "at eight ."), (a, b), ("it", "it")]
+    )
     assert (found[0], found[2]) == (EVEN, EVEN)
     assert found[1] == verdicts(judge, [(other, (a, b))])[0]
-    assert judge([], []) == []
+    assert judge.compare([], []) == []
 
 
 def test_responses_that_tokenize_alike_are_even() -> None:
     """Different texts, the same tokens: the two orders are one, and say the opposite of each other."""
-    (verdict,) = LLMJudge(speaker(), BRIEF, min_share=0)([asked("when ?")], [("xylophone", "zither")])
+    (verdict,) = LLMJudge(speaker(), BRIEF, min_share=0).compare([asked("when ?")], [("xylophone", "zither")])
     assert verdict.p == pytest.approx(0.5, abs=1e-12)
     assert verdict.tokens > 0
 
@@ -152,7 +155,7 @@ def test_the_longest_duel_that_fits() -> None:
     frame = 2 + 1 + 1 + 1 + 4  # around the prompt and two responses
     fits = 256 - frame - 1 - 3
     pairs = [("it " * fits, "at eight ."), ("it " * (fits + 1), "at eight ."), ("it", "at")]
-    found = judge([asked("?")] * 3, pairs)
+    found = judge.compare([asked("?")] * 3, pairs)
     assert [each.valid for each in found] == [True, False, True]
     reason = "too long for the judge's window"
     assert found[1] == Verdict(0.5, (0.5, 0.5), valid=False, reason=reason)
@@ -187,7 +190,7 @@ def test_blanks_and_marks_go_with_the_token_of_the_answer(
 ) -> None:
     lm = tiny_llama(0, torch.float64, bpe(["a 1 2", "b 1 2", "=1", "=2"], words), max_position_embeddings=256)
     judge = LLMJudge(lm, Instructions("{prompt} {first} {second}", cue), min_share=0)
-    (verdict,) = judge([asked("ab")], [("a", "b")])
+    (verdict,) = judge.compare([asked("ab")], [("a", "b")])
     one, other = f"ab a b\n{before}", f"ab b a\n{before}"
     assert verdict.by_order == pytest.approx(by_hand(lm, one, other, answers), abs=1e-12)
 
@@ -253,9 +256,9 @@ def test_as_a_part_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "brief.txt").write_text(f"{BRIEF.text}\n{BRIEF.cue}\n")
     lm = speaker()
     world = tiny_world(tmp_path, [], models={"judge": lm})
-    annotator = ModelAnnotator(min_share=0, instructions=str(tmp_path / "brief.txt")).start(world)
+    annotator = LLMJudgeSpec(min_share=0, instructions=str(tmp_path / "brief.txt")).build(Resources.of(world))
     ((prompt, pair),) = duels(1)
-    assert list(annotator([prompt], [pair])) == verdicts(LLMJudge(lm, BRIEF, min_share=0), [(prompt, pair)])
+    assert list(annotator.compare([prompt], [pair])) == verdicts(LLMJudge(lm, BRIEF, min_share=0), [(prompt, pair)])
 
 
 def test_a_model_about_to_say_something_else_gives_no_verdict() -> None:

@@ -17,10 +17,11 @@ import pytest
 from tiny import tiny_world
 from tiny_server import INSTRUCTIONS, Answer, JudgeServer, failure, said
 
-from uptake.annotators.completion import Completion, first_preferred
+from uptake.annotators.completion import ChatCompletion, first_preferred
 from uptake.annotators.server import ServerJudge
 from uptake.errors import InputError, UptakeError
 from uptake.recipe import describe
+from uptake.rewards.base import Resources
 from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn, Verdict
 
@@ -45,7 +46,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
 
 def verdicts(judge: ServerJudge, pairs: list[tuple[str, str]] = PAIRS) -> list[Verdict]:
     turns = (Turn("user", "How is it?"),)
-    return list(judge([Prompt(turns, prompt_key(turns))] * len(pairs), pairs))
+    return list(judge.compare([Prompt(turns, prompt_key(turns))] * len(pairs), pairs))
 
 
 def sigmoid(x: float) -> float:
@@ -398,7 +399,7 @@ def test_as_a_part_of_a_recipe(make: Make, tmp_path: Path) -> None:
     """It keeps its answers in the run's folder, and its settings are plain values."""
     with JudgeServer() as server:
         part = make(server, cache="judge.sqlite")
-        annotator = part.start(tiny_world(tmp_path / "run", []))
+        annotator = part.build(Resources.of(tiny_world(tmp_path / "run", [])))
         assert verdicts(annotator)[0].p > 0.5
     assert (tmp_path / "run" / "judge.sqlite").is_file()
     assert all(isinstance(getattr(part, field.name), str | int | float | None) for field in fields(part))
@@ -422,7 +423,7 @@ def read(text: str | None, *tokens: tuple[str, dict[str, float]]) -> float | Non
         for token, tops in tokens
     ]
     choice = {"message": {"content": text}, "logprobs": {"content": content}}
-    return first_preferred(Completion.model_validate({"choices": [choice]}), "Preferred Response=")
+    return first_preferred(ChatCompletion.model_validate({"choices": [choice]}), "Preferred Response=")
 
 
 @pytest.mark.parametrize(
@@ -461,5 +462,5 @@ def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(settings: dict[str
 
 def test_a_cue_that_names_the_choices(make: Make) -> None:
     """What the cue says is no answer, but for the choices themselves."""
-    reply = Completion.model_validate({"choices": [{"message": {"content": "1"}}]})
+    reply = ChatCompletion.model_validate({"choices": [{"message": {"content": "1"}}]})
     assert first_preferred(reply, "Better response (1 or 2):") == 1.0

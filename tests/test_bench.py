@@ -19,11 +19,11 @@ from uptake.annotators.oracle import OracleAnnotator
 from uptake.datasets import EVALUATED, Absent, Benchmark, Candidates, Comparison, Rating, names
 from uptake.errors import InputError
 from uptake.evaluate.bench_results import BenchResults, Result, Timing
-from uptake.judge.scorers import CONTESTANTS, contestant
+from uptake.judge.registry import ANNOTATORS, REWARDS, reward_spec
 from uptake.report.bench import markdown, notes
 from uptake.report.bench_sections import by_margin
 from uptake.report.bench_tables import labels, tables
-from uptake.rewards.base import Reward
+from uptake.rewards.base import Resources, Response, Reward, dialogue_of
 from uptake.rewards.length import Length
 from uptake.rewards.oracle import Oracle
 from uptake.tasks.bench import CHUNK, bench
@@ -31,7 +31,7 @@ from uptake.town import Town
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Where
 
 
-class Watched:
+class Watched(Reward):
     """A reward that counts what it is asked, and may die in the middle of it."""
 
     def __init__(self, reward: Reward, die_at: int | None = None) -> None:
@@ -42,11 +42,11 @@ class Watched:
     def fingerprint(self) -> str:
         return self.reward.fingerprint
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        self.asked += dialogues
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        self.asked += map(dialogue_of, responses)
         if self.die_at is not None and len(self.asked) > self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.reward(dialogues)
+        return self.reward.rate(responses)
 
 
 def prompt(text: str) -> Prompt:
@@ -84,21 +84,22 @@ def candidates(count: int = 12) -> Benchmark:
 SETS = (pairs(), ratings(), candidates(), Absent("shp", "split 'test' cannot be had from the Hub: no network"))
 
 
-def contestants(folder: Path) -> dict[str, Any]:
+def scorers(folder: Path) -> dict[str, Any]:
     lm = tiny_llama(tokenizer=tiny_tokenizer((*WORDS, "1", "2")))
-    follow_up = contestant("follow_up", model=lm, followups=write_followups(folder))
-    return {"follow_up": follow_up, "direct": contestant("direct", model=lm), "length": Length()}
+    at_hand = Resources({"follow_up": lm, "judge": lm})
+    specs = {"follow_up": {"follow_up": {"followups": str(write_followups(folder))}}, "direct": "direct"}
+    return {name: reward_spec(spec).build(at_hand) for name, spec in specs.items()} | {"length": Length()}
 
 
 def bench_in_child(folder: Path, die_at: int) -> None:
-    people = contestants(folder)
+    people = scorers(folder)
     bench(people | {"direct": Watched(people["direct"], die_at)}, SETS, folder / "out")
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchResults, Timing, Path]:
     folder = tmp_path_factory.mktemp("bench")
-    people = contestants(folder) | {"judge": FromReward(Length(), 8.0)}
+    people = scorers(folder) | {"judge": FromReward(Length(), 8.0)}
     return *bench(people, SETS, folder / "out"), folder / "out"
 
 
@@ -196,13 +197,13 @@ def test_a_cache_may_be_shared_and_rewards_do_not_mix(tmp_path: Path) -> None:
 def test_a_killed_bench_ends_as_one_that_was_not(tmp_path: Path, die_at: int) -> None:
     assert in_process(bench_in_child, tmp_path, die_at) == -signal.SIGKILL
     assert not (tmp_path / "out/results.json").exists()
-    people = contestants(tmp_path)
+    people = scorers(tmp_path)
     watched = {name: Watched(each) for name, each in people.items()}
     board, _ = bench(watched, SETS, tmp_path / "out")
     every = watched["length"].asked  # whose turn had not come
     (no_room,) = watched["follow_up"].asked  # what could not be scored is not kept
     assert set(watched["direct"].asked) == {*every[die_at:], no_room}
-    whole, _ = bench(contestants(tmp_path), SETS, tmp_path / "whole")
+    whole, _ = bench(scorers(tmp_path), SETS, tmp_path / "whole")
     assert board == whole
     for name in ("results.json", "results.md"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -220,11 +221,11 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_number_is_not_used(tmp_path: Path) -> None:
-    class Broken:
+    class Broken(Reward):
         fingerprint = "broken"
 
-        def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-            return [Judgement(float("nan") if index else 1.0) for index, _ in enumerate(dialogues)]
+        def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+            return [Judgement(float("nan") if index else 1.0) for index, _ in enumerate(responses)]
 
     board, _ = bench({"broken": Broken()}, [ratings()], tmp_path)
     assert board.by_benchmark["ratings"]["broken"].invalid == {"not a finite number": 44}
@@ -347,7 +348,7 @@ def test_the_command(command: Cli, tmp_path: Path) -> None:
     model = saved(lm, tmp_path / "model")
     out = command(
         *("bench", "pandalm", "fed", "llmbar", "--data", "data", "--model", model, "--out", "out"),
-        *("--followups", write_followups(tmp_path), "--contestant", "length", "--contestant", "follow_up"),
+        *("--followups", write_followups(tmp_path), "--reward", "length", "--reward", "follow-up"),
     )
     lines = {cells[1].strip(): cells[2:] for line in out.splitlines() if len(cells := line.split("│")) > 3}
     assert lines["pandalm"][0].startswith(" 100.0%")
@@ -365,7 +366,7 @@ def test_the_lists(command: Cli, tmp_path: Path) -> None:
     out = command("bench", "--list", "--data", "data")
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") > 2}
     assert rows.keys() >= set(names(*EVALUATED))
-    assert all(name in out for name in CONTESTANTS)
+    assert all(name in out for name in (*REWARDS, *ANNOTATORS))
     assert (rows["pandalm"], rows["llmbar"], rows["flask"]) == ("here", "folder llmbar", "Hub")
 
 
@@ -373,11 +374,14 @@ def test_the_lists(command: Cli, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["fed", "--data", "data"], "no folder for the figures"),
-        (["fed", "--data", "data", "--out", "out"], "contestant 'follow_up' needs a model"),
+        (
+            ["fed", "--data", "data", "--out", "out"],
+            "this needs a model called 'follow_up' (allowed: --model follow_up=PATH",
+        ),
         (["fedd", "--data", "data", "--out", "out"], "there is no data set 'fedd'; did you mean fed?"),
-        (["fed", "--out", "out", "--contestant", "length"], "nothing to compare: fed: no folder 'fed'"),
-        (["fed", "--data", "data", "--out", "out", "--contestant", "width"], "no contestant 'width'"),
-        (["fed", "--data", "data", "--out", "out", "--contestant", "length", "--limit", "0"], "'limit': 0"),
+        (["fed", "--out", "out", "--reward", "length"], "nothing to compare: fed: no folder 'fed'"),
+        (["fed", "--data", "data", "--out", "out", "--reward", "width"], "no reward 'width'"),
+        (["fed", "--data", "data", "--out", "out", "--reward", "length", "--limit", "0"], "'limit': 0"),
     ],
 )
 def test_bad_input_is_refused(command: Cli, tmp_path: Path, arguments: list[str], message: str) -> None:

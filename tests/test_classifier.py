@@ -82,7 +82,7 @@ def logits(folder: Path, tokenizer: Any, asked: Sequence[Dialogue]) -> Tensor:
 
 
 def scores(reward: Classifier, asked: Sequence[Dialogue]) -> list[float]:
-    return [each.score for each in reward(asked)]
+    return [each.score for each in reward.rate(asked)]
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, 8192])
@@ -117,7 +117,7 @@ def test_a_tokenizer_without_a_template_gets_a_pair_of_texts(tmp_path: Path) -> 
         expected = [float(model(**tokenizer(*pair, return_tensors="pt")).logits) for pair in pairs]
     found = scores(reward, [(Turn("user", asked), Turn("assistant", said)) for asked, said in pairs])
     assert found == pytest.approx(expected, abs=1e-5)
-    (long,) = reward([(Turn("user", "bread " * 30), Turn("assistant", "cakes " * 30))])
+    (long,) = reward.rate([(Turn("user", "bread " * 30), Turn("assistant", "cakes " * 30))])
     assert not long.valid
     assert "63 tokens (allowed: at most 40)" in long.reason
 
@@ -154,7 +154,7 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
     reward = Classifier.from_pretrained(write_llama(tmp_path, max_position_embeddings=24), device="cpu")
     last = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     long = (Turn("user", "bread " * 9), Turn("assistant", "cakes " * 9), *last)
-    found = reward([long, last, (Turn("user", "when ?"), Turn("assistant", "bread " * 40))])
+    found = reward.rate([long, last, (Turn("user", "when ?"), Turn("assistant", "bread " * 40))])
     assert found[0].score == pytest.approx(found[1].score, abs=1e-6)
     assert [each.valid for each in found] == [True, True, False]
     assert "window of 24" in found[2].reason
@@ -172,4 +172,4 @@ def test_not_a_number(tmp_path: Path) -> None:
     with torch.no_grad():
         reward.model.score.weight.fill_(torch.nan)
     with pytest.raises(ModelError, match="not-a-number"):
-        reward(dialogues(1))
+        reward.rate(dialogues(1))

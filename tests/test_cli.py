@@ -95,8 +95,8 @@ def test_a_journal_of_other_scores_is_not_used(uptake: Cli, model: Path) -> None
     assert (
         in_process(command_line, [*arguments, "--out", "out.jsonl"], ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     )
-    uptake(*arguments, "--out", "out.jsonl", "--reduction", "sum")
-    uptake(*arguments, "--out", "sum.jsonl", "--reduction", "sum")
+    uptake(*arguments, "--out", "out.jsonl", "--reward-set", "reduction=sum")
+    uptake(*arguments, "--out", "sum.jsonl", "--reward-set", "reduction=sum")
     assert Path("out.jsonl").read_bytes() == Path("sum.jsonl").read_bytes()
 
 
@@ -131,7 +131,7 @@ def test_mine_then_train_then_eval_then_report(uptake: Cli, model: Path, judge: 
     write_jsonl(Path("prompts.jsonl"), prompt_records(6))
     options = [*sets(MINING), "--set", "followups=followups.yaml"]
     out = uptake(
-        "mine", "prompts.jsonl", "--policy", model, "--follow-up-model", judge, "--out", "pairs.jsonl", *options
+        "mine", "prompts.jsonl", "--policy", model, "--model", f"follow_up={judge}", "--out", "pairs.jsonl", *options
     )
     pairs = read_jsonl(Path("pairs.jsonl"))
     assert f"{len(pairs)} pairs -> pairs.jsonl" in out
@@ -150,7 +150,9 @@ def test_mine_then_train_then_eval_then_report(uptake: Cli, model: Path, judge: 
         "run/model",
         "--against",
         model,
-        "--follow-up-model",
+        "--reward",
+        "follow_up",
+        "--model",
         judge,
         "--out",
         "run",
@@ -164,9 +166,10 @@ def test_mine_then_train_then_eval_then_report(uptake: Cli, model: Path, judge: 
 
 def test_train_follow_up_likelihood(uptake: Cli, model: Path, judge: Path) -> None:
     write_jsonl(Path("prompts.jsonl"), prompt_records(4))
-    Path("options.yaml").write_text(yaml.safe_dump({**MINING, **FAST, "epochs": 1, "followups": "followups.yaml"}))
-    options = ["--config", "options.yaml", "--follow-up-model", judge, "--set", "epochs=2"]
-    uptake("train", "flr", "--policy", model, "--data", "prompts.jsonl", "--out", "run", *options)
+    options = {**MINING, **FAST, "epochs": 1, "followups": "followups.yaml"}
+    Path("run.yaml").write_text(yaml.safe_dump({"method": "flr", "data": "prompts.jsonl", "options": options}))
+    more = ["--config", "run.yaml", "--model", f"follow-up={judge}", "--set", "epochs=2"]
+    uptake("train", "--policy", model, "--out", "run", *more)
     recipe = yaml.safe_load(Path("run/recipe.yaml").read_text())
     update = recipe["Recipe"]["stages"][0]["Stage"]["update"]["Optimization"]
     assert (update["epochs"], update["lr"]) == (2, 0.01)
@@ -187,17 +190,16 @@ def test_train_an_adapter(uptake: Cli, model: Path) -> None:
 
 
 def test_train_against_another_reference(uptake: Cli, model: Path, judge: Path) -> None:
+    named = f"reference={judge}"
     write_jsonl(Path("pairs.jsonl"), pair_records(4))
-    uptake(
-        "train", "dpo", "--policy", model, "--data", "pairs.jsonl", "--out", "run", "--reference", judge, *sets(FAST)
-    )
+    uptake("train", "dpo", "--policy", model, "--data", "pairs.jsonl", "--out", "run", "--model", named, *sets(FAST))
     assert "Given" in Path("run/recipe.yaml").read_text()
     assert read_jsonl(Path("run/metrics.jsonl"))[0]["loss"] != pytest.approx(0.693147, abs=1e-3)
     message = uptake.fails(
-        "check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--reference", judge, "--set", "reference=initial"
+        "check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--model", named, "--set", "reference=initial"
     )
-    assert "not used by reference=initial" in message
-    assert "ready" in uptake("check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--reference", judge)
+    assert "nothing here uses a model called 'reference'" in message
+    assert "ready" in uptake("check", "dpo", "--policy", model, "--data", "pairs.jsonl", "--model", named)
 
 
 def test_check_before_a_start(uptake: Cli, model: Path) -> None:

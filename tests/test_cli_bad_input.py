@@ -127,6 +127,8 @@ MINE = ["mine", "in.jsonl", "--policy", "MODEL", "--out", "out.jsonl"]
         ([*SHOW, "--config", "options.yaml"], "options.yaml, field 'bta': this method has no such option"),
         ([*SHOW, "--config", "beta.yaml"], "beta.yaml, field 'beta': "),
         ([*SHOW, "--config", "beta.yaml", "--set", "beta=-2"], "field 'beta': -2"),
+        ([*SHOW, "--config", "key.yaml"], "key.yaml, field 'optoins': no such key; did you mean options?"),
+        ([*SHOW, "--config", "seed.yaml"], "seed.yaml, field 'seed': Input should be a valid integer, not 'one'"),
         ([*SHOW, "--config", "nothing.yaml"], "nothing.yaml: cannot be read as YAML"),
         (["score", "in.jsonl", "--model", "nowhere", "--out", "out.jsonl"], "nowhere: no tokenizer could be loaded"),
         (
@@ -134,36 +136,44 @@ MINE = ["mine", "in.jsonl", "--policy", "MODEL", "--out", "out.jsonl"]
             "out.txt: unknown file format '.txt' (allowed: .jsonl",
         ),
         (["score", "missing.jsonl", "--model", "MODEL", "--out", "out.jsonl"], "missing.jsonl: no such file"),
-        ([*SCORE, "--reduction", "median"], "field 'reduction': 'median' (allowed"),
-        ([*SCORE, "--polarity", "up"], "field 'polarity': 'up' (allowed: both"),
-        ([*SCORE, "--mode", "new"], "field 'mode': 'new' (allowed: log_likelihood"),
+        ([*SCORE, "--reward-set", "reduction=median"], "field 'reward': 'median' as 'reduction' of follow_up (allowed"),
+        ([*SCORE, "--reward-set", "polarity=up"], "field 'reward': 'up' as 'polarity' of follow_up (allowed: 'both'"),
+        (
+            [*SCORE, "--reward-set", "mode=new"],
+            "field 'reward': 'new' as 'mode' of follow_up (allowed: 'log_likelihood'",
+        ),
+        ([*SCORE, "--reward", "{sum: ["], "field '--reward': '{sum: [' is not YAML"),
+        ([*SCORE, "--model", "MODEL"], "field '--model': "),
         ([*SCORE, "--dtype", "int3"], "field 'dtype': unknown dtype 'int3'"),
         ([*SCORE, "--device", "tpu9"], "field 'device': unknown device 'tpu9'"),
         ([*SCORE, "--followups", "options.yaml"], "options.yaml, field 'name': Field required"),
         ([*SCORE, "--limit", "0"], "field 'limit': limit 0"),
-        ([*MINE, "--judge", "gpt"], "field 'reward': no reward 'gpt' (allowed: classifier"),
-        ([*MINE, "--judge-set", "model=x"], "field '--judge-set': not used by judge followup (allowed: --set"),
-        ([*MINE, "--judge", "length", "--judge-set", "x=1"], "field 'reward': length has no setting 'x'"),
+        ([*MINE, "--reward", "gpt"], "field 'reward': no reward 'gpt' (allowed: follow_up"),
+        ([*MINE, "--reward-set", "model=x"], "field '--reward-set': not used without --reward"),
+        ([*MINE, "--reward", "length", "--reward-set", "x=1"], "field 'reward': length has no setting 'x'"),
+        ([*MINE, "--reward", "length", "--set", "reduction=sum"], "field 'reduction': for reward=follow_up only"),
         ([*MINE, "--set", "n=1"], "field 'n': Input should be greater"),
-        ([*EVAL, "--follow-up-model", "nowhere"], "in.jsonl/run: cannot be written: Not a directory"),
+        ([*EVAL, "--reward", "follow_up", "--model", "nowhere"], "in.jsonl/run: cannot be written: Not a directory"),
         ([*EVAL, "--judge", "oracle"], "in.jsonl/run: cannot be written: Not a directory"),
         (["report", "missing"], "missing"),
     ],
 )
 def test_bad_arguments(arguments: Sequence[str], expected: str, uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), answered_records(2))
-    Path("options.yaml").write_text("bta: 1\n")
-    Path("beta.yaml").write_text("beta: -1\n")
+    Path("options.yaml").write_text("options: {bta: 1}\n")
+    Path("beta.yaml").write_text("options: {beta: -1}\n")
+    Path("key.yaml").write_text("optoins: {beta: 1}\n")
+    Path("seed.yaml").write_text("seed: one\n")
     message = uptake.fails(*[str(model) if each == "MODEL" else each for each in arguments])
     assert message.startswith(expected)
 
 
 NOWHERE = {
     "score": "score in.jsonl --model nowhere",
-    "judge": "judge pairs.jsonl --judge-model nowhere",
+    "judge": "judge pairs.jsonl --model nowhere",
     "mine": "mine in.jsonl --policy nowhere",
     "mine-logs": "mine-logs in.jsonl --model nowhere",
-    "edit": "edit pairs.jsonl --editor model --editor-model nowhere --judge none",
+    "edit": "edit pairs.jsonl --editor model --model editor=nowhere --judge none",
 }
 
 
@@ -200,24 +210,24 @@ def test_mistakes_are_said_before_a_model_is_loaded(command: str, more: str, exp
         ("discover in.jsonl --model nowhere --out here.yaml", "here.yaml: the output file exists"),
         ("discover in.jsonl --model nowhere --out new.jsonl", "new.jsonl: unknown file format"),
         ("show-tokens in.jsonl --model nowhere --page here.yaml", "here.yaml: the output file exists"),
-        ("edit in.jsonl --editor model --editor-model nowhere --out new.jsonl", "field '--judge': no judge"),
+        ("edit in.jsonl --editor model --model editor=nowhere --out new.jsonl", "field '--judge': no judge"),
         (
-            "edit in.jsonl --editor model --editor-model nowhere --judge nobody --out new.jsonl",
-            "field 'contestant': no contestant 'nobody'",
+            "edit in.jsonl --editor model --model editor=nowhere --judge nobody --out new.jsonl",
+            "field 'judge': no judge 'nobody'",
         ),
         ("bench fed --model nowhere --out new --limit 0", "field 'limit': 0"),
         ("bench fed --model nowhere --out here.yaml", "here.yaml/results.json: cannot be written"),
-        ("bench fed --model nowhere --out new --contestant nobody", "field 'contestant': no contestant 'nobody'"),
+        ("bench fed --model nowhere --out new --reward nobody", "field 'reward': no reward 'nobody'"),
         ("train dpo --policy nowhere --data missing.jsonl --out new", "missing.jsonl: no such file"),
         ("train dpo --policy nowhere --data in.jsonl --out here.yaml", "here.yaml: this is a file"),
-        ("train dpo --policy nowhere --data in.jsonl --out new --lora -1", "field 'lora': -1"),
+        ("train dpo --policy nowhere --data in.jsonl --out new --lora -1", "field 'lora': Input should be greater"),
         ("check dpo --policy nowhere --data missing.jsonl", "missing.jsonl: no such file"),
         (
             "eval in.jsonl --policy nowhere --against nowhere --judge model --out new",
-            "field '--judge-model': judge 'model' needs a model",
+            "field '--model': this needs a model called 'judge'",
         ),
         (
-            "eval in.jsonl --policy nowhere --against nowhere --follow-up-model nowhere --judge-set a=1 --out new",
+            "eval in.jsonl --policy nowhere --against nowhere --reward follow_up --judge-set a=1 --out new",
             "field '--judge-set': not used without --judge",
         ),
         (
@@ -286,7 +296,7 @@ def test_no_end_of_turn_token(uptake: Cli, tmp_path: Path) -> None:
 def test_two_tokenizers(uptake: Cli, model: Path, tmp_path: Path) -> None:
     other = saved(tiny_llama(tokenizer=tiny_tokenizer(WORDS[::-1])), tmp_path / "other")
     write_jsonl(Path("pairs.jsonl"), pair_records(2))
-    arguments = ["dpo", "--policy", model, "--data", "pairs.jsonl", "--reference", other]
+    arguments = ["dpo", "--policy", model, "--data", "pairs.jsonl", "--model", f"reference={other}"]
     assert "have different tokenizers, for example" in uptake.fails("check", *arguments)
     code, _, error = uptake.run("train", *arguments, "--out", "run")
     assert (code, "Traceback" in error) == (2, False)

@@ -62,8 +62,13 @@ def pairs(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def ask(server: JudgeServer, *more: object) -> list[object]:
-    return ["--server", server.url, "--model-name", "m", "--instructions", "oracle.txt", "--retries", 0, *more]
+def ask(server: JudgeServer, **settings: object) -> list[object]:
+    every = {"url": server.url, "model": "m", "instructions": "oracle.txt", "retries": 0, **settings}
+    return ["--judge", "server", *judge_sets(**every)]
+
+
+def judge_sets(**settings: object) -> list[str]:
+    return [f"--judge-set={name}={value}" for name, value in settings.items()]
 
 
 def test_a_model_judges(uptake: Cli, model: Path) -> None:
@@ -73,12 +78,9 @@ def test_a_model_judges(uptake: Cli, model: Path) -> None:
     out = uptake(
         "judge",
         "in.jsonl",
-        "--judge-model",
+        "--model",
         model,
-        "--min-share",
-        0,
-        "--instructions",
-        "brief.txt",
+        *judge_sets(min_share=0, instructions="brief.txt"),
         "--out",
         "out.jsonl",
     )
@@ -87,7 +89,7 @@ def test_a_model_judges(uptake: Cli, model: Path) -> None:
     assert [row["id"] for row in labelled] == list(range(20))
     for given, row in zip(read("in.jsonl"), labelled, strict=True):
         assert isinstance(given, Preference)
-        (verdict,) = judge([given.prompt], [(given.chosen, given.rejected)])
+        (verdict,) = judge.compare([given.prompt], [(given.chosen, given.rejected)])
         better = [given.chosen, given.rejected] if verdict.p >= 0.5 else [given.rejected, given.chosen]
         assert [row[side][0]["content"] for side in ("chosen", "rejected")] == better
         assert (row["valid"], row["swapped"]) == (True, verdict.p < 0.5)
@@ -108,7 +110,7 @@ def test_a_model_judges(uptake: Cli, model: Path) -> None:
 
 def test_a_labelled_file_judged_again_is_not_swapped(uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), pair_records(8))
-    options = ["--judge-model", model, "--min-share", 0, "--instructions", "brief.txt"]
+    options = ["--model", model, *judge_sets(min_share=0, instructions="brief.txt")]
     uptake("judge", "in.jsonl", *options, "--out", "once.jsonl")
     out = uptake("judge", "once.jsonl", *options, "--out", "twice.jsonl")
     assert "the second response is preferred in 0" in out
@@ -161,7 +163,7 @@ def test_rows_without_a_verdict(uptake: Cli, server: JudgeServer, model: Path) -
     assert (code, "out.jsonl:2: this row has no response" in error) == (2, True)
     server.plan = lambda number, request: None
     asked = len(server.requests)
-    uptake("judge", "out.jsonl", *ask(server), "--out", "again.jsonl", "--cache", "out.jsonl.answers.sqlite")
+    uptake("judge", "out.jsonl", *ask(server, cache=Path("out.jsonl.judge.sqlite").absolute()), "--out", "again.jsonl")
     assert len(server.requests) == asked + 4
     again = read_jsonl(Path("again.jsonl"))
     assert [row["chosen"][0]["content"] for row in again] == ["good", "good good"] * 2
@@ -190,8 +192,8 @@ def test_nothing_but_invalid_verdicts(uptake: Cli, server: JudgeServer) -> None:
 
 def test_what_a_server_costs(uptake: Cli, server: JudgeServer) -> None:
     write_jsonl(Path("in.jsonl"), pairs(10))
-    prices = ["--input-price", 3, "--output-price", 50]
-    out = uptake("judge", "in.jsonl", *ask(server, *prices), "--out", "out.csv", "--limit", 5)
+    prices = {"input_price": 3, "output_price": 50}
+    out = uptake("judge", "in.jsonl", *ask(server, **prices), "--out", "out.csv", "--limit", 5)
     assert "1010 tokens, cost 0.0035" in out  # 5 pairs, 2 orders: 1000 tokens read at 3 a million, 10 written at 50
     with Path("out.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -207,7 +209,7 @@ def test_what_a_server_costs(uptake: Cli, server: JudgeServer) -> None:
 def test_a_killed_call_pays_nothing_twice(killed_at: int, uptake: Cli, server: JudgeServer) -> None:
     """SIGKILL just before some request goes out: the next call asks for the rest, and each question is paid once."""
     write_jsonl(Path("in.jsonl"), pairs(12))
-    arguments = ["judge", "in.jsonl", *map(str, ask(server, "--concurrency", 1)), "--out", "out.jsonl"]
+    arguments = ["judge", "in.jsonl", *map(str, ask(server, concurrency=1)), "--out", "out.jsonl"]
     assert in_process(command_line, arguments, ("socket.connect", "", killed_at)) == -signal.SIGKILL
     assert (len(server.paid), Path("out.jsonl").exists()) == (killed_at - 1, False)
     uptake(*arguments)
@@ -222,12 +224,9 @@ def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli, model: P
     arguments = [
         "judge",
         "in.jsonl",
-        "--judge-model",
+        "--model",
         str(model),
-        "--min-share",
-        "0",
-        "--instructions",
-        "brief.txt",
+        *judge_sets(min_share=0, instructions="brief.txt"),
         "--out",
         "out.jsonl",
     ]
@@ -251,18 +250,15 @@ def test_a_journal_of_other_verdicts_is_not_used(uptake: Cli, model: Path) -> No
     arguments = [
         "judge",
         "in.jsonl",
-        "--judge-model",
+        "--model",
         str(model),
-        "--min-share",
-        "0",
-        "--instructions",
-        "brief.txt",
+        *judge_sets(min_share=0, instructions="brief.txt"),
         "--out",
         "out.jsonl",
     ]
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
-    uptake(*arguments, "--order-average", "logit")
-    uptake(*arguments[:-1], "logit.jsonl", "--order-average", "logit")
+    uptake(*arguments, "--judge-set", "order-average=logit")
+    uptake(*arguments[:-1], "logit.jsonl", "--judge-set", "order-average=logit")
     assert Path("out.jsonl").read_bytes() == Path("logit.jsonl").read_bytes()
 
 
@@ -270,30 +266,38 @@ def test_a_wrong_key_is_one_clear_message(uptake: Cli, server: JudgeServer, monk
     monkeypatch.setenv("JUDGE_KEY", "sk-5ecret")
     server.key = "another"
     write_jsonl(Path("in.jsonl"), pairs(2))
-    code, out, error = uptake.run(
-        "judge", "in.jsonl", *ask(server, "--key-variable", "JUDGE_KEY"), "--out", "out.jsonl"
-    )
+    code, out, error = uptake.run("judge", "in.jsonl", *ask(server, key_variable="JUDGE_KEY"), "--out", "out.jsonl")
     assert code == 2
     assert (
         f"{server.url} refuses the key (status 401) (allowed: a valid key in the environment variable JUDGE_KEY)"
         in error
     )
     server.key = "sk-5ecret"
-    out += uptake("judge", "in.jsonl", *ask(server, "--key-variable", "JUDGE_KEY"), "--out", "out.jsonl")
+    out += uptake("judge", "in.jsonl", *ask(server, key_variable="JUDGE_KEY"), "--out", "out.jsonl")
     assert "sk-5ecret" not in out + error
     assert not [name for name, content in uptake.files().items() if b"sk-5ecret" in content]
+
+
+SERVED = ["--judge-set", "url=http://localhost:1/v1", "--judge-set", "model=m"]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "no judge (allowed: --judge-model, or --server with --model-name)"),
-        (["--server", "http://localhost:1/v1"], "no judge (allowed: --judge-model, or --server with --model-name)"),
-        (["--model-name", "m"], "no judge (allowed: --judge-model, or --server with --model-name)"),
-        (["--judge-model", "m", "--server", "http://localhost:1/v1"], "field '--server': not used with --judge-model"),
-        (["--judge-model", "m", "--cache", "c.sqlite"], "field '--cache': not used with --judge-model"),
-        (["--judge-model", "m", "--instructions", "nice"], "nice: no such instructions: No such file or directory"),
-        (["--server", "host", "--model-name", "m"], "field 'url': 'host'"),
+        (
+            [],
+            "field '--model': this needs a model called 'judge' (allowed: --model judge=PATH, or --model PATH for all)",
+        ),
+        (["--judge", "server"], "field 'judge': server needs a setting 'url'"),
+        (["--judge", "server:http://localhost:1/v1"], "field 'judge': server needs a setting 'model'"),
+        (["--judge", "server", *SERVED, "--model", "m"], "field '--model': nothing here uses m"),
+        (
+            ["--judge", "server", *SERVED, "--judge-set", "min_share=0"],
+            "field 'judge': server has no setting 'min_share'",
+        ),
+        (["--judge", "crowd"], "field 'judge': no judge 'crowd'"),
+        (["--model", "m", "--judge-set", "instructions=nice"], "nice: no such instructions: No such file or directory"),
+        (["--judge", "server", "--judge-set", "url=host", "--judge-set", "model=m"], "field 'url': 'host'"),
     ],
 )
 def test_options_that_do_not_go_together(options: list[str], message: str, uptake: Cli) -> None:

@@ -17,6 +17,7 @@ from tiny import command_line, in_process, prompt_records, read_jsonl, saved, se
 from tiny_cli import Cli
 from tiny_server import Answer, JudgeServer, failure, said
 
+from uptake.annotators.base import Annotator
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.data import ChatFormat, read
 from uptake.edits.edit import Draft, Outcome, Proposal
@@ -53,14 +54,14 @@ class Says:
 
 
 @dataclass
-class Prefers:
+class Prefers(Annotator):
     """An annotator with one opinion of every edit: how likely it is better when shown first, and when shown second."""
 
     by_order: tuple[float, float]
     valid: bool = True
     fingerprint: str = "prefers"
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         p = sum(self.by_order) / 2
         return [Verdict(p, self.by_order, valid=self.valid, reason="" if self.valid else "asleep") for _ in pairs]
 
@@ -483,7 +484,7 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
     """Random weights write no tags: a reject each, with what was said, and one clear message."""
     folder = saved(tiny_llama(max_position_embeddings=1024), tmp_path / "m")
     write_jsonl(Path("in.jsonl"), [{**row, "completion": "at eight ."} for row in prompt_records(3)])
-    arguments = ["edit", "in.jsonl", "--editor", "model", "--editor-model", folder, "--judge", "none"]
+    arguments = ["edit", "in.jsonl", "--editor", "model", "--model", folder, "--judge", "none"]
     code, _, error = uptake.run(*arguments, "--editor-set", "max_new_tokens=8", "--out", "out.jsonl")
     assert code == 2
     assert "no edit can be written: parse 3" in error
@@ -510,16 +511,16 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
             "field 'editor': 'web' as 'port' of person (allowed: a valid integer)",
         ),
         (["--editor", "server", "--judge", "none"], "field 'editor': server needs a setting 'url'"),
-        (["--editor", "model", "--judge", "none"], "field 'model': editor 'model' needs a model"),
+        (["--editor", "model", "--judge", "none"], "field '--model': this needs a model called 'editor'"),
         (
-            ["--editor", "oracle", "--editor-model", "x", "--judge", "none"],
-            "field 'model': only editor 'model' uses a model",
+            ["--editor", "oracle", "--model", "editor=x", "--judge", "none"],
+            "field '--model': nothing here uses a model called 'editor'",
         ),
         (
             ["--editor", "oracle", "--judge", "none", "--judge-set", "a=1"],
-            "field '--judge-set': not used with this judge",
+            "field '--judge-set': not used without --judge",
         ),
-        (["--editor", "oracle", "--judge", "cat"], "field 'contestant': no contestant 'cat'"),
+        (["--editor", "oracle", "--judge", "cat"], "field 'judge': no judge 'cat'"),
         (
             ["--editor", "oracle", "--judge", "none", "--max-length", 0.5],
             "field 'max_length': 0.5 (allowed: 1 or more)",

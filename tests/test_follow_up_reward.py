@@ -14,10 +14,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from uptake.annotators.from_reward import FromReward
 from uptake.data import ChatFormat
 from uptake.errors import InputError, ModelError
-from uptake.follow_up.reward import FollowUpReward, FollowUps, FollowUpScores
+from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.follow_up.set import Category, FollowUpSet
+from uptake.judge import PointwiseJudge
 from uptake.models import LanguageModel, prepare
 from uptake.rewards.base import Reward
 from uptake.types import Dialogue, Prompt, Rollout, Turn, Where
@@ -483,7 +485,7 @@ def test_as_a_reward(lm: LanguageModel, followups: FollowUpSet) -> None:
     asked = [
         (Turn("user", "when ?"), Turn("assistant", text)) for text in ("at eight .", " ", "bread " * 90, "at nine .")
     ]
-    found = reward(asked)
+    found = reward.rate(asked)
     assert [each.valid for each in found] == [True, False, False, True]
     assert "the response is empty" in found[1].reason
     assert "window" in found[2].reason
@@ -494,7 +496,7 @@ def test_as_a_reward(lm: LanguageModel, followups: FollowUpSet) -> None:
 
 def test_a_reward_of_one_response_is_not_standardized(lm: LanguageModel, followups: FollowUpSet) -> None:
     with pytest.raises(InputError, match="standardize"):
-        FollowUpReward(lm, followups, standardize="within_prompt")([])
+        FromReward(FollowUpReward(lm, followups, standardize="within_prompt"))
 
 
 def test_the_fingerprint_tells_apart_whatever_changes_a_score(tmp_path: Path, followups: FollowUpSet) -> None:
@@ -531,9 +533,9 @@ def test_the_judge_of_a_recipe(tmp_path: Path, followups: FollowUpSet) -> None:
     prompt = Prompt((Turn("user", "when ?"),), key="k", where=Where(Path("prompts.jsonl"), 2))
     said = ["at eight .", "", "bread " * 90, "at nine ."]
     rollouts = [Rollout(prompt, (1,), (2,), text, finished=True, sample=index) for index, text in enumerate(said)]
-    found = FollowUps(str(tmp_path / "followups.yaml"))(world, rollouts)
+    found = PointwiseJudge(FollowUpSpec(str(tmp_path / "followups.yaml")))(world, rollouts)
     assert [each.valid for each in found] == [True, False, False, True]
-    assert "prompts.jsonl:2" in found[1].reason
+    assert found[1].reason == "field 'messages': the response is empty (allowed: some text)"
     assert "window" in found[2].reason
     scores = FollowUpReward(world.models["follow_up"], followups).score(
         [messages("when ?", said[0]), messages("when ?", said[3])]

@@ -26,7 +26,8 @@ from uptake import load, methods
 from uptake.data import ChatFormat
 from uptake.data.role_swap import FollowUpFormat, FormatName, History
 from uptake.errors import InputError, ModelError
-from uptake.follow_up.reward import FollowUpReward, FollowUps
+from uptake.follow_up.reward import FollowUpReward, FollowUpSpec
+from uptake.judge import PointwiseJudge
 from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, add_lora, save_model
 from uptake.objective import NextToken
@@ -311,7 +312,7 @@ def test_a_recipe_asks_its_follow_up_model_as_it_was_tuned(tmp_path: Path) -> No
     )
     world = tiny_world(tmp_path, [{"prompt": "when ?", "completion": "at eight ."}], models={"follow_up": lm})
     rollouts = methods.build("sft").stages[0].produce(world, world.rows, 0, 0)
-    (judged,) = FollowUps(str(followups))(world, rollouts)
+    (judged,) = PointwiseJudge(FollowUpSpec(str(followups)))(world, rollouts)
     reward = FollowUpReward(lm, flat(["thanks ."], ["wrong ."]), format=FollowUpFormat("role_swap", request=ASK))
     assert judged.score == pytest.approx(rewards(reward)[0], abs=1e-5)
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError, model_validator
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.follow_up.reward import FollowUps
+from uptake.follow_up.reward import FollowUpSpec
+from uptake.judge import PointwiseJudge
 from uptake.losses.pairwise import IPO, Hinge, Logistic, Robust
 from uptake.methods import MethodConfig
 from uptake.objective import Pairs
@@ -338,7 +339,7 @@ def test_references_by_name(spelled: str, part: Any) -> None:
 def test_follow_up_likelihood_is_made_of_its_parts() -> None:
     (stage,) = methods.build("flr", {"n": 4, "reduction": "sum", "min_margin": 0.5}).stages
     assert stage.produce == PolicySamples(n=4, temperature=0.7, top_p=0.9, max_new_tokens=2048)
-    assert stage.judge == FollowUps(reduction="sum")
+    assert stage.judge == PointwiseJudge(FollowUpSpec(reduction="sum"))
     assert stage.signal == BestWorst(min_margin=0.5)
 
 
@@ -380,25 +381,3 @@ def test_bad_options_name_themselves_and_their_file(options: dict[str, Any], fie
     with pytest.raises(InputError, match=rf"^options.yaml, field '{field}': ") as caught:
         methods.build("flr", options, dict.fromkeys(options, path))
     assert caught.value.path == path
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("beta: [1", "cannot be read as YAML"), ("- beta", "holds no options"), ("beta", "holds no options")],
-)
-def test_broken_option_files(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "options.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message) as caught:
-        methods.read_options(path)
-    assert caught.value.path == path
-
-
-def test_option_files(tmp_path: Path) -> None:
-    path = tmp_path / "options.yaml"
-    path.write_text("beta: 0.5\nclip: null\n")
-    assert methods.read_options(path) == {"beta": 0.5, "clip": None}
-    path.write_text("")
-    assert methods.read_options(path) == {}
-    with pytest.raises(InputError, match="cannot be read"):
-        methods.read_options(tmp_path / "missing.yaml")

@@ -17,21 +17,21 @@ from tiny import in_process, killer, prompt_records, read_jsonl, tiny_world
 from torch import Tensor
 
 from uptake import methods
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.annotators.order import average_orders
 from uptake.errors import InputError, ModelError
-from uptake.judge.annotators import annotator
-from uptake.judge.pairwise import AnnotatorPart, PairwiseJudge
+from uptake.judge.pairwise import PairwiseJudge
+from uptake.judge.registry import annotator_spec
 from uptake.losses.pairwise import logistic, soft_label
 from uptake.recipe import Recipe
-from uptake.rewards.base import Annotator
+from uptake.rewards.base import Resources
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.comparisons import ComparisonPairs
 from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.train.loop import Options, run
 from uptake.types import Judgement, Prompt, Rollout, Turn, Verdict
-from uptake.world import World
 
 # --- Toy-5: five one-token responses, exact expectations instead of sampling -----------------------------------------
 
@@ -163,21 +163,21 @@ def share_of_e(text: str) -> float:
 
 
 @dataclass(frozen=True)
-class MoreE:
+class MoreE(Annotator, AnnotatorSpec):
     """Prefers the text with the larger share of the letter e, and keeps what it was asked in a file."""
 
     asked: Path
     answer: float = 0.9
     valid: bool = True
 
-    def start(self, world: World) -> Annotator:
+    def build(self, resources: Resources) -> Annotator:
         return self
 
     @property
     def fingerprint(self) -> str:
         return "more e"
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         with self.asked.open("a") as file:
             file.writelines(json.dumps(pair) + "\n" for pair in pairs)
         ps = [self.answer if share_of_e(one) > share_of_e(two) else 1 - self.answer for one, two in pairs]
@@ -213,16 +213,16 @@ def test_two_responses_to_one_prompt(tmp_path: Path) -> None:
 
 
 def test_unknown_annotators_and_settings() -> None:
-    with pytest.raises(InputError, match=r"no annotator 'crowd'.*oracle"):
-        annotator("crowd")
+    with pytest.raises(InputError, match=r"no judge 'crowd'.*oracle"):
+        annotator_spec("crowd")
     with pytest.raises(InputError, match=r"oracle has no setting 'bias'.*position_bias"):
-        annotator({"oracle": {"bias": 1}})
+        annotator_spec({"oracle": {"bias": 1}})
     with pytest.raises(InputError, match=r"server needs a setting 'url'"):
-        annotator("server")
+        annotator_spec("server")
     with pytest.raises(InputError, match="noise"):
-        annotator({"oracle": {"noise": 2}})
+        annotator_spec({"oracle": {"noise": 2}})
     with pytest.raises(InputError, match="multiple of steps_per_round"):
-        methods.build("oaif", {"annotator": "oracle", "steps": 5, "steps_per_round": 2})
+        methods.build("oaif", {"judge": "oracle", "steps": 5, "steps_per_round": 2})
 
 
 def test_the_default_beta_is_the_loss_s_own() -> None:
@@ -245,15 +245,19 @@ def test_the_oracle_prefers_the_right_answer() -> None:
         for fault in town.faults(question):
             prompts.append(question.prompt)
             pairs.append((town.answer(question, None, rng), town.answer(question, fault, rng)))
-    assert all(verdict.p > 0.5 for verdict in OracleAnnotator()(prompts, pairs))
+    assert all(verdict.p > 0.5 for verdict in OracleAnnotator().compare(prompts, pairs))
     swapped = [(two, one) for one, two in pairs]
-    for here, there in zip(OracleAnnotator()(prompts, pairs), OracleAnnotator()(prompts, swapped), strict=True):
+    for here, there in zip(
+        OracleAnnotator().compare(prompts, pairs), OracleAnnotator().compare(prompts, swapped), strict=True
+    ):
         assert here.p == pytest.approx(1 - there.p, abs=1e-12)
-    wrong = sum(verdict.p < 0.5 for verdict in OracleAnnotator(noise=0.3)(prompts, pairs)) / len(pairs)
+    wrong = sum(verdict.p < 0.5 for verdict in OracleAnnotator(noise=0.3).compare(prompts, pairs)) / len(pairs)
     assert abs(wrong - 0.3) < 5 * math.sqrt(0.21 / len(pairs))
-    biased = OracleAnnotator(position_bias=40.0)(prompts, swapped)
+    biased = OracleAnnotator(position_bias=40.0).compare(prompts, swapped)
     assert all(verdict.p < 0.5 for verdict in biased)
-    assert all(verdict.p > 0.5 for verdict in OracleAnnotator(position_bias=40.0, one_order=True)(prompts, swapped))
+    assert all(
+        verdict.p > 0.5 for verdict in OracleAnnotator(position_bias=40.0, one_order=True).compare(prompts, swapped)
+    )
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -262,8 +266,8 @@ TRAIN: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 2, "optimizer": 
 SAMPLED: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": 8}
 
 
-def oaif(tmp_path: Path, by: AnnotatorPart | None = None, **options: Any) -> Recipe:
-    recipe = methods.build("oaif", {"annotator": "oracle", **TRAIN, **SAMPLED, "steps": 12, **options})
+def oaif(tmp_path: Path, by: AnnotatorSpec | None = None, **options: Any) -> Recipe:
+    recipe = methods.build("oaif", {"judge": "oracle", **TRAIN, **SAMPLED, "steps": 12, **options})
     (stage,) = recipe.stages
     judge = PairwiseJudge(by or MoreE(tmp_path / "asked.jsonl"))
     return Recipe((replace(stage, judge=judge),))

@@ -158,7 +158,7 @@ def test_a_run_leaves_a_classifier_with_the_same_scores(template: str, lora: int
     expected = scores_of(world, held_out)
     assert max(expected) - min(expected) > 1
     assert plain_scores(tmp_path / "run" / "model", held_out) == pytest.approx(expected, abs=1e-4)
-    rated = Classifier.from_pretrained(tmp_path / "run" / "model", dtype="float32")(dialogues(held_out))
+    rated = Classifier.from_pretrained(tmp_path / "run" / "model", dtype="float32").rate(dialogues(held_out))
     assert [judgement.score for judgement in rated] == pytest.approx(expected, abs=1e-4)
 
 

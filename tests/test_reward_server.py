@@ -19,7 +19,8 @@ from tiny_server import Answer, JudgeServer, failure
 from uptake import methods
 from uptake.data import read as read_rows
 from uptake.errors import InputError, UptakeError
-from uptake.judge.pointwise import reward
+from uptake.judge.pointwise import PointwiseJudge
+from uptake.judge.registry import reward_spec
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.rewards.server import RewardServer
 from uptake.train.loop import Options, run
@@ -92,9 +93,11 @@ def world(tmp_path: Path) -> World:
     return tiny_world(tmp_path / "run", [], LM)
 
 
-def judge(server: JudgeServer, **settings: Any) -> RewardServer:
+def judge(server: JudgeServer, **settings: Any) -> PointwiseJudge:
     """One question at a time, so that it is known which request is which."""
-    return RewardServer(**{"url": server.url, "timeout": 5.0, "retries": 2, "concurrency": 1, **settings})
+    return PointwiseJudge(
+        RewardServer(**{"url": server.url, "timeout": 5.0, "retries": 2, "concurrency": 1, **settings})
+    )
 
 
 def asked(server: JudgeServer) -> Counter[str]:
@@ -107,7 +110,7 @@ def asked(server: JudgeServer) -> Counter[str]:
 def test_judgements_are_those_of_the_function(world: World) -> None:
     with serving() as server:
         found = judge(server, concurrency=4)(world, SAID)
-    assert found == FromFunction(function)(world, SAID)
+    assert found == PointwiseJudge(FromFunction(function))(world, SAID)
     assert len({each.score for each in found}) == 4
     # By hand: "bread bread" with its end; the values of its ids, and the two marks.
     bread, _, end = SAID[1].response_ids
@@ -118,7 +121,9 @@ def test_judgements_are_those_of_the_function(world: World) -> None:
 def test_any_of_the_three_may_be_left_out(kind: str, world: World) -> None:
     with JudgeServer(lambda number, request: says(**{kind: json.loads(honest(request).body)[kind]})) as server:
         found = judge(server)(world, SAID)
-    assert found == FromFunction(lambda each: Rewards(**{kind: getattr(function(each), kind)}))(world, SAID)
+    assert found == PointwiseJudge(FromFunction(lambda each: Rewards(**{kind: getattr(function(each), kind)})))(
+        world, SAID
+    )
     assert any(any(each.tokens) for each in found) == (kind != "score")
 
 
@@ -190,7 +195,7 @@ def test_a_wrong_answer_is_never_guessed(body: bytes, world: World) -> None:
         assert ", asked 3 times" in str(caught.value)
         assert asked(server) == {"bread bread": 3, **{each.response: 1 for each in SAID if each.sample != 1}}
         server.plan = lambda number, request: honest(request)
-        assert judge(server)(world, SAID) == FromFunction(function)(world, SAID)
+        assert judge(server)(world, SAID) == PointwiseJudge(FromFunction(function))(world, SAID)
         assert asked(server)["bread bread"] == len(server.requests) - 3 == 4
 
 
@@ -201,7 +206,7 @@ def test_a_wrong_answer_is_never_guessed(body: bytes, world: World) -> None:
 )
 def test_what_goes_wrong_once_is_asked_again(answer: Answer, world: World) -> None:
     with serving(lambda number, request: answer if number in (0, 3) else None) as server:
-        assert judge(server)(world, SAID) == FromFunction(function)(world, SAID)
+        assert judge(server)(world, SAID) == PointwiseJudge(FromFunction(function))(world, SAID)
         assert len(server.requests) == 6
 
 
@@ -212,7 +217,7 @@ def test_a_response_without_a_reward_may_be_left_out(world: World, caplog: pytes
     with serving(bad) as server:
         found = judge(server, on_error="drop", retries=1, attempts=4)(world, SAID)
         assert asked(server) == {SAID[0].response: 1, "bread bread": 1, "at nine.": 4, "thanks": 2}
-    assert found[:2] == FromFunction(function)(world, SAID[:2])
+    assert found[:2] == PointwiseJudge(FromFunction(function))(world, SAID[:2])
     assert found[2] == Judgement(0.0, valid=False, reason="the reward failed: WrongAnswer")
     assert found[3] == Judgement(0.0, valid=False, reason="the reward failed: NoAnswer")
     assert f"{server.url}, prompt key: WrongAnswer: a reward of nan, asked 4 times" in caplog.text
@@ -325,7 +330,7 @@ def test_mined_by_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         *sets({"n": 4, "max_new_tokens": 6, "keep_unfinished": True}),
     ]
     with serving() as server:
-        uptake("mine", "prompts.jsonl", *options, "--judge", "server", "--judge-set", f"url={server.url}")
+        uptake("mine", "prompts.jsonl", *options, "--reward", "server", "--reward-set", f"url={server.url}")
     pairs = read_jsonl(Path("pairs.jsonl"))
     assert pairs
     for each in pairs:
@@ -353,6 +358,6 @@ def test_mined_by_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
 )
 def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        reward({"server": settings})
+        reward_spec({"server": settings})
     assert str(caught.value).startswith(message)
     assert "sk-5ecret" not in str(caught.value)

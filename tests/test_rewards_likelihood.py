@@ -44,7 +44,7 @@ def test_every_score_is_the_response_by_hand(lm: LanguageModel) -> None:
     """More dialogues than a chunk holds, so that responses to one prompt fall in two chunks."""
     asked = dialogues(6)
     means, sums, bare = (
-        DirectLikelihood.from_pretrained(lm, **options)(asked)
+        DirectLikelihood.from_pretrained(lm, **options).rate(asked)
         for options in ({}, {"reduction": "sum"}, {"end_of_turn": False})
     )
     for (prompt, response), mean, total, without in zip(asked, means, sums, bare, strict=True):
@@ -61,14 +61,14 @@ def test_the_oldest_turns_go_where_the_window_is_small() -> None:
     last = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     long = (Turn("user", "bread " * 9), Turn("assistant", "cakes " * 9), *last)
     beyond = (Turn("user", "when ?"), Turn("assistant", "bread " * 40))
-    found = reward([long, last, beyond])
+    found = reward.rate([long, last, beyond])
     assert found[0].score == pytest.approx(found[1].score, abs=1e-6)
     assert not found[2].valid
     assert "window of 24" in found[2].reason
 
 
 def test_bad_input(lm: LanguageModel) -> None:
-    found = DirectLikelihood.from_pretrained(lm)(
+    found = DirectLikelihood.from_pretrained(lm).rate(
         [(Turn("user", "when ?"),), (Turn("user", "when ?"), Turn("assistant", ""))]
     )
     assert [each.valid for each in found] == [False, False]
@@ -86,8 +86,8 @@ def test_unknown_reduction(lm: LanguageModel) -> None:
 def test_models_that_cannot(lm: LanguageModel) -> None:
     endless = tiny_llama(tokenizer=tiny_tokenizer(chat_template=CHAT_TEMPLATE.replace(" <end>", " .")))
     with pytest.raises(ModelError, match="without a special token"):
-        DirectLikelihood.from_pretrained(endless)(dialogues(1))
+        DirectLikelihood.from_pretrained(endless).rate(dialogues(1))
     with torch.no_grad():
         lm.base.model.norm.weight.fill_(torch.nan)
     with pytest.raises(ModelError, match="not-a-number"):
-        DirectLikelihood.from_pretrained(lm)(dialogues(1))
+        DirectLikelihood.from_pretrained(lm).rate(dialogues(1))

@@ -195,7 +195,7 @@ def test_a_run_on_such_a_server(server: ModelServer, world: World) -> None:
             "temperature": 1.0,
             "label": "soft",
         },
-        "annotator": {"follow_up": {"temperature": 1.0}},
+        "judge": {"follow_up": {"temperature": 1.0}},
     }
     run(methods.build("oaif", {**options, "engine": {"vllm": {"url": server.url}}}), world)
     sampled = [read_jsonl(path)[0]["rollouts"] for path in sorted(world.folder.glob("rounds/0-*/judged.jsonl"))]

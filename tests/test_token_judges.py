@@ -13,9 +13,11 @@ from uptake.data import ChatFormat
 from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
 from uptake.judge.edit_labels import EditLabels
-from uptake.judge.pointwise import reward
+from uptake.judge.pointwise import PointwiseJudge
+from uptake.judge.registry import reward_spec
 from uptake.methods.town_model import init_town_model
 from uptake.models.init import byte_tokenizer
+from uptake.rewards.base import RewardSpec
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.rollout.edited import EditedRows
@@ -24,6 +26,12 @@ from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.types import Edited, Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World
+
+
+def judged(world: World, by: RewardSpec, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
+    """What a reward says of rollouts as the judge of a recipe."""
+    return PointwiseJudge(by)(world, rollouts)
+
 
 # --- marks on texts ---------------------------------------------------------------------------------------------------
 
@@ -35,7 +43,8 @@ def marked(text: str, spans: Sequence[Span], ended: bool = True, spelled: str | 
     end = (int(tokenizer.eos_token_id),) if ended else ()
     rollout = Rollout(Prompt((), ""), (1,), own + end, text, finished=ended)
     lm = tiny_llama(tokenizer=tokenizer)
-    (judgement,) = FromFunction(lambda _: Rewards(spans=spans))(World(lm, ChatFormat.of(tokenizer)), [rollout])
+    world = World(lm, ChatFormat.of(tokenizer))
+    (judgement,) = judged(world, FromFunction(lambda _: Rewards(spans=spans)), [rollout])
     return judgement.tokens
 
 
@@ -89,14 +98,16 @@ def answers(world: World, faulty: bool) -> list[Rollout]:
 
 
 def test_right_answers_cost_nothing(world: World) -> None:
-    for rollout, judgement in zip(answers(world, False), OracleTokens()(world, answers(world, False)), strict=True):
+    for rollout, judgement in zip(
+        answers(world, False), judged(world, OracleTokens(), answers(world, False)), strict=True
+    ):
         assert judgement.tokens == (0.0,) * len(rollout.response_ids)
 
 
 def test_faulty_words_cost_one_each(world: World) -> None:
     """In the town a word is a token, so the values are marks on words, an omission's on the next or on the end."""
     town, rollouts = Town(), answers(world, True)
-    for rollout, judgement in zip(rollouts, OracleTokens()(world, rollouts), strict=True):
+    for rollout, judgement in zip(rollouts, judged(world, OracleTokens(), rollouts), strict=True):
         marks = town.faulty_words((*rollout.prompt.turns, Turn("assistant", rollout.response)))
         assert judgement.score == sum(judgement.tokens) == pytest.approx(-len(marks))
         places = rollout_offsets(world.policy.tokenizer, rollout)
@@ -115,14 +126,14 @@ def test_labels_of_an_edit_are_the_marks_of_the_oracle(world: World) -> None:
             row = Edited(question.prompt, text, edit)
             old, new = EditedRows()(replace(world, rows=[row]), [row], 0, 0)
             derived, _ = EditLabels(from_start=True)(world, [old, new])
-            (marked,) = OracleTokens()(world, [replace(old, prompt=question.prompt)])
+            (marked,) = judged(world, OracleTokens(), [replace(old, prompt=question.prompt)])
             assert derived.tokens == marked.tokens
 
 
 def test_shuffled_marks_are_the_same_marks_elsewhere(world: World) -> None:
     rollouts = answers(world, True)
-    plain, shuffled = OracleTokens()(world, rollouts), OracleTokens(shuffled=True)(world, rollouts)
-    assert shuffled == OracleTokens(shuffled=True)(world, rollouts)
+    plain, shuffled = judged(world, OracleTokens(), rollouts), judged(world, OracleTokens(shuffled=True), rollouts)
+    assert shuffled == judged(world, OracleTokens(shuffled=True), rollouts)
     assert shuffled != plain
     for one, other in zip(plain, shuffled, strict=True):
         assert sorted(one.tokens) == sorted(other.tokens)
@@ -131,16 +142,18 @@ def test_shuffled_marks_are_the_same_marks_elsewhere(world: World) -> None:
 
 def test_an_answer_to_another_question_is_invalid(world: World) -> None:
     rollout = replace(answers(world, False)[0], prompt=Prompt((Turn("user", "Who is there?"),), ""))
-    assert not OracleTokens()(world, [rollout])[0].valid
+    assert not judged(world, OracleTokens(), [rollout])[0].valid
 
 
 def test_rewards_by_name(world: World) -> None:
     """Every reward of dialogues can be the judge, and a judge of tokens counts by its sum."""
     rollouts = answers(world, True)
     quality = [Town().quality((*each.prompt.turns, Turn("assistant", each.response))).overall for each in rollouts]
-    assert [each.score for each in reward("oracle")(world, rollouts)] == quality
-    assert [each.score for each in reward("length")(world, rollouts)] == [len(each.response) for each in rollouts]
-    assert reward("oracle_tokens")(world, rollouts) == OracleTokens()(world, rollouts)
+    assert [each.score for each in judged(world, reward_spec("oracle"), rollouts)] == quality
+    assert [each.score for each in judged(world, reward_spec("length"), rollouts)] == [
+        len(each.response) for each in rollouts
+    ]
+    assert judged(world, reward_spec("oracle_tokens"), rollouts) == judged(world, OracleTokens(), rollouts)
 
 
 def test_models_of_the_world_as_rewards(tmp_path: Path) -> None:
@@ -150,7 +163,9 @@ def test_models_of_the_world_as_rewards(tmp_path: Path) -> None:
     turns = (Turn("user", "when ?"),)
     prompt_ids, ids = surroundings.chat.response_ids(turns, "at eight .")
     rollouts = [Rollout(Prompt(turns, ""), prompt_ids, ids, "at eight .", True)]
-    scores = {name: reward(name)(surroundings, rollouts)[0].score for name in ("direct", "implicit", "follow_up")}
+    scores = {
+        name: judged(surroundings, reward_spec(name), rollouts)[0].score for name in ("direct", "implicit", "follow_up")
+    }
     assert scores["direct"] < 0
     assert scores["implicit"] != 0
     assert len(set(scores.values())) == 3

@@ -28,8 +28,9 @@ from transformers import AutoModelForTokenClassification, LlamaConfig, LlamaForT
 from uptake import read
 from uptake.data.edited import read_spans, spell_span
 from uptake.errors import InputError, ModelError
-from uptake.judge.scorers import contestant
+from uptake.judge.registry import reward_spec
 from uptake.models.heads import AddHead
+from uptake.rewards.base import Resources, Reward
 from uptake.rewards.token_reward_model import TokenRewardModel
 from uptake.tasks.bench import bench
 from uptake.types import Dialogue, Turn
@@ -51,6 +52,10 @@ def write_token_llama(folder: Path, tokenizer: Any = None, **changes: Any) -> Pa
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def token_reward(path: Path | str) -> Reward:
+    return reward_spec(f"token_reward:{path}").build(Resources(device="cpu"))
 
 
 def by_hand(folder: Path, turns: Dialogue, tokenizer: Any = None) -> list[float]:
@@ -77,12 +82,12 @@ def test_sum_and_mean_by_hand(labels: int, tmp_path: Path) -> None:
     folder, asked = write_token_llama(tmp_path, num_labels=labels), dialogues(9)
     rewards = [by_hand(folder, turns) for turns in asked]
     assert [len(each) for each in rewards] == [len(turns[-1].content.split()) + 1 for turns in asked]
-    total, mean = (contestant(f"token_reward:{folder}{how}", device="cpu")(asked) for how in ("", "#mean"))
+    total, mean = (token_reward(f"{folder}{how}").rate(asked) for how in ("", "#mean"))
     assert [each.score for each in total] == pytest.approx([sum(each) for each in rewards], abs=1e-5)
     assert [each.score for each in mean] == pytest.approx([sum(each) / len(each) for each in rewards], abs=1e-5)
     for one, other, expected in zip(total, mean, rewards, strict=True):
         assert one.tokens == other.tokens == pytest.approx(expected, abs=1e-5)
-    explicit = contestant(f"token_reward:{folder}#sum", device="cpu")(asked)
+    explicit = token_reward(f"{folder}#sum").rate(asked)
     assert explicit == total
 
 
@@ -91,36 +96,36 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
     reward = TokenRewardModel.from_pretrained(folder, device="cpu")
     last = (*ASKED, Turn("assistant", "at eight ."))
     long = (Turn("user", "bread " * 9), Turn("assistant", "cakes " * 9), *last)
-    found = reward([long, last, (*ASKED, Turn("assistant", "bread " * 40))])
+    found = reward.rate([long, last, (*ASKED, Turn("assistant", "bread " * 40))])
     assert found[0].score == pytest.approx(sum(by_hand(folder, last)), abs=1e-5)
     assert [each.valid for each in found] == [True, True, False]
     assert "window of 24" in found[2].reason
     # A conversation that fills the window to its last token is read in full.
     full = (Turn("user", "bread " * 13), Turn("assistant", "cakes " * 7))
     for turns, fits in ((full, True), ((Turn("user", "bread " * 14), full[1]), False)):
-        (judgement,) = reward([turns])
+        (judgement,) = reward.rate([turns])
         assert judgement.valid == fits
         assert not fits or judgement.score == pytest.approx(sum(by_hand(folder, turns)), abs=1e-5)
 
 
 def test_models_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no token classifier could be loaded"):
-        contestant(f"token_reward:{tmp_path / 'nothing'}")
+        token_reward(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"no token classifier: weights are missing for score\."):
-        contestant(f"token_reward:{saved(tiny_llama(), tmp_path / 'causal')}", device="cpu")
+        token_reward(saved(tiny_llama(), tmp_path / "causal"))
     with pytest.raises(ModelError, match="saved as LlamaForSequenceClassification"):
-        contestant(f"token_reward:{write_llama(tmp_path / 'sequence')}", device="cpu")
+        token_reward(write_llama(tmp_path / "sequence"))
     reward = TokenRewardModel.from_pretrained(write_token_llama(tmp_path / "model"), device="cpu")
     for weight in reward.lm.heads["token_reward"].parameters():
         weight.data.fill_(torch.nan)
     with pytest.raises(ModelError, match="a value that is not finite"):
-        reward(dialogues(1))
+        reward.rate(dialogues(1))
 
 
 @pytest.mark.unchecked
 def test_an_unknown_aggregate(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"field 'aggregate': 'median' .allowed: sum, mean"):
-        contestant(f"token_reward:{write_token_llama(tmp_path)}#median", device="cpu")
+    with pytest.raises(InputError, match=r"field 'reward': 'median' as 'aggregate' of token_reward .allowed: 'sum' or"):
+        token_reward(f"{write_token_llama(tmp_path)}#median")
 
 
 def test_heads_on_one_backbone_are_other_rewards() -> None:
@@ -138,7 +143,7 @@ def test_a_bench_of_sums_is_that_of_the_sums_by_hand(tmp_path: Path) -> None:
     """And a second one asks nothing, since the fingerprint is that of weights and settings and not of the folder."""
     folder, other = (write_token_llama(tmp_path / name) for name in ("rewards", "copy"))
     held = pairs(12)
-    asked = [Watched(contestant(f"token_reward:{each}", device="cpu")) for each in (folder, other)]  # type: ignore[arg-type]
+    asked = [Watched(token_reward(each)) for each in (folder, other)]
     (board, _), (again, _) = (
         bench({"by sum": each}, [held], tmp_path / str(place), cache=tmp_path / "scores.sqlite")
         for place, each in enumerate(asked)
@@ -162,7 +167,7 @@ def test_spans_by_hand(tmp_path: Path) -> None:
     """Words are tokens, a blank goes with the word after it, and the end of the turn is empty at the end."""
     reward = TokenRewardModel.from_pretrained(write_token_llama(tmp_path), device="cpu")
     turns = (*ASKED, Turn("assistant", "at  eight ."))
-    (judgement,) = reward([turns])
+    (judgement,) = reward.rate([turns])
     spans = reward.spans(turns, judgement)
     assert [(span.start, span.end) for span in spans] == [(0, 2), (2, 9), (9, 11), (11, 11)]
     assert [span.score for span in spans] == pytest.approx(by_hand(tmp_path, turns), abs=1e-5)
@@ -179,7 +184,7 @@ def byte_reward(tmp_path_factory: pytest.TempPathFactory) -> TokenRewardModel:
 @given(TEXTS)
 def test_spans_of_any_text_can_be_read_again_and_keep_the_sum(byte_reward: TokenRewardModel, text: str) -> None:
     turns = (Turn("user", "What sat?"), Turn("assistant", text))
-    (judgement,) = byte_reward([turns])
+    (judgement,) = byte_reward.rate([turns])
     spans = byte_reward.spans(turns, judgement)
     assert read_spans([spell_span(span) for span in spans], text, None, "spans") == tuple(spans)
     assert sum(span.score for span in spans) == pytest.approx(judgement.score, abs=1e-5)
@@ -252,12 +257,18 @@ def test_score_drops_what_does_not_fit(uptake: Cli, tmp_path: Path) -> None:
         (["--reward", "length", "--logps"], "field 'logps': this reward asks for no follow-ups"),
         (
             ["--reward", "length", "--tokens"],
-            "field 'tokens': this reward rates no tokens (allowed: token_reward:PATH)",
+            "field 'tokens': this reward rates no tokens (allowed: token_reward:PATH, or",
         ),
-        (["--reward", "length", "--reduction", "sum"], "field 'reduction': not used by 'length' (allowed: follow_up,"),
-        (["--reward", "longest"], "field 'contestant': no contestant 'longest'"),
-        (["--reward", "judge:x"], "field '--reward': 'judge:x' compares two responses (allowed: follow_up,"),
-        ([], "field 'model': contestant 'follow_up' needs a model"),
+        (["--reward", "length", "--reward-set", "reduction=sum"], "field 'reward': length has no setting 'reduction'"),
+        (["--reward", "length", "--followups", "followups.yaml"], "field '--followups': not used by 'length'"),
+        (["--reward", "longest"], "field 'reward': no reward 'longest'"),
+        (["--reward", "model:x"], "field 'reward': 'model' compares two responses (allowed: follow_up,"),
+        (["--reward", "length", "--model", "x"], "field '--model': nothing here uses x"),
+        (
+            ["--model", "followup=x"],
+            "field '--model': nothing here uses a model called 'followup'; did you mean follow_up?",
+        ),
+        ([], "field '--model': this needs a model called 'follow_up'"),
     ],
 )
 def test_options_that_a_reward_does_not_have(options: Sequence[str], expected: str, uptake: Cli) -> None:
@@ -270,7 +281,7 @@ def test_mine_and_eval_by_a_token_reward_model(uptake: Cli, model: Path, tmp_pat
     folder = write_token_llama(tmp_path / "rewards")
     write_jsonl(Path("prompts.jsonl"), prompt_records(6))
     looser = ["keep_unfinished=true", "n=3", "max_new_tokens=6", "temperature=1", "top_p=1", "max_length_ratio=100"]
-    judge = ["--judge", "token_reward", "--judge-set", f"model={folder}"]
+    judge = ["--reward", "token-reward", "--reward-set", f"path={folder}"]
     uptake(
         "mine", "prompts.jsonl", "--policy", model, *judge, "--out", "pairs.jsonl", *[f"--set={it}" for it in looser]
     )

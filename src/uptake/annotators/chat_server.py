@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from uptake.annotators.completion import Completion
+from uptake.annotators.completion import ChatCompletion
 from uptake.client import Server, check_ranges
 from uptake.data.cache import Cache, content_key
 
@@ -32,14 +32,14 @@ class ChatServer(Server):
             output_price=(self.output_price >= 0, "a number from 0"),
         )
 
-    def answers(self, texts: Collection[str], cache: Cache, attempt: int = 0) -> dict[str, Completion | None]:
+    def answers(self, texts: Collection[str], cache: Cache, attempt: int = 0) -> dict[str, ChatCompletion | None]:
         """The answer to every text, from the cache or else from the server; None where there was none.
 
         Each `attempt` is another answer to the same text. Raises as `Server.ask` does.
         """
         keys = {text: self._key_of(text, attempt) for text in texts}
         questions = {key: {"messages": [{"role": "user", "content": text}]} for text, key in keys.items()}
-        found = self.ask("/chat/completions", questions, self._forms(attempt), Completion, cache)
+        found = self.ask("/chat/completions", questions, self._forms(attempt), ChatCompletion, cache)
         return {text: found[key] for text, key in keys.items()}
 
     def cost(self, read: int, written: int) -> float:

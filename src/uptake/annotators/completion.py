@@ -10,35 +10,35 @@ from uptake.annotators.question import CHOICES
 from uptake.client import Choices, Message
 
 
-class Alternative(BaseModel):
+class _Alternative(BaseModel):
     """A token that could have been written, with its log-probability in nats."""
 
     token: str
     logprob: float
 
 
-class Token(Alternative):
+class _Token(_Alternative):
     """A token that was written, with the likeliest tokens in its place."""
 
-    top_logprobs: list[Alternative] = []
+    top_logprobs: list[_Alternative] = []
 
 
-class Logprobs(BaseModel):
-    content: list[Token] | None = None
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
 
 
-class Choice(BaseModel):
+class _Choice(BaseModel):
     message: Message
-    logprobs: Logprobs | None = None
+    logprobs: _Logprobs | None = None
 
 
-class Completion(Choices):
+class ChatCompletion(Choices):
     """The part of a chat completion that matters here; without choices where the server sent something else."""
 
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[_Choice, ...] = ()
 
 
-def first_preferred(completion: Completion, cue: str) -> float | None:
+def first_preferred(completion: ChatCompletion, cue: str) -> float | None:
     """The probability of "1" against "2", or None where the answer is not exactly one of them.
 
     The answer's words must be a choice and, before or after it, none but words of the cue. With the alternatives to the
@@ -63,7 +63,7 @@ def first_preferred(completion: Completion, cue: str) -> float | None:
     return one / (one + two)
 
 
-def _probability(tops: Sequence[Alternative], choice: str) -> float:
+def _probability(tops: Sequence[_Alternative], choice: str) -> float:
     return sum(exp(top.logprob) for top in tops if _words(top.token) == [choice])
 
 

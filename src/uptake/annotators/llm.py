@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, final, get_args
+from typing import Any, ClassVar, Self, final, get_args
 
 import torch
 from torch import Tensor
 
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.order import OrderAverage, average_orders
 from uptake.annotators.question import CHOICES, Instructions
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids, shared, tokenize
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, Node, TokenTree, load, score_trees
-from uptake.rewards.base import Annotator
+from uptake.rewards.base import Resources
 from uptake.rewards.fingerprint import fingerprint
 from uptake.types import Prompt, Turn, Verdict
-from uptake.world import World
 
 # Tokens of one forward call.
 BUDGET = 4096
@@ -33,8 +33,8 @@ _PROBE = Prompt((Turn("user", "Hello"),), key="")
 
 @final
 @dataclass(frozen=True, eq=False)
-class LLMJudge:
-    """Prefers one of two responses with any causal language model and no labels.
+class LLMJudge(Annotator):
+    """Language model annotator: prefers one of two responses with any causal language model and no labels.
 
     P(the first is better) is the softmax over the log-probabilities of "1" and "2" right after the cue, read once in
     each order and averaged: `order_average="prob"` takes the mean of the probabilities, "logit" that of their logits. A
@@ -85,7 +85,7 @@ class LLMJudge:
     def chat(self) -> ChatFormat:
         return ChatFormat.of(self.lm.tokenizer)
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises ModelError where the model gives not-a-number."""
         trees = [
             None if first == second else self._tree(prompt, first, second)
@@ -148,14 +148,24 @@ class LLMJudge:
 
 
 @dataclass(frozen=True)
-class ModelAnnotator:
-    """The annotator of a recipe: the world's model called `model` as judge; `instructions` name a preset or a file."""
+class LLMJudgeSpec(AnnotatorSpec):
+    """Language model annotator: the model called `model` as judge; `instructions` name a preset or a file."""
 
     instructions: str = "helpfulness"
     order_average: OrderAverage = "prob"
     min_share: float = 0.5
     model: str = "judge"
 
-    def start(self, world: World) -> Annotator:
+    short: ClassVar[tuple[str, ...]] = ("model",)
+    plain: ClassVar[str] = "it reads instructions and cue as one text"
+
+    def __post_init__(self) -> None:
+        Instructions.load(self.instructions)  # what cannot be read is an error here, before a model is loaded
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.model,)
+
+    def build(self, resources: Resources) -> LLMJudge:
         options: dict[str, Any] = {"order_average": self.order_average, "min_share": self.min_share}
-        return LLMJudge.from_pretrained(world.model(self.model), self.instructions, **options)
+        return LLMJudge.from_pretrained(resources.model(self.model), self.instructions, **options)

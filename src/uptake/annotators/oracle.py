@@ -6,16 +6,17 @@ from functools import cached_property
 from hashlib import sha256
 from math import exp
 
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.order import OrderAverage, average_orders
 from uptake.errors import InputError
+from uptake.rewards.base import Resources
 from uptake.town import Town
 from uptake.types import Prompt, Turn, Verdict
-from uptake.world import World
 
 
 @dataclass(frozen=True)
-class OracleAnnotator:
-    """Prefers the response of higher quality: `logit P(first shown) = (q_1 - q_2) / temperature + position_bias`.
+class OracleAnnotator(Annotator, AnnotatorSpec):
+    """Oracle annotator: prefers quality, by `logit P(first shown) = (q_1 - q_2) / temperature + position_bias`.
 
     `shorter` takes that much quality from a response for every word it has. `noise` is the share of pairs that it gets
     wrong way round, always the same ones. With `one_order` it is shown every pair once, as it
@@ -37,7 +38,7 @@ class OracleAnnotator:
             raise InputError(f"{self.noise}", field="noise", allowed="a number from 0 to 1")
         average_orders(0.5, 0.5, self.order_average)
 
-    def start(self, world: World) -> "OracleAnnotator":
+    def build(self, resources: Resources) -> "OracleAnnotator":
         return self
 
     @property
@@ -48,7 +49,7 @@ class OracleAnnotator:
     def _town(self) -> Town:
         return Town(self.town)
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         return [self._verdict(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
 
     def _verdict(self, prompt: Prompt, first: str, second: str) -> Verdict:

@@ -6,10 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import final
 
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
 from uptake.data.cache import Cache, content_key
+from uptake.rewards.base import Resources
 from uptake.types import Dialogue, Prompt, Verdict
-from uptake.world import World
 
 # P(the response shown as 1 is better), by what was said; nothing for a pair that was skipped.
 SAID: dict[str, float | None] = {"1": 1.0, "2": 0.0, "tie": 0.5, "skip": None}
@@ -21,8 +22,8 @@ _FORM = SurveyForm(
 
 @final
 @dataclass(frozen=True)
-class PersonAnnotator:
-    """Shows every pair on a page served to this machine only, and waits until all have their verdict.
+class PersonAnnotator(Annotator, AnnotatorSpec):
+    """Person annotator: shows every pair on a page served to this machine only, and waits until all have their verdict.
 
     Which response stands first depends on `seed` and the pair. Every verdict is in the file `answers` before the next
     pair is shown, and a pair that has one is not shown again, so the work can be stopped at any moment. A skipped pair
@@ -37,15 +38,15 @@ class PersonAnnotator:
     def __post_init__(self) -> None:
         check_port(self.port)
 
-    def start(self, world: World) -> "PersonAnnotator":
-        """The annotator of a run, which keeps its answers in the run's folder."""
-        return replace(self, answers=str(world.folder / self.answers))
+    def build(self, resources: Resources) -> "PersonAnnotator":
+        """The annotator that keeps its answers in the folder at hand."""
+        return replace(self, answers=str(resources.file(self.answers)))
 
     @property
     def fingerprint(self) -> str:
         return repr((self.answers, self.seed))
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         shown = [ShownPair.of(prompt.turns, pair, self.seed) for prompt, pair in zip(prompts, pairs, strict=True)]
         said = ask(_FORM, [pair.question() for pair in shown], Cache(self.answers), self.port)
         return [_verdict(one, pair.swapped) for one, pair in zip(said, shown, strict=True)]

@@ -3,22 +3,23 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final, get_args
+from typing import ClassVar, final, get_args
 
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.chat_server import ChatServer
-from uptake.annotators.completion import Completion, first_preferred
+from uptake.annotators.completion import ChatCompletion, first_preferred
 from uptake.annotators.order import OrderAverage, average_orders
 from uptake.annotators.question import Instructions
 from uptake.data.cache import Cache
 from uptake.errors import InputError
+from uptake.rewards.base import Resources
 from uptake.types import Prompt, Verdict
-from uptake.world import World
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class ServerJudge(ChatServer):
-    """Prefers one of two responses by asking a server of OpenAI's chat protocol, once in each order.
+class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
+    """Server annotator: prefers one of two responses by asking a server of OpenAI's chat protocol, once in each order.
 
     Where the server offers log-probabilities, P(the first is better) is the share of "1" against "2"; else it is 1 or
     0. An answer that is neither is asked for again, `attempts` times in all; then the verdict is invalid, as it is
@@ -32,6 +33,8 @@ class ServerJudge(ChatServer):
     attempts: int = 3
     cache: str = "judge.sqlite"
 
+    short: ClassVar[tuple[str, ...]] = ("url",)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order_average not in get_args(OrderAverage):
@@ -41,9 +44,9 @@ class ServerJudge(ChatServer):
             raise InputError(f"{self.attempts}", field="attempts", allowed="a whole number from 1")
         self._instructions  # noqa: B018 - instructions that cannot be read are an error here, not hours later
 
-    def start(self, world: World) -> "ServerJudge":
-        """The annotator of a run, which keeps its answers in the run's folder."""
-        return replace(self, cache=str(world.folder / self.cache))
+    def build(self, resources: Resources) -> "ServerJudge":
+        """The annotator that keeps its answers in the folder at hand."""
+        return replace(self, cache=str(resources.file(self.cache)))
 
     @property
     def fingerprint(self) -> str:
@@ -54,7 +57,7 @@ class ServerJudge(ChatServer):
     def _instructions(self) -> Instructions:
         return Instructions.load(self.instructions)
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises as `ChatServer.answers` does."""
         asked = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
         replies = self._replies({text for questions in asked for text in questions})
@@ -98,7 +101,7 @@ class _Reply:
     read: int = 0
     written: int = 0
 
-    def then(self, answer: Completion | None, cue: str) -> "_Reply":
+    def then(self, answer: ChatCompletion | None, cue: str) -> "_Reply":
         """The reply after one more answer."""
         if answer is None:
             return replace(self, reason="no answer")

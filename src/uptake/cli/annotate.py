@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import DropBad, Limit, Overwrite, Seed, app, say
+from uptake.cli.options import DropBad, LimitOption, Overwrite, SeedOption, app, say
 
 
 @app.command()
@@ -16,8 +16,8 @@ def annotate(
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     port: Annotated[int, typer.Option(help="Where the page is served, on this machine only; 0 takes a free port.")] = 0,
-    seed: Seed = 0,
-    limit: Limit = None,
+    seed: SeedOption = 0,
+    limit: LimitOption = None,
     drop_bad: DropBad = False,
     overwrite: Overwrite = False,
 ) -> None:

@@ -6,22 +6,37 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import DataFolder, Device, Dtype, Followups, Seed, app, out, say, say_plain
+from uptake.cli.options import (
+    DataFolder,
+    Device,
+    Dtype,
+    FollowupsOption,
+    ModelsOption,
+    SeedOption,
+    app,
+    choice,
+    out,
+    resources_of,
+    say,
+    with_followups,
+)
 from uptake.errors import InputError
 
 Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[BENCHMARK]...", help="Benchmarks by name. Default: all that are at hand."),
 ]
-Model = Annotated[str | None, typer.Option(help="The model that contestants use: folder or Hub name.")]
-Contestants = Annotated[
+RewardNames = Annotated[
     list[str] | None,
-    typer.Option("--contestant", help="Who takes part, once for each. Default: follow_up, direct, length."),
+    typer.Option("--reward", help="A reward that takes part, once for each. Default: follow_up, direct, length."),
 ]
-Target = Annotated[Path | None, typer.Option("--out", help="Folder for the figures, the page and the scores.")]
-Scores = Annotated[Path | None, typer.Option(help="File of scores. Default: scores.sqlite in the folder.")]
-Limit = Annotated[int | None, typer.Option(help="Items of each benchmark, drawn by the seed. Default: all.")]
-Listing = Annotated[bool, typer.Option("--list", help="List benchmarks and contestants.")]
+JudgeNames = Annotated[
+    list[str] | None, typer.Option("--judge", help="A judge that takes part in comparisons, once for each: model, ...")
+]
+BenchFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the figures, the page and the scores.")]
+ScoreFile = Annotated[Path | None, typer.Option(help="File of scores. Default: scores.sqlite in the folder.")]
+Items = Annotated[int | None, typer.Option("--limit", help="Items of each benchmark, drawn by the seed. Default: all.")]
+Listing = Annotated[bool, typer.Option("--list", help="List benchmarks, rewards and judges.")]
 
 DEFAULT = ("follow_up", "direct", "length")
 
@@ -31,13 +46,14 @@ def bench(
     names: Names = None,
     *,
     data: DataFolder = None,
-    model: Model = None,
-    contestants: Contestants = None,
-    folder: Target = None,
-    followups: Followups = None,
-    cache: Scores = None,
-    limit: Limit = None,
-    seed: Seed = 0,
+    rewards: RewardNames = None,
+    judges: JudgeNames = None,
+    models: ModelsOption = None,
+    folder: BenchFolder = None,
+    followups: FollowupsOption = None,
+    cache: ScoreFile = None,
+    limit: Items = None,
+    seed: SeedOption = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     listing: Listing = False,
@@ -46,12 +62,9 @@ def bench(
 
     Example: `uptake bench llmbar fed --data ./data --model ./my-model --out bench`
     """
-    from uptake.data import ChatFormat
     from uptake.data.write import may_write
     from uptake.datasets import EVALUATED, open_benchmarks
     from uptake.datasets import names as datasets
-    from uptake.judge.scorers import check_contestant, contestant
-    from uptake.models import load
     from uptake.tasks.bench import bench as compare
     from uptake.tasks.bench import check_limit
 
@@ -62,31 +75,42 @@ def bench(
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
     check_limit(limit)
     may_write(folder / "results.json", overwrite=True)
-    specs = list(dict.fromkeys(contestants or DEFAULT))
-    for spec in specs:
-        check_contestant(spec)
+    specs = _specs(rewards or ([] if judges else list(DEFAULT)), judges or [], followups)
     wanted = dict.fromkeys(names or datasets(*EVALUATED))
     chosen = [each for name in wanted for each in open_benchmarks(name, data)]
-    lm = None if model is None else load(model, device=device, dtype=dtype)
-    options: dict[str, Any] = {"model": lm, "followups": followups, "device": device, "dtype": dtype}
-    people = {spec: contestant(spec, **options) for spec in specs}
-    if model is not None and lm is not None:
-        say_plain(ChatFormat.of(lm.tokenizer).plain, model)
-    _print_board(*compare(people, chosen, folder, cache=cache, limit=limit, seed=seed), folder)
+    resources = resources_of(specs.values(), models, folder, device=device, dtype=dtype)
+    scorers = {name: spec.build(resources) for name, spec in specs.items()}
+    _print_board(*compare(scorers, chosen, folder, cache=cache, limit=limit, seed=seed), folder)
+
+
+def _specs(rewards: list[str], judges: list[str], followups: Path | None) -> dict[str, Any]:
+    """The specs of rewards and judges by what was written; a follow-up set is for all rewards that ask follow-ups."""
+    from uptake.judge.registry import annotator_spec, reward_spec
+
+    asking = [name for name in rewards if "logps" in reward_spec(choice(name, None, "reward")).offers]
+    if followups is not None and not asking:
+        raise InputError("not used by these rewards", field="--followups", allowed="with a reward by follow-ups")
+    specs: dict[str, Any] = {}
+    for name in rewards:
+        specs[name] = reward_spec(with_followups(choice(name, None, "reward"), followups if name in asking else None))
+    for name in judges:
+        specs[f"judge {name}" if name in specs else name] = annotator_spec(choice(name, None, "judge"))
+    return specs
 
 
 def _print_lists(data: Path | None) -> None:
     from uptake.datasets import EVALUATED, first_line, names, origin
-    from uptake.judge.scorers import CONTESTANTS
+    from uptake.judge.registry import ANNOTATORS, REWARDS
 
     table = Table("benchmark", "from", "what it holds")
     for name in names(*EVALUATED):
         table.add_row(name, origin(name, data), first_line(name))
     out.print(table)
-    table = Table("contestant", "what it is")
-    for name, about in CONTESTANTS.items():
-        table.add_row(name, about)
-    out.print(table)
+    for title, kinds in (("reward", REWARDS), ("judge", ANNOTATORS)):
+        table = Table(title, "what it is")
+        for name, kind in kinds.items():
+            table.add_row(name, kind.about)
+        out.print(table)
 
 
 def _print_board(board: Any, timing: Any, folder: Path) -> None:

@@ -9,41 +9,43 @@ from rich.table import Table
 from uptake.cli.options import (
     Device,
     Dtype,
-    Followups,
-    Limit,
-    Model,
+    FollowupsOption,
+    LimitOption,
     Overwrite,
-    Seed,
+    SeedOption,
     app,
     check_files,
+    only_model,
     out,
     say,
     say_plain,
 )
 
-Pairs = Annotated[str, typer.Argument(metavar="PAIRS", help="Preferences you trust: chosen and rejected responses.")]
-Target = Annotated[Path, typer.Option("--out", help="The calibrated set: .yaml, .yml or .json.")]
-Weighting = Annotated[str, typer.Option(help="followup or category: what gets a weight of its own.")]
+TrustedPairs = Annotated[
+    str, typer.Argument(metavar="PAIRS", help="Preferences you trust: chosen and rejected responses.")
+]
+SetFile = Annotated[Path, typer.Option("--out", help="The calibrated set: .yaml, .yml or .json.")]
+WeightedBy = Annotated[str, typer.Option(help="followup or category: what gets a weight of its own.")]
 Folds = Annotated[int, typer.Option(help="Parts of the prompts, each held out once.")]
-Keep = Annotated[float, typer.Option(help="Share of the accuracy that pruning has to keep.")]
+KeptShare = Annotated[float, typer.Option(help="Share of the accuracy that pruning has to keep.")]
 Size = Annotated[int | None, typer.Option(help="Or how many follow-ups to leave.")]
-Precision = Annotated[float, typer.Option(help="Share of labels by threshold that has to be right.")]
+LabelPrecision = Annotated[float, typer.Option(help="Share of labels by threshold that has to be right.")]
 
 
 @app.command()
 def calibrate(
-    source: Pairs,
+    source: TrustedPairs,
     *,
-    model: Model,
-    target: Target,
-    followups: Followups = None,
-    weighting: Weighting = "followup",
+    model: Annotated[str, typer.Option(help="The follow-up model: Transformers folder, PEFT folder or Hub name.")],
+    target: SetFile,
+    followups: FollowupsOption = None,
+    weighting: WeightedBy = "followup",
     folds: Folds = 5,
-    keep: Keep = 0.99,
+    keep: KeptShare = 0.99,
     size: Size = None,
-    precision: Precision = 0.9,
-    limit: Limit = None,
-    seed: Seed = 0,
+    precision: LabelPrecision = 0.9,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     overwrite: Overwrite = False,
@@ -59,6 +61,7 @@ def calibrate(
     from uptake.tasks.calibrate import calibrate_file
 
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
+    model = only_model(model, "follow_up")
     check_files(source, target, formats=FORMATS, limit=limit, overwrite=overwrite)
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)

@@ -1,44 +1,48 @@
 """`uptake check`."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
 from uptake.cli.options import (
-    Data,
-    Device,
-    Dtype,
-    FollowUpModel,
-    JudgeModel,
-    Limit,
+    ConfigOption,
+    DataOption,
+    FlagDevice,
+    FlagDtype,
+    JudgeOption,
+    JudgeSets,
+    LimitOption,
+    Lora,
     Method,
-    Options,
+    ModelsOption,
     Policy,
+    RewardOption,
+    RewardSets,
     Sets,
     app,
+    choice,
     out,
-    recipe_of,
+    prepared,
 )
 
 
 @app.command()
 def check(
-    method: Method,
+    method: Method = None,
     *,
-    policy: Policy,
-    data: Data,
-    follow_up_model: FollowUpModel = None,
-    judge_model: JudgeModel = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")
-    ] = None,
-    config: Options = None,
+    policy: Policy = None,
+    data: DataOption = None,
+    reward: RewardOption = None,
+    reward_sets: RewardSets = None,
+    judge: JudgeOption = None,
+    judge_sets: JudgeSets = None,
+    models: ModelsOption = None,
+    config: ConfigOption = None,
     sets: Sets = None,
-    limit: Limit = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    lora: Lora = None,
+    limit: LimitOption = None,
+    device: FlagDevice = None,
+    dtype: FlagDtype = None,
 ) -> None:
     """Look before you start: rendered samples with the trained part in color, the batch, the cost, the first loss.
 
@@ -47,13 +51,12 @@ def check(
     from rich.text import Text
 
     from uptake.tasks.check import check as run_check
-    from uptake.tasks.train import Given, build_world
+    from uptake.tasks.train import build_world
 
-    recipe = recipe_of(method, config, sets, reference)
-    given = Given(
-        policy, data, follow_up_model, reference, limit=limit, device=device, dtype=dtype, judge_model=judge_model
-    )
-    found = run_check(recipe, build_world(given, Path(".")))
+    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
+    options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
+    recipe, run = prepared(method, config, models, sets, options, **flags)
+    found = run_check(recipe, build_world(run, Path(".")))
     for sample in found.samples:
         text = Text()
         for piece in sample:

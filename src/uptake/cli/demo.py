@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import Seed, app, out, say
+from uptake.cli.options import SeedOption, app, out, say
 
 
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Folder for everything that is made.")] = Path("runs/demo"),
-    seed: Seed = 0,
+    seed: SeedOption = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demonstration that was stopped.")] = False,
 ) -> None:
     """Watch it work: a tiny model learns a small town, is aligned from its users' reactions, and a report shows it."""

@@ -10,16 +10,17 @@ from uptake.cli.options import (
     Device,
     DropBad,
     Dtype,
-    Followups,
-    Limit,
-    Log,
+    FollowupsOption,
+    LimitOption,
+    LogArgument,
     Overwrite,
     Ratings,
     Remove,
-    Seed,
+    SeedOption,
     app,
     check_files,
     one_sided,
+    only_model,
     out,
     say,
     say_plain,
@@ -28,14 +29,14 @@ from uptake.cli.options import (
 
 @app.command()
 def discover(
-    source: Log,
+    source: LogArgument,
     *,
     target: Annotated[Path, typer.Option("--out", help="The proposed set: .yaml or .yml.")],
     ratings: Ratings = None,
     model: Annotated[
         str | None, typer.Option(help="Without ratings: the model that reads what users said. Folder or Hub name.")
     ] = None,
-    followups: Followups = None,
+    followups: FollowupsOption = None,
     clusters: Annotated[int, typer.Option(help="Groups of like sentences, at most.")] = 100,
     support: Annotated[int, typer.Option(help="Conversations a group has to come up in.")] = 5,
     words: Annotated[int, typer.Option(help="Longest sentence, in words.")] = 10,
@@ -44,8 +45,8 @@ def discover(
     wrong: Annotated[float, typer.Option(help="Share of groups that may be on a side by chance.")] = 0.1,
     language: Annotated[str | None, typer.Option(help="Language code of the set. Default: found in the log.")] = None,
     redact: Remove = False,
-    limit: Limit = None,
-    seed: Seed = 0,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     drop_bad: DropBad = False,
@@ -67,8 +68,8 @@ def discover(
     if ratings is None and model is not None:
         from uptake.follow_up.reward import FollowUpReward
 
-        reward = FollowUpReward.from_pretrained(model, followups, device=device, dtype=dtype)
-        say_plain(reward.chat.plain, model)
+        reward = FollowUpReward.from_pretrained(only_model(model, "follow_up"), followups, device=device, dtype=dtype)
+        say_plain(reward.chat.plain, reward.lm.name)
     summary = run(
         source,
         target,

@@ -6,29 +6,36 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_files, options_of, out, say
+from uptake.cli.options import (
+    Device,
+    DropBad,
+    Dtype,
+    JudgeOption,
+    JudgeSets,
+    LimitOption,
+    Overwrite,
+    app,
+    check_files,
+    choice,
+    options_of,
+    out,
+    resources_of,
+    say,
+)
 from uptake.errors import InputError
 from uptake.types import MAX_EDIT_RATIO, NO_EDIT_WEIGHT
 
 Source = Annotated[
     str, typer.Argument(metavar="PAIRS", help="Preferences, whose rejected response is edited, or single responses.")
 ]
-Target = Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")]
 Who = Annotated[str, typer.Option(help="Who edits: model, server, oracle or person.")]
-EditorModel = Annotated[str | None, typer.Option(help="The model that editor `model` asks: folder or Hub name.")]
 EditorSets = Annotated[
     list[str] | None, typer.Option("--editor-set", help="One setting of the editor: prompt=with-better.")
 ]
-Judge = Annotated[
-    str | None,
-    typer.Option(help="Who must prefer the edit in both orders: a contestant of `bench`, server, person or none."),
-]
-JudgeModel = Annotated[str | None, typer.Option(help="The model that the judge uses: folder or Hub name.")]
-JudgeSets = Annotated[list[str] | None, typer.Option("--judge-set", help="One setting of judge `server` or `person`.")]
 Ratio = Annotated[float, typer.Option(help="The largest share of units that an edit may change.")]
 Shortest = Annotated[float, typer.Option(help="Least length of an edit over that of the response.")]
 Longest = Annotated[float, typer.Option(help="Largest length of an edit over that of the response.")]
-Block = Annotated[int, typer.Option(help="So many units in a row that only moved make the edit a move.")]
+Moved = Annotated[int, typer.Option(help="So many units in a row that only moved make the edit a move.")]
 Tokenizer = Annotated[str | None, typer.Option(help="Count in tokens of this model. Default: words and marks.")]
 Weight = Annotated[float, typer.Option(help="What an unchanged response counts beside an edited one.")]
 
@@ -40,20 +47,19 @@ _KEPT = {"server": "cache", "person": "answers"}
 def edit(
     source: Source,
     *,
-    target: Target,
+    target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     editor: Who,
-    editor_model: EditorModel = None,
     editor_sets: EditorSets = None,
-    judge: Judge = None,
-    judge_model: JudgeModel = None,
+    judge: JudgeOption = None,
     judge_sets: JudgeSets = None,
+    models: ModelsOption = None,
     max_edit_ratio: Ratio = MAX_EDIT_RATIO,
     min_length: Shortest = 0.5,
     max_length: Longest = 2.0,
-    block: Block = 8,
+    block: Moved = 8,
     tokenizer: Tokenizer = None,
     no_edit_weight: Weight = NO_EDIT_WEIGHT,
-    limit: Limit = None,
+    limit: LimitOption = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     drop_bad: DropBad = False,
@@ -61,21 +67,24 @@ def edit(
 ) -> None:
     """Make the worse response better with as few changes as possible, so that one sees which words were wrong.
 
-    Example: `uptake edit pairs.jsonl --editor model --editor-model ./large --judge judge:./other --out edits.jsonl`
+    Example: `uptake edit pairs.jsonl --editor model --judge model --model ./large --out edits.jsonl`
     """
     from uptake.edits.editors import editor as find
     from uptake.edits.rules import Rules
     from uptake.edits.units import Tokens, Words
     from uptake.tasks.edit import CHUNK, edit_file
 
-    _check_judge(judge, editor, judge_sets)
+    editor = editor.replace("-", "_")
+    spec = _judge(judge, judge_sets, editor)
     check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     units = Words() if tokenizer is None else Tokens(_chat(tokenizer))
     rules = Rules(max_edit_ratio, min_length, max_length, block, units)
     settings = {**_files(editor, target), **options_of(editor_sets)}
-    loading: dict[str, Any] = {"device": device, "dtype": dtype}
-    by = find({editor: settings}, model=editor_model, rules=rules, **loading)
-    annotator = _annotator(judge, judge_model, judge_sets, target, loading)
+    names = ("editor",) if editor == "model" else ()
+    specs, prefix = [] if spec is None else [spec], f"{target.name}."
+    resources = resources_of(specs, models, target.parent, prefix, names, device=device, dtype=dtype)
+    by = find({editor: settings}, model=resources.models.get("editor"), rules=rules)
+    annotator = None if spec is None else spec.build(resources)
     options: dict[str, Any] = {"limit": limit, "drop_bad": drop_bad, "overwrite": overwrite}
     # A person gets all responses at once: one page, one count.
     chunk = 1 << 30 if editor == "person" else CHUNK
@@ -101,33 +110,14 @@ def _chat(tokenizer: str) -> Any:
         raise InputError(f"{tokenizer}: no tokenizer", field="--tokenizer", allowed="a folder or Hub name") from error
 
 
-def _check_judge(spec: str | None, editor: str, sets: list[str] | None) -> None:
-    """Refuse what is wrong with the judge before the editor's model is loaded."""
-    from uptake.judge.scorers import check_contestant
+def _judge(name: str | None, sets: list[str] | None, editor: str) -> Any:
+    """The spec of who judges the edits; None where nobody does."""
+    from uptake.judge.registry import annotator_spec
 
-    if sets and spec not in _KEPT:
-        raise InputError("not used with this judge", field="--judge-set", allowed="with --judge server or person")
-    if spec is None and editor != "person":
+    if name is None and editor != "person":
         raise InputError("no judge", field="--judge", allowed="who must prefer the edit, or none: take edits unseen")
-    if spec is not None and spec not in (*_KEPT, "none"):
-        check_contestant(spec)
-
-
-def _annotator(
-    spec: str | None, model: str | None, sets: list[str] | None, target: Path, loading: dict[str, Any]
-) -> Any:
-    from uptake.annotators.from_reward import FromReward
-    from uptake.annotators.llm import LLMJudge
-    from uptake.judge.annotators import annotator
-    from uptake.judge.scorers import contestant
-
-    if spec in _KEPT:
-        answers = str(target.with_name(f"{target.name}.judge.sqlite"))
-        return annotator({spec: {_KEPT[spec]: answers, **options_of(sets)}})
-    if spec in (None, "none"):
-        return None
-    found: Any = contestant(spec, model=model, **loading)
-    return found if isinstance(found, LLMJudge) else FromReward(found)
+    found = choice(None if name == "none" else name, sets, "judge")
+    return None if found is None else annotator_spec(found)
 
 
 def _print_summary(summary: Any, target: Path) -> None:

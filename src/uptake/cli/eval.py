@@ -6,7 +6,24 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Followups, Limit, Seed, app, options_of, out, say
+from uptake.cli.options import (
+    Device,
+    Dtype,
+    FollowupsOption,
+    JudgeOption,
+    JudgeSets,
+    LimitOption,
+    ModelsOption,
+    RewardOption,
+    RewardSets,
+    SeedOption,
+    app,
+    choice,
+    models_of,
+    out,
+    say,
+    with_followups,
+)
 from uptake.errors import InputError
 
 
@@ -16,60 +33,49 @@ def evaluate(
     *,
     policy: Annotated[str, typer.Option(help="The model to judge.")],
     against: Annotated[str, typer.Option(help="The model to compare it with.")],
-    follow_up_model: Annotated[str | None, typer.Option(help="The model that rates both by follow-ups.")] = None,
-    judge: Annotated[str | None, typer.Option(help="Or an annotator, shown both orders: model or server.")] = None,
-    judge_model: Annotated[str | None, typer.Option(help="The model that judge `model` asks.")] = None,
-    judge_sets: Annotated[
-        list[str] | None, typer.Option("--judge-set", help="One setting of the annotator: instructions=harmlessness.")
-    ] = None,
+    reward: RewardOption = None,
+    reward_sets: RewardSets = None,
+    judge: JudgeOption = None,
+    judge_sets: JudgeSets = None,
+    models: ModelsOption = None,
     folder: Annotated[
         Path, typer.Option("--out", help="Folder for evaluation.json and samples.jsonl; a run's folder will do.")
     ],
-    followups: Followups = None,
+    followups: FollowupsOption = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Nucleus of the sampling distribution.")] = 0.9,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 256,
-    limit: Limit = None,
-    seed: Seed = 0,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Compare two models: win rate with its interval, by follow-ups or an annotator, and lengths beside it.
+    """Compare two models: win rate with its interval, by a reward or a judge, and lengths beside it.
 
-    Example: `uptake eval heldout.jsonl --policy runs/dpo/model --against ./base --follow-up-model ./judge --out runs/1`
+    Example: `uptake eval new.jsonl --policy runs/dpo/model --against ./base --reward follow_up --model ./judge --out r`
     """
+    from uptake.judge.registry import annotator_spec, reward_spec
     from uptake.rollout import PolicySamples
+    from uptake.tasks.annotated_comparison import compare_by_annotator
+    from uptake.tasks.compare import compare_files
+    from uptake.tasks.run_config import assigned
 
-    if judge is None:
-        _unused("without --judge", {"--judge-model": judge_model, "--judge-set": judge_sets}, "with --judge")
-    else:
-        _unused("with --judge", {"--followups": followups}, "with --follow-up-model alone")
-    if judge in ("model", "implicit") and judge_model is None and "model" not in options_of(judge_sets):
-        raise InputError(f"judge {judge!r} needs a model", field="--judge-model", allowed="a folder or Hub name")
-    named = {"before": against, "after": policy, "follow_up": follow_up_model, "judge": judge_model}
-    models = {role: name for role, name in named.items() if name is not None}
+    if (reward is None) == (judge is None):
+        raise InputError("both a reward and a judge" if reward else "no judge", allowed="--reward, or --judge")
+    if judge is not None and followups is not None:
+        raise InputError("not used with --judge", field="--followups", allowed="with --reward")
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     options: dict[str, Any] = {"limit": limit, "seed": seed, "device": device, "dtype": dtype, "sampling": sampling}
-    if judge is not None:
-        from uptake.judge.annotators import annotator
-        from uptake.tasks.annotated_comparison import compare_by_annotator
-
-        part = annotator({judge: options_of(judge_sets)})
-        figures = compare_by_annotator(source, models, part, folder, **options)
-    elif follow_up_model is None:
-        raise InputError("no judge", allowed="--follow-up-model, or --judge")
+    rated, compared = choice(reward, reward_sets, "reward"), choice(judge, judge_sets, "judge")
+    rated = None if rated is None else with_followups(rated, followups)
+    spec = annotator_spec(compared if rated is None else {"from_reward": {"reward": rated}})
+    paths = {**assigned(spec.uses, *models_of(models)), "before": against, "after": policy}
+    by_follow_ups: Any = rated and reward_spec(rated)
+    if by_follow_ups and "logps" in by_follow_ups.offers:
+        figures = compare_files(source, paths, folder, reward=by_follow_ups, **options)
     else:
-        from uptake.tasks.compare import compare_files
-
-        figures = compare_files(source, models, folder, followups=followups, **options)
+        figures = compare_by_annotator(source, paths, spec, folder, **options)
     _print_figures(figures)
-
-
-def _unused(why: str, given: dict[str, Any], allowed: str) -> None:
-    """Refuse an option that would be passed over in silence."""
-    for name, value in given.items():
-        if value:
-            raise InputError(f"not used {why}", field=name, allowed=allowed)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:

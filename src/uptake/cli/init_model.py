@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import Seed, app, say
+from uptake.cli.options import SeedOption, app, say
 
 
 @app.command("init-model")
@@ -17,7 +17,7 @@ def init_model(
     width: Annotated[int, typer.Option(help="Width of the hidden states, a multiple of 64.")] = 256,
     layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
     window: Annotated[int, typer.Option(help="The longest conversation, in tokens.")] = 512,
-    seed: Seed = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Make a small model from scratch: a tokenizer learned from a corpus, and random weights.
 

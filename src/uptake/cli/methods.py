@@ -1,9 +1,11 @@
 """`uptake methods` and `uptake methods show`."""
 
+from typing import Annotated
+
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Method, Options, Sets, app, out, recipe_of
+from uptake.cli.options import ConfigOption, Sets, app, options_of, out
 
 methods_app = typer.Typer(help="The methods there are, and their recipes with every default.", no_args_is_help=False)
 app.add_typer(methods_app, name="methods")
@@ -22,9 +24,15 @@ def list_methods(context: typer.Context) -> None:
 
 
 @methods_app.command()
-def show(method: Method, config: Options = None, sets: Sets = None) -> None:
+def show(
+    method: Annotated[str, typer.Argument(help="A method's name or alias; see `uptake methods`.")],
+    config: ConfigOption = None,
+    sets: Sets = None,
+) -> None:
     """Print what a method is, and its recipe with every default."""
     from uptake import methods
+    from uptake.tasks.run_config import RunConfig, recipe_of
 
     out.print((methods.find(method).__doc__ or "").strip(), "\n", markup=False)
-    out.print(str(recipe_of(method, config, sets)), markup=False)
+    run = RunConfig.of(config, method=method, policy="", data="", options=options_of(sets) or None)
+    out.print(str(recipe_of(run, config)), markup=False)

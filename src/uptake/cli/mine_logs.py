@@ -11,15 +11,16 @@ from uptake.cli.options import (
     Device,
     DropBad,
     Dtype,
-    Followups,
-    Limit,
-    Log,
+    FollowupsOption,
+    LimitOption,
+    LogArgument,
     Overwrite,
     Ratings,
     Remove,
     app,
     check_files,
     one_sided,
+    only_model,
     out,
     say,
     say_plain,
@@ -29,7 +30,7 @@ from uptake.errors import InputError
 if TYPE_CHECKING:
     from uptake.follow_up.reward import FollowUpReward
 
-By = Annotated[
+RatedBy = Annotated[
     str,
     typer.Option(
         help="said: how the user's next words read; set: what users would say; outcome: how the like was rated."
@@ -39,17 +40,17 @@ By = Annotated[
 
 @app.command("mine-logs")
 def mine_logs(
-    source: Log,
+    source: LogArgument,
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     model: Annotated[
         str | None, typer.Option(help="The model that reads what users said; needless by outcome. Folder or Hub name.")
     ] = None,
-    followups: Followups = None,
+    followups: FollowupsOption = None,
     keep: Annotated[
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
     ] = "rated",
-    by: By = "said",
+    by: RatedBy = "said",
     low: Annotated[float, typer.Option(help="From here down a response is bad.")] = 0.25,
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
     threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",
@@ -57,7 +58,7 @@ def mine_logs(
     ratings: Ratings = None,
     redact: Remove = False,
     any_language: AnyLanguage = False,
-    limit: Limit = None,
+    limit: LimitOption = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     drop_bad: DropBad = False,
@@ -75,6 +76,7 @@ def mine_logs(
     how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
     check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    model = None if model is None else only_model(model, "follow_up")
     reward = _reward(model, followups, reduction=reduction, device=device, dtype=dtype)
     summary = run(
         source,

@@ -1,5 +1,7 @@
 """What commands share: the application, the console, and the options that several of them take."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +15,18 @@ from uptake.errors import InputError
 if TYPE_CHECKING:
     from uptake.follow_up.set import FollowUpSet
     from uptake.recipe import Recipe
+    from uptake.rewards.base import Resources
+    from uptake.tasks.run_config import RunConfig
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # Hyphens and underscores are alike, in commands, options and names.
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
 )
 out = Console()
 
@@ -43,49 +51,170 @@ def say(line: str) -> None:
     out.print(line, markup=False, soft_wrap=True)
 
 
-Model = Annotated[str, typer.Option(help="Transformers folder, PEFT folder or Hub name.")]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", metavar="[NAME=]PATH", help="A model by the name it is asked for; without NAME, all others."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16, float64.")]
-Limit = Annotated[int | None, typer.Option(help="Take the first rows only.")]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Folder with a folder for each data set. Others come from the Hub.")
 ]
+LimitOption = Annotated[int | None, typer.Option(help="Take the first rows only.")]
+SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
-Followups = Annotated[
-    Path | None, typer.Option(help="Follow-up set, YAML or JSON. Default: the English set of Uptake.")
+FollowupsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--followups", "--follow-ups", help="Follow-up set, YAML or JSON. Default: the English set of Uptake."
+    ),
 ]
-Log = Annotated[str, typer.Argument(metavar="LOG", help="Real conversations: .jsonl[.gz], .json, .csv, .parquet, Hub.")]
+LogArgument = Annotated[
+    str, typer.Argument(metavar="LOG", help="Real conversations: .jsonl[.gz], .json, .csv, .parquet, Hub.")
+]
 Ratings = Annotated[str | None, typer.Option(help="Column with the users' ratings: one number, or one a message.")]
 Remove = Annotated[bool, typer.Option("--redact", help="Replace addresses, numbers and links by their kind first.")]
 AnyLanguage = Annotated[
     bool, typer.Option("--any-language", help="Read users by a set in another language than theirs.")
 ]
-Options = Annotated[Path | None, typer.Option("--config", help="YAML file with options of the method.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of a run; a run's recipe.yaml is one. Flags override it.")
+]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the method, e.g. --set beta=0.05.")]
-Method = Annotated[str, typer.Argument(help="A method's name or alias; see `uptake methods`.")]
-Policy = Annotated[str, typer.Option(help="The model that learns: Transformers folder or Hub name.")]
-Data = Annotated[str, typer.Option(help="Rows to learn from: .jsonl[.gz], .json, .csv, .parquet or a Hub name.")]
-JudgeModel = Annotated[str | None, typer.Option(help="The model that an annotator of kind `model` asks.")]
-FollowUpModel = Annotated[str | None, typer.Option(help="The model that rates by follow-ups. Default: the policy.")]
+Method = Annotated[str | None, typer.Argument(help="A method's name or alias; see `uptake methods`.")]
+Policy = Annotated[str | None, typer.Option(help="The model that learns: Transformers folder or Hub name.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Rows to learn from: .jsonl[.gz], .json, .csv, .parquet or a Hub name.")
+]
+RewardOption = Annotated[
+    str | None,
+    typer.Option("--reward", help="Who rates, by name: follow_up, classifier:PATH, ...; see `bench --list`."),
+]
+RewardSets = Annotated[list[str] | None, typer.Option("--reward-set", help="One setting of the reward: reduction=sum.")]
+JudgeOption = Annotated[
+    str | None, typer.Option("--judge", help="Who compares, by name: model, server, person, or any reward.")
+]
+JudgeSets = Annotated[
+    list[str] | None, typer.Option("--judge-set", help="One setting of the judge: instructions=harmlessness.")
+]
 
 
-def recipe_of(
-    method: str, config: Path | None, sets: list[str] | None, reference: str | None = None, lora: int = 0
-) -> "Recipe":
-    """A method's recipe with the options of a file, then those of `--set`; the reference follows what was named."""
-    from uptake import methods
+FlagSeed = Annotated[int | None, typer.Option("--seed", help="Equal seeds give equal results. Default: 0.")]
+FlagDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N. Default: auto.")]
+FlagDtype = Annotated[
+    str | None,
+    typer.Option("--dtype", help="auto (bfloat16 on CUDA, else float32), float32, bfloat16, float16, float64."),
+]
+Lora = Annotated[int | None, typer.Option(help="Rank of a LoRA adapter; 0 trains all weights. Default: 0.")]
 
-    read = methods.read_options(config) if config is not None else {}
-    options = read | options_of(sets)
-    # A method without a reference has none to switch to when the policy gets an adapter.
-    if reference is not None or (lora and "reference" in methods.find(method).Config.model_fields):
-        options.setdefault("reference", "adapter_off" if reference is None else "given")
-    if reference is not None and options["reference"] != "given":
-        raise InputError(f"{reference} is not used by reference={options['reference']}", field="--reference")
-    files = {name: config for name in read if config is not None and name not in options_of(sets)}
-    return methods.build(method, options, files)
+
+def prepared(
+    method: str | None,
+    config: Path | None,
+    models: list[str] | None,
+    sets: list[str] | None,
+    options: Mapping[str, Any],
+    **flags: Any,
+) -> tuple["Recipe", "RunConfig"]:
+    """The recipe of a file and of flags, which win, and the run with a model for every name that the recipe asks for.
+
+    `--set` wins over the `options` that have a flag of their own. Raises InputError where the file is that of a run
+    whose recipe these options, taken as they are, no longer give.
+    """
+    from uptake.tasks.run_config import RunConfig, recipe_of, with_models, written_recipe
+
+    named, rest = models_of(models)
+    given = {**{name: value for name, value in options.items() if value is not None}, **options_of(sets)}
+    run = RunConfig.of(config, method=method, models=named or None, options=given or None, **flags)
+    recipe = recipe_of(run, config)
+    changed = any((method, named, given, flags.get("lora") is not None))
+    written = None if config is None or changed else written_recipe(config)
+    if written is not None and written != yaml.safe_load(str(recipe))["Recipe"]:
+        problem = "its options give another recipe now than the one that stands below them"
+        raise InputError(problem, path=config, field="Recipe", allowed="the recipe of these options, or none")
+    return recipe, with_models(run, recipe, rest)
+
+
+def choice(name: str | None, sets: list[str] | None, field: str) -> Any:
+    """A reward or judge as options spell it, by name, in short or in YAML, with settings beside it; None for none."""
+    if name is None:
+        if sets:
+            raise InputError(f"not used without --{field}", field=f"--{field}-set", allowed=f"with --{field}")
+        return None
+    spelled: Any = _yaml(name, f"--{field}") if name.lstrip().startswith("{") else name
+    if not sets:
+        return spelled
+    from uptake.judge.registry import ANNOTATORS, REWARDS, split
+
+    found, settings = split(spelled, field, REWARDS if field == "reward" else {**REWARDS, **ANNOTATORS})
+    return {found: {**settings, **options_of(sets)}}
+
+
+def with_followups(spelled: Any, followups: Path | None) -> Any:
+    """A reward with a follow-up set, where one was named; raises InputError for one that asks no follow-ups."""
+    from uptake.judge.registry import ANNOTATORS, REWARDS, split
+
+    if followups is None:
+        return spelled
+    kinds = {**ANNOTATORS, **REWARDS}
+    name, settings = split(spelled, "reward", kinds)
+    if "followups" not in {each.name for each in fields(kinds[name].spec)}:
+        raise InputError(f"not used by {name!r}", field="--followups", allowed="a reward by follow-ups")
+    return {name: {**settings, "followups": str(followups)}}
+
+
+def resources_of(
+    specs: Iterable[Any],
+    models: list[str] | None,
+    folder: Path,
+    prefix: str = "",
+    names: Iterable[str] = (),
+    **loading: Any,
+) -> "Resources":
+    """The models that some specs ask for, and those called `names`, loaded; what is paid for goes into the folder."""
+    from uptake.data import ChatFormat
+    from uptake.rewards.base import Resources
+    from uptake.tasks.run_config import assigned, models_used
+    from uptake.tasks.train import load_each
+
+    specs = list(specs)
+    paths = assigned((*models_used(specs), *names), *models_of(models))
+    loaded = load_each(paths, **loading)
+    plain = {
+        paths[name]: spec.plain for spec in specs for name in spec.uses if ChatFormat.of(loaded[name].tokenizer).plain
+    }
+    for path, note in plain.items():
+        say(f"{path} brings no chat template; {note}")
+    return Resources(loaded, folder, prefix, **loading)
+
+
+def models_of(models: list[str] | None) -> tuple[dict[str, str], str | None]:
+    """The paths of `--model NAME=PATH` by name, and that of `--model PATH`, which has none."""
+    named: dict[str, str] = {}
+    rest: str | None = None
+    for item in models or ():
+        name, found, path = item.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (found and name.isidentifier()):
+            name, path = "", item
+        if not path or name in named or (not name and rest is not None):
+            raise InputError(repr(item), field="--model", allowed="NAME=PATH, once a name; PATH alone, once")
+        if name:
+            named[name] = path
+        else:
+            rest = path
+    return named, rest
+
+
+def only_model(model: str, name: str) -> str:
+    """The path of a command's one model, with its name before it or without."""
+    named, rest = models_of([model])
+    if named and named.keys() != {name}:
+        raise InputError(f"nothing here uses a model called {next(iter(named))!r}", field="--model", allowed=name)
+    return named.get(name) or rest or model
 
 
 def check_files(
@@ -115,13 +244,17 @@ def options_of(sets: list[str] | None) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for item in sets or ():
         name, found, value = item.partition("=")
-        try:
-            options[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"{item!r} is not YAML: {error}", field="--set") from error
         if not found:
             raise InputError(f"{item!r}", field="--set", allowed="name=value")
+        options[name.strip().replace("-", "_")] = _yaml(value, "--set", item)
     return options
+
+
+def _yaml(text: str, field: str, shown: str | None = None) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{(shown or text)!r} is not YAML: {error}", field=field) from error
 
 
 def say_plain(plain: bool, model: str) -> None:

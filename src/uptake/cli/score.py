@@ -10,23 +10,20 @@ from uptake.cli.options import (
     Device,
     DropBad,
     Dtype,
-    Followups,
-    Limit,
+    FollowupsOption,
+    LimitOption,
+    ModelsOption,
     Overwrite,
+    RewardOption,
+    RewardSets,
     app,
     check_files,
+    choice,
     out,
+    resources_of,
     say,
-    say_plain,
+    with_followups,
 )
-from uptake.errors import InputError
-
-Model = Annotated[
-    str | None, typer.Option(help="The model of the reward: Transformers folder, PEFT folder or Hub name.")
-]
-
-# How follow-ups make a reward; what a reward by name has of its own stays, unless something else is asked for.
-USUAL = {"reduction": "mean", "polarity": "both", "standardize": "none", "mode": "log_likelihood"}
 
 
 @app.command()
@@ -36,22 +33,15 @@ def score(
     ],
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
-    reward: Annotated[
-        str, typer.Option(help="Who rates: a reward of `uptake bench --list`, e.g. token_reward:./my-rewards.")
-    ] = "follow_up",
-    model: Model = None,
-    followups: Followups = None,
-    reduction: Annotated[str, typer.Option(help="mean or sum over a follow-up's tokens.")] = "mean",
-    polarity: Annotated[str, typer.Option(help="both, negative_only or positive_only.")] = "both",
-    standardize: Annotated[str, typer.Option(help="none or within_prompt.")] = "none",
-    mode: Annotated[
-        str, typer.Option(help="log_likelihood, or legacy_released: the authors' released code.")
-    ] = "log_likelihood",
+    reward: RewardOption = "follow_up",
+    reward_sets: RewardSets = None,
+    models: ModelsOption = None,
+    followups: FollowupsOption = None,
     logps: Annotated[bool, typer.Option("--logps", help="Write the log-probability of every follow-up too.")] = False,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Write the reward of every token too, as spans of the response.")
     ] = False,
-    limit: Limit = None,
+    limit: LimitOption = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     drop_bad: DropBad = False,
@@ -61,38 +51,26 @@ def score(
 
     Example: `uptake score chats.jsonl --model ./my-model --out scored.jsonl`
     """
-    from uptake.tasks.score import score_file
+    from uptake.judge.registry import reward_spec
+    from uptake.tasks.score import check_details, score_file
 
+    spec = reward_spec(with_followups(choice(reward, reward_sets, "reward"), followups))
+    check_details(spec, logps, tokens)
     check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
-    given = {"reduction": reduction, "polarity": polarity, "standardize": standardize, "mode": mode}
-    settings = {name: value for name, value in given.items() if value != USUAL[name]}
-    by = _reward(reward, model=model, followups=followups, device=device, dtype=dtype, settings=settings)
+    resources = resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
     options: dict[str, Any] = {"overwrite": overwrite, "limit": limit, "drop_bad": drop_bad}
-    summary = score_file(source, by, target, logps=logps, tokens=tokens, **options)
+    summary = score_file(source, spec.build(resources), target, logps=logps, tokens=tokens, **options)
     table = Table("reward", "mean")
-    for name, value in {"all": summary.mean_reward, **summary.by_category}.items():
+    for name, value in {"all": summary.mean_reward, **summary.by_part}.items():
         table.add_row(name, f"{value:+.4f}")
     out.print(table)
     say(f"{summary.responses} responses in {summary.rows} rows -> {target}")
     if summary.dropped:
-        say(f"{summary.dropped} rows were left out: broken, or longer than the model's window")
+        say(f"{summary.dropped} rows were left out: broken, or without a reward")
     if summary.shortened:
         say(f"{summary.shortened} conversations lost their oldest turns to the model's window")
     if summary.accuracy is not None:
         _print_accuracy(summary.accuracy)
-
-
-def _reward(spec: str, model: str | None, **options: Any) -> Any:
-    from uptake.judge.scorers import CONTESTANTS, contestant
-
-    judges = [name for name in CONTESTANTS if name.startswith("judge")]
-    if spec.partition(":")[0] in judges:
-        rewards = ", ".join(name for name in CONTESTANTS if name not in judges)
-        raise InputError(f"{spec!r} compares two responses", field="--reward", allowed=rewards)
-    found: Any = contestant(spec, model=model, **options)
-    if hasattr(found, "chat"):
-        say_plain(found.chat.plain, model or spec)
-    return found
 
 
 def _print_accuracy(accuracy: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import Device, Dtype, Overwrite, app, out, say
+from uptake.cli.options import Device, Dtype, Overwrite, app, only_model, out, say
 
 
 @app.command("show-tokens")
@@ -41,7 +41,7 @@ def show_tokens(
     if model is None:
         views = labeled_views(rows)
     else:
-        views = scored_views(rows, load_token_reward(model, device=device, dtype=dtype))
+        views = scored_views(rows, load_token_reward(only_model(model, "token_reward"), device=device, dtype=dtype))
     heats = heat_map(views)
     out.print(heat_text(heats))
     if page is not None:

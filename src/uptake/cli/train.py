@@ -6,42 +6,47 @@ from typing import Annotated
 import typer
 
 from uptake.cli.options import (
-    Data,
-    Device,
-    Dtype,
-    FollowUpModel,
-    JudgeModel,
-    Limit,
+    ConfigOption,
+    DataOption,
+    FlagDevice,
+    FlagDtype,
+    FlagSeed,
+    JudgeOption,
+    JudgeSets,
+    LimitOption,
+    Lora,
     Method,
-    Options,
+    ModelsOption,
     Policy,
-    Seed,
+    RewardOption,
+    RewardSets,
     Sets,
     app,
-    recipe_of,
+    choice,
+    prepared,
     say,
 )
 
 
 @app.command()
 def train(
-    method: Method,
+    method: Method = None,
     *,
-    policy: Policy,
-    data: Data,
+    policy: Policy = None,
+    data: DataOption = None,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the trained model is under model/.")],
-    follow_up_model: FollowUpModel = None,
-    judge_model: JudgeModel = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Another frozen reference. Default: the policy's start.")
-    ] = None,
-    config: Options = None,
+    reward: RewardOption = None,
+    reward_sets: RewardSets = None,
+    judge: JudgeOption = None,
+    judge_sets: JudgeSets = None,
+    models: ModelsOption = None,
+    config: ConfigOption = None,
     sets: Sets = None,
-    lora: Annotated[int, typer.Option(help="Rank of a LoRA adapter; 0 trains all weights.")] = 0,
-    limit: Limit = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    lora: Lora = None,
+    limit: LimitOption = None,
+    seed: FlagSeed = None,
+    device: FlagDevice = None,
+    dtype: FlagDtype = None,
     save_every: Annotated[int, typer.Option(min=1, help="Optimizer steps between two checkpoints.")] = 50,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
@@ -51,17 +56,14 @@ def train(
     """
     from uptake import methods
     from uptake.report import write_report
-    from uptake.tasks.train import Given
     from uptake.tasks.train import train as run_train
     from uptake.train.loop import Options as RunOptions
 
-    recipe = recipe_of(method, config, sets, reference, lora)
-    given = Given(policy, data, follow_up_model, reference, lora, seed, limit, device, dtype, judge_model=judge_model)
-    options = RunOptions(
-        resume=resume,
-        save_every=save_every,
-        title=f"{method} on {Path(data).name}",
-        method=methods.find(method).__name__.rpartition(".")[2],
-    )
-    run_train(recipe, given, folder, options)
+    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit}
+    flags |= {"seed": seed, "device": device, "dtype": dtype}
+    options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
+    recipe, run = prepared(method, config, models, sets, options, **flags)
+    title = f"{run.method} on {Path(run.data).name}"
+    method_name = methods.find(run.method).__name__.rpartition(".")[2]
+    run_train(recipe, run, folder, RunOptions(resume=resume, save_every=save_every, title=title, method=method_name))
     say(f"model: {folder / 'model'}\nreport: {write_report(folder)}")

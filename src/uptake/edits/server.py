@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import final
 
 from uptake.annotators.chat_server import ChatServer
-from uptake.annotators.completion import Completion
+from uptake.annotators.completion import ChatCompletion
 from uptake.data.cache import Cache
 from uptake.edits.edit import Draft, Proposal
 from uptake.edits.prompt import DEFAULT, EditPrompt, proposal
@@ -50,7 +50,7 @@ class ServerEditor(ChatServer):
         found = self.answers(dict.fromkeys(asked), Cache(self.cache))
         return [self._proposal(found[text]) for text in asked]
 
-    def _proposal(self, answer: Completion | None) -> Proposal:
+    def _proposal(self, answer: ChatCompletion | None) -> Proposal:
         if answer is None:
             return Proposal(reason="no_answer")
         said = (answer.choices[0].message.content or "") if answer.choices else ""

@@ -20,7 +20,7 @@ RewardForm = Literal["contrast", "full", "fed"]
 LEAST = -700
 
 
-class Rewards(NamedTuple):
+class CombinedRewards(NamedTuple):
     """The rewards of some responses, in total and by the name of the category; float64, on the CPU."""
 
     total: Float64[Tensor, " rows"]
@@ -58,7 +58,9 @@ class Combine:
         if self.form == "full" and (self.polarity == "positive_only" or not any(self._weights)):
             raise InputError("no negatives to score by", field="form", allowed="full, of a set with negatives")
 
-    def __call__(self, logps: Float[Tensor, "rows followups"], groups: Int[Tensor, " rows"] | None = None) -> Rewards:
+    def __call__(
+        self, logps: Float[Tensor, "rows followups"], groups: Int[Tensor, " rows"] | None = None
+    ) -> CombinedRewards:
         """Combine a row per response and a column per follow-up in the set's order, in nats, sums or means over tokens.
 
         `groups` numbers the prompt of every row; only standardizing needs it. Raises `InputError` for a table that does
@@ -77,7 +79,7 @@ class Combine:
         total = [fsum(w * r for w, r in zip(weights, row, strict=True)) / fsum(weights) for row in rewards]
         by_category = torch.tensor(rewards, dtype=torch.float64).reshape(len(table), len(weights)).unbind(1)
         names = (category.name for category in self.followups.categories)
-        return Rewards(torch.tensor(total, dtype=torch.float64), dict(zip(names, by_category, strict=True)))
+        return CombinedRewards(torch.tensor(total, dtype=torch.float64), dict(zip(names, by_category, strict=True)))
 
     @property
     def _weights(self) -> list[float]:

@@ -6,10 +6,10 @@ conversation is computed once whatever their number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, final, get_args
+from typing import Any, ClassVar, Literal, Self, final, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -23,10 +23,19 @@ from uptake.follow_up.combine import Combine, Polarity, RewardForm, Standardize
 from uptake.follow_up.released import released_logits
 from uptake.follow_up.set import FollowUpSet
 from uptake.models import LanguageModel, TokenTree, branches, load, score_trees
+from uptake.rewards.base import (
+    Detail,
+    Resources,
+    Response,
+    Reward,
+    RewardDetails,
+    RewardSpec,
+    dialogue_of,
+    where_of,
+)
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import answered_turns, invalid
-from uptake.types import Dialogue, Judgement, Rollout, Turn, Where
-from uptake.world import World
+from uptake.types import Dialogue, Judgement, Turn, Where
 
 Reduction = Literal["mean", "sum"]
 Prior = Literal["none", "prompt_only"]
@@ -59,8 +68,8 @@ class FollowUpScores:
 
 
 @final
-class FollowUpReward:
-    """Rates responses by what a user would say next, with any causal language model and no labels.
+class FollowUpReward(Reward):
+    """Follow-up reward: rates responses by what a user would say next, with any causal language model and no labels.
 
     `reduction` takes the mean (default) or the sum over a follow-up's tokens; `polarity`, `standardize` and `form` say
     how follow-ups become a reward (see `Combine`). `prior="prompt_only"` subtracts what each follow-up has after the
@@ -72,6 +81,8 @@ class FollowUpReward:
     `format` says how the model is asked for a follow-up (see `FollowUpFormat`). It follows from the card of a model
     that was tuned on follow-ups; another one is an InputError unless `force` is set.
     """
+
+    parts: ClassVar[Literal["by_category", "by_reward"] | None] = "by_category"
 
     def __init__(
         self,
@@ -121,13 +132,31 @@ class FollowUpReward:
         settings = (self.reduction, how.polarity, how.standardize, how.form, self.prior, self.mode, self.format)
         return fingerprint("FollowUpReward", self.lm.model, self.chat, self.followups.fingerprint, *settings)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        """One judgement a dialogue, with the categories as parts; raises InputError where rewards are standardized."""
-        if self.combine.standardize != "none":
-            problem = "a reward of one response cannot depend on the others"
-            raise InputError(problem, field="standardize", allowed="none; or score() with all responses to a prompt")
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"logps"})
+
+    @property
+    def compares(self) -> bool:
+        return self.combine.standardize != "none"
+
+    @property
+    def source(self) -> Mapping[str, str]:
+        return {"followups": self.followups.fingerprint}
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        """One judgement a response, with the categories as parts; all responses to a prompt, where it compares them."""
+        return [each.judgement for each in self.details(responses)]
+
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
         unscored: dict[int, InputError] = {}
-        return judgements(self.score(dialogues, unscored=unscored), unscored)
+        where = [where_of(response) for response in responses]
+        scores = self.score([dialogue_of(response) for response in responses], where=where, unscored=unscored)
+        table = scores.logps.tolist()
+        return [
+            RewardDetails(judgement, logps=tuple(table[row]), dropped_turns=scores.dropped_turns[row])
+            for row, judgement in enumerate(_judgements(scores, unscored))
+        ]
 
     def score(
         self,
@@ -259,8 +288,8 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class FollowUps:
-    """The judge of a recipe: follow-up likelihood under the world's model called `model`.
+class FollowUpSpec(RewardSpec):
+    """Follow-up reward under the model called `model`, with the options of `FollowUpReward`.
 
     `followups` is the path of a follow-up set, or None for the set that comes with Uptake.
     """
@@ -269,20 +298,26 @@ class FollowUps:
     reduction: Reduction = "mean"
     polarity: Polarity = "both"
     standardize: Standardize = "none"
+    form: RewardForm = "contrast"
+    prior: Prior = "none"
+    mode: ScoreMode = "log_likelihood"
     model: str = "follow_up"
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        reward = FollowUpReward.from_pretrained(
-            world.model(self.model),
-            self.followups,
-            reduction=self.reduction,
-            polarity=self.polarity,
-            standardize=self.standardize,
-        )
-        dialogues = [(*rollout.prompt.turns, Turn("assistant", rollout.response)) for rollout in rollouts]
-        unscored: dict[int, InputError] = {}
-        scores = reward.score(dialogues, where=[rollout.prompt.where for rollout in rollouts], unscored=unscored)
-        return judgements(scores, unscored)
+    def __post_init__(self) -> None:
+        FollowUpSet.load(self.followups)  # what cannot be read is an error here, before a model is loaded
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.model,)
+
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"logps"})
+
+    def build(self, resources: Resources) -> FollowUpReward:
+        options = {each.name: getattr(self, each.name) for each in fields(self)}
+        model, followups = resources.model(options.pop("model")), options.pop("followups")
+        return FollowUpReward.from_pretrained(model, followups, **options)
 
 
 def _check_sides(followups: FollowUpSet, polarity: Polarity) -> None:
@@ -293,7 +328,7 @@ def _check_sides(followups: FollowUpSet, polarity: Polarity) -> None:
         raise InputError(problem, field="polarity", allowed="both, or a set with that side")
 
 
-def judgements(scores: FollowUpScores, unscored: Mapping[int, InputError]) -> list[Judgement]:
+def _judgements(scores: FollowUpScores, unscored: Mapping[int, InputError]) -> list[Judgement]:
     """Follow-up scores as judgements, one a response, with the categories as parts; `unscored` says why not."""
     return [
         invalid(unscored[row])

@@ -2,18 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from uptake.annotators.base import AnnotatorSpec
 from uptake.errors import InputError
-from uptake.rewards.base import Annotator
+from uptake.rewards.base import Resources
 from uptake.types import Judgement, Rollout, Verdict
 from uptake.world import World
-
-
-class AnnotatorPart(Protocol):
-    """The part of a recipe that names an annotator: settings that print themselves, and the annotator in a world."""
-
-    def start(self, world: World) -> Annotator: ...
 
 
 @dataclass(frozen=True)
@@ -25,8 +19,13 @@ class PairwiseJudge:
     Raises InputError unless there are two rollouts to every prompt.
     """
 
-    by: AnnotatorPart
+    by: AnnotatorSpec
     keep_unfinished: bool = True
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The names of the models that it asks."""
+        return self.by.uses
 
     def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
         pairs = list(zip(rollouts[::2], rollouts[1::2], strict=False))
@@ -35,7 +34,8 @@ class PairwiseJudge:
         reasons = [self._not_asked(*pair) for pair in pairs]
         asked = [pair for pair, reason in zip(pairs, reasons, strict=True) if not reason]
         answers = [(one.response, two.response) for one, two in asked]
-        verdicts = iter(self.by.start(world)([one.prompt for one, _ in asked], answers) if asked else ())
+        annotator = self.by.build(Resources.of(world))
+        verdicts = iter(annotator.compare([one.prompt for one, _ in asked], answers) if asked else ())
         return [
             side
             for reason in reasons

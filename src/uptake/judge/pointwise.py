@@ -1,133 +1,23 @@
-"""The judges that score single responses, by name, for recipes: any reward, or one that knows tokens."""
+"""The judge that scores single responses: any reward, also one that knows tokens."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Protocol, runtime_checkable
 
-from uptake.follow_up.reward import FollowUps
-from uptake.rewards.base import Reward
-from uptake.rewards.classifier import Classifier
-from uptake.rewards.implicit import ImplicitReward
-from uptake.rewards.length import Length
-from uptake.rewards.likelihood import DirectLikelihood
-from uptake.rewards.oracle import Oracle
-from uptake.rewards.oracle_tokens import OracleTokens
-from uptake.rewards.server import RewardServer
-from uptake.rewards.token_reward import TokenReward
-from uptake.support.settings import Choice, named
-from uptake.types import Judgement, Rollout, Turn
+from uptake.rewards.base import Resources, RewardSpec
+from uptake.types import Judgement, Rollout
 from uptake.world import World
-
-
-class RolloutJudge(Protocol):
-    """The judge slot of a recipe, as this room knows it."""
-
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]: ...
-
-
-@runtime_checkable
-class RewardPart(Protocol):
-    """The part of a recipe that names a reward: settings that print themselves, and the reward in a world."""
-
-    def start(self, world: World) -> Reward: ...
 
 
 @dataclass(frozen=True)
 class PointwiseJudge:
-    """Every response by a reward of dialogues; one that cannot be rated is invalid."""
+    """Pointwise judge: every response by a reward; one that cannot be rated is invalid."""
 
-    by: RewardPart
+    by: RewardSpec
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The names of the models that it asks."""
+        return self.by.uses
 
     def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        dialogues = [(*rollout.prompt.turns, Turn("assistant", rollout.response)) for rollout in rollouts]
-        return self.by.start(world)(dialogues)
-
-
-@dataclass(frozen=True)
-class OracleReward:
-    """The town's oracle: exact quality, from 0 to 1."""
-
-    town: int = 0
-
-    def start(self, world: World) -> Reward:
-        return Oracle(self.town)
-
-
-@dataclass(frozen=True)
-class LengthReward:
-    """Characters of the response."""
-
-    def start(self, world: World) -> Reward:
-        return Length()
-
-
-@dataclass(frozen=True)
-class ClassifierReward:
-    """A sequence-classification reward model, a folder or Hub name."""
-
-    path: str
-    label: str | None = None
-
-    def start(self, world: World) -> Reward:
-        return _classifier(self.path, self.label, str(world.policy.device))
-
-
-@dataclass(frozen=True)
-class DirectReward:
-    """The mean log-probability per token of the response under the world's model called `model`."""
-
-    model: str = "judge"
-
-    def start(self, world: World) -> Reward:
-        return DirectLikelihood.from_pretrained(world.model(self.model))
-
-
-@dataclass(frozen=True)
-class ImplicitPart:
-    """The implicit reward of the world's model called `model` against the one called `reference`."""
-
-    beta: float = 0.1
-    model: str = "judge"
-    reference: str = "reference"
-
-    def start(self, world: World) -> Reward:
-        return ImplicitReward(world.model(self.model), world.model(self.reference), self.beta)
-
-
-@cache
-def _classifier(path: str, label: str | None, device: str) -> Classifier:
-    """Loaded once for all rounds of a run."""
-    return Classifier.from_pretrained(path, label=label, device=device)
-
-
-PARTS: Mapping[str, Callable[..., RewardPart]] = {
-    "classifier": ClassifierReward,
-    "implicit": ImplicitPart,
-    "direct": DirectReward,
-    "length": LengthReward,
-    "oracle": OracleReward,
-}
-JUDGES: Mapping[str, Callable[..., RolloutJudge]] = {"follow_up": FollowUps}
-# Judges that say of every token what it is worth.
-TOKEN_JUDGES: Mapping[str, Callable[..., RolloutJudge]] = {
-    "token_reward": TokenReward,
-    "oracle_tokens": OracleTokens,
-    "server": RewardServer,
-}
-
-
-def reward(choice: Choice) -> RolloutJudge:
-    """The judge of whole responses of a name, or of a name with settings: `{"classifier": {"path": "./rm"}}`.
-
-    Judges of tokens are among them, by the sum of their values. Raises InputError for an unknown name or setting, and
-    for a setting out of its range.
-    """
-    every: Mapping[str, Callable[..., RewardPart | RolloutJudge]] = {**PARTS, **JUDGES, **TOKEN_JUDGES}
-    made = named("reward", choice, every)()
-    return PointwiseJudge(made) if isinstance(made, RewardPart) else made
-
-
-def token_reward(choice: Choice) -> RolloutJudge:
-    """The judge of tokens of a name, or of a name with settings; raises as `reward` does."""
-    return named("reward", choice, TOKEN_JUDGES)()
+        return self.by.build(Resources.of(world)).rate(rollouts)

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
 from pydantic import ValidationError
 
 from uptake.errors import InputError
@@ -25,7 +24,7 @@ from uptake.support.options import MethodConfig, built, fill, validation_error
 if TYPE_CHECKING:
     from uptake.recipe import Recipe
 
-__all__ = ["MethodConfig", "build", "catalog", "configure", "fill", "find", "names", "read_options"]
+__all__ = ["MethodConfig", "build", "catalog", "configure", "fill", "find", "names"]
 
 # The group of entry points under which an installed package offers its methods.
 GROUP = "uptake.methods"
@@ -91,14 +90,3 @@ def build(name: str, options: Mapping[str, Any] | None = None, files: Mapping[st
         path = (files or {}).get((error.field or "").split(".")[0], error.path)
         raise InputError(error.problem, path=path, line=error.line, field=error.field, allowed=error.allowed) from error
     return recipe
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """The options in a YAML file."""
-    try:
-        options = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"cannot be read as YAML: {error}", path=path) from error
-    if not isinstance(options, dict):
-        raise InputError("holds no options", path=path, allowed="a mapping such as `beta: 0.1`")
-    return options

@@ -10,7 +10,7 @@ worth. Assumes a reward that looks at no later token. Gives no signal where all 
 from dataclasses import replace
 from typing import Any, Literal
 
-from uptake.judge.pointwise import RolloutJudge, token_reward
+from uptake.judge import RewardSpec, reward_spec
 from uptake.methods import fill, ppo
 from uptake.ops.reward_shaping import Credit, RewardShaping
 from uptake.recipe import Recipe
@@ -19,8 +19,8 @@ ALIASES = ("fg_ppo", "token_ppo")
 
 
 class Config(ppo.Config):
-    # A reward of tokens by name, or by name with its settings: {"token_reward": {"model": "./token-rewards"}}.
-    reward: str | dict[str, dict[str, Any]] = "token_reward"
+    # A reward of tokens by name, or by name with its settings: {"token_reward": {"path": "./token-rewards"}}.
+    reward: str | dict[str, Any] = "token_reward"
     center: Literal["batch_non_eos", "none"] = "batch_non_eos"
     scale: Literal["running_std_sum", "none"] = "running_std_sum"
     kappa: float = 1.0
@@ -32,9 +32,9 @@ class Config(ppo.Config):
     unfinished: Literal["subtract", "bootstrap", "drop"] = "subtract"
 
 
-def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
-    """`judge` takes the place of the reward that the options name."""
+def build(config: Config, reward: RewardSpec | None = None) -> Recipe:
+    """`reward` takes the place of the one that the options name."""
     shaping = fill(RewardShaping, config)
     if config.unfinished == "bootstrap":
         shaping = replace(shaping, penalty=0.0)
-    return Recipe((ppo.stage(config, judge or token_reward(config.reward), shaping, "token"),))
+    return Recipe((ppo.stage(config, reward or reward_spec(config.reward, needs="tokens"), shaping, "token"),))

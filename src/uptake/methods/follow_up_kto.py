@@ -12,7 +12,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from uptake.follow_up.reward import FollowUps
+from uptake.follow_up.reward import FollowUpSpec
+from uptake.judge import PointwiseJudge
 from uptake.losses.unpaired import KTO
 from uptake.methods import fill, kto
 from uptake.objective import Unpaired
@@ -51,7 +52,7 @@ def build(config: Config) -> Recipe:
         stages=(
             Stage(
                 produce=fill(PolicySamples, config),
-                judge=fill(FollowUps, config),
+                judge=PointwiseJudge(fill(FollowUpSpec, config)),
                 signal=fill(Thresholds, config),
                 reference=REFERENCES[config.reference],
                 objective=Unpaired(fill(KTO, config)),

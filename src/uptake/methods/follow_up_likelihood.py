@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from uptake.follow_up.reward import FollowUps
+from uptake.errors import InputError
+from uptake.follow_up.reward import FollowUpSpec
+from uptake.judge import PointwiseJudge, RewardSpec, reward_spec
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
@@ -33,7 +35,8 @@ class Config(dpo.Config):
     max_prompt_tokens: int | None = None
     # What samples, by name or by name with its settings: {"vllm": {"url": "http://localhost:8000/v1"}}.
     engine: str | dict[str, dict[str, Any]] = "transformers"
-    # The follow-up reward.
+    # A reward by name, or by name with its settings, and those of follow-up likelihood itself.
+    reward: str | dict[str, Any] = "follow_up"
     followups: str | None = None
     reduction: Literal["mean", "sum"] = "mean"
     polarity: Literal["both", "negative_only", "positive_only"] = "both"
@@ -56,12 +59,22 @@ class Config(dpo.Config):
     clip: float | None = 1.0
 
 
+def _reward(config: Config) -> RewardSpec:
+    """The reward that the options name; those of follow-up likelihood are for no other."""
+    if config.reward == "follow_up":
+        return fill(FollowUpSpec, config)
+    for name in ("followups", "reduction", "polarity", "standardize"):
+        if name in config.model_fields_set:
+            raise InputError("for reward=follow_up only", field=name, allowed="settings of the reward that is named")
+    return reward_spec(config.reward)
+
+
 def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
                 produce=fill(engine(config.engine), config),
-                judge=fill(FollowUps, config),
+                judge=PointwiseJudge(_reward(config)),
                 signal=fill(BestWorst, config),
                 reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),

@@ -11,8 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uptake.judge.annotators import annotator
-from uptake.judge.pairwise import PairwiseJudge
+from uptake.judge import PairwiseJudge, annotator_spec
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
@@ -37,8 +36,8 @@ class Config(dpo.Config):
     max_prompt_tokens: int | None = None
     # What samples, by name or by name with its settings: {"vllm": {"url": "http://localhost:8000/v1"}}.
     engine: str | dict[str, dict[str, Any]] = "transformers"
-    # An annotator by name, or by name with its settings: {"oracle": {"noise": 0.1}}.
-    annotator: str | dict[str, dict[str, Any]] = "model"
+    # An annotator or a reward by name, or by name with its settings: {"oracle": {"noise": 0.1}}.
+    judge: str | dict[str, Any] = "model"
     keep_unfinished: bool = True
     label: Literal["hard", "sampled", "soft"] = "hard"
     # Optimizer steps in all, and how many of them learn from the samples of one round.
@@ -70,7 +69,7 @@ def build(config: Config) -> Recipe:
             Stage(
                 select=PromptBatches(config.batch_size * config.steps_per_round),
                 produce=fill(engine(config.engine), config),
-                judge=PairwiseJudge(annotator(config.annotator), config.keep_unfinished),
+                judge=PairwiseJudge(annotator_spec(config.judge), config.keep_unfinished),
                 signal=fill(ComparisonPairs, config),
                 reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uptake.judge.pointwise import RolloutJudge, reward
+from uptake.judge import PointwiseJudge, RewardSpec, reward_spec
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
@@ -30,7 +30,7 @@ ALIASES = ("proximal_policy_optimization",)
 
 class Config(MethodConfig):
     # A reward by name, or by name with its settings: {"classifier": {"path": "./reward-model"}}.
-    reward: str | dict[str, dict[str, Any]] = "follow_up"
+    reward: str | dict[str, Any] = "follow_up"
     # Per round: prompts, samples of each, passes over them, and steps in a pass.
     prompts: int = Field(128, ge=1)
     n: int = Field(4, ge=1)
@@ -80,7 +80,7 @@ class Config(MethodConfig):
         return self
 
 
-def stage(config: Config, judge: RolloutJudge, shaping: RewardShaping, level: Literal["sequence", "token"]) -> Stage:
+def stage(config: Config, reward: RewardSpec, shaping: RewardShaping, level: Literal["sequence", "token"]) -> Stage:
     names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
     options = {name: getattr(config, name) for name in names.split()}
     size = -(-config.prompts // config.minibatches)
@@ -88,7 +88,7 @@ def stage(config: Config, judge: RolloutJudge, shaping: RewardShaping, level: Li
         select=PromptBatches(config.prompts),
         # No filter: what the loss scores, the distribution at this temperature, is what was sampled from.
         produce=PolicySamples(config.n, config.temperature, 1.0, 0, config.max_new_tokens, config.max_prompt_tokens),
-        judge=judge,
+        judge=PointwiseJudge(reward),
         signal=Grouped(level, keep_unfinished=config.unfinished != "drop"),
         reference=REFERENCES[config.reference],
         objective=ActorCritic(
@@ -104,12 +104,12 @@ def stage(config: Config, judge: RolloutJudge, shaping: RewardShaping, level: Li
     )
 
 
-def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
-    """`judge` takes the place of the reward that the options name."""
+def build(config: Config, reward: RewardSpec | None = None) -> Recipe:
+    """`reward` takes the place of the one that the options name."""
     shaping = RewardShaping(
         config.weight,
         config.center_scores,
         penalty=config.penalty * (config.unfinished != "bootstrap"),
         replace=config.unfinished == "replace",
     )
-    return Recipe((stage(config, judge or reward(config.reward), shaping, "sequence"),))
+    return Recipe((stage(config, reward or reward_spec(config.reward), shaping, "sequence"),))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, final
+from typing import ClassVar, TypeVar, final
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class AdapterOff:
     """The base model under the policy's adapter: equals `Frozen` where the adapter was fresh at the start."""
+
+    is_start: ClassVar[bool] = True
 
     def start(self, world: World) -> RunningReference:
         if not hasattr(world.policy.model, "disable_adapter"):

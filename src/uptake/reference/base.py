@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, final, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, final, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -45,12 +45,17 @@ class Readable(Protocol):
 class Reference(Protocol):
     """The recipe part: starts a running reference from the world as it is at the beginning of a stage."""
 
+    # Whether it starts as the policy itself, so that the first loss is known.
+    is_start: ClassVar[bool]
+
     def start(self, world: World) -> RunningReference: ...
 
 
 @dataclass(frozen=True)
 class NoReference:
     """For objectives that compare the policy with nothing."""
+
+    is_start: ClassVar[bool] = False
 
     def start(self, world: World) -> RunningReference:
         return _Nothing()

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar, final
+from typing import ClassVar, TypeVar, final
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,8 @@ T = TypeVar("T")
 class Frozen:
     """The policy at the start of the stage, copied and never changed (DPO's reference). Costs one model of memory."""
 
+    is_start: ClassVar[bool] = True
+
     def start(self, world: World) -> RunningReference:
         return FrozenModel(replace(world.policy, model=copy.deepcopy(world.policy.model)))
 
@@ -30,6 +32,13 @@ class Given:
     """Another model of the world, frozen; it must share the policy's tokenizer, since it scores the same token ids."""
 
     model: str = "reference"
+
+    is_start: ClassVar[bool] = False
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The name of the model that it is."""
+        return (self.model,)
 
     def start(self, world: World) -> RunningReference:
         reference = world.model(self.model)

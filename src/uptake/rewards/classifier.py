@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
 
 import torch
 from jaxtyping import Float64
@@ -16,6 +16,7 @@ from uptake.data.chat import ChatFormat
 from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
 from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
+from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import rate_each
 from uptake.types import Dialogue, Judgement
@@ -29,15 +30,15 @@ Encoded = Mapping[str, Sequence[int]]
 
 @final
 @dataclass(frozen=True, eq=False)
-class Classifier:
-    """Rates a conversation by a sequence classifier; the oldest turns go where the model's window is too small.
+class Classifier(Reward):
+    """Classifier reward: rates a conversation by a sequence classifier.
 
-    With one label the score is its logit. With several, `label` picks one, and the score is its log-odds against the
-    others (its logit, where the model's configuration says that labels are independent). The conversation is what the
-    chat template makes of it; a tokenizer without one gets the prompt, turns joined by blank lines, and the response
-    as a pair of texts, with its own special tokens. Rows of like length share a call of at most `batch_tokens` tokens,
-    padded on the right. Raises InputError for a label that is missing or unknown; a call raises ModelError where the
-    model gives not-a-number.
+    The oldest turns go where the model's window is too small. With one label the score is its logit. With several,
+    `label` picks one, and the score is its log-odds against the others (its logit, where the model's configuration says
+    that labels are independent). The conversation is what the chat template makes of it; a tokenizer without one gets
+    the prompt, turns joined by blank lines, and the response as a pair of texts, with its own special tokens. Rows of
+    like length share a call of at most `batch_tokens` tokens, padded on the right. Raises InputError for a label that
+    is missing or unknown; a call raises ModelError where the model gives not-a-number.
     """
 
     model: PreTrainedModel
@@ -67,8 +68,8 @@ class Classifier:
     def fingerprint(self) -> str:
         return fingerprint("Classifier", self.model, self.chat, self.label)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        return rate_each(dialogues, self._encoded, self._judge)
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return rate_each(responses, self._encoded, self._judge)
 
     @property
     def _labels(self) -> list[str]:
@@ -130,6 +131,26 @@ class Classifier:
             return logits[:, column]
         others = [place for place in range(logits.shape[1]) if place != column]
         return logits[:, column] - logits[:, others].logsumexp(1)
+
+
+@dataclass(frozen=True)
+class ClassifierSpec(RewardSpec):
+    """Classifier reward of the model in a folder or on the Hub; one was learned from preferences, so 1 is its scale."""
+
+    path: str
+    label: str | None = None
+
+    temperature: ClassVar[float | None] = 1.0
+    short: ClassVar[tuple[str, ...]] = ("path", "label")
+
+    def build(self, resources: Resources) -> Reward:
+        return _classifier(self.path, self.label, resources.device, resources.dtype)
+
+
+@cache
+def _classifier(path: str, label: str | None, device: str, dtype: str) -> Classifier:
+    """Loaded once for all rounds of a run."""
+    return Classifier.from_pretrained(path, label=label, device=device, dtype=dtype)
 
 
 def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:

@@ -1,24 +1,35 @@
-"""A reward of one's own: any Python function of a response, as the judge of a recipe."""
+"""A reward of one's own: any Python function of a response."""
 
+import inspect
 import logging
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.util import module_from_spec, spec_from_loader
 from math import isfinite
-from typing import Literal
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Literal
 
-from uptake.data.response_tokens import rollout_offsets
+from uptake.data.cache import content_key
+from uptake.data.chat import ChatFormat
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.ops.spans import place_rewards
-from uptake.types import Judgement, Rollout, Span
-from uptake.world import World
+from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec, dialogue_of, where_of
+from uptake.rewards.rate import answered_turns, invalid, token_offsets
+from uptake.support.keys import prompt_key
+from uptake.types import Judgement, Prompt, Rollout, Span
 
 log = logging.getLogger(__name__)
+
+OnError = Literal["stop", "drop"]
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """What a function or a server says of a response: a number, one for every token, and marks on its text.
+    """Rewards of a response, from a function or a server: a number, one for every token, and marks on its text.
 
     Any of the three may be left out; values of tokens and marks add up.
     """
@@ -29,19 +40,23 @@ class Rewards:
 
 
 @dataclass(frozen=True)
-class FromFunction:
-    """Asks `function` for every response: a number, or `Rewards`.
+class FromFunction(Reward, RewardSpec):
+    """Function reward: asks `function` for every response, which says a number, or `Rewards`.
 
-    `tokens` need one value for each of `rollout.response_ids`; `spans` are marks on `rollout.response`, in characters.
-    An exception, a value that is not finite or a wrong number of values stops the run with the name of
+    It is given a `Rollout`, whose `response_ids` are empty where the response is a text that no policy sampled.
+    `tokens` need one value for each of these ids; `spans` are marks on `rollout.response`, in characters.
+    An exception, a value that is not finite or a wrong number of values stops the work with the name of
     the row, and what was judged before stays in the run folder; with `on_error` "drop" the response is left out and
     counted. `name` is what a recipe prints, the function's own name where none is given: a resumed run has to have the
-    same.
+    same. The fingerprint is that of the name and of `code`, the function's own text unless another is given, and not
+    of what the function reads.
     """
 
     function: Callable[[Rollout], "float | Rewards"] = field(repr=False)
-    on_error: Literal["stop", "drop"] = "stop"
+    on_error: OnError = "stop"
     name: str = ""
+    chat: ChatFormat | None = field(default=None, repr=False)
+    code: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.on_error not in ("stop", "drop"):
@@ -49,32 +64,121 @@ class FromFunction:
         if not self.name:
             own = getattr(self.function, "__qualname__", type(self.function).__qualname__)
             object.__setattr__(self, "name", own)
+        if not self.code:
+            object.__setattr__(self, "code", _source(self.function))
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        return [self._judged(world, rollout) for rollout in rollouts]
+    @property
+    def fingerprint(self) -> str:
+        return f"FromFunction({self.name}, {content_key(self.code)[:16]})"
 
-    def _judged(self, world: World, rollout: Rollout) -> Judgement:
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"tokens"})
+
+    def build(self, resources: Resources) -> "FromFunction":
+        return replace(self, chat=resources.chat)
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return [each.judgement for each in self.details(responses)]
+
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
+        return [self._details(response) for response in responses]
+
+    def _details(self, response: Response) -> RewardDetails:
+        try:
+            rollout = as_rollout(response)
+        except InputError as error:
+            return RewardDetails(invalid(error))
         try:
             said = self.function(rollout)
-            rewards = said if isinstance(said, Rewards) else Rewards(float(said))
-            return _judgement(world, rollout, rewards)
+            return self._rated(rollout, said if isinstance(said, Rewards) else Rewards(float(said)))
         except Exception as error:
             problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             if self.on_error == "drop":
                 log.warning("%s, prompt %s: %s", self.name, rollout.prompt.key, problem)
-                return Judgement(0.0, valid=False, reason=f"the reward failed: {type(error).__name__}")
+                reason = f"the reward failed: {type(error).__name__}"
+                return RewardDetails(Judgement(0.0, valid=False, reason=reason))
             at = f"{self.name}, sample {rollout.sample} of prompt {rollout.prompt.key}: {problem}"
             raise bad_row(at, rollout.prompt.where, field="reward", allowed="finite numbers") from error
 
+    def _rated(self, rollout: Rollout, rewards: Rewards) -> RewardDetails:
+        count = len(rollout.response_ids)
+        check_rewards(rewards, count, len(rollout.response))
+        tokens = [0.0] * count if rewards.tokens is None else list(map(float, rewards.tokens))
+        if rewards.spans and count:
+            marks = place_rewards(rewards.spans, token_offsets(self.chat, rollout))
+            tokens = [one + other for one, other in zip(tokens, marks.values, strict=True)]
+        return RewardDetails(Judgement(float(rewards.score), tokens=tuple(tokens)), tuple(rewards.spans))
 
-def _judgement(world: World, rollout: Rollout, rewards: Rewards) -> Judgement:
-    count = len(rollout.response_ids)
-    check_rewards(rewards, count, len(rollout.response))
-    tokens = [0.0] * count if rewards.tokens is None else list(map(float, rewards.tokens))
-    if rewards.spans:
-        marks = place_rewards(rewards.spans, rollout_offsets(world.policy.tokenizer, rollout))
-        tokens = [one + other for one, other in zip(tokens, marks.values, strict=True)]
-    return Judgement(float(rewards.score), tokens=tuple(tokens))
+
+@dataclass(frozen=True)
+class FunctionSpec(RewardSpec):
+    """Function reward of the function that a Python file holds: `FunctionSpec("rewards.py:polite")`.
+
+    The file is run, once for its text, which is what the fingerprint is of. Raises InputError where it cannot be, and
+    where it has no such function.
+    """
+
+    path: str
+    on_error: OnError = "stop"
+
+    short: ClassVar[tuple[str, ...]] = ("path",)
+
+    def __post_init__(self) -> None:
+        if not all(self._parts):
+            raise InputError(repr(self.path), field="path", allowed="FILE.py:FUNCTION")
+
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"tokens"})
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        file, _, name = self.path.rpartition(":")
+        return file, name
+
+    def build(self, resources: Resources) -> Reward:
+        file, name = self._parts
+        try:
+            text = Path(file).read_text()
+            module = _run(file, text)
+        except Exception as error:
+            raise InputError(f"cannot be run: {type(error).__name__}: {error}", path=file, field="path") from error
+        function: Any = getattr(module, name, None)
+        if not callable(function):
+            raise InputError(f"no function {name!r}", path=file, field="path", allowed="FILE.py:FUNCTION")
+        return FromFunction(function, self.on_error, name, resources.chat, text)
+
+
+@cache
+def _run(file: str, text: str) -> ModuleType:
+    """The module of a file with this text, which is known under a name of its own, as dataclasses in it want."""
+    spec = spec_from_loader(f"uptake_function_{content_key(file, text)[:16]}", loader=None, origin=file)
+    assert spec is not None
+    module = module_from_spec(spec)
+    module.__file__ = file
+    sys.modules[module.__name__] = module
+    exec(compile(text, file, "exec"), module.__dict__)
+    return module
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """The source text of a function, or of the class of a callable; empty where Python knows none."""
+    for each in (function, type(function)):
+        try:
+            return inspect.getsource(each)
+        except (OSError, TypeError):
+            continue
+    return ""
+
+
+def as_rollout(response: Response) -> Rollout:
+    """A response as a rollout, without ids where no policy sampled it; raises InputError for what ends with none."""
+    if isinstance(response, Rollout):
+        return response
+    *turns, answer = answered_turns(dialogue_of(response))
+    prompt = Prompt(tuple(turns), prompt_key(tuple(turns)), where_of(response))
+    return Rollout(prompt, (), (), answer.content, finished=True, source="dataset")
 
 
 def check_rewards(rewards: Rewards, tokens: int, characters: int) -> None:

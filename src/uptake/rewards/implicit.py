@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from uptake.errors import InputError
 from uptake.models import LanguageModel
+from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.likelihood import DirectLikelihood
-from uptake.types import Dialogue, Judgement
+from uptake.types import Judgement
 
 
 @dataclass(frozen=True, eq=False)
-class ImplicitReward:
-    """Rates a response by `beta * (log pi(y) - log pi_ref(y))`, summed over its tokens with the end of the turn.
+class ImplicitReward(Reward):
+    """Implicit reward of a response: `beta * (log pi(y) - log pi_ref(y))`, over its tokens with the end of the turn.
 
     Assumes that the model was aligned against this reference; its rewards of one prompt then differ as those it was
     aligned to. Raises InputError unless beta is above 0. Source: Rafailov et al. 2023 (arXiv 2305.18290), eq. 5.
@@ -38,11 +40,29 @@ class ImplicitReward:
         policy, reference = self._sides
         return f"ImplicitReward({self.beta}, {policy.fingerprint}, {reference.fingerprint})"
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        policy, reference = (side(dialogues) for side in self._sides)
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        policy, reference = (side.rate(responses) for side in self._sides)
         return [self._judge(*both) for both in zip(policy, reference, strict=True)]
 
     def _judge(self, policy: Judgement, reference: Judgement) -> Judgement:
         if not (policy.valid and reference.valid):
             return Judgement(0.0, valid=False, reason=policy.reason or reference.reason)
         return Judgement(self.beta * (policy.score - reference.score), parts=policy.parts)
+
+
+@dataclass(frozen=True)
+class ImplicitSpec(RewardSpec):
+    """Implicit reward of the model called `model` against the one called `reference`; preferences gave it its scale."""
+
+    beta: float = 0.1
+    model: str = "judge"
+    reference: str = "reference"
+
+    temperature: ClassVar[float | None] = 1.0
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return self.model, self.reference
+
+    def build(self, resources: Resources) -> Reward:
+        return ImplicitReward(resources.model(self.model), resources.model(self.reference), self.beta)

@@ -6,26 +6,29 @@ from statistics import StatisticsError, linear_regression
 from typing import Self
 
 from uptake.errors import InputError
-from uptake.rewards.base import Reward
+from uptake.rewards.base import Resources, Response, Reward, RewardSpec, dialogue_of
 from uptake.rewards.rate import rate_each
 from uptake.types import Dialogue, Judgement
 
 
 @dataclass(frozen=True)
-class Length:
-    """Rates a response by the number of its characters: what every reward has to beat."""
+class Length(Reward, RewardSpec):
+    """Length reward: rates a response by the number of its characters: what every reward has to beat."""
 
     @property
     def fingerprint(self) -> str:
         return repr(self)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        return rate_each(dialogues, lambda turns: len(turns[-1].content), lambda sizes: [*map(_judgement, sizes)])
+    def build(self, resources: Resources) -> "Length":
+        return self
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return rate_each(responses, lambda turns: len(turns[-1].content), lambda sizes: [*map(_judgement, sizes)])
 
 
 @dataclass(frozen=True)
-class LengthResidual:
-    """A reward less what a line explains of it: `score - (slope * characters + intercept)`; see `fit`.
+class LengthResidual(Reward):
+    """Residual reward: a reward less what a line explains of it: `score - (slope * characters + intercept)`; see `fit`.
 
     Parts are those of the reward as it was.
     """
@@ -55,13 +58,13 @@ class LengthResidual:
     def fingerprint(self) -> str:
         return f"LengthResidual({self.slope!r}, {self.intercept!r}, {self.reward.fingerprint})"
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        judgements = self.reward(dialogues)
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        judgements = self.reward.rate(responses)
         return [
-            replace(each, score=each.score - self.slope * len(turns[-1].content) - self.intercept)
+            replace(each, score=each.score - self.slope * len(dialogue_of(response)[-1].content) - self.intercept)
             if each.valid
             else each
-            for turns, each in zip(dialogues, judgements, strict=True)
+            for response, each in zip(responses, judgements, strict=True)
         ]
 
 

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from uptake.data.chat import ChatFormat
+from uptake.data.spans import Ids
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, branches, load, score_trees
+from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import rate_each
 from uptake.types import Dialogue, Judgement
@@ -23,12 +25,10 @@ from uptake.types import Dialogue, Judgement
 BUDGET = 8192
 CHUNK = 16
 
-Ids = tuple[int, ...]
-
 
 @dataclass(frozen=True, eq=False)
-class DirectLikelihood:
-    """Rates a response by its log-probability after the prompt, as mean per token (default) or sum, in nats.
+class DirectLikelihood(Reward):
+    """Likelihood reward: the log-probability of a response after its prompt, mean per token (default) or sum, in nats.
 
     The tokens are the response's own and the end-of-turn token that closes it, as in every loss of Uptake;
     `end_of_turn=False` leaves that one out. Raises InputError for an unknown `reduction`. A call raises ModelError
@@ -62,8 +62,8 @@ class DirectLikelihood:
     def fingerprint(self) -> str:
         return fingerprint("DirectLikelihood", self.lm.model, self.chat, self.reduction, self.end_of_turn)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        return rate_each(dialogues, self._ids, self._judge)
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return rate_each(responses, self._ids, self._judge)
 
     def _ids(self, turns: Dialogue) -> tuple[Ids, Ids]:
         """Prompt and response; the oldest turns go where the window is too small."""
@@ -91,3 +91,20 @@ class DirectLikelihood:
         if not all(bool(logps.isfinite().all()) for logps in found):
             raise ModelError(f"{self.lm.name} gives not-a-number for a response")
         return found
+
+
+@dataclass(frozen=True)
+class DirectSpec(RewardSpec):
+    """Likelihood reward of a response itself under the model called `model`."""
+
+    reduction: Literal["mean", "sum"] = "mean"
+    model: str = "judge"
+
+    short: ClassVar[tuple[str, ...]] = ("reduction",)
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        return (self.model,)
+
+    def build(self, resources: Resources) -> Reward:
+        return DirectLikelihood.from_pretrained(resources.model(self.model), reduction=self.reduction)

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.rate import rate_each
 from uptake.town import Quality, Town
-from uptake.types import Dialogue, Judgement
+from uptake.types import Judgement
 
 
 @dataclass(frozen=True)
-class Oracle:
-    """Rates an answer by its exact quality, from 0 to 1, with the six axes as parts; `town` is the town's seed.
+class Oracle(Reward, RewardSpec):
+    """Oracle reward: the exact quality of an answer from 0 to 1, its six axes as parts; `town` is the seed of the town.
 
     An answer to anything but a question of the town is invalid.
     """
@@ -21,8 +22,11 @@ class Oracle:
     def fingerprint(self) -> str:
         return repr(self)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        return rate_each(dialogues, Town(self.town).quality, lambda heard: [*map(_judgement, heard)])
+    def build(self, resources: Resources) -> "Oracle":
+        return self
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return rate_each(responses, Town(self.town).quality, lambda heard: [*map(_judgement, heard)])
 
 
 def _judgement(quality: Quality) -> Judgement:

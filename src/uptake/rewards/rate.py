@@ -3,37 +3,41 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from uptake.data.chat import ChatFormat
+from uptake.data.response_tokens import rollout_offsets
 from uptake.data.turns import conversation
 from uptake.data.where import bad_row
 from uptake.errors import InputError
-from uptake.types import Dialogue, Judgement, Turn, Where
+from uptake.rewards.base import Response, dialogue_of
+from uptake.types import Dialogue, Judgement, Rollout, Turn, Where
 
-Ready = TypeVar("Ready")
+_Prepared = TypeVar("_Prepared")
 
 
 def rate_each(
-    dialogues: Sequence[Dialogue],
-    prepare: Callable[[Dialogue], Ready],
-    judge: Callable[[Sequence[Ready]], Sequence[Judgement]],
+    responses: Sequence[Response],
+    prepare: Callable[[Dialogue], _Prepared],
+    judge: Callable[[Sequence[_Prepared]], Sequence[Judgement]],
 ) -> list[Judgement]:
-    """Prepare every dialogue, and judge together all those that could be; where `prepare` raises InputError, none is.
+    """Prepare every response, and judge together all those that could be; where `prepare` raises InputError, none is.
 
     `prepare` gets turns in good order that end with a response.
     """
     judged: dict[int, Judgement] = {}
-    ready: dict[int, Ready] = {}
-    for index, dialogue in enumerate(dialogues):
+    ready: dict[int, _Prepared] = {}
+    for index, response in enumerate(responses):
         try:
-            ready[index] = prepare(answered_turns(dialogue))
+            ready[index] = prepare(answered_turns(dialogue_of(response)))
         except InputError as error:
             judged[index] = invalid(error)
     judged.update(zip(ready, judge(list(ready.values())), strict=True))
-    return [judged[index] for index in range(len(dialogues))]
+    return [judged[index] for index in range(len(responses))]
 
 
 def invalid(error: InputError) -> Judgement:
-    """The judgement of a response that cannot be rated."""
-    return Judgement(0.0, valid=False, reason=str(error))
+    """The judgement of a response that cannot be rated; the reason is without the row, which its caller knows."""
+    reason = InputError(error.problem, field=error.field, allowed=error.allowed)
+    return Judgement(0.0, valid=False, reason=str(reason))
 
 
 def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialogue:
@@ -45,3 +49,11 @@ def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialo
     if not turns[-1].content.strip():
         raise bad_row("the response is empty", where, field="messages", allowed="some text")
     return turns
+
+
+def token_offsets(chat: ChatFormat | None, rollout: Rollout) -> list[tuple[int, int]]:
+    """The offsets of sampled ids in their text; raises InputError without the chat format that they are of."""
+    if chat is None:
+        problem = "marks on the text of sampled tokens, of a policy that is not known"
+        raise InputError(problem, field="chat", allowed="a reward that was built for the policy: build(resources)")
+    return rollout_offsets(chat.tokenizer, rollout)

@@ -1,18 +1,19 @@
 """A reward behind a server: one question a response, and answers that are held to what a function's are held to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, final
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, ClassVar, Self, final
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from uptake.client import Body, Reply, Server, check_ranges
 from uptake.data.cache import Cache, content_key
+from uptake.data.chat import ChatFormat
 from uptake.errors import InputError, UptakeError
-from uptake.rewards.function import FromFunction, Rewards, check_rewards
+from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec
+from uptake.rewards.function import FromFunction, OnError, Rewards, as_rollout, check_rewards
 from uptake.types import Judgement, Rollout
-from uptake.world import World
 
 
 class NoAnswer(UptakeError):
@@ -25,23 +26,27 @@ class WrongAnswer(UptakeError):
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RewardServer(Server):
-    """Asks a server for the reward of every response, as a judge of responses and of tokens.
+class RewardServer(Server, Reward, RewardSpec):
+    """Server reward: asks a server for the reward of every response and of its tokens.
 
     A question is one POST to `url` itself, a JSON object: `messages` (the conversation before the response, each with
-    `role` and `content`), `response` (text), `response_ids` (what the policy wrote, the end of the turn among them) and
-    `model`, a name that the server is free to use. The answer is an object with one or more of `score`, `tokens` and
-    `spans` (each with `start`, `end` and `score`), which mean what they mean in `Rewards`; what else is in it is
-    ignored. An answer that cannot be the reward of this response is asked for again, `attempts` times in all; then it
-    stops the run with the name of the row or, with `on_error` "drop", the response is left out and counted. So it is
-    where the server does not answer. Every right answer goes to the file `cache` in the run's folder before it is used;
-    wrong ones do not, so that a run goes on with a server that was mended. Raises as `Server` does.
+    `role` and `content`), `response` (text), `response_ids` (what a policy sampled, the end of the turn among them;
+    empty for a text) and `model`, a name that the server is free to use. The answer is an object with one or more of
+    `score`, `tokens` and `spans` (each with `start`, `end` and `score`), which mean what they mean in `Rewards`; what
+    else is in it is ignored. An answer that cannot be the reward of this response is asked for again, `attempts` times
+    in all; then it stops the run with the name of the row or, with `on_error` "drop", the response is left out and
+    counted. So it is where the server does not answer. Every right answer goes to the file `cache`, of a run in its
+    folder, before it is used; wrong ones do not, so that a run goes on with a server that was mended. Raises as
+    `Server` does.
     """
 
     model: str = "reward"
     attempts: int = 3
-    on_error: Literal["stop", "drop"] = "stop"
+    on_error: OnError = "stop"
     cache: str = "reward.sqlite"
+    chat: ChatFormat | None = field(default=None, repr=False)
+
+    short: ClassVar[tuple[str, ...]] = ("url",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,9 +56,24 @@ class RewardServer(Server):
             on_error=(self.on_error in ("stop", "drop"), "stop, drop"),
         )
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
+    @property
+    def fingerprint(self) -> str:
+        return f"RewardServer({self.url}, {self.model})"
+
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"tokens"})
+
+    def build(self, resources: Resources) -> "RewardServer":
+        return replace(self, cache=str(resources.file(self.cache)), chat=resources.chat)
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return [each.judgement for each in self.details(responses)]
+
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
+        rollouts = [rollout for rollout in map(_rollout, responses) if rollout is not None]
         questions = {self._key(rollout): _question(rollout) for rollout in rollouts}
-        answers = self._answers(questions, Cache(world.folder / self.cache))
+        answers = self._answers(questions, Cache(self.cache))
 
         def said(rollout: Rollout) -> Rewards:
             answer = answers[self._key(rollout)]
@@ -63,7 +83,7 @@ class RewardServer(Server):
                 raise WrongAnswer(f"{answer.problem}, asked {self.attempts} times")
             return answer.rewards
 
-        return FromFunction(said, self.on_error, self.url)(world, rollouts)
+        return FromFunction(said, self.on_error, self.url, self.chat).details(responses)
 
     def _key(self, rollout: Rollout) -> str:
         return content_key("reward", self.model, _question(rollout))
@@ -74,6 +94,14 @@ class RewardServer(Server):
             found |= self.ask(self.url, questions, [{}], _Answer, cache)
             questions = {key: each for key, each in questions.items() if (said := found[key]) and not said.whole}
         return found
+
+
+def _rollout(response: Response) -> Rollout | None:
+    """A response to ask about; None for what ends with no response, which is no question."""
+    try:
+        return as_rollout(response)
+    except InputError:
+        return None
 
 
 def _question(rollout: Rollout) -> dict[str, Any]:

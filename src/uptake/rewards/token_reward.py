@@ -1,9 +1,6 @@
-"""A token reward model as a judge: one value for every token that the policy wrote, and their sum as the score."""
+"""Token rewards: one value for every token of a response, in the ids that were sampled or in the model's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from math import isfinite
 from pathlib import Path
 from sys import maxsize
 from typing import Any
@@ -21,42 +18,13 @@ from uptake.models.heads import ScalarHead, token_values
 from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
 from uptake.models.token_classifier import TOKEN_LOGIT, head_of
 from uptake.ops.spans import place_rewards
-from uptake.types import Judgement, Rollout, Span, Where
-from uptake.world import World
+from uptake.types import Rollout, Span
 
 # Responses of one forward call.
 ROWS = 16
 
 # The rewards of a response's tokens, or why there are none.
-Rewards = tuple[float, ...] | str
-
-
-@dataclass(frozen=True)
-class TokenReward:
-    """Rates every token of a response by the world's model of this name, or by the token classifier in a folder.
-
-    A model under the policy's own tokenizer and template reads the very ids that were sampled. Another one reads the
-    conversation as text, and what it says of its tokens is spread over the policy's by overlap, so that the sum stays.
-    The prompt is cut on the left where the model's window asks for it. A response without tokens, or longer than the
-    window, is invalid. Raises ModelError, naming the row, for a value that is not finite.
-    """
-
-    model: str = "token_reward"
-
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        lm = world.models[self.model] if self.model in world.models else _loaded(self.model, str(world.policy.device))
-        found = reward_tokens(lm, world.chat, rollouts)
-        return [_judgement(lm, *each) for each in zip(rollouts, found, strict=True)]
-
-
-def _judgement(lm: LanguageModel, rollout: Rollout, values: Rewards) -> Judgement:
-    if isinstance(values, str):
-        return Judgement(0.0, valid=False, reason=values)
-    if not all(map(isfinite, values)):
-        row = rollout.prompt.where or f"prompt {rollout.prompt.key}"
-        where = f"{row.path}:{row.line}" if isinstance(row, Where) else row
-        raise ModelError(f"{lm.name}: a value that is not finite in sample {rollout.sample} of {where}")
-    return Judgement(sum(values), tokens=values)
+TokenValues = tuple[float, ...] | str
 
 
 def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
@@ -85,12 +53,7 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
     return LanguageModel(str(name), model, tokenizer, "rows", "a token classifier", {kind: head.requires_grad_(False)})
 
 
-@lru_cache(maxsize=1)
-def _loaded(name: str, device: str) -> LanguageModel:
-    return load_token_reward(name, device=device)
-
-
-def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[Rewards]:
+def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[TokenValues]:
     """The reward of every token of every rollout under the policy's chat format, or why there is none."""
     own = ChatFormat.of(lm.tokenizer)
     if own.fingerprint == chat.fingerprint:
@@ -112,7 +75,7 @@ def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
         return str(error)
 
 
-def _bridged(values: Rewards, tokens: ResponseTokens, chat: ChatFormat, rollout: Rollout) -> Rewards:
+def _bridged(values: TokenValues, tokens: ResponseTokens, chat: ChatFormat, rollout: Rollout) -> TokenValues:
     """The values of one tokenizer's tokens on those of the policy's, or why they cannot be placed there."""
     if isinstance(values, str):
         return values
@@ -128,12 +91,12 @@ def _bridged(values: Rewards, tokens: ResponseTokens, chat: ChatFormat, rollout:
     return place_rewards(spans, offsets).values
 
 
-def rewards_of_ids(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[Rewards]:
+def rewards_of_ids(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[TokenValues]:
     """The reward of every token of responses after prompts, or why there is none; rows of like length share a call.
 
     Pairs are prompt and response. A prompt is cut on the left where the model's window asks for it.
     """
-    found: list[Rewards] = ["no tokens" if not ids else "longer than the reward model's window" for _, ids in pairs]
+    found: list[TokenValues] = ["no tokens" if not ids else "longer than the reward model's window" for _, ids in pairs]
     window = lm.window or maxsize
     trees = {
         place: branches(prompt[-(window - len(ids)) :], ids)

@@ -1,11 +1,11 @@
-"""A token reward model as a reward of dialogues: what it says of the tokens of a response, added up or averaged."""
+"""A token reward model as a reward: what it says of the tokens of a response, added up or averaged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Literal, Self, final, get_args
+from typing import ClassVar, Literal, Self, final, get_args
 
 from uptake.data.cache import content_key
 from uptake.data.chat import ChatFormat
@@ -13,28 +13,42 @@ from uptake.data.response_tokens import ResponseTokens, response_tokens
 from uptake.data.token_view import join
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
+from uptake.rewards.base import (
+    Detail,
+    Resources,
+    Response,
+    Reward,
+    RewardDetails,
+    RewardSpec,
+    dialogue_of,
+)
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import rate_each
-from uptake.rewards.token_reward import Rewards, load_token_reward, rewards_of_ids
-from uptake.types import Dialogue, Judgement, Span
+from uptake.rewards.token_reward import TokenValues, load_token_reward, reward_tokens, rewards_of_ids
+from uptake.types import Dialogue, Judgement, Rollout, Span, Where
 
 Aggregate = Literal["sum", "mean"]
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class TokenRewardModel:
-    """Rates a response by what a token reward model gives its tokens, the end of the turn among them.
+class TokenRewardModel(Reward):
+    """Token reward: rates a response by what a token reward model gives its tokens, the end of the turn among them.
 
     The score is the sum of these rewards (default), which is what a policy is paid for the response, or their mean,
-    which does not grow with its length. They are the judgement's `tokens`, in the reward model's own tokens. The oldest
-    turns go where the model's window is too small. Raises InputError for an unknown `aggregate`. A call raises
-    ModelError where the model gives a value that is not finite or its chat template ends no turn.
+    which does not grow with its length. They are the judgement's `tokens`: of a text in the reward model's own tokens,
+    of a `Rollout` in the ids that the `policy` sampled, whose chat format that is. A model under the same tokenizer and
+    template reads these very ids. Another one reads the text, and what it says of its tokens is spread over the
+    policy's by overlap, so that the sum stays. The oldest turns of a text, or the beginning of a sampled prompt, go
+    where the model's window is too small. A response without tokens, or longer than the window, is invalid. Raises
+    InputError for an unknown `aggregate`. A call raises ModelError, naming the row, where the model gives a value that
+    is not finite, and where its chat template ends no turn.
     """
 
     lm: LanguageModel
     chat: ChatFormat
     aggregate: Aggregate = "sum"
+    policy: ChatFormat | None = None
 
     def __post_init__(self) -> None:
         if self.aggregate not in get_args(Aggregate):
@@ -56,8 +70,25 @@ class TokenRewardModel:
         }
         return fingerprint("TokenRewardModel", self.lm.model, self.chat, content_key(heads)[:16], self.aggregate)
 
-    def __call__(self, dialogues: Sequence[Dialogue]) -> Sequence[Judgement]:
-        return rate_each(dialogues, self.tokens, self._judge)
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"tokens"})
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        chat, rollouts = self.policy, [each for each in responses if isinstance(each, Rollout)]
+        if chat is None:
+            return rate_each(responses, self.tokens, self._judge)
+        sampled = map(self._rollout_judgement, rollouts, reward_tokens(self.lm, chat, rollouts))
+        read = iter(rate_each([each for each in responses if not isinstance(each, Rollout)], self.tokens, self._judge))
+        return [next(sampled if isinstance(each, Rollout) else read) for each in responses]
+
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
+        return [
+            RewardDetails(judgement, tuple(self.spans(dialogue_of(response), judgement)))
+            if judgement.valid and not (self.policy and isinstance(response, Rollout))
+            else RewardDetails(judgement)
+            for response, judgement in zip(responses, self.rate(responses), strict=True)
+        ]
 
     def tokens(self, turns: Dialogue) -> ResponseTokens:
         """What the model reads of a dialogue that ends with a response; InputError where that does not fit."""
@@ -80,9 +111,41 @@ class TokenRewardModel:
         found = rewards_of_ids(self.lm, [(each.prompt_ids, each.ids) for each in asked])
         return [self._judgement(values) for values in found]
 
-    def _judgement(self, values: Rewards) -> Judgement:
+    def _rollout_judgement(self, rollout: Rollout, values: TokenValues) -> Judgement:
+        row = rollout.prompt.where or f"prompt {rollout.prompt.key}"
+        where = f"{row.path}:{row.line}" if isinstance(row, Where) else row
+        return self._judgement(values, f"sample {rollout.sample} of {where}")
+
+    def _judgement(self, values: TokenValues, named: str = "a response") -> Judgement:
         if isinstance(values, str):
             return Judgement(0.0, valid=False, reason=values)
         if not all(map(isfinite, values)):
-            raise ModelError(f"{self.lm.name} gives a value that is not finite for a response")
+            raise ModelError(f"{self.lm.name} gives a value that is not finite for {named}")
         return Judgement(sum(values) / (len(values) if self.aggregate == "mean" else 1), tokens=values)
+
+
+@dataclass(frozen=True)
+class TokenRewardSpec(RewardSpec):
+    """Token reward of the model at hand that is called `path`, or of the token classifier in that folder or on the Hub.
+
+    These rewards were not learned from preferences, so they prefer with certainty.
+    """
+
+    path: str = "token_reward"
+    aggregate: Aggregate = "sum"
+
+    short: ClassVar[tuple[str, ...]] = ("path", "aggregate")
+
+    @property
+    def offers(self) -> frozenset[Detail]:
+        return frozenset({"tokens"})
+
+    def build(self, resources: Resources) -> Reward:
+        lm = resources.models.get(self.path) or _loaded(self.path, resources.device, resources.dtype)
+        return TokenRewardModel(lm, ChatFormat.of(lm.tokenizer), self.aggregate, resources.chat)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, device: str, dtype: str) -> LanguageModel:
+    """Loaded once for all rounds of a run."""
+    return load_token_reward(name, device=device, dtype=dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from uptake.data import ChatFormat, answered
 from uptake.data.spans import Ids, refuse, tokenize
@@ -23,6 +23,8 @@ class Conversations:
     the last exchange alone is too long, a rollout without any token stands for it. Raises InputError for a preference,
     and for a row without a response where only responses carry loss.
     """
+
+    recorded: ClassVar[bool] = True
 
     turns: Turns = "all"
 

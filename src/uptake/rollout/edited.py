@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from sys import maxsize
+from typing import ClassVar
 
 from uptake.data.edited import edited_columns
 from uptake.data.response_tokens import response_tokens
@@ -23,6 +24,9 @@ class EditedRows:
     window; where a side alone does not fit, or the two sides come after different tokens, rollouts without any token
     stand for the row. Raises InputError for a row of any other kind.
     """
+
+    recorded: ClassVar[bool] = True
+    keeps_cut_off: ClassVar[bool] = True
 
     max_tokens: int = 512
 

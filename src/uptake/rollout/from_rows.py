@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from uptake.data.where import bad_row
 from uptake.types import Preference, Prompt, Rollout, Row
@@ -11,6 +12,8 @@ from uptake.world import World
 @dataclass(frozen=True)
 class FromRows:
     """The recorded responses of rows: chosen before rejected, one each otherwise; none is left unfinished."""
+
+    recorded: ClassVar[bool] = True
 
     def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
         return [

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from uptake.data.where import bad_row
 from uptake.rollout.from_rows import recorded_rollout
@@ -16,6 +17,8 @@ class RatedRows:
     So a judge that goes by what the data set says scores both kinds of rows alike. Raises InputError for a row that
     says neither.
     """
+
+    recorded: ClassVar[bool] = True
 
     def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
         return [recorded_rollout(world, row, text, sample) for row in rows for sample, text in _rated(row)]

@@ -1,6 +1,7 @@
 """A part of a recipe as options spell it: by name, or by name with settings."""
 
-from collections.abc import Callable, Collection, Mapping
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, TypeVar, get_type_hints
@@ -11,7 +12,7 @@ from uptake.errors import InputError
 
 T = TypeVar("T")
 
-Choice = str | Mapping[str, Mapping[str, Any]]
+Choice = str | Mapping[str, Any]
 
 # Nothing is converted: what is printed in a recipe is what was written.
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -22,19 +23,28 @@ def named(
 ) -> Callable[..., T]:
     """The part of a name, or of a name with settings, `{"oracle": {"noise": 0.1}}`, ready to be made.
 
-    `elsewhere` are fields that are no settings. Raises InputError for an unknown name or setting, for one missing, and
-    for one of another type.
+    `elsewhere` are fields that are no settings, as are those left out of the `repr`. Raises InputError for an unknown
+    name or setting, for one missing, and for one of another type.
     """
-    wanted: Mapping[str, Mapping[str, Any]] = {choice: {}} if isinstance(choice, str) else choice
+    wanted: Mapping[str, Any] = {choice: {}} if isinstance(choice, str) else choice
     if len(wanted) != 1 or not wanted.keys() <= parts.keys():
-        raise InputError(f"no {kind} {', '.join(wanted)!r}", field=kind, allowed=", ".join(parts))
+        raise unknown(kind, ", ".join(map(str, wanted)), parts)
     ((name, settings),) = wanted.items()
-    every: Any = parts[name]
-    known = {field.name: field for field in fields(every) if field.name not in elsewhere}
+    return configured(kind, name, parts[name], settings, elsewhere)
+
+
+def configured(
+    kind: str, name: str, part: Callable[..., T], settings: Any, elsewhere: Collection[str] = ()
+) -> Callable[..., T]:
+    """A part with its settings, ready to be made; raises as `named` does."""
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{settings!r} as settings of {name}", field=kind, allowed=f"{{{name}: {{setting: value}}}}")
+    every: Any = part
+    known = {field.name: field for field in fields(every) if field.repr and field.name not in elsewhere}
     for setting in settings:
         if setting not in known:
             allowed = ", ".join(known) or "none"
-            raise InputError(f"{name} has no setting {setting!r}", field=kind, allowed=allowed)
+            raise InputError(f"{name} has no setting {setting!r}{near(setting, known)}", field=kind, allowed=allowed)
     for setting, field in known.items():
         if setting not in settings and field.default is MISSING and field.default_factory is MISSING:
             allowed = f"{{{name}: {{{setting}: ...}}}}"
@@ -45,4 +55,16 @@ def named(
         except ValidationError as error:
             allowed = " or ".join(each["msg"].removeprefix("Input should be ") for each in error.errors())
             raise InputError(f"{value!r} as {setting!r} of {name}", field=kind, allowed=allowed) from error
-    return partial(parts[name], **settings)
+    return partial(part, **settings)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that nothing of this kind has, with the nearest that something has."""
+    names = list(known)
+    return InputError(f"no {kind} {name!r}{near(name, names)}", field=kind, allowed=", ".join(names))
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """The words that name the nearest of known names, for an error; none where no name is near."""
+    found = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -5,18 +5,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from uptake.annotators.base import AnnotatorSpec
 from uptake.data import ChatFormat, prompts, read
 from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, length_controlled_win_rate, win_rate
 from uptake.evaluate.annotator import annotator_stats
 from uptake.evaluate.length_controlled import FEWEST
-from uptake.judge.pairwise import AnnotatorPart
 from uptake.models import load
 from uptake.ops.verdicts import TIE, is_tie
+from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import comparison_folder, write_comparison
 from uptake.types import Rollout, Verdict
-from uptake.world import World
 
 AnnotatedPair = tuple[Rollout, Rollout, Verdict]
 
@@ -24,7 +24,7 @@ AnnotatedPair = tuple[Rollout, Rollout, Verdict]
 def compare_by_annotator(
     source: str | Path,
     models: Mapping[str, str],
-    annotator: AnnotatorPart,
+    annotator: AnnotatorSpec,
     folder: str | Path,
     *,
     sampling: PolicySamples = PolicySamples(n=1),  # frozen
@@ -41,10 +41,10 @@ def compare_by_annotator(
     asked, folder = prompts(read(source, limit=limit)), comparison_folder(folder)
     lms = {name: load(path, **loading) for name, path in models.items()}
     chats = {side: ChatFormat.of(lms[side].tokenizer) for side in ("before", "after")}
-    judge = annotator.start(World(lms["after"], chats["after"], models=lms, folder=folder))
+    judge = annotator.build(Resources(lms, folder, **loading))
     before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
     texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]
-    compared = list(zip(before, after, judge(asked, texts), strict=True))
+    compared = list(zip(before, after, judge.compare(asked, texts), strict=True))
     figures = annotated_figures(compared)
     write_comparison(folder, figures, [_sample(pair) for pair in compared[:40]])
     return figures

@@ -4,13 +4,14 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from inspect import signature
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import uptake
+from uptake.annotators.base import Annotator
+from uptake.annotators.from_reward import refuse_comparing
 from uptake.data.cache import Cache, content_key
 from uptake.datasets import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.errors import InputError
@@ -25,7 +26,7 @@ from uptake.evaluate.bench_results import (
     result,
 )
 from uptake.report.bench import write_bench_report
-from uptake.rewards.base import Annotator, Reward
+from uptake.rewards.base import Reward
 from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
 from uptake.train.run_folder import write_json
@@ -46,7 +47,7 @@ KINDS: Mapping[type[Item], Literal["comparisons", "ratings", "candidates"]] = {
 
 @dataclass(frozen=True)
 class _Judged:
-    """What a contestant said of every item of the benchmarks it takes part in, and what that took."""
+    """What a reward or an annotator said of every item of the benchmarks it takes part in, and what that took."""
 
     kind: Literal["reward", "annotator"]
     fingerprint: str
@@ -56,7 +57,7 @@ class _Judged:
 
 
 def bench(
-    contestants: Mapping[str, Reward | Annotator],
+    scorers: Mapping[str, Reward | Annotator],
     benchmarks: Sequence[Benchmark | Absent],
     folder: str | Path,
     *,
@@ -64,24 +65,27 @@ def bench(
     limit: int | None = None,
     seed: int = 0,
 ) -> tuple[BenchResults, Timing]:
-    """Let every contestant judge every benchmark that is at hand, and write the figures to a folder.
+    """Let every scorer judge every benchmark that is at hand, and write the figures to a folder.
 
     results.json and results.md are functions of the input; page.html and timing.json also say how long it took. A
-    dialogue is scored once by each contestant, in whatever benchmarks it stands, and scores are kept in `cache`
+    dialogue is scored once by each scorer, in whatever benchmarks it stands, and scores are kept in `cache`
     (default: scores.sqlite in the folder) as they come: a call that was killed goes on where it stopped. `limit` draws
     so many items of each benchmark by `seed`. Annotators take part in comparisons only. Raises InputError where there
-    is no contestant or no benchmark with items, and for a limit below 1.
+    is no scorer or no benchmark with items, for a reward that compares responses, and for a limit below 1.
     """
     start, folder = perf_counter(), Path(folder)
     check_limit(limit)
     held = [_drawn(each, limit, seed) for each in benchmarks if isinstance(each, Benchmark) and each.items]
     absent = {each.name: each.reason if isinstance(each, Absent) else "it has no items" for each in benchmarks}
     absent = {name: reason for name, reason in absent.items() if name not in {each.name for each in held}}
-    if not contestants or not held:
+    if not scorers or not held:
         problem = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
-        raise InputError(f"nothing to compare: {problem}", allowed="one contestant and one benchmark, or more")
+        raise InputError(f"nothing to compare: {problem}", allowed="one scorer and one benchmark, or more")
+    for scorer in scorers.values():
+        if scorer.kind == "reward":
+            refuse_comparing(scorer)
     kept = Cache(folder / "scores.sqlite" if cache is None else cache)
-    judged = {name: _judged(name, contestant, held, kept) for name, contestant in contestants.items()}
+    judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
     results = BenchResults(
         version=uptake.__version__,
         seed=seed,
@@ -110,15 +114,14 @@ def _drawn(benchmark: Benchmark, limit: int | None, seed: int) -> Benchmark:
     return replace(benchmark, items=[benchmark.items[place] for place in places])
 
 
-def _judged(name: str, contestant: Any, held: Sequence[Benchmark], cache: Cache) -> _Judged:
-    # The two protocols differ in what they are called with.
-    is_annotator = len(signature(contestant).parameters) == 2
+def _judged(name: str, scorer: Reward | Annotator, held: Sequence[Benchmark], cache: Cache) -> _Judged:
+    is_annotator = scorer.kind == "annotator"
     taken = [each for each in held if not is_annotator or isinstance(each.items[0], Comparison)]
     to_questions = _duel if is_annotator else _dialogues
     asked = {each.name: [to_questions(item) for item in each.items] for each in taken}
     distinct = dict.fromkeys(question for rows in asked.values() for row in rows for question in row)
-    ask = partial(_verdicts if is_annotator else _scores, contestant)
-    known, count, seconds = _ask(name, contestant.fingerprint, list(distinct), ask, cache)
+    ask = partial(_verdicts, scorer) if scorer.kind == "annotator" else partial(_scores, scorer)
+    known, count, seconds = _ask(name, scorer.fingerprint, list(distinct), ask, cache)
     answers = {
         each.name: [
             _answer(item, [known[question] for question in row])
@@ -126,7 +129,7 @@ def _judged(name: str, contestant: Any, held: Sequence[Benchmark], cache: Cache)
         ]
         for each in taken
     }
-    return _Judged("annotator" if is_annotator else "reward", contestant.fingerprint, answers, count, seconds)
+    return _Judged(scorer.kind, scorer.fingerprint, answers, count, seconds)
 
 
 def _ask(
@@ -175,14 +178,14 @@ def _spelled(question: Query) -> list[Any]:
 
 
 def _scores(reward: Reward, questions: Sequence[Query]) -> list[Prediction]:
-    return [_number(each, each.score) for each in reward([question[0] for question in questions])]
+    return [_number(each, each.score) for each in reward.rate([question[0] for question in questions])]
 
 
 def _verdicts(annotator: Annotator, questions: Sequence[Query]) -> list[Prediction]:
     """Margins of the first response: its probability less one half."""
     turns, pairs = zip(*questions, strict=True)
     prompts = [Prompt(each, prompt_key(each)) for each in turns]
-    return [_number(each, each.p - 0.5) for each in annotator(prompts, pairs)]
+    return [_number(each, each.p - 0.5) for each in annotator.compare(prompts, pairs)]
 
 
 def _number(said: Judgement | Verdict, number: float) -> Prediction:

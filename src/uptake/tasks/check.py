@@ -10,11 +10,6 @@ from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
-from uptake.reference import Given, NoReference
-from uptake.rollout.conversations import Conversations
-from uptake.rollout.edited import EditedRows
-from uptake.rollout.from_rows import FromRows
-from uptake.rollout.rated import RatedRows
 from uptake.types import Prompt, Row
 from uptake.update import trainable
 from uptake.world import World
@@ -55,7 +50,7 @@ def check(recipe: Recipe, world: World) -> Preflight:
     rows = list(stage.select(world, 0))
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
-    if isinstance(stage.produce, FromRows | RatedRows | Conversations | EditedRows):
+    if getattr(stage.produce, "recorded", False):
         samples, more = _recorded(stage, world, rows)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
@@ -69,7 +64,7 @@ def _recorded(
     rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
     for rollout in rollouts:
         cut_off = rollout.response_ids and not rollout.finished and rollout.source == "dataset"
-        if cut_off and not isinstance(stage.produce, EditedRows):
+        if cut_off and not getattr(stage.produce, "keeps_cut_off", False):
             raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
     data = stage.signal(rollouts, stage.judge(world, rollouts))
     if not data.examples:
@@ -95,8 +90,7 @@ def _first_loss(stage: Stage, world: World, examples: Sequence[object]) -> str:
     with torch.no_grad():
         found = [stage.objective(world.policy, reference, [each]) for each in examples]
     losses, metrics = [float(each.total) for each in found], found[0].metrics
-    same = not isinstance(stage.reference, Given | NoReference)
-    if "margin" in metrics and same and max(losses) - min(losses) > 1e-5:
+    if "margin" in metrics and stage.reference.is_start and max(losses) - min(losses) > 1e-5:
         raise InputError(
             f"policy and reference differ before the first step: losses {', '.join(f'{loss:.6f}' for loss in losses)}",
             field="reference",

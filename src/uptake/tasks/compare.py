@@ -11,8 +11,9 @@ import numpy as np
 from uptake.data import ChatFormat, Writer, prompts, read
 from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
-from uptake.follow_up.reward import FollowUpReward, FollowUpScores
+from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.models import LanguageModel, load
+from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
 from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Prompt, Rollout, Turn
@@ -99,22 +100,23 @@ def compare_files(
     models: Mapping[str, str],
     folder: str | Path,
     *,
-    followups: str | Path | None = None,
+    reward: FollowUpSpec = FollowUpSpec(),  # frozen
     sampling: PolicySamples = PolicySamples(n=1),  # frozen
     limit: int | None = None,
     seed: int = 0,
     **loading: Any,
 ) -> dict[str, Any]:
-    """Compare the models called "after" and "before" on prompts, rated by the one called "follow_up".
+    """Compare the models called "after" and "before" on prompts, rated by follow-ups under the model that they name.
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
     asked, folder = prompts(read(source, limit=limit)), comparison_folder(folder)
-    reward = FollowUpReward.from_pretrained(models["follow_up"], followups, **loading)
+    rated_by = models[reward.model]
+    built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
     before, after = (
-        answers(load(models[side], **loading), asked, reward, sampling, seed=seed) for side in ("before", "after")
+        answers(load(models[side], **loading), asked, built, sampling, seed=seed) for side in ("before", "after")
     )
-    figures = comparison(before, after, judge=f"follow-up reward of {models['follow_up']}")
+    figures = comparison(before, after, judge=f"follow-up reward of {rated_by}")
     write_comparison(folder, figures, side_by_side(before, after, count=40))
     return figures
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar, final
 
+from uptake.annotators.base import Annotator
 from uptake.data import Journal, Writer, read, to_record
 from uptake.data.cache import content_key
 from uptake.data.files import suffix
@@ -16,7 +17,6 @@ from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
 from uptake.evaluate.edits import EditStats, edit_stats
-from uptake.rewards.base import Annotator
 from uptake.support.progress import progress_bar
 from uptake.types import NO_EDIT_WEIGHT, Answered, Edited, Preference, Rated, Row, Verdict
 
@@ -149,15 +149,18 @@ class _Desk:
     def _verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
         """How likely the edit is better than the response."""
         assert self.annotator is not None
-        ask = self.annotator
+        annotator = self.annotator
         pairs = [(one.checked.text if one.checked else "", one.draft.response) for one in outcomes]
         keys = [
-            content_key("judge", ask.fingerprint, *_content(one.draft), edit)
+            content_key("judge", annotator.fingerprint, *_content(one.draft), edit)
             for one, (edit, _) in zip(outcomes, pairs, strict=True)
         ]
         prompts = [one.draft.prompt for one in outcomes]
         return self.memory.fill(
-            keys, lambda missing: ask([prompts[place] for place in missing], [pairs[place] for place in missing])
+            keys,
+            lambda missing: annotator.compare(
+                [prompts[place] for place in missing], [pairs[place] for place in missing]
+            ),
         )
 
 

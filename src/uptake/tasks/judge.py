@@ -7,12 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from uptake.annotators.base import Annotator
 from uptake.data import Journal, Writer, prompts, read, to_record
 from uptake.data.where import bad_row, usable
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
-from uptake.rewards.base import Annotator
 from uptake.support.progress import progress_bar
 from uptake.types import Preference, Prompt, Row, Verdict
 
@@ -102,7 +102,7 @@ def _verdicts(rows: Sequence[Preference], annotator: Annotator, path: Path, chun
         for start in range(0, len(missing), chunk):
             numbers = missing[start : start + chunk]
             asked = [rows[number] for number in numbers]
-            verdicts = annotator(prompts(asked), [(row.chosen, row.rejected) for row in asked])
+            verdicts = annotator.compare(prompts(asked), [(row.chosen, row.rejected) for row in asked])
             for number, verdict in zip(numbers, verdicts, strict=True):
                 known[number] = verdict
                 if verdict.valid:

@@ -12,15 +12,13 @@ from uptake.data.edited import spell_span
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
-from uptake.follow_up.reward import FollowUpReward, FollowUpScores
-from uptake.rewards.base import Reward
-from uptake.rewards.token_reward_model import TokenRewardModel
+from uptake.rewards.base import Reward, RewardDetails, RewardSpec
 from uptake.rollout.from_rows import responses
 from uptake.support.progress import progress_bar
-from uptake.types import Dialogue, Preference, Prompt, Row, Turn, Where
+from uptake.types import Answered, Preference, Prompt, Row
 
 # One record a response of a row; none for a row that could not be scored.
-Scores = list[dict[str, Any]]
+RowScores = list[dict[str, Any]]
 
 # Columns that are written only where they are asked for.
 LONG = ("logps", "reward_spans")
@@ -31,12 +29,13 @@ CHUNK = 16
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What was scored: responses, mean reward in all and by category, and the accuracy where rows are preferences."""
+    """What was scored: responses, mean reward in all and by its parts (categories, or
+    rewards in a sum), and the accuracy where rows are preferences."""
 
     rows: int
     responses: int
     mean_reward: float
-    by_category: Mapping[str, float]
+    by_part: Mapping[str, float]
     shortened: int
     dropped: int
     accuracy: Accuracy | None
@@ -63,7 +62,7 @@ def score_file(
     are asked of a reward that has none.
     """
     extra = [name for name, wanted in zip(LONG, (logps, tokens), strict=True) if wanted]
-    _check(reward, logps, tokens)
+    check_details(reward, logps, tokens)
     bad: list[InputError] = []
     rows = read(source, limit=limit, columns=columns, skipped=bad if drop_bad else None)
     with Writer(out, overwrite=overwrite) as writer:
@@ -72,16 +71,16 @@ def score_file(
         if not kept:
             raise InputError("no row could be scored", path=source, allowed="rows with a response that fits the model")
         for row, scores in kept:
-            writer.write({**to_record(row), **_columns(row, scores, extra), **_source(reward)})
+            writer.write({**to_record(row), **_columns(row, scores, extra), **reward.source})
     _journal_path(Path(out)).unlink()
     return _summary(kept, dropped=len(bad) + len(rows) - len(kept))
 
 
-def _scored(rows: Sequence[Row], reward: Reward, path: Path, drop_bad: bool) -> list[Scores]:
+def _scored(rows: Sequence[Row], reward: Reward, path: Path, drop_bad: bool) -> list[RowScores]:
     """The scores of every row, from the journal as far as it goes."""
     identity = _identity(rows, reward)
     with Journal(path) as journal, progress_bar("score", len(rows)) as bar:
-        results: list[Scores] = []
+        results: list[RowScores] = []
         for line in journal.done:
             results.extend(line["scores"] if line["identity"] == identity else ())
         bar.advance(len(results))
@@ -93,45 +92,36 @@ def _scored(rows: Sequence[Row], reward: Reward, path: Path, drop_bad: bool) -> 
     return results
 
 
-def _score_rows(rows: Sequence[Row], reward: Reward, drop_bad: bool) -> Iterator[Scores]:
+def _score_rows(rows: Sequence[Row], reward: Reward, drop_bad: bool) -> Iterator[RowScores]:
     """A record of scores for every response of every row; none at all for a row that cannot be scored in full."""
     texts = [() if drop_bad and isinstance(row, Prompt) else responses(row) for row in rows]
-    asked = [(prompt, text) for prompt, said in zip(prompts(rows), texts, strict=True) for text in said]
-    dialogues = [(*prompt.turns, Turn("assistant", text)) for prompt, text in asked]
-    records = _records(reward, dialogues, [prompt.where for prompt, _ in asked], drop_bad)
+    asked = [Answered(prompt, text) for prompt, said in zip(prompts(rows), texts, strict=True) for text in said]
+    records = _records(reward, asked, drop_bad)
     for said in texts:
         both = [next(records) for _ in said]
         yield [] if any(record is None for record in both) else [record for record in both if record is not None]
 
 
-def _records(
-    reward: Reward, dialogues: Sequence[Dialogue], where: Sequence[Where | None], drop_bad: bool
-) -> Iterator[dict[str, Any] | None]:
-    """One record a dialogue, in order; None for one that cannot be rated, or else InputError, unless `drop_bad`."""
-    if isinstance(reward, FollowUpReward):
-        scores = reward.score(dialogues, where=where, unscored={} if drop_bad else None)
-        yield from (_record(scores, index) for index in range(len(dialogues)))
-        return
-    for turns, place, judgement in zip(dialogues, where, reward(dialogues), strict=True):
-        if not (judgement.valid or drop_bad):
-            raise bad_row(judgement.reason, place)
-        spans = reward.spans(turns, judgement) if isinstance(reward, TokenRewardModel) and judgement.valid else None
-        marks = {} if spans is None else {"reward_spans": [spell_span(span) for span in spans]}
-        yield {"reward": judgement.score, **marks} if judgement.valid else None
+def _records(reward: Reward, asked: Sequence[Answered], drop_bad: bool) -> Iterator[dict[str, Any] | None]:
+    """One record a response, in order; None for one that cannot be rated, or else InputError, unless `drop_bad`."""
+    for response, details in zip(asked, reward.details(asked), strict=True):
+        if not (details.judgement.valid or drop_bad):
+            raise bad_row(details.judgement.reason, response.prompt.where)
+        yield _record(reward, details) if details.judgement.valid else None
 
 
-def _record(scores: FollowUpScores, index: int) -> dict[str, Any] | None:
-    if bool(scores.rewards[index].isnan()):
-        return None
-    return {
-        "reward": float(scores.rewards[index]),
-        "by_category": {name: float(column[index]) for name, column in scores.by_category.items()},
-        "logps": scores.logps[index].tolist(),
-        "dropped_turns": scores.dropped_turns[index],
-    }
+def _record(reward: Reward, details: RewardDetails) -> dict[str, Any]:
+    record: dict[str, Any] = {"reward": details.judgement.score}
+    if reward.parts is not None:
+        record[reward.parts] = dict(details.judgement.parts)
+    if "logps" in reward.offers:
+        record["logps"] = list(details.logps)
+    if "tokens" in reward.offers:
+        record["reward_spans"] = [spell_span(span) for span in details.spans]
+    return record if details.dropped_turns is None else {**record, "dropped_turns": details.dropped_turns}
 
 
-def _columns(row: Row, scores: Scores, extra: Sequence[str]) -> dict[str, Any]:
+def _columns(row: Row, scores: RowScores, extra: Sequence[str]) -> dict[str, Any]:
     """The columns that a row's scores add to it: one set, or one for chosen and one for rejected."""
     sides = ("chosen_", "rejected_") if isinstance(row, Preference) else ("",)
     return {
@@ -142,18 +132,13 @@ def _columns(row: Row, scores: Scores, extra: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _source(reward: Reward) -> dict[str, str]:
-    """The column that says what the scores were made with."""
-    if isinstance(reward, FollowUpReward):
-        return {"followups": reward.followups.fingerprint}
-    return {"rated_by": reward.fingerprint}
-
-
-def _check(reward: Reward, logps: bool, tokens: bool) -> None:
-    if logps and not isinstance(reward, FollowUpReward):
+def check_details(reward: Reward | RewardSpec, logps: bool, tokens: bool) -> None:
+    """Raise InputError where something is asked of a reward that it does not know."""
+    if logps and "logps" not in reward.offers:
         raise InputError("this reward asks for no follow-ups", field="logps", allowed="a reward by follow-ups")
-    if tokens and not isinstance(reward, TokenRewardModel):
-        raise InputError("this reward rates no tokens", field="tokens", allowed="token_reward:PATH")
+    if tokens and "tokens" not in reward.offers:
+        allowed = "token_reward:PATH, or another reward of tokens"
+        raise InputError("this reward rates no tokens", field="tokens", allowed=allowed)
 
 
 def _identity(rows: Sequence[Row], reward: Reward) -> str:
@@ -165,21 +150,21 @@ def _journal_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal.jsonl")
 
 
-def _summary(kept: Sequence[tuple[Row, Scores]], dropped: int) -> ScoreSummary:
+def _summary(kept: Sequence[tuple[Row, RowScores]], dropped: int) -> ScoreSummary:
     flat = [record for _, scores in kept for record in scores]
-    names = flat[0].get("by_category", ())
+    parts = [record.get("by_category") or record.get("by_reward") or {} for record in flat]
     return ScoreSummary(
         rows=len(kept),
         responses=len(flat),
         mean_reward=fmean(record["reward"] for record in flat),
-        by_category={name: fmean(record["by_category"][name] for record in flat) for name in names},
+        by_part={name: fmean(each[name] for each in parts) for name in parts[0]},
         shortened=sum(record.get("dropped_turns", 0) > 0 for record in flat),
         dropped=dropped,
         accuracy=_accuracy([(row, scores) for row, scores in kept if isinstance(row, Preference)]),
     )
 
 
-def _accuracy(pairs: Sequence[tuple[Preference, Scores]]) -> Accuracy | None:
+def _accuracy(pairs: Sequence[tuple[Preference, RowScores]]) -> Accuracy | None:
     """How often the preferred side has the higher reward, lengths in characters; None without preference rows."""
     if not pairs:
         return None

@@ -1,74 +1,54 @@
 """Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from uptake.data import ChatFormat, read
-from uptake.errors import InputError
-from uptake.follow_up.reward import FollowUps
 from uptake.models import LanguageModel, add_lora, load
 from uptake.recipe import Recipe
+from uptake.tasks.run_config import RunConfig, models_used
 from uptake.train.loop import Options, run
 from uptake.train.run_folder import check_folder
-from uptake.types import Row
 from uptake.world import World
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Given:
-    """What a person names: models and data by path or Hub name, and the seed."""
+def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Options = Options()) -> World:  # frozen
+    """Run a recipe on named models and data; the run, with the trained model under `model/`, is in `folder`.
 
-    policy: str
-    data: str | None = None
-    follow_up_model: str | None = None
-    reference: str | None = None
-    lora: int = 0
-    seed: int = 0
-    limit: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    judge_model: str | None = None
-
-
-def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = Options()) -> World:  # frozen
-    """Run a recipe on named models and data; the run, with the trained model under `model/`, is in `folder`."""
+    The config is written above the recipe in the run's recipe.yaml, which repeats the run as a config of its own.
+    """
     check_folder(Path(folder), options.resume)
-    world = build_world(given, folder)
+    world = build_world(config, folder)
     warn_of_own_judge(recipe, world)
-    return run(recipe, world, options)
+    return run(recipe, world, replace(options, config=str(config)))
 
 
 def warn_of_own_judge(recipe: Recipe, world: World) -> None:
     """Say so where the judge of a recipe is the very model that it judges."""
-    for stage in recipe.stages:
-        if isinstance(stage.judge, FollowUps) and world.model(stage.judge.model).base is world.policy.base:
-            log.warning("%s is its own follow-up model: it may prefer what it would say itself", world.policy.name)
+    for name in models_used([stage.judge for stage in recipe.stages]):
+        if name in world.models and world.models[name].base is world.policy.base:
+            spoken = name.replace("_", "-")
+            log.warning("%s is its own %s model: it may prefer what it would say itself", world.policy.name, spoken)
 
 
-def build_world(given: Given, folder: str | Path) -> World:
+def build_world(config: RunConfig, folder: str | Path) -> World:
     """Load what was named. Without a follow-up model the policy judges itself."""
-    rows = _rows(given)
-    if given.lora < 0:
-        raise InputError(f"{given.lora}", field="lora", allowed="a rank from 1, or 0 for no adapter")
-    policy = load(given.policy, dtype=given.dtype, device=given.device)
-    models: dict[str, LanguageModel] = {"follow_up": policy}
-    if given.follow_up_model is not None:
-        models["follow_up"] = load(given.follow_up_model, dtype=given.dtype, device=given.device)
-    for role, name in (("reference", given.reference), ("judge", given.judge_model)):
-        if name is not None:
-            models[role] = load(name, dtype=given.dtype, device=given.device)
-    if given.lora:
-        torch.manual_seed(given.seed)
-        policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)
-    return World(policy, ChatFormat.of(policy.tokenizer), rows, models, Path(folder), given.seed)
+    rows = read(config.data, limit=config.limit)
+    policy = load(config.policy, dtype=config.dtype, device=config.device)
+    models = {"follow_up": policy, **load_each(config.models, dtype=config.dtype, device=config.device)}
+    if config.lora:
+        torch.manual_seed(config.seed)
+        policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
+    return World(policy, ChatFormat.of(policy.tokenizer), rows, models, Path(folder), config.seed)
 
 
-def _rows(given: Given) -> list[Row]:
-    if given.data is None:
-        raise InputError("no data was named", field="data", allowed="a file or a Hub name")
-    return read(given.data, limit=given.limit)
+def load_each(paths: Mapping[str, str], *, device: str = "auto", dtype: str = "auto") -> dict[str, LanguageModel]:
+    """The models of some paths by name; one that has several names is loaded once."""
+    loaded = {path: load(path, dtype=dtype, device=device) for path in dict.fromkeys(paths.values())}
+    return {name: loaded[path] for name, path in paths.items()}

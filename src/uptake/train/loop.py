@@ -37,7 +37,8 @@ EMPTY_ROUNDS = 5
 class Options:
     """How a run is carried out, as opposed to what it computes: nothing here changes a weight.
 
-    `title` and `method` are for the report.
+    `title` and `method` are for the report; `config` is what the run was asked for, as YAML, for people and for a run
+    that repeats this one.
     """
 
     title: str = ""
@@ -46,6 +47,7 @@ class Options:
     observe: Observer | None = None
     observe_every: int = 0
     method: str = ""
+    config: str = ""
 
 
 def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
@@ -53,7 +55,7 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
 
     Raises InputError where the folder holds another run, or a run and `resume` was not asked for.
     """
-    folder = open_run(recipe, world, options.resume, options.title, options.method)
+    folder = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)

@@ -1,6 +1,6 @@
 """The folder of a run: what is written where, and how it is taken up again.
 
-    recipe.yaml    the recipe with every default       metrics.jsonl  one line per optimizer step
+    recipe.yaml    config and recipe, every default    metrics.jsonl  one line per optimizer step
     run.json       versions, models, seed, machine     timing.jsonl   one line per phase, in seconds
     rounds/S-R/    judged rollouts, summary            curve.jsonl    what an observer saw, by step
     checkpoints/   the newest snapshots                model/         the trained model
@@ -38,8 +38,14 @@ IDENTITY = ("seed", "models", "rows")
 _VIEWS = TypeAdapter(TokenView)
 
 
-def open_run(recipe: Recipe, world: World, resume: bool, title: str = "", method: str = "") -> Path:
-    """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for."""
+def open_run(
+    recipe: Recipe, world: World, resume: bool, *, title: str = "", method: str = "", config: str = ""
+) -> Path:
+    """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for.
+
+    `title` and `method` are for the report. `config` is what the run was asked for, as YAML; it stands above the recipe
+    in recipe.yaml.
+    """
     folder, text = world.folder, str(recipe)
     if check_folder(folder, resume):
         _check_same(folder, text, world)
@@ -47,7 +53,7 @@ def open_run(recipe: Recipe, world: World, resume: bool, title: str = "", method
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "run.json", {"title": title or folder.name, "method": method, **_facts(world)})
-    _write(folder / "recipe.yaml", text)
+    _write(folder / "recipe.yaml", config + text)
     return folder
 
 
@@ -80,7 +86,7 @@ def _holds_something(folder: Path) -> bool:
 def _check_same(folder: Path, text: str, world: World) -> None:
     """Raise InputError where the run in a folder is not the one of this recipe and world."""
     allowed = "what the run was started with, or another folder; delete this one to start anew"
-    written = (folder / "recipe.yaml").read_text()
+    written = _recipe_text((folder / "recipe.yaml").read_text())
     if written != text:
         problem = f"the run was started with another recipe: {_first_change(written, text)}"
         raise InputError(problem, path=folder / "recipe.yaml", allowed=allowed)
@@ -182,6 +188,12 @@ def _fingerprint(rows: Sequence[Row]) -> str:
     for row in rows:
         seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
     return seen.hexdigest()[:16]
+
+
+def _recipe_text(written: str) -> str:
+    """The recipe in the text of a recipe.yaml, without the config above it."""
+    _, found, recipe = f"\n{written}".partition("\nRecipe:")
+    return f"{found.strip()}{recipe}"
 
 
 def _first_change(old: str, new: str) -> str:

@@ -1,0 +1,160 @@
+"""Run config: one YAML file, or the flags of a command, that say everything a run is made of."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from uptake import methods
+from uptake.errors import InputError
+from uptake.recipe import Recipe
+from uptake.support.settings import near
+
+
+class RunConfig(BaseModel):
+    """Run config: the method with its options, the policy, the data, and other models by the name a recipe calls them.
+
+    `RunConfig(method="dpo", policy="./model", data="pairs.jsonl", options={"beta": 0.05})`. Models and data are paths
+    or names on the Hub. `lora` is the rank of an adapter, 0 for none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    method: str
+    policy: str
+    data: str
+    models: dict[str, str] = {}
+    options: dict[str, Any] = {}
+    limit: int | None = None
+    lora: int = Field(0, ge=0)
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+    @classmethod
+    def of(cls, file: Path | None = None, **flags: Any) -> Self:
+        """The config of a file, under `flags` that are not None, `models` and `options` name by name.
+
+        Raises InputError, naming file and key, for what cannot be read, a key that is not there, and a wrong value.
+        """
+        read = read_config(file) if file is not None else {}
+        given = {name: value for name, value in flags.items() if value is not None}
+        both = {
+            name: {**read[name], **given[name]}
+            for name in ("models", "options")
+            if isinstance(read.get(name), dict) and name in given
+        }
+        try:
+            return cls.model_validate({**read, **given, **both})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            path = file if first["loc"][0] in read and first["loc"][0] not in given else None
+            if first["type"] == "missing":
+                raise InputError(
+                    f"no {name}", path=file, field=name, allowed=f"--{name}, or {name} in --config"
+                ) from None
+            raise InputError(f"{first['msg']}, not {first['input']!r}", path=path, field=name) from None
+
+    def __str__(self) -> str:
+        """The config as YAML, with every default: the beginning of a run's recipe.yaml."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a run config in a YAML file says; raises InputError, naming file and key, as `RunConfig.of` does.
+
+    The recipe that a run has written below its config is left out: see `written_recipe`.
+    """
+    read = _mapping(path)
+    read.pop("Recipe", None)
+    for key in read:
+        if key not in RunConfig.model_fields:
+            allowed = ", ".join(RunConfig.model_fields)
+            raise InputError(
+                f"no such key{near(key, RunConfig.model_fields)}", path=path, field=str(key), allowed=allowed
+            )
+    return read
+
+
+def written_recipe(path: Path) -> Any:
+    """The recipe that stands in the file of a run; None in a file that somebody wrote."""
+    return _mapping(path).get("Recipe")
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        read = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"cannot be read as YAML: {error}", path=path) from error
+    if not isinstance(read, dict):
+        raise InputError("holds no run", path=path, allowed="a mapping such as `method: dpo`")
+    return read
+
+
+def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
+    """The recipe of a config; the reference follows what was named. `file` is where its options come from.
+
+    Raises InputError that names the option, and the file where it stands there.
+    """
+    options = dict(config.options)
+    # A method without a reference has none to switch to when the policy gets an adapter.
+    if "reference" in methods.find(config.method).Config.model_fields:
+        if "reference" in config.models:
+            options.setdefault("reference", "given")
+        elif config.lora:
+            options.setdefault("reference", "adapter_off")
+    read = read_config(file).get("options", {}) if file is not None else {}
+    files = {name: file for name, value in read.items() if file is not None and options.get(name) == value}
+    return methods.build(config.method, options, files)
+
+
+def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None) -> RunConfig:
+    """The config with a model for every name that its recipe asks for; `rest` is that of all which have none.
+
+    A follow-up model may be without: then the policy is its own. Raises InputError as `assigned` does.
+    """
+    found = assigned(models_used(recipe), config.models, rest, optional=("follow_up",))
+    return config.model_copy(update={"models": found})
+
+
+def models_used(part: Any) -> tuple[str, ...]:
+    """The names of the models that a recipe, or a part of one, asks for."""
+    return tuple(dict.fromkeys(_used(part)))
+
+
+def _used(part: Any) -> Iterator[str]:
+    if isinstance(part, list | tuple):
+        for each in part:
+            yield from _used(each)
+    elif is_dataclass(part) and not isinstance(part, type):
+        yield from getattr(part, "uses", ())
+        for each in fields(part):
+            yield from _used(getattr(part, each.name))
+
+
+def assigned(
+    names: Collection[str], models: Mapping[str, str], rest: str | None = None, optional: Collection[str] = ()
+) -> dict[str, str]:
+    """The path of every model that is asked for: the one given under its name, or else `rest`.
+
+    Names that are `optional` may be without. Raises InputError for a name that has none, and for a model that nothing
+    asks for.
+    """
+    for name in models:
+        if name not in names:
+            allowed = ", ".join(names) or "no --model: nothing here needs one"
+            raise InputError(
+                f"nothing here uses a model called {name!r}{near(name, names)}", field="--model", allowed=allowed
+            )
+    if rest is not None and not set(names) - models.keys():
+        raise InputError(f"nothing here uses {rest}", field="--model", allowed=", ".join(names) or "no --model")
+    found = {name: path for name in names if (path := models.get(name, rest)) is not None}
+    for name in names:
+        if name not in found and name not in optional:
+            problem, allowed = f"this needs a model called {name!r}", f"--model {name}=PATH, or --model PATH for all"
+            raise InputError(problem, field="--model", allowed=allowed)
+    return found
