@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
+from tiny import write_followups
 
 from uptake import methods
 from uptake.errors import InputError
@@ -149,8 +150,7 @@ def test_the_recipe_prints_every_part_with_its_defaults(name: str) -> None:
 OTHER: dict[str, Any] = {
     "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
     "reward": {"server": {"url": "http://localhost:1/score"}},
-    "annotator": "oracle",
-    "followups": "mine.yaml",
+    "judge": "oracle",
     "max_length_ratio": 3.0,
     "dual_clip": 3.0,
     "minibatches": 2,
@@ -195,13 +195,14 @@ def another(name: str, annotation: Any, value: Any) -> Any:
         if (name, option) not in FIXED
     ],
 )
-def test_every_option_reaches_a_part(name: str, option: str) -> None:
+def test_every_option_reaches_a_part(name: str, option: str, tmp_path: Path) -> None:
     """Changing any option of any method changes its recipe: none is decoration."""
     config = methods.find(name).Config
     needs = {key: value for key, value in NEEDS.get(option, {}).items() if key in config.model_fields}
     field = config.model_fields[option]
-    before = methods.build(name, needs)
-    after = methods.build(name, {**needs, option: another(option, field.annotation, field.default)})
+    others = {"followups": str(write_followups(tmp_path))}
+    value = others[option] if option in others else another(option, field.annotation, field.default)
+    before, after = methods.build(name, needs), methods.build(name, {**needs, option: value})
     assert before.stages != after.stages
 
 

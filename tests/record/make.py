@@ -59,6 +59,8 @@ PPO: Options = {
     "prompts": 4, "n": 2, "max_new_tokens": 8, "rounds": 3, "epochs": 1, "minibatches": 2, "lr": 1e-3,
     "critic_lr": 3e-3, "micro_tokens": 60, "whiten": "population",
 }  # fmt: skip
+# The exact quality of both, without a temperature: the better one with certainty.
+ORACLE = "{from_reward: {reward: oracle, temperature: null}}"
 BRIEF = "when {prompt} 1 {first} 2 {second}\nbread ="
 
 
@@ -325,26 +327,28 @@ def token_reward_model_ranked() -> Record:
 def follow_up_likelihood() -> Record:
     options = {**UPDATE, **SAMPLING, **PAIRING, "rounds": 2, "epochs": 1, "batch_size": 2}
     return train(
-        "follow_up_likelihood", policy(), prompt_records(6), options, "--follow-up-model", user(), samples=True
+        "follow_up_likelihood", policy(), prompt_records(6), options, "--model", f"follow_up={user()}", samples=True
     )
 
 
 def follow_up_kto() -> Record:
     options = {**UPDATE, **SAMPLING, "keep_unfinished": True, "rounds": 2}
-    return train("follow_up_kto", policy(), prompt_records(4), options, "--follow-up-model", user(), samples=True)
+    return train("follow_up_kto", policy(), prompt_records(4), options, "--model", f"follow_up={user()}", samples=True)
 
 
 def online_ai_feedback_oracle() -> Record:
     """The oracle finds all that an untrained model says equally wrong, but for its length."""
-    options = {**UPDATE, "annotator": {"oracle": {"shorter": 0.01}}, "steps": 3, "max_new_tokens": 8}
+    options = {**UPDATE, "judge": {"oracle": {"shorter": 0.01}}, "steps": 3, "max_new_tokens": 8}
     rows = [{"prompt": record["prompt"]} for record in town_records(6)]
     return train("online_ai_feedback", townsman(), rows, options, samples=True)
 
 
 def online_ai_feedback_model() -> Record:
     annotator = {"model": {"instructions": "brief.txt", "min_share": 0}}
-    options = {**UPDATE, "annotator": annotator, "label": "soft", "steps": 3, "ahead": 1, "max_new_tokens": 8}
-    return train("online_ai_feedback", policy(), prompt_records(6), options, "--judge-model", judge(), samples=True)
+    options = {**UPDATE, "judge": annotator, "label": "soft", "steps": 3, "ahead": 1, "max_new_tokens": 8}
+    return train(
+        "online_ai_feedback", policy(), prompt_records(6), options, "--model", f"judge={judge()}", samples=True
+    )
 
 
 def ppo_length() -> Record:
@@ -353,11 +357,11 @@ def ppo_length() -> Record:
 
 def ppo_follow_up() -> Record:
     options = {**PPO, "reward": {"follow_up": {"followups": "followups.yaml"}}, "critic": "shared"}
-    return train("ppo", policy(), prompt_records(8), options, "--follow-up-model", user(), samples=True)
+    return train("ppo", policy(), prompt_records(8), options, "--model", f"follow_up={user()}", samples=True)
 
 
 def fine_grained_ppo() -> Record:
-    options = {**PPO, "reward": {"token_reward": {"model": str(token_rater())}}}
+    options = {**PPO, "reward": {"token_reward": {"path": str(token_rater())}}}
     return train("fine_grained_ppo", policy(), prompt_records(8), options, samples=True)
 
 
@@ -382,7 +386,7 @@ def score_token_reward() -> Record:
 def mine() -> Record:
     rows = write_jsonl(Path("rows.jsonl"), prompt_records(8))
     sets = [f"--set={name}={value}" for name, value in {**SAMPLING, **PAIRING}.items()]
-    uptake("mine", rows, "--policy", policy(), "--follow-up-model", user(), "--out", "out.jsonl", *sets)
+    uptake("mine", rows, "--policy", policy(), "--model", f"follow_up={user()}", "--out", "out.jsonl", *sets)
     counts = json.loads(Path("out.jsonl.summary.json").read_text())
     counted = {name: counts[name] for name in ("prompts", "samples", "pairs", "dropped")}
     return {"rows": [paired(row) for row in read_jsonl(Path("out.jsonl"))], "counts": counted}
@@ -390,14 +394,23 @@ def mine() -> Record:
 
 def judge_pairs() -> Record:
     rows = write_jsonl(Path("rows.jsonl"), pair_records(8))
-    asking = ["--judge-model", judge(), "--min-share", 0, "--instructions", "brief.txt"]
+    asking = [
+        "--judge",
+        "model",
+        "--model",
+        judge(),
+        "--judge-set",
+        "min_share=0",
+        "--judge-set",
+        "instructions=brief.txt",
+    ]
     uptake("judge", rows, *asking, "--out", "out.jsonl")
     return {"rows": [judged(row) for row in read_jsonl(Path("out.jsonl"))]}
 
 
 def edit_oracle() -> Record:
     rows = write_jsonl(Path("rows.jsonl"), town_records(12))
-    asking = ["--editor", "oracle", "--judge", "oracle", "--max-edit-ratio", 0.2]
+    asking = ["--editor", "oracle", "--judge", ORACLE, "--max-edit-ratio", 0.2]
     uptake("edit", rows, *asking, "--out", "out.jsonl")
     rejects = Path("out.rejects.jsonl")
     return {
@@ -410,7 +423,7 @@ def edit_model() -> Record:
     """An untrained model writes no edit: every answer of it is a reject, and the command fails."""
     rows = write_jsonl(Path("rows.jsonl"), answered_records(3))
     editor = saved(tiny_llama(max_position_embeddings=1024), Path("editor"))
-    asking = ["--editor", "model", "--editor-model", editor, "--editor-set", "max_new_tokens=8", "--judge", "none"]
+    asking = ["--editor", "model", "--model", f"editor={editor}", "--editor-set", "max_new_tokens=8", "--judge", "none"]
     uptake("edit", rows, *asking, "--out", "out.jsonl", code=2)
     return {"rows": [], "rejects": [edited(row) for row in read_jsonl(Path("out.rejects.jsonl"))]}
 

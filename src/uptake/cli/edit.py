@@ -13,6 +13,7 @@ from uptake.cli.options import (
     JudgeOption,
     JudgeSets,
     LimitOption,
+    ModelsOption,
     Overwrite,
     app,
     check_files,

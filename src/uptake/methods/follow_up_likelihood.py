@@ -61,8 +61,9 @@ class Config(dpo.Config):
 
 def _reward(config: Config) -> RewardSpec:
     """The reward that the options name; those of follow-up likelihood are for no other."""
+    by_follow_ups = fill(FollowUpSpec, config)
     if config.reward == "follow_up":
-        return fill(FollowUpSpec, config)
+        return by_follow_ups
     for name in ("followups", "reduction", "polarity", "standardize"):
         if name in config.model_fields_set:
             raise InputError("for reward=follow_up only", field=name, allowed="settings of the reward that is named")

@@ -25,6 +25,7 @@ class Loss:
     metrics: Mapping[str, Float[Tensor, ""]]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """Objective of a stage: a loss of examples, which are whatever the stage's signal makes of judged rollouts.
 
