@@ -135,7 +135,7 @@ def prepared(
     if written is not None and written != yaml.safe_load(str(recipe))["Recipe"]:
         problem = "its options give another recipe now than the one that stands below them"
         raise InputError(problem, path=config, field="Recipe", allowed="the recipe of these options, or none")
-    return recipe, with_models(run, recipe, rest)
+    return recipe, with_models(run, recipe, rest, config)
 
 
 def choice(name: str | None, sets: list[str] | None, field: str) -> Any:

@@ -112,12 +112,18 @@ def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
     return methods.build(config.method, options, files)
 
 
-def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None) -> RunConfig:
+def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file: Path | None = None) -> RunConfig:
     """The config with a model for every name that its recipe asks for; `rest` is that of all which have none.
 
-    A follow-up model may be without: then the policy is its own. Raises InputError as `assigned` does.
+    A follow-up model may be without: then the policy is its own. Raises InputError as `assigned` does, and names the
+    `file` where a model stands there.
     """
-    found = assigned(models_used(recipe), config.models, rest, optional=("follow_up",))
+    names = models_used(recipe)
+    for name in read_config(file).get("models", {}) if file is not None else ():
+        if name not in names:
+            problem = f"nothing here uses a model called {name!r}{near(name, names)}"
+            raise InputError(problem, path=file, field="models", allowed=", ".join(names) or "none")
+    found = assigned(names, config.models, rest, optional=("follow_up",))
     return config.model_copy(update={"models": found})
 
 
