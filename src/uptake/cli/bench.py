@@ -49,6 +49,7 @@ def bench(
     """
     from uptake import benchmarks
     from uptake.data import ChatFormat
+    from uptake.data.lock import check_unlocked
     from uptake.data.write import may_write
     from uptake.judge.scorers import check_contestant, contestant
     from uptake.models import load
@@ -62,6 +63,7 @@ def bench(
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
     check_limit(limit)
     may_write(folder / "results.json", overwrite=True)
+    check_unlocked(folder)
     specs = list(dict.fromkeys(contestants or DEFAULT))
     for spec in specs:
         check_contestant(spec)

@@ -15,7 +15,7 @@ from uptake.cli.options import (
     Overwrite,
     Seed,
     app,
-    check_files,
+    check_output,
     out,
     say,
     say_plain,
@@ -52,18 +52,19 @@ def calibrate(
 
     Example: `uptake calibrate pairs.jsonl --model ./my-model --out calibrated.yaml`
     """
-    from uptake.data import ChatFormat
+    from uptake.data import ChatFormat, preferences, read
     from uptake.follow_up.calibration import Calibrate
     from uptake.follow_up.set import FORMATS, FollowUpSet
     from uptake.models import load
     from uptake.tasks.calibrate import calibrate_file
 
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
-    check_files(source, target, formats=FORMATS, limit=limit, overwrite=overwrite)
+    check_output(target, formats=FORMATS, overwrite=overwrite)
+    pairs = preferences(read(source, limit=limit))
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     say_plain(ChatFormat.of(lm.tokenizer).plain, model)
-    report = calibrate_file(source, lm, chosen, target, calibrate=how, overwrite=overwrite, limit=limit)
+    report = calibrate_file(pairs, lm, chosen, target, calibrate=how, overwrite=overwrite)
     _print_items(report.items)
     _print_accuracy(report)
     _print_cost(*report.cost)

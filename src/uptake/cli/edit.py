@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_files, options_of, out, say
+from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_output, options_of, out, say
 from uptake.errors import InputError
 
 Source = Annotated[
@@ -62,25 +62,25 @@ def edit(
 
     Example: `uptake edit pairs.jsonl --editor model --editor-model ./large --judge judge:./other --out edits.jsonl`
     """
+    from uptake.data.resumable import journal_path
     from uptake.edits.editors import editor as find
     from uptake.edits.rules import Rules
     from uptake.edits.units import Tokens, Words
-    from uptake.tasks.edit import CHUNK, edit_file
+    from uptake.tasks.edit import CHUNK, edit_file, read_drafts
 
     _check_judge(judge, editor, judge_sets)
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    drafts = read_drafts(source, target, limit=limit, drop_bad=drop_bad)
     units = Words() if tokenizer is None else Tokens(_chat(tokenizer))
     rules = Rules(max_edit_ratio, min_length, max_length, block, units)
     settings = {**_files(editor, target), **options_of(editor_sets)}
     loading: dict[str, Any] = {"device": device, "dtype": dtype}
     by = find({editor: settings}, model=editor_model, rules=rules, **loading)
     annotator = _annotator(judge, judge_model, judge_sets, target, loading)
-    options: dict[str, Any] = {"limit": limit, "drop_bad": drop_bad, "overwrite": overwrite}
     # A person gets all responses at once: one page, one count.
     chunk = 1 << 30 if editor == "person" else CHUNK
-    summary = edit_file(
-        source, by, target, annotator=annotator, rules=rules, no_edit_weight=no_edit_weight, chunk=chunk, **options
-    )
+    options: dict[str, Any] = {"no_edit_weight": no_edit_weight, "overwrite": overwrite, "chunk": chunk}
+    summary = edit_file(drafts, by, target, annotator=annotator, rules=rules, **options)
     _print_summary(summary, target)
 
 

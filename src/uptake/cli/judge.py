@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_files, out, say
+from uptake.cli.options import Device, DropBad, Dtype, Limit, Overwrite, app, check_output, out, say
 from uptake.errors import InputError
 
 Pairs = Annotated[
@@ -62,9 +62,11 @@ def judge(
 
     Example: `uptake judge pairs.jsonl --judge-model ./my-model --out labelled.jsonl`
     """
-    from uptake.tasks.judge import judge_file
+    from uptake.data.resumable import journal_path
+    from uptake.tasks.judge import judge_file, read_pairs
 
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
     serving = {
         "server": server,
         "model_name": model_name,
@@ -84,7 +86,7 @@ def judge(
         annotator = _served(given, share, target, asking)
     else:
         annotator = _in_process(judge_model, given, {**asking, **share, "device": device, "dtype": dtype})
-    summary = judge_file(source, annotator, target, overwrite=overwrite, limit=limit, drop_bad=drop_bad)
+    summary = judge_file(pairs, annotator, target, overwrite=overwrite, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)
     say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     if summary.dropped:

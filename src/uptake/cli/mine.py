@@ -18,7 +18,7 @@ from uptake.cli.options import (
     Seed,
     Sets,
     app,
-    check_files,
+    check_output,
     options_of,
     out,
     recipe_of,
@@ -62,9 +62,10 @@ def mine(
     from uptake.tasks.train import Given, build_world
 
     recipe = _judged(recipe_of("follow_up_likelihood", config, sets), judge, judge_sets)
-    check_files(source, target, limit=limit, overwrite=overwrite)
+    work = target.with_name(f"{target.name}.work")
+    check_output(target, overwrite=overwrite, resumes=work)
     given = Given(policy, source, follow_up_model, seed=seed, limit=limit, device=device, dtype=dtype)
-    world = build_world(given, target.with_name(f"{target.name}.work"))
+    world = build_world(given, work)
     say_plain(world.chat.plain, policy)
     summary = run_mine(recipe, world, target, overwrite=overwrite)
     _print_dropped(summary.figures)

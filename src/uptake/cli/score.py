@@ -14,7 +14,7 @@ from uptake.cli.options import (
     Limit,
     Overwrite,
     app,
-    check_files,
+    check_output,
     out,
     say,
     say_plain,
@@ -61,14 +61,15 @@ def score(
 
     Example: `uptake score chats.jsonl --model ./my-model --out scored.jsonl`
     """
-    from uptake.tasks.score import score_file
+    from uptake.data.resumable import journal_path
+    from uptake.tasks.score import read_responses, score_file
 
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    rows = read_responses(source, target, limit=limit, drop_bad=drop_bad)
     given = {"reduction": reduction, "polarity": polarity, "standardize": standardize, "mode": mode}
     settings = {name: value for name, value in given.items() if value != USUAL[name]}
     by = _reward(reward, model=model, followups=followups, device=device, dtype=dtype, settings=settings)
-    options: dict[str, Any] = {"overwrite": overwrite, "limit": limit, "drop_bad": drop_bad}
-    summary = score_file(source, by, target, logps=logps, tokens=tokens, **options)
+    summary = score_file(rows, by, target, overwrite=overwrite, logps=logps, tokens=tokens, drop_bad=drop_bad)
     table = Table("reward", "mean")
     for name, value in {"all": summary.mean_reward, **summary.by_category}.items():
         table.add_row(name, f"{value:+.4f}")

@@ -10,9 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 import uptake
 from uptake.benchmarks import Absent, Benchmark, Candidates, Comparison, Item, Rating
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
+from uptake.data.lock import locked
+from uptake.data.resumable import digest, resumable_map
+from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.evaluate.scoreboard import Answer, Cell, Contestant, Scoreboard, Subject, Timing, cell, confidence
 from uptake.report.bench import write_bench_report
@@ -71,19 +76,22 @@ def bench(
     if not contestants or not held:
         problem = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
         raise InputError(f"nothing to compare: {problem}", allowed="one contestant and one benchmark, or more")
-    kept = Cache(folder / "scores.sqlite" if cache is None else cache)
-    judged = {name: _judged(name, contestant, held, kept) for name, contestant in contestants.items()}
-    board = Scoreboard(
-        version=uptake.__version__,
-        seed=seed,
-        limit=limit,
-        contestants={name: _contestant(each, held) for name, each in judged.items()},
-        benchmarks={each.name: _subject(each) for each in held},
-        cells=_cells(judged, held, seed),
-        absent=absent,
-    )
-    timing = _timing(judged, perf_counter() - start)
-    _write(board, timing, folder)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        kept = Cache(folder / "scores.sqlite" if cache is None else cache)
+        judged = {name: _judged(name, contestant, held, kept) for name, contestant in contestants.items()}
+        board = Scoreboard(
+            version=uptake.__version__,
+            seed=seed,
+            limit=limit,
+            contestants={name: _contestant(each, held) for name, each in judged.items()},
+            benchmarks={each.name: _subject(each) for each in held},
+            cells=_cells(judged, held, seed),
+            absent=absent,
+        )
+        timing = _timing(judged, perf_counter() - start)
+        _write(board, timing, folder)
     return board, timing
 
 
@@ -129,25 +137,28 @@ def _ask(
 ) -> tuple[dict[Question, Answer], int, float]:
     """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
 
-    Chunks are cut the same way in every call, so that a score that depends on its batch by a rounding is the same after
-    a kill. Reasons are not kept: what could not be judged is asked again.
+    Reasons are not kept: what could not be judged is asked again.
     """
-    keys = {question: content_key(fingerprint, _spelled(question)) for question in questions}
-    found = cache.get(keys.values())
-    known = {question: found[key] for question, key in keys.items() if key in found}
     count, seconds = 0, 0.0
-    with progress_bar(name, len(questions)) as bar:
-        bar.advance(len(known))
-        for start in range(0, len(questions), CHUNK):
-            new = [question for question in questions[start : start + CHUNK] if question not in known]
-            if new:
-                began = perf_counter()
-                answers = dict(zip(new, ask(new), strict=True))
-                count, seconds = count + len(new), seconds + perf_counter() - began
-                cache.put({keys[each]: answer for each, answer in answers.items() if not isinstance(answer, str)})
-                known.update(answers)
-                bar.advance(len(new))
-    return known, count, seconds
+
+    def timed(new: Sequence[Question]) -> Sequence[Answer]:
+        nonlocal count, seconds
+        began = perf_counter()
+        answers = ask(new)
+        count, seconds = count + len(new), seconds + perf_counter() - began
+        return answers
+
+    keys = (digest("bench", fingerprint, _spelled(question)) for question in questions)
+    answers = resumable_map(questions, keys, timed, cache, _NUMBER, chunk=CHUNK, label=name, final=_is_number)
+    return dict(zip(questions, answers, strict=True)), count, seconds
+
+
+# Reasons are not kept, so a kept answer is a number.
+_NUMBER: TypeAdapter[Answer] = TypeAdapter(float)
+
+
+def _is_number(answer: Answer) -> bool:
+    return not isinstance(answer, str)
 
 
 def _dialogues(item: Item) -> list[Question]:
