@@ -23,7 +23,7 @@ from uptake.data.cache import content_key
 from uptake.data.journal import AppendFile
 from uptake.data.lock import locked
 from uptake.data.write import json_line, may_write, output_exists
-from uptake.errors import InputError
+from uptake.errors import InputError, UptakeError
 from uptake.support.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -186,9 +186,14 @@ class ResultJournal:
                     continue
                 file.seek(place)
                 try:
-                    found[key] = kind.validate_python(from_json(file.readline())["result"])
+                    line = from_json(file.readline())
+                    result = kind.validate_python(line["result"])
                 except (ValueError, TypeError, LookupError):
                     self._lost += 1
+                    continue
+                if line["row"] != key:
+                    raise UptakeError(f"{self.path}: something else has written to this journal; start the call anew")
+                found[key] = result
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
