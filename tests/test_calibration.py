@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from tiny import FOLLOWUPS, pair_records, saved, tiny_llama, write_followups, write_jsonl
 from tiny_cli import Cli
 
+from uptake.data import preferences
 from uptake.data.rows import to_row
 from uptake.errors import InputError
 from uptake.evaluate.item_analysis import by_effect, item_analysis
@@ -431,10 +432,10 @@ def uptake(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 def test_a_file_of_pairs_makes_a_set_that_scores(
     tmp_path: Path, lm: LanguageModel, records: list[dict[str, Any]]
 ) -> None:
-    source = write_jsonl(tmp_path / "pairs.jsonl", records)
+    pairs = preferences(map(to_row, records))
     followups = FollowUpSet.load(write_followups(tmp_path))
     out = tmp_path / "calibrated.yaml"
-    report = calibrate_file(source, lm, followups, out)
+    report = calibrate_file(pairs, lm, followups, out)
     made = FollowUpSet.load(out, strict=True)
     assert {"it helped .", "wrong ."} <= set(made.sentences)
     assert (made.fingerprint, made.calibration) == (report.followups, report.calibration)
@@ -451,7 +452,7 @@ def test_a_file_of_pairs_makes_a_set_that_scores(
     assert [item["text"] for item in written["items"]] == list(followups.sentences)
     assert written["calibration"]["temperature"] == report.calibration.temperature
     with pytest.raises(InputError, match="exists"):
-        calibrate_file(source, lm, followups, out)
+        calibrate_file(pairs, lm, followups, out)
 
 
 def test_the_command(uptake: Cli, tmp_path: Path, lm: LanguageModel, records: list[dict[str, Any]]) -> None:

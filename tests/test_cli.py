@@ -76,12 +76,11 @@ def test_score_goes_on_where_it_was_killed(uptake: Cli, model: Path) -> None:
     )
     journal = Path("out.jsonl.journal.jsonl")
     lines = journal.read_bytes().splitlines(keepends=True)
-    assert [len(json.loads(line)["scores"]) for line in lines] == [16, 16, 8]
     assert not Path("out.jsonl").exists()
-    first = json.loads(lines[0])
-    first["scores"][0][0]["reward"] = 123.0
-    # The third line is torn, the first carries the mark.
-    journal.write_bytes(json.dumps(first).encode() + b"\n" + lines[1] + lines[2][:-30])
+    first = json.loads(lines[1])
+    first["result"][0]["reward"] = 123.0
+    # The last line is torn, the first after the header carries the mark.
+    journal.write_bytes(b"".join([lines[0], json.dumps(first).encode() + b"\n", *lines[2:]])[:-30])
     uptake(*arguments, "--out", "out.jsonl")
     found, whole = read_jsonl(Path("out.jsonl")), read_jsonl(Path("whole.jsonl"))
     assert found[0]["reward"] == 123.0

@@ -20,6 +20,7 @@ from tiny_server import Answer, JudgeServer, failure, said
 from uptake.annotators.base import Annotator
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.data import ChatFormat, read
+from uptake.data.read import RowSet
 from uptake.edits.edit import Draft, Outcome, Proposal
 from uptake.edits.model import ModelEditor
 from uptake.edits.prompt import EditPrompt, presets, proposal
@@ -27,7 +28,7 @@ from uptake.edits.rules import Rules
 from uptake.errors import InputError
 from uptake.evaluate.edits import edit_stats
 from uptake.support.keys import prompt_key
-from uptake.tasks.edit import EditSummary, edit_file
+from uptake.tasks.edit import EditSummary, edit_file, read_drafts
 from uptake.town import Town
 from uptake.types import Edited, Preference, Prompt, Turn, Verdict
 
@@ -66,6 +67,10 @@ class Prefers(Annotator):
         return [Verdict(p, self.by_order, valid=self.valid, reason="" if self.valid else "asleep") for _ in pairs]
 
 
+def drafts(source: Path, **options: Any) -> RowSet[Draft]:
+    return read_drafts(source, "out.jsonl", **options)
+
+
 def edit(folder: Path, response: str, edited: str, **options: Any) -> tuple[EditSummary, dict[str, Any]]:
     """What becomes of one response and its edit: the summary and the one row, written or rejected."""
     write_jsonl(folder / "in.jsonl", [{"prompt": "q?", "chosen": "Good.", "rejected": response, "finished": True}])
@@ -73,7 +78,9 @@ def edit(folder: Path, response: str, edited: str, **options: Any) -> tuple[Edit
     with (folder / "in.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "other?", "completion": "The sun is cold today."}) + "\n")
     texts = {response: edited, "The sun is cold today.": "The sun is warm today."}
-    summary = edit_file(folder / "in.jsonl", Says(lambda draft: texts[draft.response]), folder / "out.jsonl", **options)
+    summary = edit_file(
+        drafts(folder / "in.jsonl"), Says(lambda draft: texts[draft.response]), folder / "out.jsonl", **options
+    )
     rejects = folder / "out.rejects.jsonl"
     found = [*read_jsonl(folder / "out.jsonl"), *(read_jsonl(rejects) if rejects.exists() else [])]
     (row,) = [row for row in found if row["prompt"][0]["content"] == "q?"]
@@ -140,7 +147,9 @@ def test_reasons(edited: str, options: dict[str, Any], status: str, reason: str 
     """Acceptance tests 3 and 5, and what is kept of an edit that is not taken."""
     options.setdefault("annotator", Prefers((0.9, 0.9)))
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q?", "completion": "The cat sat."}])
-    ask = partial(edit_file, tmp_path / "in.jsonl", Says(lambda draft: edited), tmp_path / "out.jsonl", **options)
+    ask = partial(
+        edit_file, drafts(tmp_path / "in.jsonl"), Says(lambda draft: edited), tmp_path / "out.jsonl", **options
+    )
     if status == "rejected":
         with pytest.raises(InputError, match=f"no edit can be written: {reason} 1"):
             ask()
@@ -163,7 +172,7 @@ def test_moved_passages_are_demoted(tmp_path: Path) -> None:
 
 def test_a_response_that_was_cut_off(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q?", "completion": "The cat sat on", "finished": False, "id": 7}])
-    edit_file(tmp_path / "in.jsonl", Says(lambda draft: "The dog sat on"), tmp_path / "out.jsonl")
+    edit_file(drafts(tmp_path / "in.jsonl"), Says(lambda draft: "The dog sat on"), tmp_path / "out.jsonl")
     (row,) = read_jsonl(tmp_path / "out.jsonl")
     assert (row["finished"], row["edit_ratio"], row["id"]) == (False, 0.25, 7)
     (found,) = read(tmp_path / "out.jsonl")
@@ -178,7 +187,7 @@ def test_every_format_comes_back(name: str, tmp_path: Path) -> None:
     )
     texts = ["The dog number 0 sat.", "The cat number 1 sat.", ""]
     edits = Says(lambda draft: texts[int(draft.prompt.turns[0].content[0])])
-    edit_file(tmp_path / "in.jsonl", edits, tmp_path / name)
+    edit_file(drafts(tmp_path / "in.jsonl"), edits, tmp_path / name)
     first, second = read(tmp_path / name)
     assert isinstance(first, Edited)
     assert isinstance(second, Edited)
@@ -197,19 +206,19 @@ def test_every_format_comes_back(name: str, tmp_path: Path) -> None:
 )
 def test_a_bad_row(record: dict[str, Any], message: str, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q?", "completion": "The cat sat."}, record])
-    editor = Says(lambda draft: "The dog sat.")
     with pytest.raises(InputError) as caught:
-        edit_file(tmp_path / "in.jsonl", editor, tmp_path / "out.jsonl")
+        drafts(tmp_path / "in.jsonl")
     assert message in str(caught.value)
-    assert not editor.asked
-    summary = edit_file(tmp_path / "in.jsonl", editor, tmp_path / "out.jsonl", drop_bad=True)
+    summary = edit_file(
+        drafts(tmp_path / "in.jsonl", drop_bad=True), Says(lambda draft: "The dog sat."), tmp_path / "out.jsonl"
+    )
     assert (summary.written, summary.dropped) == (1, 1)
 
 
 def test_equal_questions_are_asked_once(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q?", "completion": "The cat sat."}] * 3)
     editor = Says(lambda draft: "The dog sat.")
-    edit_file(tmp_path / "in.jsonl", editor, tmp_path / "out.jsonl", annotator=Prefers((0.9, 0.9)))
+    edit_file(drafts(tmp_path / "in.jsonl"), editor, tmp_path / "out.jsonl", annotator=Prefers((0.9, 0.9)))
     assert editor.asked == ["The cat sat."]
     rows = read_jsonl(tmp_path / "out.jsonl")
     assert rows == [rows[0]] * 3
@@ -440,12 +449,12 @@ def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli) -> None:
     )
     arguments = ["edit", "in.jsonl", "--editor", "oracle", "--judge", "none", "--out", "out.jsonl"]
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
-    journal = Path("out.journal.jsonl")
+    journal = Path("out.jsonl.journal.jsonl")
     lines = read_jsonl(journal)
-    assert len(lines) == 12
-    planted = lines[3]["proposal"]["text"] + " goodbye!"
-    lines[3]["proposal"]["text"] = planted
-    write_jsonl(journal, lines[2:6])
+    assert len(lines) == 13
+    planted = lines[4]["result"]["text"] + " goodbye!"
+    lines[4]["result"]["text"] = planted
+    write_jsonl(journal, [lines[0], *lines[4:]])
     uptake(*arguments)
     assert read_jsonl(Path("out.jsonl"))[3]["edited"] == planted
     assert not journal.exists()
@@ -476,7 +485,9 @@ def test_the_oracle_edits_the_town(uptake: Cli) -> None:
         assert row["edited"] == town.minimal_edit(turns)
     biased = OracleAnnotator(temperature=1.0, position_bias=10.0)
     with pytest.raises(InputError, match=r"no edit can be written: .*not_better"):
-        edit_file("in.jsonl", Says(lambda draft: draft.response + " goodbye!"), "no.jsonl", annotator=biased)
+        edit_file(
+            drafts(Path("in.jsonl")), Says(lambda draft: draft.response + " goodbye!"), "no.jsonl", annotator=biased
+        )
     assert {row["reason"] for row in read_jsonl(Path("no.rejects.jsonl"))} >= {"not_better"}
 
 
@@ -556,7 +567,7 @@ def test_rows_of_preferences_show_the_better_response(tmp_path: Path) -> None:
         seen.append(draft.better)
         return "The dog sat."
 
-    edit_file(tmp_path / "in.jsonl", Says(note), tmp_path / "out.jsonl.gz")
+    edit_file(drafts(tmp_path / "in.jsonl"), Says(note), tmp_path / "out.jsonl.gz")
     assert seen == ["Good."]
     with gzip.open(tmp_path / "out.jsonl.gz", "rt") as file:
         assert json.loads(file.read())["completion"] == [{"role": "assistant", "content": "The cat sat."}]

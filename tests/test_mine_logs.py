@@ -138,11 +138,11 @@ def test_a_killed_call_goes_on_where_it_stopped(uptake: Cli, model: Path) -> Non
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     journal = Path("out.jsonl.journal.jsonl")
     lines = journal.read_bytes().splitlines(keepends=True)
-    assert [len(json.loads(line)["records"]) for line in lines] == [16, 16, 8]
-    first = json.loads(lines[0])
-    first["records"][0]["said"] = 123.0
-    # The third line is torn, the first carries the mark.
-    journal.write_bytes(json.dumps(first).encode() + b"\n" + lines[1] + lines[2][:-30])
+    assert len(lines) == 41
+    first = json.loads(lines[1])
+    first["result"]["rewards"]["said"] = 123.0
+    # The last line is torn, the first after the header carries the mark.
+    journal.write_bytes(b"".join([lines[0], json.dumps(first).encode() + b"\n", *lines[2:]])[:-30])
     uptake(*arguments)
     found, whole = read_jsonl(Path("out.jsonl")), read_jsonl(Path("whole.jsonl"))
     assert found[0]["reward"] == 123.0

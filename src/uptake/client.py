@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, final
 from urllib.parse import urlsplit
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from uptake.data.cache import Cache
 from uptake.errors import InputError, UptakeError
@@ -125,9 +125,8 @@ class Server:
         422) is asked in the next. Raises InputError for a key that is missing or refused and UptakeError where no
         question could be answered: no such model, no credit, no server.
         """
-        kept = cache.get(questions) if cache else {}
-        found: dict[str, _Reply | None] = {key: kind.model_validate(reply) for key, reply in kept.items()}
-        missing = {key: question for key, question in questions.items() if key not in kept}
+        found: dict[str, _Reply | None] = {**cache.get(questions, TypeAdapter(kind))} if cache else {}
+        missing = {key: question for key, question in questions.items() if key not in found}
         return found | (_run(self._ask(path, missing, forms, kind, cache)) if missing else {})
 
     def command(self, path: str, body: Body, needs: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import DropBad, LimitOption, Overwrite, SeedOption, app, say
+from uptake.cli.options import DropBad, LimitOption, Overwrite, SeedOption, app, check_output, say
 
 
 @app.command()
@@ -26,13 +26,16 @@ def annotate(
     Example: `uptake annotate pairs.jsonl --out labelled.jsonl`
     """
     from uptake.annotators.person import PersonAnnotator
-    from uptake.tasks.judge import judge_file
+    from uptake.data.resumable import journal_path
+    from uptake.tasks.judge import judge_file, read_pairs
 
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
     answers = target.with_name(f"{target.name}.person.sqlite")
     person = PersonAnnotator(str(answers), port, seed)
     # All pairs at once: one page, one count.
     together = 1 << 30
-    summary = judge_file(source, person, target, overwrite=overwrite, limit=limit, drop_bad=drop_bad, chunk=together)
+    summary = judge_file(pairs, person, target, overwrite=overwrite, drop_bad=drop_bad, chunk=together)
     say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     for reason, count in summary.stats.reasons.items():
         say(f"{reason}: {count}")

@@ -62,6 +62,7 @@ def bench(
 
     Example: `uptake bench llmbar fed --data ./data --model ./my-model --out bench`
     """
+    from uptake.data.lock import check_unlocked
     from uptake.data.write import may_write
     from uptake.datasets import EVALUATED, open_benchmarks
     from uptake.datasets import names as datasets
@@ -75,6 +76,7 @@ def bench(
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
     check_limit(limit)
     may_write(folder / "results.json", overwrite=True)
+    check_unlocked(folder)
     specs = _specs(rewards or ([] if judges else list(DEFAULT)), judges or [], followups)
     wanted = dict.fromkeys(names or datasets(*EVALUATED))
     chosen = [each for name in wanted for each in open_benchmarks(name, data)]

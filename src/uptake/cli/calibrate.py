@@ -14,7 +14,7 @@ from uptake.cli.options import (
     Overwrite,
     SeedOption,
     app,
-    check_files,
+    check_output,
     only_model,
     out,
     say,
@@ -54,7 +54,7 @@ def calibrate(
 
     Example: `uptake calibrate pairs.jsonl --model ./my-model --out calibrated.yaml`
     """
-    from uptake.data import ChatFormat
+    from uptake.data import ChatFormat, preferences, read
     from uptake.follow_up.calibration import Calibrate
     from uptake.follow_up.set import FORMATS, FollowUpSet
     from uptake.models import load
@@ -62,11 +62,12 @@ def calibrate(
 
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
     model = only_model(model, "follow_up")
-    check_files(source, target, formats=FORMATS, limit=limit, overwrite=overwrite)
+    check_output(target, formats=FORMATS, overwrite=overwrite)
+    pairs = preferences(read(source, limit=limit))
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     say_plain(ChatFormat.of(lm.tokenizer).plain, model)
-    report = calibrate_file(source, lm, chosen, target, calibrate=how, overwrite=overwrite, limit=limit)
+    report = calibrate_file(pairs, lm, chosen, target, calibrate=how, overwrite=overwrite)
     _print_items(report.items)
     _print_accuracy(report)
     _print_cost(*report.cost)

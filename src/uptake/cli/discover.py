@@ -18,7 +18,7 @@ from uptake.cli.options import (
     Remove,
     SeedOption,
     app,
-    check_files,
+    check_output,
     one_sided,
     only_model,
     out,
@@ -57,31 +57,23 @@ def discover(
     Example: `uptake discover chats.jsonl --ratings thumbs --out ours.yaml`
     """
     from uptake.data.redact import Redact
+    from uptake.data.resumable import journal_path
     from uptake.follow_up.discovery import Discover
     from uptake.tasks.discover import FORMATS
     from uptake.tasks.discover import discover as run
+    from uptake.tasks.mine_logs import read_log
 
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)
     remove = Redact.ready() if redact else None
-    check_files(source, target, formats=FORMATS, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, formats=FORMATS, overwrite=overwrite, resumes=journal_path(target))
+    log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
     reward: Any = None
     if ratings is None and model is not None:
         from uptake.follow_up.reward import FollowUpReward
 
         reward = FollowUpReward.from_pretrained(only_model(model, "follow_up"), followups, device=device, dtype=dtype)
         say_plain(reward.chat.plain, reward.lm.name)
-    summary = run(
-        source,
-        target,
-        reward=reward,
-        ratings=ratings,
-        how=how,
-        language=language,
-        redact=remove,
-        overwrite=overwrite,
-        limit=limit,
-        drop_bad=drop_bad,
-    )
+    summary = run(log, target, reward=reward, how=how, language=language, overwrite=overwrite)
     _print_found(summary.found)
     _print_left_out(summary)
     for line in one_sided(summary.followups):

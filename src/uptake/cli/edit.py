@@ -16,7 +16,7 @@ from uptake.cli.options import (
     ModelsOption,
     Overwrite,
     app,
-    check_files,
+    check_output,
     choice,
     options_of,
     out,
@@ -70,14 +70,16 @@ def edit(
 
     Example: `uptake edit pairs.jsonl --editor model --judge model --model ./large --out edits.jsonl`
     """
+    from uptake.data.resumable import journal_path
     from uptake.edits.editors import editor as find
     from uptake.edits.rules import Rules
     from uptake.edits.units import Tokens, Words
-    from uptake.tasks.edit import CHUNK, edit_file
+    from uptake.tasks.edit import CHUNK, edit_file, read_drafts
 
     editor = editor.replace("-", "_")
     spec = _judge(judge, judge_sets, editor)
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    drafts = read_drafts(source, target, limit=limit, drop_bad=drop_bad)
     units = Words() if tokenizer is None else Tokens(_chat(tokenizer))
     rules = Rules(max_edit_ratio, min_length, max_length, block, units)
     settings = {**_files(editor, target), **options_of(editor_sets)}
@@ -86,12 +88,10 @@ def edit(
     resources = resources_of(specs, models, target.parent, prefix, names, device=device, dtype=dtype)
     by = find({editor: settings}, model=resources.models.get("editor"), rules=rules)
     annotator = None if spec is None else spec.build(resources)
-    options: dict[str, Any] = {"limit": limit, "drop_bad": drop_bad, "overwrite": overwrite}
     # A person gets all responses at once: one page, one count.
     chunk = 1 << 30 if editor == "person" else CHUNK
-    summary = edit_file(
-        source, by, target, annotator=annotator, rules=rules, no_edit_weight=no_edit_weight, chunk=chunk, **options
-    )
+    options: dict[str, Any] = {"no_edit_weight": no_edit_weight, "overwrite": overwrite, "chunk": chunk}
+    summary = edit_file(drafts, by, target, annotator=annotator, rules=rules, **options)
     _print_summary(summary, target)
 
 

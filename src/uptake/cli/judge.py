@@ -16,7 +16,7 @@ from uptake.cli.options import (
     ModelsOption,
     Overwrite,
     app,
-    check_files,
+    check_output,
     choice,
     out,
     resources_of,
@@ -44,13 +44,15 @@ def judge(
 
     Example: `uptake judge pairs.jsonl --model ./my-model --out labelled.jsonl`
     """
+    from uptake.data.resumable import journal_path
     from uptake.judge.registry import annotator_spec
-    from uptake.tasks.judge import judge_file
+    from uptake.tasks.judge import judge_file, read_pairs
 
     spec = annotator_spec(choice(judge, judge_sets, "judge"))
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
     resources = resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
-    summary = judge_file(source, spec.build(resources), target, overwrite=overwrite, limit=limit, drop_bad=drop_bad)
+    summary = judge_file(pairs, spec.build(resources), target, overwrite=overwrite, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)
     say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     if summary.dropped:

@@ -19,7 +19,7 @@ from uptake.cli.options import (
     RewardSets,
     Sets,
     app,
-    check_files,
+    check_output,
     choice,
     out,
     prepared,
@@ -57,8 +57,9 @@ def mine(
     flags = {"policy": policy, "data": source, "limit": limit, "seed": seed, "device": device, "dtype": dtype}
     options = {"reward": choice(reward, reward_sets, "reward")}
     recipe, run = prepared("follow_up_likelihood", config, models, sets, options, **flags)
-    check_files(source, target, limit=run.limit, overwrite=overwrite)
-    world = build_world(run, target.with_name(f"{target.name}.work"))
+    work = target.with_name(f"{target.name}.work")
+    check_output(target, overwrite=overwrite, resumes=work)
+    world = build_world(run, work)
     say_plain(world.chat.plain, run.policy)
     summary = run_mine(recipe, world, target, overwrite=overwrite)
     _print_dropped(summary.figures)

@@ -18,7 +18,7 @@ from uptake.cli.options import (
     Ratings,
     Remove,
     app,
-    check_files,
+    check_output,
     one_sided,
     only_model,
     out,
@@ -69,27 +69,18 @@ def mine_logs(
     Example: `uptake mine-logs chats.jsonl --model ./my-model --out rated.jsonl`
     """
     from uptake.data.redact import Redact
+    from uptake.data.resumable import journal_path
     from uptake.signal.thresholds import Thresholds
-    from uptake.tasks.mine_logs import MineLogs
+    from uptake.tasks.mine_logs import MineLogs, read_log
     from uptake.tasks.mine_logs import mine_logs as run
 
     how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
     model = None if model is None else only_model(model, "follow_up")
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
     reward = _reward(model, followups, reduction=reduction, device=device, dtype=dtype)
-    summary = run(
-        source,
-        reward,
-        target,
-        how=how,
-        ratings=ratings,
-        redact=remove,
-        any_language=any_language,
-        overwrite=overwrite,
-        limit=limit,
-        drop_bad=drop_bad,
-    )
+    summary = run(log, reward, target, how=how, any_language=any_language, overwrite=overwrite)
     _print_counts(summary)
     _print_correlations(summary)
     unread = [f"{count} could not be read: {reason}" for reason, count in summary.reasons.items()]

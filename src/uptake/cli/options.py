@@ -217,26 +217,21 @@ def only_model(model: str, name: str) -> str:
     return named.get(name) or rest or model
 
 
-def check_files(
-    source: str,
-    target: Path,
-    *,
-    formats: tuple[str, ...] | None = None,
-    limit: int | None = None,
-    drop_bad: bool = False,
-    overwrite: bool = False,
+def check_output(
+    target: Path, *, formats: tuple[str, ...] | None = None, overwrite: bool = False, resumes: Path | None = None
 ) -> None:
-    """Refuse an input or output that cannot be used before a model is loaded for it; of the input one row is read.
+    """Refuse an output that cannot be written, before a model is loaded for it.
 
-    `formats` are the endings of the output: those of data sets where none are given.
+    `formats` are the endings of the output: those of data sets where none are given. `resumes` is what a killed call
+    leaves behind: a journal or a folder, beside which the output may be there.
     """
-    from uptake.data import read
     from uptake.data.files import suffix
+    from uptake.data.lock import check_unlocked
     from uptake.data.write import FORMATS, may_write
 
     suffix(target, formats or FORMATS)
-    may_write(target, overwrite=overwrite)
-    read(source, limit=None if limit is None else min(limit, 1), skipped=[] if drop_bad else None)
+    may_write(target, overwrite=overwrite or (resumes is not None and resumes.exists()))
+    check_unlocked(target)
 
 
 def options_of(sets: list[str] | None) -> dict[str, Any]:

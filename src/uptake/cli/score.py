@@ -17,7 +17,7 @@ from uptake.cli.options import (
     RewardOption,
     RewardSets,
     app,
-    check_files,
+    check_output,
     choice,
     out,
     resources_of,
@@ -51,15 +51,17 @@ def score(
 
     Example: `uptake score chats.jsonl --model ./my-model --out scored.jsonl`
     """
+    from uptake.data.resumable import journal_path
     from uptake.judge.registry import reward_spec
-    from uptake.tasks.score import check_details, score_file
+    from uptake.tasks.score import check_details, read_responses, score_file
 
     spec = reward_spec(with_followups(choice(reward, reward_sets, "reward"), followups))
     check_details(spec, logps, tokens)
-    check_files(source, target, limit=limit, drop_bad=drop_bad, overwrite=overwrite)
+    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    rows = read_responses(source, target, limit=limit, drop_bad=drop_bad)
     resources = resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
-    options: dict[str, Any] = {"overwrite": overwrite, "limit": limit, "drop_bad": drop_bad}
-    summary = score_file(source, spec.build(resources), target, logps=logps, tokens=tokens, **options)
+    options: dict[str, Any] = {"overwrite": overwrite, "drop_bad": drop_bad}
+    summary = score_file(rows, spec.build(resources), target, logps=logps, tokens=tokens, **options)
     table = Table("reward", "mean")
     for name, value in {"all": summary.mean_reward, **summary.by_part}.items():
         table.add_row(name, f"{value:+.4f}")

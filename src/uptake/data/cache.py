@@ -1,18 +1,27 @@
 """Answers that cost time or money, kept on disk under the content of the question."""
 
 import json
+import logging
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+from pydantic import TypeAdapter
 
 from uptake.data.write import disk_errors
 from uptake.errors import UptakeError
 
+log = logging.getLogger(__name__)
+
+_Value = TypeVar("_Value")
+
 # SQLite's own limit on the values of one statement.
 _MOST = 500
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def content_key(*parts: Any) -> str:
@@ -27,7 +36,8 @@ class Cache:
     """A mapping from content keys to JSON values in one SQLite file, which several processes and threads may share.
 
     What `put` was given is with the operating system when it returns: a killed process loses nothing, and what was paid
-    for once is not paid for again. Raises UptakeError where the file is not such a cache or the disk refuses.
+    for once is not paid for again. Raises UptakeError where the file is not such a cache, is damaged, or the disk
+    refuses.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -37,26 +47,36 @@ class Cache:
         self._lock = Lock()
         self._base = _connected(self.path)
 
-    def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of those keys that are there."""
-        wanted = list(dict.fromkeys(keys))
-        found: dict[str, Any] = {}
-        with self._lock:
-            for start in range(0, len(wanted), _MOST):
-                some = wanted[start : start + _MOST]
-                marks = ",".join("?" * len(some))
-                rows = self._base.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some)
-                found.update((key, json.loads(value)) for key, value in rows)
+    def get(self, keys: Iterable[str], kind: TypeAdapter[_Value] = _ANY) -> dict[str, _Value]:
+        """The values of those keys that are there; one that is not of the `kind` counts as absent, and is said."""
+        wanted, lost = list(dict.fromkeys(keys)), 0
+        found: dict[str, _Value] = {}
+        for start in range(0, len(wanted), _MOST):
+            some = wanted[start : start + _MOST]
+            marks = ",".join("?" * len(some))
+            with self._lock, self._errors("answers cannot be read"):
+                rows = self._base.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", some).fetchall()
+            for key, value in rows:
+                try:
+                    found[key] = kind.validate_python(json.loads(value))
+                except (ValueError, TypeError, RecursionError):
+                    lost += 1
+        if lost:
+            log.warning("%s: %d answers cannot be read and are asked for again", self.path, lost)
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
         """Keep values, all of them or none."""
         rows = [(key, json.dumps(value)) for key, value in values.items()]
+        with self._errors("an answer could not be kept"), self._lock, self._base as base:
+            base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _errors(self, problem: str) -> Iterator[None]:
         try:
-            with self._lock, self._base as base:
-                base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+            yield
         except sqlite3.Error as error:
-            raise UptakeError(f"{self.path}: an answer could not be kept ({error})") from error
+            raise UptakeError(f"{self.path}: {problem} ({error})") from error
 
 
 def _connected(path: Path) -> sqlite3.Connection:

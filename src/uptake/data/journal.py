@@ -1,5 +1,6 @@
 """A record of what a long job has done, one line each, that survives being killed at any moment."""
 
+import errno
 import os
 from pathlib import Path
 from threading import Lock
@@ -9,43 +10,76 @@ from typing import Self, final
 from uptake.data.files import records, suffix
 from uptake.data.where import Record
 from uptake.data.write import disk_errors, json_line
+from uptake.errors import UptakeError
+
+
+@final
+class AppendFile:
+    """A file that grows at its end by whole pieces: what `append` was given is there in full, or not at all.
+
+    A piece is with the operating system before `append` returns, so a killed process loses nothing it has appended.
+    Threads may share the file. Raises UptakeError where the path is a link, or the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._lock = path, Lock()
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise UptakeError(f"{path}: this is a link; remove it, nothing is written through it") from None
+                raise
+            self.size = os.fstat(self._handle).st_size
+
+    def append(self, piece: bytes) -> None:
+        """Adds a piece; where that fails, the file stays as it was."""
+        with self._lock, disk_errors(self.path):
+            try:
+                rest = piece
+                while rest:
+                    rest = rest[os.write(self._handle, rest) :]
+            except OSError:
+                os.ftruncate(self._handle, self.size)
+                raise
+            self.size += len(piece)
+
+    def cut(self, size: int) -> None:
+        """Leaves the first `size` bytes only."""
+        with self._lock, disk_errors(self.path):
+            os.ftruncate(self._handle, size)
+            self.size = size
+
+    def close(self) -> None:
+        """Ends the file; further pieces are errors."""
+        os.close(self._handle)
 
 
 @final
 class Journal:
     """An append-only .jsonl file: `done` holds the records it had when it was opened, `append` adds one.
 
-    Each record is with the operating system before `append` returns, so a killed process loses nothing it has appended.
-    A last line without its newline was torn by a kill or a full disk; opening the journal removes it. Raises InputError
-    where another line is broken and UptakeError where the disk refuses. One process at a time may hold
-    a journal; its threads may share it.
+    A killed process loses no record it has appended. A last line without its newline was torn by a kill or a full disk;
+    opening the journal removes it. Raises InputError where another line is broken and UptakeError where the disk
+    refuses or the path is a link. Whoever opens it holds the lock of the folder it is in; its threads may share it.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = Lock()
         suffix(self.path, (".jsonl",))
+        self._file = AppendFile(self.path)
         with disk_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            self._size = self.path.read_bytes().rfind(b"\n") + 1
-            os.ftruncate(self._handle, self._size)
+            self._file.cut(self.path.read_bytes().rfind(b"\n") + 1)
         self.done: list[Record] = [record for _, record in records(self.path)]
 
     def append(self, record: Record) -> None:
         """Adds one record; where that fails, the file stays as it was."""
-        line = json_line(record)
-        with self._lock, disk_errors(self.path):
-            try:
-                self._write(line)
-            except OSError:
-                os.ftruncate(self._handle, self._size)
-                raise
-            self._size += len(line)
+        self._file.append(json_line(record))
 
     def close(self) -> None:
         """Ends the journal; further records are errors."""
-        os.close(self._handle)
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +88,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _write(self, line: bytes) -> None:
-        while line:
-            line = line[os.write(self._handle, line) :]

@@ -1,14 +1,35 @@
 """Data sets from files and from the Hub as rows."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from uptake.data.files import records
-from uptake.data.rows import FIELDS, to_row
-from uptake.data.where import Record, bad_row
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uptake.data.convert import prompts
+from uptake.data.files import records, suffix
+from uptake.data.rows import FIELDS, to_record, to_row
+from uptake.data.where import Record, bad_row, usable
+from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
 from uptake.types import Row, Where
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RowSet(Generic[T]):
+    """Rows of a data set as a task takes them, read and checked once; `left_out` counts those that could not be used.
+
+    `RowSet("pairs.jsonl", [row], left_out=2)`. `source` is for messages.
+    """
+
+    source: str | Path
+    rows: Sequence[T]
+    left_out: int = 0
 
 
 def read(
@@ -34,6 +55,70 @@ def read(
         left_out = f"; {len(skipped)} skipped, the first for: {skipped[0]}" if skipped else ""
         raise InputError(f"no rows{left_out}", path=source, allowed="at least one row")
     return rows
+
+
+def read_as(
+    made_of: Callable[[Row], T],
+    source: str | Path,
+    out: str | Path,
+    *,
+    allowed: str,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> RowSet[T]:
+    """Rows of a data set, each as what is made of it, for a task that writes them with all their columns to `out`.
+
+    `drop_bad` leaves out and counts the rows that cannot be used. Raises InputError, before anybody has to wait for a
+    model, as `read` and `made_of` do, for a column that cannot be written to a file of this format, and where no row is
+    left; what would have been right is `allowed`.
+    """
+    bad: list[InputError] = []
+    skipped = bad if drop_bad else None
+    rows: Sequence[Row] = read(source, limit=limit, columns=columns, skipped=skipped)
+    if suffix(Path(out), FORMATS) == ".parquet":
+        _check_columns(rows)
+    else:
+        rows = usable(rows, _spellable, skipped)
+    made = usable(rows, made_of, skipped)
+    if not made:
+        first = f"; the first was left out for: {bad[0]}" if bad else ""
+        raise InputError(f"no row can be used{first}", path=source, allowed=allowed)
+    return RowSet(source, made, len(bad))
+
+
+def _spellable(row: Row) -> Row:
+    """The row, where JSON has a form for all its columns."""
+    for name, value in to_record(row).items():
+        try:
+            json_text(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            (prompt,) = prompts([row])
+            allowed = "what JSON can spell, a date, or no such column"
+            raise bad_row(f"found {str(value)[:40]!r}: {error}", prompt.where, field=name, allowed=allowed) from error
+    return row
+
+
+def _check_columns(rows: Sequence[Row]) -> None:
+    """Raise InputError for the first value of a column that is not of one type with those before it."""
+    asked = prompts(rows)
+    for name in dict.fromkeys(name for prompt in asked for name in prompt.extra):
+        values = [prompt.extra.get(name) for prompt in asked]
+        if error := _misfit(values):
+            good, bad = 0, len(values)  # so many values fit, and so many do not
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                good, bad = (good, middle) if _misfit(values[:middle]) else (middle, bad)
+            raise bad_row(error, asked[bad - 1].where, field=name, allowed="one type in the whole column")
+
+
+def _misfit(values: Sequence[object]) -> str:
+    """Why values are no column of Parquet; empty where they are."""
+    try:
+        pq.write_table(pa.table({"column": values}), pa.BufferOutputStream())
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        return str(error)
+    return ""
 
 
 def _row(record: Record, where: Where, columns: Mapping[str, str], skipped: list[InputError] | None) -> Row | None:

@@ -5,7 +5,10 @@ import gzip
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import date, time
+from decimal import Decimal
+from filecmp import cmp
 from io import BufferedWriter, TextIOWrapper
 from pathlib import Path
 from types import TracebackType
@@ -24,24 +27,29 @@ _File = BufferedWriter | gzip.GzipFile
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool = False, resumes: bool = False) -> Iterator[Path]:
     """The path of a temporary file beside `path` that takes its place, synced to disk, when the block ends well.
 
-    After an error the temporary file is gone and what stood at `path` is as it was. Raises InputError where `path`
-    exists and is not to be overwritten, and UptakeError where the disk refuses.
+    After an error the temporary file is gone and what stood at `path` is as it was. A call that `resumes` one that was
+    killed may find the file that the other has just written, and writes it again. Raises InputError where something
+    else is at `path` and is not to be overwritten, and UptakeError where the disk refuses.
     """
-    may_write(path, overwrite=overwrite)
+    may_write(path, overwrite=overwrite or resumes)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)  # whatever has the name, a link too
         yield temporary
         with disk_errors(path):
             _sync(temporary)
+            if not overwrite and path.exists() and not cmp(temporary, path, shallow=False):
+                raise output_exists(path)
             os.replace(temporary, path)
             _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def may_write(path: Path, *, overwrite: bool = False) -> None:
@@ -49,10 +57,15 @@ def may_write(path: Path, *, overwrite: bool = False) -> None:
     if path.is_dir():
         raise InputError("this is a folder", path=path, allowed="the path of a file")
     if path.exists() and not overwrite:
-        raise InputError("the output file exists", path=path, allowed="a new path, or --overwrite")
+        raise output_exists(path)
     nearest = next(each for each in path.absolute().parents if each.exists())
     if not nearest.is_dir():
         raise UptakeError(f"{path}: cannot be written: {nearest} is a file")
+
+
+def output_exists(path: Path) -> InputError:
+    """The error of an output that is there already."""
+    return InputError("the output file exists", path=path, allowed="a new path, or --overwrite")
 
 
 @contextmanager
@@ -65,13 +78,26 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def json_line(record: Record) -> bytes:
-    """One record as a line of JSONL; UptakeError where JSON cannot spell it (a date, not-a-number)."""
+    """One record as a line of JSONL; UptakeError where JSON cannot spell it (bytes, not-a-number)."""
     try:
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        line = json_text(record)
     except (TypeError, ValueError) as error:
         raise UptakeError(f"a record cannot be written as JSON: {error}") from error
     # Half a surrogate pair has no UTF-8 form, but its backslash form is JSON's own.
     return (line + "\n").encode("utf-8", "backslashreplace")
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, dates and times as ISO text, decimals by their digits; TypeError or ValueError for others."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_as_text)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal) and value.is_finite():
+        return str(value)
+    raise TypeError(f"JSON has no form for a {type(value).__name__}")
 
 
 @final
@@ -83,14 +109,14 @@ class Writer:
     an empty cell. Raises as `replacing` does, and UptakeError for a record that the format cannot hold.
     """
 
-    def __init__(self, path: str | Path, *, overwrite: bool = False) -> None:
-        self.path, self._overwrite = Path(path), overwrite
+    def __init__(self, path: str | Path, *, overwrite: bool = False, resumes: bool = False) -> None:
+        self.path, self._how = Path(path), {"overwrite": overwrite, "resumes": resumes}
         self._format = suffix(self.path, FORMATS)
         self._stack = ExitStack()
         self._records: list[Record] = []
 
     def __enter__(self) -> Self:
-        temporary = self._stack.enter_context(replacing(self.path, overwrite=self._overwrite))
+        temporary = self._stack.enter_context(replacing(self.path, **self._how))
         with disk_errors(self.path):
             self._file: _File = self._stack.enter_context(temporary.open("wb"))
         if self._format == ".jsonl.gz":  # neither name nor time in its header: equal records give equal files
@@ -137,7 +163,9 @@ def _write_csv(records: list[Record], columns: list[str], file: _File) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if isinstance(value, date | time | Decimal):
+        return _as_text(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _write_parquet(records: list[Record], columns: list[str], file: _File) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from uptake.data.chat import ChatFormat
 
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_UNTOLD = ("base_model_name_or_path", "inference_mode", "revision")
 
 
 def fingerprint(kind: str, model: Any, chat: ChatFormat, *settings: object) -> str:
@@ -18,11 +18,17 @@ def fingerprint(kind: str, model: Any, chat: ChatFormat, *settings: object) -> s
 def model_fingerprint(model: Any) -> str:
     """A content hash of a Transformers or PEFT model: its configuration and weights, wherever it was loaded from.
 
-    Reads every weight once. Of each it takes name, shape, precision and the sum of the bits, which is exact on any
-    device and in any order.
+    Reads every weight once; of each, name, shape, precision and bytes count.
     """
-    seen = sha256(model.config.to_json_string().encode())
+    adapters = {name: _settings(adapter) for name, adapter in getattr(model, "peft_config", {}).items()}
+    seen = sha256(f"{model.config.to_json_string()}{adapters or ''}".encode())
     for name, weight in model.state_dict().items():
-        bits = weight.detach().reshape(-1).view(_BITS[weight.element_size()]).sum(dtype=torch.int64)
-        seen.update(f"{name} {tuple(weight.shape)} {weight.dtype} {int(bits)}\n".encode())
+        seen.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
+        seen.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy())
     return seen.hexdigest()[:16]
+
+
+def _settings(adapter: Any) -> dict[str, Any]:
+    """What an adapter does beside its weights; not the name of its base, nor whether it is to learn."""
+    kept = {name: value for name, value in sorted(adapter.to_dict().items()) if name not in _UNTOLD}
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in kept.items()}

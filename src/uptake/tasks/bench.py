@@ -9,10 +9,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 import uptake
 from uptake.annotators.base import Annotator
 from uptake.annotators.from_reward import refuse_comparing
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
+from uptake.data.lock import locked
+from uptake.data.resumable import digest, resumable_map
+from uptake.data.write import disk_errors
 from uptake.datasets import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.errors import InputError
 from uptake.evaluate.bench_results import (
@@ -84,19 +89,22 @@ def bench(
     for scorer in scorers.values():
         if scorer.kind == "reward":
             refuse_comparing(scorer)
-    kept = Cache(folder / "scores.sqlite" if cache is None else cache)
-    judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
-    results = BenchResults(
-        version=uptake.__version__,
-        seed=seed,
-        limit=limit,
-        scorers={name: _scorer(each, held) for name, each in judged.items()},
-        benchmarks={each.name: _benchmark(each) for each in held},
-        by_benchmark=_results(judged, held, seed),
-        absent=absent,
-    )
-    timing = _timing(judged, perf_counter() - start)
-    _write(results, timing, folder)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        kept = Cache(folder / "scores.sqlite" if cache is None else cache)
+        judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
+        results = BenchResults(
+            version=uptake.__version__,
+            seed=seed,
+            limit=limit,
+            scorers={name: _scorer(each, held) for name, each in judged.items()},
+            benchmarks={each.name: _benchmark(each) for each in held},
+            by_benchmark=_results(judged, held, seed),
+            absent=absent,
+        )
+        timing = _timing(judged, perf_counter() - start)
+        _write(results, timing, folder)
     return results, timing
 
 
@@ -141,25 +149,28 @@ def _ask(
 ) -> tuple[dict[Query, Prediction], int, float]:
     """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
 
-    Chunks are cut the same way in every call, so that a score that depends on its batch by a rounding is the same after
-    a kill. Reasons are not kept: what could not be judged is asked again.
+    Reasons are not kept: what could not be judged is asked again.
     """
-    keys = {question: content_key(fingerprint, _spelled(question)) for question in questions}
-    found = cache.get(keys.values())
-    known = {question: found[key] for question, key in keys.items() if key in found}
     count, seconds = 0, 0.0
-    with progress_bar(name, len(questions)) as bar:
-        bar.advance(len(known))
-        for start in range(0, len(questions), CHUNK):
-            new = [question for question in questions[start : start + CHUNK] if question not in known]
-            if new:
-                began = perf_counter()
-                answers = dict(zip(new, ask(new), strict=True))
-                count, seconds = count + len(new), seconds + perf_counter() - began
-                cache.put({keys[each]: answer for each, answer in answers.items() if not isinstance(answer, str)})
-                known.update(answers)
-                bar.advance(len(new))
-    return known, count, seconds
+
+    def timed(new: Sequence[Query]) -> Sequence[Prediction]:
+        nonlocal count, seconds
+        began = perf_counter()
+        answers = ask(new)
+        count, seconds = count + len(new), seconds + perf_counter() - began
+        return answers
+
+    keys = (digest("bench", fingerprint, _spelled(question)) for question in questions)
+    answers = resumable_map(questions, keys, timed, cache, _NUMBER, chunk=CHUNK, label=name, final=_is_number)
+    return dict(zip(questions, answers, strict=True)), count, seconds
+
+
+# Reasons are not kept, so a kept answer is a number.
+_NUMBER: TypeAdapter[Prediction] = TypeAdapter(float)
+
+
+def _is_number(answer: Prediction) -> bool:
+    return not isinstance(answer, str)
 
 
 def _dialogues(item: Item) -> list[Query]:

@@ -8,7 +8,6 @@ from time import perf_counter
 import numpy as np
 from scipy.special import expit
 
-from uptake.data import preferences, read
 from uptake.data.write import may_write
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy
 from uptake.evaluate.interval import share
@@ -67,26 +66,23 @@ class CalibrationReport:
 
 
 def calibrate_file(
-    source: str | Path,
+    rows: Sequence[Preference],
     lm: LanguageModel,
     followups: FollowUpSet,
     out: str | Path,
     *,
     calibrate: Calibrate = Calibrate(),
     overwrite: bool = False,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
 ) -> CalibrationReport:
-    """Fit the set to the preferences in `source`, write it to `out`, and the report beside it as `.report.json`.
+    """Fit the set to preferences, write it to `out`, and the report beside it as `.report.json`.
 
-    Raises InputError for a row that is no preference or cannot be scored, for what `Calibrate` refuses, and for a file
-    that exists, unless `overwrite`.
+    Raises InputError for a row that cannot be scored, for what `Calibrate` refuses, and for a file that exists, unless
+    `overwrite`.
     """
     out = Path(out)
     beside = out.with_suffix(".report.json")
     for path in (out, beside):
         may_write(path, overwrite=overwrite)
-    rows = preferences(read(source, limit=limit, columns=columns))
     reward = FollowUpReward(lm, followups)
     pairs = label(rows, reward)
     result = calibrate(pairs)

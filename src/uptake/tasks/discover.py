@@ -7,13 +7,13 @@ from pathlib import Path
 
 from uptake.data.exchanges import merged
 from uptake.data.language import language_of
-from uptake.data.redact import Redact
-from uptake.data.write import disk_errors, may_write, replacing
+from uptake.data.resumable import Store, resumable_output
+from uptake.data.write import disk_errors, replacing
 from uptake.errors import InputError
 from uptake.follow_up.discovery import Discover, Discovered, Proposal
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import Category, FollowUpSet
-from uptake.tasks.mine_logs import Log, read_log, scored
+from uptake.tasks.mine_logs import Log, read_reactions
 from uptake.train.run_folder import write_json
 
 # The category that proposals stand in, until a person sorts them.
@@ -33,61 +33,55 @@ class DiscoverySummary:
 
 
 def discover(
-    source: str | Path,
+    log: Log,
     out: str | Path,
     *,
     reward: FollowUpReward | None = None,
-    ratings: str | None = None,
     how: Discover = Discover(),
     language: str | None = None,
-    redact: Redact | None = None,
     overwrite: bool = False,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    drop_bad: bool = False,
 ) -> DiscoverySummary:
-    """Write the follow-ups that users in `source` use to approve or complain to `out`, a set in YAML.
+    """Write the follow-ups that users in a log use to approve or complain to `out`, a set in YAML.
 
-    What a turn says for the response before it is the user's rating in the column `ratings`, else how the turn reads to
-    a model by the set of `reward`. All figures stand as comments, and beside it in `.report.json`. A set that is
-    replaced passes its version on, plus one. Raises InputError where neither ratings nor reward are given, where no
-    user turn follows a response, where nothing telling is found, and for an `out` that exists, unless `overwrite`.
+    What a turn says for the response before it is the user's rating, where the log has ratings, else how the turn reads
+    to a model by the set of `reward`. All figures stand as comments, and beside it in `.report.json`. A set that is
+    replaced passes its version on, plus one. Raises InputError where neither ratings nor reward are given, where
+    nothing telling is found, and for an `out` that exists, unless `overwrite`.
     """
     out = Path(out)
     if out.suffix not in FORMATS:
         allowed = f"{', '.join(FORMATS)}: the evidence stands in comments"
         raise InputError(f"a set in {out.suffix!r}", path=out, allowed=allowed)
-    may_write(out, overwrite=overwrite)
-    version = FollowUpSet.load(out).version + 1 if out.exists() else 1
-    if reward is None and ratings is None:
+    if reward is None and not log.rated:
         raise InputError("nothing says which turns approve", field="ratings", allowed="a column of ratings, or a model")
-    log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
-    units = _rated(log) if ratings is not None else _read(log, reward, out.with_name(f"{out.name}.journal.jsonl"))
+    report, kind = out.with_suffix(".report.json"), "ratings" if log.rated else "reward"
+    with resumable_output(out, report, overwrite=overwrite) as journal:
+        version = FollowUpSet.load(out).version + 1 if overwrite and out.exists() else 1
+        units = _rated(log) if reward is None or log.rated else _read(log, reward, journal)
+        found = _found(log, units, how)
+        code = language or language_of(each.said for each in log.exchanges) or "und"
+        followups = FollowUpSet(f"discovered-{code}", version, code, (_category(found),))
+        dropped = {**log.dropped, **found.dropped, "turns without a signal": len(log.exchanges) - len(units)}
+        with replacing(out, overwrite=overwrite, resumes=journal.resumes) as temporary, disk_errors(out):
+            basis = f"{len(units)} turns of users; signal: {kind}"
+            temporary.write_text(spelled(followups, found, basis), encoding="utf-8")
+            write_json(report, {**asdict(found), "signal": kind, "turns": len(units), "dropped": dropped})
+    return DiscoverySummary(followups, found, len(units), kind, dropped)
+
+
+def _found(log: Log, units: Sequence[tuple[str, float, int]], how: Discover) -> Discovered:
+    """What the turns of users tell; raises InputError where that is nothing."""
     if not units:
-        raise InputError("no turn of a user has a signal", path=source, allowed="ratings of answered responses")
-    said, signal, talks = zip(*units, strict=True)
+        raise InputError("no turn of a user has a signal", path=log.source, allowed="ratings of answered responses")
     try:
-        found = how(said, signal, talks)
+        found = how(*zip(*units, strict=True))
     except InputError as error:
-        raise InputError(error.problem, path=source, field=error.field, allowed=error.allowed) from None
+        raise InputError(error.problem, path=log.source, field=error.field, allowed=error.allowed) from None
     if not found.positive and not found.negative:
         counts = ", ".join(f"{reason}: {count}" for reason, count in found.dropped.items() if count)
-        raise InputError(
-            f"no follow-up tells anything ({counts})", path=source, allowed="more log, or a larger --wrong"
-        )
-    code = language or language_of(each.said for each in log.exchanges) or "und"
-    followups = FollowUpSet(f"discovered-{code}", version, code, (_category(found),))
-    kind = "ratings" if ratings is not None else "reward"
-    with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
-        temporary.write_text(
-            spelled(followups, found, f"{len(units)} turns of users; signal: {kind}"), encoding="utf-8"
-        )
-    dropped = {**log.dropped, **found.dropped, "turns without a signal": len(log.exchanges) - len(units)}
-    write_json(
-        out.with_suffix(".report.json"), {**asdict(found), "signal": kind, "turns": len(units), "dropped": dropped}
-    )
-    out.with_name(f"{out.name}.journal.jsonl").unlink(missing_ok=True)
-    return DiscoverySummary(followups, found, len(units), kind, dropped)
+        problem = f"no follow-up tells anything ({counts})"
+        raise InputError(problem, path=log.source, allowed="more log, or a larger --wrong")
+    return found
 
 
 def spelled(followups: FollowUpSet, found: Discovered, basis: str) -> str:
@@ -125,14 +119,13 @@ def _rated(log: Log) -> list[tuple[str, float, int]]:
     return [(each.said, each.rating, each.conversation) for each in log.exchanges if each.rating is not None]
 
 
-def _read(log: Log, reward: FollowUpReward | None, journal: Path) -> list[tuple[str, float, int]]:
+def _read(log: Log, reward: FollowUpReward, store: Store) -> list[tuple[str, float, int]]:
     """Turns that the model could read: what was said, how it reads, the conversation."""
-    assert reward is not None
     heard = merged(log.exchanges)
     read = {
         (each.prompt.key, each.response, words): value
-        for each, record in zip(heard, scored(heard, reward, journal), strict=True)
-        for words, value in zip(each.said, record.get("each", ()), strict=False)
+        for each, reading in zip(heard, read_reactions(heard, reward, store), strict=True)
+        for words, value in zip(each.said, reading.each, strict=not reading.reason)
         if value is not None
     }
     keyed = [(each, read.get((each.prompt.key, each.response, each.said))) for each in log.exchanges]

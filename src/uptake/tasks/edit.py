@@ -2,16 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar, final
 
+from pydantic import TypeAdapter
+
 from uptake.annotators.base import Annotator
-from uptake.data import Journal, Writer, read, to_record
+from uptake.data import Writer, to_record
 from uptake.data.cache import content_key
 from uptake.data.files import suffix
-from uptake.data.where import bad_row, usable
+from uptake.data.read import RowSet, read_as
+from uptake.data.resumable import Store, digest, filled, resumable_output
+from uptake.data.where import bad_row
 from uptake.data.write import FORMATS
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
@@ -40,8 +44,23 @@ class EditSummary:
     seconds: float
 
 
-def edit_file(
+def read_drafts(
     source: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> RowSet[Draft]:
+    """The rejected response, or the only one, of every row, for `edit_file`, which writes to `out`.
+
+    Where rows have a column `finished`, it says whether the response ended by itself. Raises as `read_as`.
+    """
+    return read_as(_draft, source, out, allowed=_EDITABLE, limit=limit, columns=columns, drop_bad=drop_bad)
+
+
+def edit_file(
+    drafts: RowSet[Draft],
     editor: Editor,
     out: str | Path,
     *,
@@ -49,48 +68,35 @@ def edit_file(
     rules: Rules = Rules(),
     no_edit_weight: float = NO_EDIT_WEIGHT,
     overwrite: bool = False,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    drop_bad: bool = False,
     chunk: int = CHUNK,
 ) -> EditSummary:
-    """Write the minimal edit of the rejected response, or of the only one, of every row of `source` to `out`.
+    """Write the minimal edit of every response to `out`.
 
     An edit is written where the `rules` take it and the annotator, if there is one, prefers it in both orders. One that
     changes or moves too much is written as `demoted`, an unchanged response with `no_edit_weight` and no faults. All
-    others go, with the reason, to a file beside `out`, "edits.rejects.jsonl" for "edits.jsonl". Where rows have a
-    column `finished`, it says whether the response ended by itself.
+    others go, with the reason, to a file beside `out`, "edits.rejects.jsonl" for "edits.jsonl".
 
     The editor gets `chunk` responses at once. What editor and annotator say is journaled beside `out` while the work
-    goes on, so a call that was killed goes on where it stopped. `drop_bad` leaves out rows that cannot be read. Raises
-    InputError for a row without a response, where nothing can be written, and for an `out` that exists, unless
-    `overwrite`.
+    goes on, so a call that was killed goes on where it stopped. Raises InputError where nothing can be written, and for
+    an `out` that exists, unless `overwrite`.
     """
     if not 0 < no_edit_weight <= 1:
         raise InputError(f"{no_edit_weight}", field="no_edit_weight", allowed="more than 0, at most 1")
-    out, bad = Path(out), list[InputError]()
-    skipped = bad if drop_bad else None
-    drafts = usable(read(source, limit=limit, columns=columns, skipped=skipped), _draft, skipped)
-    if not drafts:
-        raise InputError("no row has a response", path=source, allowed=_EDITABLE)
+    out = Path(out)
+    rejects = beside(out, "rejects.jsonl")
     begin = perf_counter()
-    with Writer(out, overwrite=overwrite) as writer:
-        journal = beside(out, "journal.jsonl")
-        with Journal(journal) as kept, progress_bar("edit", len(drafts)) as bar:
-            desk, outcomes = _Desk(editor, annotator, rules, _Memory(kept)), list[Outcome]()
-            for start in range(0, len(drafts), chunk):
-                outcomes += desk.outcomes(drafts[start : start + chunk])
-                bar.advance(len(drafts[start : start + chunk]))
+    with resumable_output(out, rejects, overwrite=overwrite) as journal:
+        desk = _Desk(editor, annotator, rules, journal)
+        outcomes = _outcomes(drafts.rows, desk, chunk)
         seconds = perf_counter() - begin
-        _write_rejects(outcomes, editor, beside(out, "rejects.jsonl"))
         good = [outcome for outcome in outcomes if outcome.status != "rejected"]
+        _write_rejects(outcomes, editor, rejects)
         if not good:
-            journal.unlink()
-            raise InputError(_nothing(outcomes), path=source, allowed="at least one edit")
-        for outcome in good:
-            writer.write(to_record(_row(outcome, editor, no_edit_weight)))
-    journal.unlink()
-    return EditSummary(len(good), len(bad), edit_stats(outcomes), seconds)
+            raise InputError(_nothing(outcomes), path=drafts.source, allowed="at least one edit")
+        with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
+            for outcome in good:
+                writer.write(to_record(_row(outcome, editor, no_edit_weight)))
+    return EditSummary(len(good), drafts.left_out, edit_stats(outcomes), seconds)
 
 
 def beside(out: Path, ending: str) -> Path:
@@ -118,15 +124,24 @@ def _draft(row: Row) -> Draft:
     return replace(draft, prompt=replace(draft.prompt, extra=extra), finished=finished)
 
 
+def _outcomes(drafts: Sequence[Draft], desk: "_Desk", chunk: int) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    with progress_bar("edit", len(drafts)) as bar:
+        for start in range(0, len(drafts), chunk):
+            outcomes += desk.outcomes(drafts[start : start + chunk])
+            bar.advance(len(drafts[start : start + chunk]))
+    return outcomes
+
+
 @final
 @dataclass(frozen=True)
 class _Desk:
-    """Where drafts become outcomes."""
+    """Where drafts become outcomes; what was said in this call, and in one that was killed, is in the store."""
 
     editor: Editor
     annotator: Annotator | None
     rules: Rules
-    memory: "_Memory"
+    store: Store
 
     def outcomes(self, drafts: Sequence[Draft]) -> list[Outcome]:
         proposals = self._proposals(drafts)
@@ -143,61 +158,42 @@ class _Desk:
         return outcomes
 
     def _proposals(self, drafts: Sequence[Draft]) -> list[Proposal]:
-        keys = [content_key("edit", self.editor.fingerprint, *_content(draft), draft.better) for draft in drafts]
-        return self.memory.fill(keys, lambda missing: self.editor([drafts[place] for place in missing]))
+        keys = [digest("edit", self.editor.fingerprint, *_content(draft), draft.better) for draft in drafts]
+        return self._said(keys, lambda new: self.editor([drafts[place] for place in new]), _PROPOSAL)
 
     def _verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
         """How likely the edit is better than the response."""
         assert self.annotator is not None
-        annotator = self.annotator
+        ask = self.annotator
         pairs = [(one.checked.text if one.checked else "", one.draft.response) for one in outcomes]
         keys = [
-            content_key("judge", annotator.fingerprint, *_content(one.draft), edit)
+            digest("judge", ask.fingerprint, *_content(one.draft), edit)
             for one, (edit, _) in zip(outcomes, pairs, strict=True)
         ]
         prompts = [one.draft.prompt for one in outcomes]
-        return self.memory.fill(
-            keys,
-            lambda missing: annotator.compare(
-                [prompts[place] for place in missing], [pairs[place] for place in missing]
-            ),
+        return self._said(
+            keys, lambda new: ask.compare([prompts[place] for place in new], [pairs[place] for place in new]), _VERDICT
         )
+
+    def _said(
+        self, keys: Sequence[bytes], ask: Callable[[list[int]], Sequence[_Said]], kind: TypeAdapter[_Said]
+    ) -> list[_Said]:
+        """What was said to every question; those that are new are asked, each once."""
+        spelled = [key.hex() for key in keys]
+        found = filled(spelled, ask, self.store, kind, final=_is_final)
+        return [found[key] for key in spelled]
+
+
+_PROPOSAL, _VERDICT = TypeAdapter(Proposal), TypeAdapter(Verdict)
 
 
 def _content(draft: Draft) -> tuple[object, ...]:
     return [(turn.role, turn.content) for turn in draft.prompt.turns], draft.response, draft.finished
 
 
-@final
-class _Memory:
-    """What editor and annotator said, by the content of the question, in this call and in one that was killed."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._said: dict[str, Any] = {line["key"]: _remembered(line) for line in journal.done}
-
-    def fill(self, keys: Sequence[str], ask: Callable[[list[int]], Sequence[_Said]]) -> list[_Said]:
-        """What was said to every question; the places of those that are new are asked, each question once."""
-        new = {key: place for place, key in reversed(list(enumerate(keys))) if key not in self._said}
-        places = sorted(new.values())
-        answers = dict(zip(places, ask(places) if places else (), strict=True))
-        for place, answer in answers.items():
-            if _is_final(answer):
-                self._journal.append({"key": keys[place], type(answer).__name__.lower(): asdict(answer)})
-                self._said[keys[place]] = answer
-        return [self._said[key] if key in self._said else answers[new[key]] for key in keys]
-
-
 def _is_final(answer: Proposal | Verdict) -> bool:
     """Whether it is an answer at all; what could not be answered is asked again by the next call."""
     return answer.valid if isinstance(answer, Verdict) else answer.reason not in ("no_answer", "skipped")
-
-
-def _remembered(line: Mapping[str, Any]) -> Proposal | Verdict:
-    if "proposal" in line:
-        return Proposal(**line["proposal"])
-    one, other = line["verdict"]["by_order"]
-    return Verdict(**line["verdict"] | {"by_order": (one, other)})
 
 
 def _row(outcome: Outcome, editor: Editor, no_edit_weight: float) -> Edited:

@@ -1,24 +1,27 @@
 """Label a file of pairs by an annotator."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from uptake.annotators.base import Annotator
-from uptake.data import Journal, Writer, prompts, read, to_record
-from uptake.data.where import bad_row, usable
+from uptake.data import Writer, prompts, to_record
+from uptake.data.read import RowSet, read_as
+from uptake.data.resumable import digest, resumable_map, resumable_output
+from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
-from uptake.support.progress import progress_bar
 from uptake.types import Preference, Prompt, Row, Verdict
 
 # Pairs that an annotator is given at once.
 CHUNK = 64
 
+_VERDICT = TypeAdapter(Verdict)
 _SIDE = re.compile("chosen|rejected")
 
 
@@ -36,47 +39,64 @@ class JudgeSummary:
     accuracy: Accuracy | None
 
 
-def judge_file(
+def read_pairs(
     source: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> RowSet[Preference]:
+    """The pairs of a data set for `judge_file`, which writes them to `out`.
+
+    Rows are preferences, or prompts with two texts in the column `responses`; raises as `read_as`.
+    """
+    return read_as(_pair, source, out, allowed=_TWO, limit=limit, columns=columns, drop_bad=drop_bad)
+
+
+def judge_file(
+    pairs: RowSet[Preference],
     annotator: Annotator,
     out: str | Path,
     *,
     overwrite: bool = False,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
     drop_bad: bool = False,
     chunk: int = CHUNK,
 ) -> JudgeSummary:
-    """Write every row of `source` to `out` with the annotator's verdict on its two responses.
+    """Write every pair to `out` with the annotator's verdict on its two responses.
 
-    Rows are preferences, or prompts with two texts in the column `responses`. The response that the annotator prefers
-    becomes `chosen`, and `p` and `p_by_order` are the probability that it is the better one; `swapped` says that it
-    was the second, or the rejected one, before. A row without a valid verdict has neither chosen nor rejected: it goes
-    out with its `responses` and the `reason`. `drop_bad` leaves out these rows, and those that cannot be read, and
-    counts them. The annotator gets `chunk` pairs at once. Valid verdicts are journaled beside `out` while the work goes
-    on, so a call that was killed goes on where it stopped. Raises InputError for a row without two responses, where no
-    verdict is valid, and for an `out` that exists, unless `overwrite`.
+    The response that the annotator prefers becomes `chosen`, and `p` and `p_by_order` are the probability that it is
+    the better one; `swapped` says that it was the second, or the rejected one, before. A row without a valid verdict
+    has neither chosen nor rejected: it goes out with its `responses` and the `reason`. `drop_bad` leaves out these rows
+    and counts them. The annotator gets `chunk` pairs at once. Valid verdicts are journaled beside `out` while the work
+    goes on, so a call that was killed goes on where it stopped. Raises InputError where no verdict is valid, and for an
+    `out` that exists, unless `overwrite`.
     """
-    bad: list[InputError] = []
-    skipped = bad if drop_bad else None
-    rows = usable(read(source, limit=limit, columns=columns, skipped=skipped), _pair, skipped)
-    if not rows:
-        raise InputError("no row has two responses", path=source, allowed=_TWO)
-    with Writer(out, overwrite=overwrite) as writer:
-        journal = Path(out).with_name(f"{Path(out).name}.journal.jsonl")
-        verdicts = _verdicts(rows, annotator, journal, chunk)
-        valid = [verdict for verdict in verdicts if verdict.valid]
+    out, rows = Path(out), pairs.rows
+    with resumable_output(out, overwrite=overwrite) as journal:
+        keys = _keys(rows, annotator.fingerprint)
+        found = resumable_map(
+            rows,
+            keys,
+            _annotated(annotator),
+            journal,
+            TypeAdapter(Verdict),
+            chunk=chunk,
+            label="judge",
+            final=_is_valid,
+        )
+        verdicts = list(found)
+        valid = list(filter(_is_valid, verdicts))
         if not valid:
-            journal.unlink()
-            raise InputError(f"no pair could be judged; the first: {verdicts[0].reason}", path=source)
-        for row, verdict in zip(rows, verdicts, strict=True):
-            if verdict.valid or not drop_bad:
-                writer.write(_record(row, verdict))
-    journal.unlink()
+            raise InputError(f"no pair could be judged; the first: {verdicts[0].reason}", path=pairs.source)
+        with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
+            for row, verdict in zip(rows, verdicts, strict=True):
+                if verdict.valid or not drop_bad:
+                    writer.write(_record(row, verdict))
     stats = annotator_stats(verdicts, [len(row.chosen) for row in rows], [len(row.rejected) for row in rows])
     left_out = len(verdicts) - len(valid) if drop_bad else 0
     swapped = sum(verdict.p < 0.5 for verdict in valid)
-    return JudgeSummary(len(rows) - left_out, swapped, len(bad) + left_out, stats, _accuracy(rows, verdicts))
+    return JudgeSummary(len(rows) - left_out, swapped, pairs.left_out + left_out, stats, _accuracy(rows, verdicts))
 
 
 _TWO = "chosen and rejected, or a column responses with two texts"
@@ -92,28 +112,20 @@ def _pair(row: Row) -> Preference:
     raise bad_row("this row has not two responses", prompt.where, field="responses", allowed=_TWO)
 
 
-def _verdicts(rows: Sequence[Preference], annotator: Annotator, path: Path, chunk: int) -> list[Verdict]:
-    """The verdict on every row, from the journal as far as it holds it."""
-    identity = sha256(repr((rows, annotator.fingerprint)).encode()).hexdigest()
-    with Journal(path) as journal, progress_bar("judge", len(rows)) as bar:
-        known = {line["row"]: _verdict(line) for line in journal.done if line["identity"] == identity}
-        missing = [number for number in range(len(rows)) if number not in known]
-        bar.advance(len(known))
-        for start in range(0, len(missing), chunk):
-            numbers = missing[start : start + chunk]
-            asked = [rows[number] for number in numbers]
-            verdicts = annotator.compare(prompts(asked), [(row.chosen, row.rejected) for row in asked])
-            for number, verdict in zip(numbers, verdicts, strict=True):
-                known[number] = verdict
-                if verdict.valid:
-                    journal.append({"identity": identity, "row": number, **asdict(verdict)})
-            bar.advance(len(numbers))
-    return [known[number] for number in range(len(rows))]
+def _keys(rows: Sequence[Preference], fingerprint: str) -> Iterator[bytes]:
+    """The key of every pair: the annotator, the conversation and both responses in their order."""
+    for row in rows:
+        turns = [(turn.role, turn.content) for turn in row.prompt.turns]
+        yield digest("judge", fingerprint, turns, row.chosen, row.rejected)
 
 
-def _verdict(line: Mapping[str, Any]) -> Verdict:
-    one, other = line["by_order"]
-    return Verdict(line["p"], (one, other), tokens=line["tokens"], cost=line["cost"])
+def _annotated(annotator: Annotator) -> Callable[[Sequence[Preference]], Sequence[Verdict]]:
+    """What asks the annotator for the verdict on pairs."""
+    return lambda rows: annotator.compare(prompts(rows), [(row.chosen, row.rejected) for row in rows])
+
+
+def _is_valid(verdict: Verdict) -> bool:
+    return verdict.valid
 
 
 def _record(row: Preference, verdict: Verdict) -> dict[str, Any]:

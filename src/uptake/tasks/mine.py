@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from uptake.data import Writer
+from uptake.data.lock import locked
+from uptake.data.write import may_write
 from uptake.recipe import Recipe
 from uptake.tasks.train import warn_of_own_judge
 from uptake.train.rounds import collect, nothing_left
@@ -31,18 +33,21 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     that was killed goes on where it stopped; the folder goes once the pairs are written. Raises InputError for an `out`
     that exists, unless `overwrite`, and ModelError where no pair is left.
     """
-    out = Path(out)
+    out, resumes = Path(out), world.folder.exists()
+    beside = out.with_name(f"{out.name}.summary.json")
     warn_of_own_judge(recipe, world)
-    with Writer(out, overwrite=overwrite) as writer:
-        folder = open_run(recipe, world, resume=True)
-        log = RunLog(folder, 0)
-        data = collect(recipe.stages[0], world, log, (0, 0), version=0)
-        if not data.examples:
-            raise nothing_left(log, (0, 0), data)
-        for pair in data.examples:
-            writer.write(pair_record(pair, world.chat.fingerprint))
-    write_json(out.with_name(f"{out.name}.summary.json"), data.summary)
-    shutil.rmtree(folder)
+    with locked(out, beside):
+        may_write(out, overwrite=overwrite or resumes)
+        with open_run(recipe, world, resume=True) as folder:
+            log = RunLog(folder, 0)
+            data = collect(recipe.stages[0], world, log, (0, 0), version=0)
+            if not data.examples:
+                raise nothing_left(log, (0, 0), data)
+            with Writer(out, overwrite=overwrite, resumes=resumes) as writer:
+                for pair in data.examples:
+                    writer.write(pair_record(pair, world.chat.fingerprint))
+                write_json(beside, data.summary)
+            shutil.rmtree(folder)
     return MineSummary(len(data.examples), out, data.summary)
 
 

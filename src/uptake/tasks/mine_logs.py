@@ -2,18 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
 
-from uptake.data import Journal, Writer, read, to_record
+from pydantic import TypeAdapter
+
+from uptake.data import Writer, read, to_record
 from uptake.data.exchanges import Exchange, Heard, exchanges, merged
 from uptake.data.language import check_language
 from uptake.data.redact import Redact
+from uptake.data.resumable import Store, digest, resumable_map, resumable_output
 from uptake.data.spans import tokenize
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
@@ -23,17 +25,27 @@ from uptake.follow_up.rating_regression import outcomes
 from uptake.follow_up.reward import FollowUpReward
 from uptake.signal import BestWorst
 from uptake.signal.thresholds import Thresholds
-from uptake.support.progress import progress_bar
 from uptake.train.run_folder import write_json
 from uptake.types import Answered, Judgement, Labeled, Pair, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]
 By = Literal["said", "set", "outcome"]
-# What one response got: rewards by kind, or the reason why it has none.
-Record = Mapping[str, Any]
 
-# Responses between two lines of the journal: what a kill can cost.
+# Responses that are read at once: what a kill can cost.
 CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one response got: `Reading({"said": 1.2, "set": 0.3}, each=(1.2,))`, or the `reason` why it got nothing.
+
+    `by_category` has the parts of each reward, `each` the reward of every single reaction, None for one not read.
+    """
+
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    each: Sequence[float | None] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,48 +117,50 @@ class LogSummary:
 
 
 def mine_logs(
-    source: str | Path,
+    log: "Log",
     reward: FollowUpReward | None,
     out: str | Path,
     *,
     how: MineLogs = MineLogs(),
-    ratings: str | None = None,
-    redact: Redact | None = None,
     any_language: bool = False,
     overwrite: bool = False,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
-    drop_bad: bool = False,
 ) -> LogSummary:
-    """Rate every response in `source` that the user answers, and write what `how` keeps to `out`.
+    """Rate every response in a log that the user answers, and write what `how` keeps to `out`.
 
     The figures go beside it, to `<out>.summary.json`. Scores are journaled while the work goes on, so a call that was
-    killed goes on where it stopped. `ratings` names a column as in `exchanges`; they are compared with the rewards, and
-    decide only where `how` goes by "outcome"; there the reward of a model may be None. Raises InputError where no user
-    turn follows a response, where users write in another language than the follow-ups (unless `any_language`), where
-    nothing is left to write, and for an `out` that exists, unless `overwrite`.
+    killed goes on where it stopped. The ratings of the log are compared with the rewards, and decide only where `how`
+    goes by "outcome"; there the reward of a model may be None. Raises InputError where users write in another language
+    than the follow-ups (unless `any_language`), where nothing is left to write, and for an `out` that exists, unless
+    `overwrite`.
     """
     out = Path(out)
-    if how.by == "outcome" and ratings is None:
+    if how.by == "outcome" and not log.rated:
         raise InputError("the outcome is read by ratings", field="by", allowed="outcome with ratings; said; set")
     if how.by != "outcome" and reward is None:
         raise InputError(f"{how.by} is read by a model", field="model", allowed="a model, or by outcome")
-    with Writer(out, overwrite=overwrite) as writer:
-        log = read_log(source, ratings=ratings, redact=redact, limit=limit, columns=columns, drop_bad=drop_bad)
-        heard = merged(log.exchanges)
-        if reward is not None and not any_language:
-            check_language((each.said for each in log.exchanges), reward.followups.language, str(source))
-        journal = out.with_name(f"{out.name}.journal.jsonl")
-        records = [{} for _ in heard] if reward is None else scored(heard, reward, journal)
+    if reward is not None and not any_language:
+        check_language((each.said for each in log.exchanges), reward.followups.language, str(log.source))
+    heard, beside = merged(log.exchanges), out.with_name(f"{out.name}.summary.json")
+    with resumable_output(out, beside, overwrite=overwrite) as journal:
+        readings = [Reading() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
         if how.by == "outcome":
-            records = with_outcomes(heard, records)
-        judged = [_judgement(record, how.by) for record in records]
+            readings = with_outcomes(heard, readings)
+        judged = [_judgement(reading, how.by) for reading in readings]
         rows, dropped = how(heard, judged, _rollouts(heard, reward))
         if not rows:
-            raise _nothing_left(source, judged, {**log.dropped, **dropped})
-        for each in rows:
-            writer.write(_spelled(each, [(heard[place], records[place]) for place in each.places], how.by))
-    summary = LogSummary(
+            raise _nothing_left(log.source, judged, {**log.dropped, **dropped})
+        summary = _summary(log, heard, readings, rows, dropped)
+        with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
+            for each in rows:
+                writer.write(_spelled(each, [(heard[place], readings[place]) for place in each.places], how.by))
+            write_json(beside, asdict(summary))
+    return summary
+
+
+def _summary(
+    log: "Log", heard: Sequence[Heard], readings: Sequence[Reading], rows: Sequence[Mined], dropped: Mapping[str, int]
+) -> LogSummary:
+    return LogSummary(
         conversations=log.conversations,
         exchanges=len(log.exchanges),
         repeated=len(log.exchanges) - sum(len(each.said) for each in heard),
@@ -154,59 +168,71 @@ def mine_logs(
         written=len(rows),
         good=sum(isinstance(each.row, Rated) and each.row.good for each in rows),
         dropped={**log.dropped, **dropped},
-        reasons=dict(Counter(each.reason for each in judged if not each.valid)),
-        redacted=dict(redact.found) if redact else {},
-        correlations=_correlations(heard, records),
+        reasons=dict(Counter(each.reason for each in readings if each.reason)),
+        redacted=dict(log.redacted),
+        correlations=_correlations(heard, readings),
     )
-    write_json(out.with_name(f"{out.name}.summary.json"), asdict(summary))
-    journal.unlink(missing_ok=True)
-    return summary
 
 
 @dataclass(frozen=True)
 class Log:
-    """The exchanges of a file, from so many conversations, and what was left out by reason."""
+    """The exchanges of a data set, from so many conversations, with or without ratings.
 
+    `dropped` counts what was left out by reason, `redacted` what was replaced by kind.
+    """
+
+    source: str | Path
     exchanges: Sequence[Exchange]
     conversations: int
+    rated: bool
     dropped: Counter[str]
+    redacted: Mapping[str, int]
 
 
 def read_log(
     source: str | Path,
     *,
-    ratings: str | None,
-    redact: Redact | None,
+    ratings: str | None = None,
+    redact: Redact | None = None,
     limit: int | None = None,
     columns: Mapping[str, str] | None = None,
     drop_bad: bool = False,
 ) -> Log:
-    """The exchanges of a file in any format of `read`, personal data removed where that is asked for."""
+    """The exchanges of a data set in any format of `read`, personal data removed where that is asked for.
+
+    `ratings` names a column as in `exchanges`. Raises InputError where no user turn follows a response.
+    """
     bad: list[InputError] = []
     rows = read(source, limit=limit, columns=columns, skipped=bad if drop_bad else None)
     found, dropped = exchanges(rows if redact is None else list(map(redact.row, rows)), ratings)
     if bad:
         dropped["rows that cannot be read"] = len(bad)
-    return Log(found, len(rows), dropped)
+    return Log(source, found, len(rows), ratings is not None, dropped, dict(redact.found) if redact else {})
 
 
-def scored(heard: Sequence[Heard], reward: FollowUpReward, path: Path) -> list[Record]:
-    """The rewards of every response, from the journal at `path` as far as it goes."""
-    identity = sha256(repr((heard, reward.fingerprint)).encode(errors="backslashreplace")).hexdigest()
-    with Journal(path) as journal, progress_bar("read", len(heard)) as bar:
-        records: list[Record] = []
-        for line in journal.done:
-            records.extend(line["records"] if line["identity"] == identity else ())
-        bar.advance(len(records))
-        for start in range(len(records), len(heard), CHUNK):
-            chunk = list(_score(heard[start : start + CHUNK], reward))
-            journal.append({"identity": identity, "records": chunk})
-            records.extend(chunk)
-            bar.advance(len(chunk))
-    return records
+def read_reactions(heard: Sequence[Heard], reward: FollowUpReward, store: Store) -> list[Reading]:
+    """The rewards of every response, from the store as far as it holds them."""
+    found = resumable_map(
+        heard,
+        _keys(heard, reward.fingerprint),
+        lambda chunk: _read(chunk, reward),
+        store,
+        TypeAdapter(Reading),
+        chunk=CHUNK,
+        label="read",
+        # A reason names a line of the log, which may be another in the next call.
+        final=lambda reading: not reading.reason,
+    )
+    return list(found)
 
 
-def _score(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Record]:
+def _keys(heard: Sequence[Heard], fingerprint: str) -> Iterator[bytes]:
+    """The key of every response: the reward, the conversation up to it, and what was said after it."""
+    for each in heard:
+        yield digest("said", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.said)
+
+
+def _read(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Reading]:
     """Both rewards of responses, or the reason why there are none; of several reactions the mean counts."""
     where, lost, unread = [each.prompt.where for each in heard], dict[int, InputError](), dict[int, InputError]()
     expected = reward.score([each.dialogue for each in heard], where=where, unscored=lost)
@@ -221,34 +247,33 @@ def _score(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Record]:
         own = [row for row, (owner, _) in enumerate(spoken) if owner == index]
         usable = [row for row in own if row not in unread]
         if index in lost or not usable:
-            yield {"reason": str(lost.get(index) or unread[own[0]])}
+            yield Reading(reason=str(lost.get(index) or unread[own[0]]))
             continue
-        yield {
-            "each": [None if row in unread else float(said.rewards[row]) for row in own],
-            "said": fmean(float(said.rewards[row]) for row in usable),
-            "set": float(expected.rewards[index]),
-            "said_by_category": {
-                name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()
-            },
-            "set_by_category": {name: float(column[index]) for name, column in expected.by_category.items()},
-        }
+        parts = {name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()}
+        yield Reading(
+            {"said": fmean(float(said.rewards[row]) for row in usable), "set": float(expected.rewards[index])},
+            {"said": parts, "set": {name: float(column[index]) for name, column in expected.by_category.items()}},
+            [None if row in unread else float(said.rewards[row]) for row in own],
+        )
 
 
-def with_outcomes(heard: Sequence[Heard], records: Sequence[Record]) -> list[Record]:
-    """The records with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
+def with_outcomes(heard: Sequence[Heard], readings: Sequence[Reading]) -> list[Reading]:
+    """The readings with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
     spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
     given, talks = ([getattr(heard[index], name) for index, _ in spoken] for name in ("rating", "conversation"))
     values: list[list[float]] = [[] for _ in heard]
     for (index, _), value in zip(spoken, outcomes([words for _, words in spoken], given, talks), strict=True):
         values[index].append(value)
-    both = zip(records, values, strict=True)
-    return [record if "reason" in record else {**record, "outcome": fmean(each)} for record, each in both]
+    return [
+        one if one.reason else replace(one, rewards={**one.rewards, "outcome": fmean(own)})
+        for one, own in zip(readings, values, strict=True)
+    ]
 
 
-def _judgement(record: Record, by: By) -> Judgement:
-    if "reason" in record:
-        return Judgement(0.0, valid=False, reason=record["reason"])
-    return Judgement(record[by], parts=record.get(f"{by}_by_category", {}))
+def _judgement(reading: Reading, by: By) -> Judgement:
+    if reading.reason:
+        return Judgement(0.0, valid=False, reason=reading.reason)
+    return Judgement(reading.rewards[by], parts=reading.by_category.get(by, {}))
 
 
 def _rollouts(heard: Sequence[Heard], reward: FollowUpReward | None) -> list[Rollout]:
@@ -273,14 +298,14 @@ def _answered(heard: Heard) -> Answered:
     return Answered(heard.prompt, heard.response)
 
 
-def _spelled(mined: Mined, of: Sequence[tuple[Heard, Record]], by: By) -> Record:
+def _spelled(mined: Mined, of: Sequence[tuple[Heard, Reading]], by: By) -> dict[str, Any]:
     """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
     spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
-    for side, (heard, record) in zip(sides, of, strict=True):
+    for side, (heard, reading) in zip(sides, of, strict=True):
         spelled[f"{side}said"] = list(heard.said)
-        spelled |= {f"{side}reward_{kind}": record[kind] for kind in get_args(By) if kind in record}
-        spelled[f"{side}by_category"] = record.get(f"{by}_by_category", {})
+        spelled |= {f"{side}reward_{kind}": reading.rewards[kind] for kind in get_args(By) if kind in reading.rewards}
+        spelled[f"{side}by_category"] = reading.by_category.get(by, {})
     return {**to_record(mined.row), **spelled}
 
 
@@ -293,12 +318,12 @@ def _nothing_left(source: str | Path, judged: Sequence[Judgement], dropped: Mapp
     )
 
 
-def _correlations(heard: Sequence[Heard], records: Sequence[Record]) -> dict[str, Estimate]:
+def _correlations(heard: Sequence[Heard], readings: Sequence[Reading]) -> dict[str, Estimate]:
     """Spearman's rho of the rewards with each other, with length in characters, and with any ratings."""
-    rows = [(each, record) for each, record in zip(heard, records, strict=True) if "reason" not in record]
-    rated = [(each, record) for each, record in rows if each.rating is not None]
-    kinds = [kind for kind in get_args(By) if rows and kind in rows[0][1]]
-    value: dict[str, Callable[[Heard, Record], float]] = {
+    rows = [(each, reading) for each, reading in zip(heard, readings, strict=True) if not reading.reason]
+    rated = [(each, reading) for each, reading in rows if each.rating is not None]
+    kinds = [kind for kind in get_args(By) if rows and kind in rows[0][1].rewards]
+    value: dict[str, Callable[[Heard, Reading], float]] = {
         **{kind: partial(_reward, kind) for kind in kinds},
         "length": lambda each, _: float(len(each.response)),
         "rating": lambda each, _: float(each.rating or 0),
@@ -315,5 +340,5 @@ def _correlations(heard: Sequence[Heard], records: Sequence[Record]) -> dict[str
     return found
 
 
-def _reward(kind: str, _: Heard, record: Record) -> float:
-    return float(record[kind])
+def _reward(kind: str, _: Heard, reading: Reading) -> float:
+    return reading.rewards[kind]

@@ -1,36 +1,55 @@
 """Score the responses in a file: by the follow-ups they would get, or by any other reward."""
 
+from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from uptake.data import Journal, Writer, prompts, read, to_record
+from pydantic import TypeAdapter
+
+from uptake.data import Writer, prompts, to_record
 from uptake.data.edited import spell_span
+from uptake.data.read import RowSet, read_as
+from uptake.data.resumable import digest, resumable_map, resumable_output
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.rewards.base import Reward, RewardDetails, RewardSpec
 from uptake.rollout.from_rows import responses
-from uptake.support.progress import progress_bar
-from uptake.types import Answered, Preference, Prompt, Row
-
-# One record a response of a row; none for a row that could not be scored.
-RowScores = list[dict[str, Any]]
+from uptake.types import Answered, Preference, Row
 
 # Columns that are written only where they are asked for.
 LONG = ("logps", "reward_spans")
 
-# Rows between two lines of the journal: what a kill can cost.
+# Rows that are scored at once: what a kill can cost.
 CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseScore:
+    """What a response got, by the columns it is written in: `ResponseScore(1.25)`; None for what a reward lacks."""
+
+    reward: float
+    by_category: Mapping[str, float] | None = None
+    by_reward: Mapping[str, float] | None = None
+    logps: Sequence[float] | None = None
+    dropped_turns: int | None = None
+    reward_spans: Sequence[Mapping[str, Any]] | None = None
+
+
+# One score a response of a row; none for a row that could not be scored.
+RowScores = list[ResponseScore]
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What was scored: responses, mean reward in all and by its parts (categories, or
-    rewards in a sum), and the accuracy where rows are preferences."""
+    """What was scored: responses, mean reward in all and by its parts, and the accuracy where rows are preferences.
+
+    Parts are categories of follow-ups, or the rewards of a sum.
+    """
 
     rows: int
     responses: int
@@ -41,94 +60,111 @@ class ScoreSummary:
     accuracy: Accuracy | None
 
 
-def score_file(
+def read_responses(
     source: str | Path,
+    out: str | Path,
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> RowSet[Row]:
+    """The rows of a data set for `score_file`, which writes them to `out`; raises as `read_as`, e.g. for a prompt."""
+    allowed = "messages that end with the assistant, a completion, or chosen and rejected"
+    return read_as(_answered, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
+
+
+def _answered(row: Row) -> Row:
+    responses(row)
+    return row
+
+
+def score_file(
+    rows: RowSet[Row],
     reward: Reward,
     out: str | Path,
     *,
     overwrite: bool = False,
-    limit: int | None = None,
-    columns: Mapping[str, str] | None = None,
     logps: bool = False,
     tokens: bool = False,
     drop_bad: bool = False,
 ) -> ScoreSummary:
-    """Write every row of `source` with the scores of its responses to `out`; a preference row gets one for each side.
+    """Write every row with the scores of its responses to `out`; a preference row gets one for each side.
 
     `logps` adds the log-probability of every follow-up, `tokens` the reward of every token as spans of the response;
-    `drop_bad` leaves out rows that cannot be read or scored, and counts them. Scores are journaled beside `out` while
-    the work goes on, so a call that was killed goes on where it stopped. Raises InputError for a row without a
-    response, where no row can be scored, for an `out` that exists, unless `overwrite`, and where `logps` or `tokens`
-    are asked of a reward that has none.
+    `drop_bad` leaves out rows that cannot be scored, and counts them. Scores are journaled beside `out` while the work
+    goes on, so a call that was killed goes on where it stopped. Raises InputError where no row can be scored, for an
+    `out` that exists, unless `overwrite`, and where `logps` or `tokens` are asked of a reward that has none.
     """
-    extra = [name for name, wanted in zip(LONG, (logps, tokens), strict=True) if wanted]
     check_details(reward, logps, tokens)
-    bad: list[InputError] = []
-    rows = read(source, limit=limit, columns=columns, skipped=bad if drop_bad else None)
-    with Writer(out, overwrite=overwrite) as writer:
-        scored = _scored(rows, reward, _journal_path(Path(out)), drop_bad)
-        kept = [(row, scores) for row, scores in zip(rows, scored, strict=True) if scores]
-        if not kept:
-            raise InputError("no row could be scored", path=source, allowed="rows with a response that fits the model")
-        for row, scores in kept:
-            writer.write({**to_record(row), **_columns(row, scores, extra), **reward.source})
-    _journal_path(Path(out)).unlink()
-    return _summary(kept, dropped=len(bad) + len(rows) - len(kept))
+    out, extra = Path(out), [name for name, wanted in zip(LONG, (logps, tokens), strict=True) if wanted]
+    tally, fingerprint = _Tally(rows.left_out), reward.fingerprint
+    with resumable_output(out, overwrite=overwrite) as journal:
+        scored = resumable_map(
+            rows.rows,
+            (_key(row, fingerprint, extra) for row in rows.rows),
+            lambda chunk: _score_rows(chunk, reward, extra, drop_bad),
+            journal,
+            TypeAdapter(RowScores),
+            chunk=CHUNK,
+            label="score",
+            final=bool,
+        )
+        with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
+            for row, scores in zip(rows.rows, scored, strict=True):
+                if tally.add(row, scores):
+                    writer.write({**to_record(row), **_columns(row, scores), **reward.source})
+            if not tally.rows:
+                allowed = "rows with a response that fits the model"
+                raise InputError("no row could be scored", path=rows.source, allowed=allowed)
+    return tally.summary()
 
 
-def _scored(rows: Sequence[Row], reward: Reward, path: Path, drop_bad: bool) -> list[RowScores]:
-    """The scores of every row, from the journal as far as it goes."""
-    identity = _identity(rows, reward)
-    with Journal(path) as journal, progress_bar("score", len(rows)) as bar:
-        results: list[RowScores] = []
-        for line in journal.done:
-            results.extend(line["scores"] if line["identity"] == identity else ())
-        bar.advance(len(results))
-        for start in range(len(results), len(rows), CHUNK):
-            chunk = list(_score_rows(rows[start : start + CHUNK], reward, drop_bad))
-            journal.append({"identity": identity, "scores": chunk})
-            results.extend(chunk)
-            bar.advance(len(chunk))
-    return results
+def _key(row: Row, fingerprint: str, extra: Sequence[str]) -> bytes:
+    """A row's key: the reward with its model and settings, what is asked, the conversation and its responses."""
+    (prompt,) = prompts([row])
+    turns = [(turn.role, turn.content) for turn in prompt.turns]
+    return digest("score", fingerprint, extra, turns, responses(row))
 
 
-def _score_rows(rows: Sequence[Row], reward: Reward, drop_bad: bool) -> Iterator[RowScores]:
-    """A record of scores for every response of every row; none at all for a row that cannot be scored in full."""
-    texts = [() if drop_bad and isinstance(row, Prompt) else responses(row) for row in rows]
-    asked = [Answered(prompt, text) for prompt, said in zip(prompts(rows), texts, strict=True) for text in said]
-    records = _records(reward, asked, drop_bad)
-    for said in texts:
-        both = [next(records) for _ in said]
-        yield [] if any(record is None for record in both) else [record for record in both if record is not None]
+def _score_rows(rows: Sequence[Row], reward: Reward, extra: Sequence[str], drop_bad: bool) -> Iterator[RowScores]:
+    """A score for every response of every row; none at all for a row that cannot be scored in full."""
+    texts = list(map(responses, rows))
+    asked = [Answered(prompt, text) for prompt, both in zip(prompts(rows), texts, strict=True) for text in both]
+    scores = iter([_score(reward, details, extra) for details in _details(reward, asked, drop_bad)])
+    for both in texts:
+        found = [next(scores) for _ in both]
+        yield [] if None in found else [score for score in found if score is not None]
 
 
-def _records(reward: Reward, asked: Sequence[Answered], drop_bad: bool) -> Iterator[dict[str, Any] | None]:
-    """One record a response, in order; None for one that cannot be rated, or else InputError, unless `drop_bad`."""
+def _details(reward: Reward, asked: Sequence[Answered], drop_bad: bool) -> Iterator[RewardDetails]:
+    """What the reward says of every response; InputError, naming the row, for one that it cannot rate."""
     for response, details in zip(asked, reward.details(asked), strict=True):
         if not (details.judgement.valid or drop_bad):
             raise bad_row(details.judgement.reason, response.prompt.where)
-        yield _record(reward, details) if details.judgement.valid else None
+        yield details
 
 
-def _record(reward: Reward, details: RewardDetails) -> dict[str, Any]:
-    record: dict[str, Any] = {"reward": details.judgement.score}
-    if reward.parts is not None:
-        record[reward.parts] = dict(details.judgement.parts)
-    if "logps" in reward.offers:
-        record["logps"] = list(details.logps)
-    if "tokens" in reward.offers:
-        record["reward_spans"] = [spell_span(span) for span in details.spans]
-    return record if details.dropped_turns is None else {**record, "dropped_turns": details.dropped_turns}
+def _score(reward: Reward, details: RewardDetails, extra: Sequence[str]) -> ResponseScore | None:
+    """The score of a response, with what was asked for beside it; None for one that could not be rated."""
+    if not details.judgement.valid:
+        return None
+    return ResponseScore(
+        details.judgement.score,
+        **{} if reward.parts is None else {reward.parts: dict(details.judgement.parts)},
+        logps=list(details.logps) if "logps" in extra else None,
+        dropped_turns=details.dropped_turns,
+        reward_spans=[spell_span(span) for span in details.spans] if "reward_spans" in extra else None,
+    )
 
 
-def _columns(row: Row, scores: RowScores, extra: Sequence[str]) -> dict[str, Any]:
+def _columns(row: Row, scores: RowScores) -> dict[str, Any]:
     """The columns that a row's scores add to it: one set, or one for chosen and one for rejected."""
     sides = ("chosen_", "rejected_") if isinstance(row, Preference) else ("",)
     return {
         f"{side}{name}": value
-        for side, record in zip(sides, scores, strict=True)
-        for name, value in record.items()
-        if name in extra or name not in LONG
+        for side, score in zip(sides, scores, strict=True)
+        for name, value in asdict(score).items()
+        if value is not None
     }
 
 
@@ -141,36 +177,44 @@ def check_details(reward: Reward | RewardSpec, logps: bool, tokens: bool) -> Non
         raise InputError("this reward rates no tokens", field="tokens", allowed=allowed)
 
 
-def _identity(rows: Sequence[Row], reward: Reward) -> str:
-    """What a journal line depends on: the rows, and the reward with its model and settings."""
-    return sha256(repr((rows, reward.fingerprint)).encode()).hexdigest()
+def _floats() -> "array[float]":
+    return array("d")
 
 
-def _journal_path(out: Path) -> Path:
-    return out.with_name(f"{out.name}.journal.jsonl")
+@dataclass
+class _Tally:
+    """The figures of a summary while rows go by: a few numbers of each are held, and no row."""
 
+    dropped: int
+    rows: int = 0
+    shortened: int = 0
+    rewards: "array[float]" = field(default_factory=_floats)
+    by_part: dict[str, "array[float]"] = field(default_factory=lambda: defaultdict(_floats))
+    pairs: list[tuple[float, float, int, int]] = field(default_factory=list)
 
-def _summary(kept: Sequence[tuple[Row, RowScores]], dropped: int) -> ScoreSummary:
-    flat = [record for _, scores in kept for record in scores]
-    parts = [record.get("by_category") or record.get("by_reward") or {} for record in flat]
-    return ScoreSummary(
-        rows=len(kept),
-        responses=len(flat),
-        mean_reward=fmean(record["reward"] for record in flat),
-        by_part={name: fmean(each[name] for each in parts) for name in parts[0]},
-        shortened=sum(record.get("dropped_turns", 0) > 0 for record in flat),
-        dropped=dropped,
-        accuracy=_accuracy([(row, scores) for row, scores in kept if isinstance(row, Preference)]),
-    )
+    def add(self, row: Row, scores: RowScores) -> bool:
+        """Count a row; says whether it has scores."""
+        if not scores:
+            self.dropped += 1
+            return False
+        self.rows += 1
+        for score in scores:
+            self.rewards.append(score.reward)
+            self.shortened += bool(score.dropped_turns)
+            for name, value in (score.by_category or score.by_reward or {}).items():
+                self.by_part[name].append(value)
+        if isinstance(row, Preference):
+            self.pairs.append((scores[0].reward, scores[1].reward, len(row.chosen), len(row.rejected)))
+        return True
 
-
-def _accuracy(pairs: Sequence[tuple[Preference, RowScores]]) -> Accuracy | None:
-    """How often the preferred side has the higher reward, lengths in characters; None without preference rows."""
-    if not pairs:
-        return None
-    return pairwise_accuracy(
-        [scores[0]["reward"] for _, scores in pairs],
-        [scores[1]["reward"] for _, scores in pairs],
-        [len(row.chosen) for row, _ in pairs],
-        [len(row.rejected) for row, _ in pairs],
-    )
+    def summary(self) -> ScoreSummary:
+        return ScoreSummary(
+            rows=self.rows,
+            responses=len(self.rewards),
+            mean_reward=fmean(self.rewards),
+            by_part={name: fmean(values) for name, values in self.by_part.items()},
+            shortened=self.shortened,
+            dropped=self.dropped,
+            # How often the preferred side has the higher reward, lengths in characters.
+            accuracy=pairwise_accuracy(*map(list, zip(*self.pairs, strict=True))) if self.pairs else None,
+        )

@@ -53,9 +53,15 @@ class Options:
 def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
     """Run a recipe in `world.folder`; returns the world with its trained policy, which is also saved under `model/`.
 
-    Raises InputError where the folder holds another run, or a run and `resume` was not asked for.
+    Raises InputError where the folder holds another run, or a run and `resume` was not asked for, and UptakeError where
+    another process is at work in it.
     """
-    folder = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
+    opened = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
+    with opened as folder:
+        return _run(recipe, world, options, folder)
+
+
+def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)

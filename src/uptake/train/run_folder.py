@@ -25,40 +25,55 @@ from pydantic import TypeAdapter
 
 import uptake
 from uptake.data import Journal, TokenView, Writer, replacing, to_record
+from uptake.data.lock import FOLDER_LOCK, check_unlocked, locked
 from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.recipe import Recipe
+from uptake.rewards.fingerprint import model_fingerprint
 from uptake.train.checkpoint import Cursor
 from uptake.types import Row
 from uptake.world import World
 
 # What makes a run another one beside its recipe, by its name in run.json.
-IDENTITY = ("seed", "models", "rows")
+IDENTITY = ("seed", "weights", "rows")
 
 _VIEWS = TypeAdapter(TokenView)
 
 
+@contextmanager
 def open_run(
     recipe: Recipe, world: World, resume: bool, *, title: str = "", method: str = "", config: str = ""
-) -> Path:
-    """Create the folder of a run, or check that the folder holds this very run and that resuming it was asked for.
+) -> Iterator[Path]:
+    """Create the folder of a run, or check that it holds this very run and that resuming it was asked for.
 
-    `title` and `method` are for the report. `config` is what the run was asked for, as YAML; it stands above the recipe
-    in recipe.yaml.
+    The folder is locked until the block ends: UptakeError where another process is at work in it. `title` and `method`
+    are for the report. `config` is what the run was asked for, as YAML; it stands above the recipe in recipe.yaml.
     """
     folder, text = world.folder, str(recipe)
-    if check_folder(folder, resume):
-        _check_same(folder, text, world)
-        return folder
+    _holds_run(folder, resume)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "run.json", {"title": title or folder.name, "method": method, **_facts(world)})
-    _write(folder / "recipe.yaml", config + text)
-    return folder
+    with locked(folder):
+        if _holds_run(folder, resume):
+            _check_same(folder, text, world)
+        else:
+            write_json(folder / "run.json", {"title": title or folder.name, "method": method, **_facts(world)})
+            _write(folder / "recipe.yaml", config + text)
+        yield folder
 
 
-def check_folder(folder: Path, resume: bool) -> bool:
-    """Whether a folder holds a run to go on with; InputError where it can hold none, or a run that is not resumed."""
+def check_folder(folder: Path, resume: bool) -> None:
+    """Raise InputError where a folder can hold no run, or holds one that is not resumed, before a model is loaded.
+
+    Raises UptakeError where another process is at work in it.
+    """
+    _holds_run(folder, resume)
+    if folder.is_dir():
+        check_unlocked(folder)
+
+
+def _holds_run(folder: Path, resume: bool) -> bool:
+    """Whether a folder holds a run to go on with."""
     written = folder / "recipe.yaml"
     if written.exists() and _has_begun(folder):
         if not resume:
@@ -80,7 +95,7 @@ def _has_begun(folder: Path) -> bool:
 
 def _holds_something(folder: Path) -> bool:
     """Whether a folder holds more than the beginnings of a run that was killed before its recipe was written."""
-    return any(path.name != "run.json" and path.suffix != ".tmp" for path in folder.iterdir())
+    return any(path.name not in ("run.json", FOLDER_LOCK) and path.suffix != ".tmp" for path in folder.iterdir())
 
 
 def _check_same(folder: Path, text: str, world: World) -> None:
@@ -92,8 +107,8 @@ def _check_same(folder: Path, text: str, world: World) -> None:
         raise InputError(problem, path=folder / "recipe.yaml", allowed=allowed)
     then, now = json.loads((folder / "run.json").read_text()), _facts(world)
     for name in IDENTITY:
-        if then[name] != now[name]:
-            problem = f"the run was started with other {name}: {then[name]} there, {now[name]} now"
+        if then.get(name) != now[name]:
+            problem = f"the run was started with other {name}: {then.get(name)} there, {now[name]} now"
             raise InputError(problem, path=folder / "run.json", field=name, allowed=allowed)
 
 
@@ -169,13 +184,15 @@ def _journal_until(path: Path, step: int) -> Journal:
 
 
 def _facts(world: World) -> dict[str, Any]:
-    models = {"policy": world.policy.name} | {name: lm.name for name, lm in world.models.items()}
+    models = {"policy": world.policy, **world.models}
+    contents = {id(lm.model): model_fingerprint(lm.model) for lm in models.values()}
     return {
         "uptake_version": uptake.__version__,
         "torch_version": torch.__version__,
         "transformers_version": transformers.__version__,
         "seed": world.seed,
-        "models": models,
+        "models": {name: lm.name for name, lm in models.items()},
+        "weights": {name: contents[id(lm.model)] for name, lm in models.items()},
         "rows": {"count": len(world.rows), "fingerprint": _fingerprint(world.rows)},
         "device": str(world.policy.device),
         "threads": torch.get_num_threads(),

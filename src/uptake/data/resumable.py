@@ -1,0 +1,293 @@
+"""The one resumable map: from a shard of rows to finished rows on disk.
+
+What is done is found by content, never by place. The key of a row is a digest of all that its result depends on: its
+texts, the settings, and the fingerprint of whatever computes it, which is one of its weights. So after a kill, with a
+row more, in another order or with a column less, exactly the rows whose key is new are computed, and equal rows once.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar, final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+from pydantic_core import from_json
+
+from uptake.data.cache import content_key
+from uptake.data.journal import AppendFile
+from uptake.data.lock import locked
+from uptake.data.write import json_line, may_write, output_exists
+from uptake.errors import InputError, UptakeError
+from uptake.support.progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Digests = npt.NDArray[np.bytes_]  # one of 16 bytes a row
+
+# The first line of a journal. What begins otherwise is somebody's file, and stays as it is.
+HEADER = json_line({"uptake": "results by row", "version": 1})
+_OTHER_VERSION = re.compile(rb'\{"uptake": "results by row", "version": \d+')
+_LINE = re.compile(rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), "result": ')
+
+# Results that are looked up at a time.
+_READ = 1024
+
+
+def digest(*parts: Any) -> bytes:
+    """The key of a row: 16 bytes that differ wherever the parts do; they are written as JSON."""
+    return bytes.fromhex(content_key(*parts)[:32])
+
+
+class Store(Protocol):
+    """Where results are kept under their keys, spelled as hexadecimal digits."""
+
+    def get(self, keys: Iterable[str], kind: TypeAdapter[Result]) -> dict[str, Result]:
+        """The results that are there; one that is not of the `kind` counts as absent."""
+        ...
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Keep a batch of results, all of them or none."""
+        ...
+
+
+def resumable_map(
+    items: Sequence[Item],
+    keys: Iterable[bytes],
+    compute: Callable[[Sequence[Item]], Iterable[Result]],
+    store: Store,
+    kind: TypeAdapter[Result],
+    *,
+    chunk: int,
+    label: str,
+    final: Callable[[Result], bool] = lambda result: True,
+) -> "Results[Result]":
+    """The result of every item, in order, from the store as far as it is there.
+
+    `compute` is asked for the rest, at most `chunk` items at once, one of every key; a chunk is what a kill can cost.
+    Chunks are cut the same way in every call, so that a number that depends on its batch by a rounding is the same
+    after a kill. A result that is not `final` is given out, and computed again by the next call.
+    """
+    digests = np.frombuffer(b"".join(keys), "S16")
+    _, first = np.unique(digests, return_index=True)
+    first.sort()
+    passing: dict[str, Result] = {}
+    with progress_bar(label, len(first)) as bar:
+        for start in range(0, len(first), chunk):
+            places = first[start : start + chunk]
+            some, own = [items[place] for place in places], _spelled(digests[places])
+            found = filled(own, partial(_computed, compute, some), store, kind, final=final)
+            passing |= {key: result for key, result in found.items() if not final(result)}
+            bar.advance(len(own))
+    return Results(digests, store, kind, passing)
+
+
+def _computed(
+    compute: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item], places: Sequence[int]
+) -> Iterable[Result]:
+    return compute([items[place] for place in places])
+
+
+def filled(
+    keys: Sequence[str],
+    ask: Callable[[list[int]], Iterable[Result]],
+    store: Store,
+    kind: TypeAdapter[Result],
+    *,
+    final: Callable[[Result], bool],
+) -> dict[str, Result]:
+    """The result of every key; `ask` gets the places of those that are not in the store, each key once.
+
+    Results that are `final` are in the store before they are given out.
+    """
+    found = store.get(keys, kind)
+    new = {key: place for place, key in reversed(list(enumerate(keys))) if key not in found}
+    places = sorted(new.values())
+    asked = dict(zip((keys[place] for place in places), ask(places) if places else (), strict=True))
+    kept = {key: kind.dump_python(result, mode="json") for key, result in asked.items() if final(result)}
+    if kept:
+        store.put(kept)
+    return found | asked
+
+
+@final
+class Results(Generic[Result]):
+    """The results of a map in the order of its rows, read from the store while one goes through them."""
+
+    def __init__(self, keys: Digests, store: Store, kind: TypeAdapter[Result], passing: Mapping[str, Result]) -> None:
+        self._keys, self._store, self._kind, self._passing = keys, store, kind, passing
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Result]:
+        for start in range(0, len(self._keys), _READ):
+            keys = _spelled(self._keys[start : start + _READ])
+            found = self._store.get((key for key in keys if key not in self._passing), self._kind)
+            yield from (self._passing[key] if key in self._passing else found[key] for key in keys)
+
+
+@contextmanager
+def resumable_output(out: Path, *beside: Path, overwrite: bool) -> Iterator["ResultJournal"]:
+    """The journal of an output, with the lock on both and on what is written `beside` it, while the block runs.
+
+    A block that ends well has written the output, last of all, and the journal goes; after an error it stays, unless it
+    is empty. A journal beside an output belongs to a call that was killed before it could tidy up, or that was to
+    overwrite another output: only in the first case does this call end well without `overwrite`. Raises InputError for
+    an output that exists, UptakeError where another process works on it.
+    """
+    path = journal_path(out)
+    with locked(out, *beside):
+        resumes = path.exists()
+        may_write(out, overwrite=overwrite or resumes)
+        with ResultJournal(path, resumes=resumes, finished=out if out.exists() and not overwrite else None) as journal:
+            yield journal
+        path.unlink(missing_ok=True)
+
+
+def journal_path(out: Path) -> Path:
+    """The journal of an output: beside it, while the work goes on."""
+    return out.with_name(f"{out.name}.journal.jsonl")
+
+
+@final
+class ResultJournal:
+    """A store in one file, for whoever holds its lock: a line a result, which says by its key of which row it is.
+
+    Of results only keys and places are held, 24 bytes each. Batches are whole or absent: a torn one is removed when the
+    file is opened. Lines that cannot be read and those of another version are absent, too; they are counted, and said
+    once. Beside an output that is `finished` no result can be new. Raises InputError where the file is no journal, and
+    UptakeError where it is a link or the disk refuses.
+    """
+
+    def __init__(self, path: Path, *, resumes: bool = False, finished: Path | None = None) -> None:
+        self.path, self.resumes, self._finished = path, resumes, finished
+        self._places, self._lost = _Places(), 0
+        self._file = AppendFile(path)
+        try:
+            self._begin()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def get(self, keys: Iterable[str], kind: TypeAdapter[Result]) -> dict[str, Result]:
+        """The results that are there and of the `kind`."""
+        found: dict[str, Result] = {}
+        with self.path.open("rb") as file:
+            for key in keys:
+                if (place := self._places.find(bytes.fromhex(key))) is None:
+                    continue
+                file.seek(place)
+                try:
+                    line = from_json(file.readline())
+                    result = kind.validate_python(line["result"])
+                except (ValueError, TypeError, LookupError):
+                    self._lost += 1
+                    continue
+                if line["row"] != key:
+                    raise UptakeError(f"{self.path}: something else has written to this journal; start the call anew")
+                found[key] = result
+        return found
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """Appends a batch, all of it or nothing."""
+        if self._finished is not None:
+            raise output_exists(self._finished)
+        lines = [
+            json_line({"row": key, "left": len(values) - number, "result": value})
+            for number, (key, value) in enumerate(values.items(), start=1)
+        ]
+        place = self._file.size
+        self._file.append(b"".join(lines))
+        for key, line in zip(values, lines, strict=True):
+            self._places.add(bytes.fromhex(key), place)
+            place += len(line)
+
+    def close(self) -> None:
+        """Ends the journal; one without any result goes."""
+        self._file.close()
+        if self._lost:
+            log.warning("%s: %d results could not be read, and were computed anew", self.path, self._lost)
+        if not len(self._places):
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        with self.path.open("rb") as file:
+            first = file.readline()
+            if first == HEADER:
+                self._file.cut(self._scan(file, len(first)))
+                return
+            if _OTHER_VERSION.match(first):
+                self._lost = sum(1 for _ in file)
+            elif not HEADER.startswith(first):
+                allowed = "a journal of Uptake; move this file away"
+                raise InputError("this file is no journal", path=self.path, allowed=allowed)
+        self._file.cut(0)
+        self._file.append(HEADER)
+
+    def _scan(self, lines: Iterable[bytes], end: int) -> int:
+        """Find the results of every whole batch; returns where the last one ends."""
+        whole, batch = end, list[tuple[bytes, int]]()
+        for line in lines:
+            place, end = end, end + len(line)
+            found = _LINE.match(line) if line.endswith(b"\n") else None
+            self._lost += not found and line.endswith(b"\n")
+            if found:
+                batch.append((bytes.fromhex(found["key"].decode()), place))
+                if not int(found["left"]):
+                    for each in batch:
+                        self._places.add(*each)
+                    whole = end
+                    batch.clear()
+        return whole
+
+
+@final
+class _Places:
+    """Where the result of a key begins: sorted arrays, and a few new ones beside them."""
+
+    def __init__(self) -> None:
+        self._keys: Digests = np.empty(0, "S16")
+        self._places = np.empty(0, np.int64)
+        self._new: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys) + len(self._new)
+
+    def add(self, key: bytes, place: int) -> None:
+        """Later places replace earlier ones."""
+        self._new[key] = place
+        if len(self._new) > max(1 << 12, len(self._keys) // 8):
+            keys = np.concatenate([self._keys, np.frombuffer(b"".join(self._new), "S16")])
+            places = np.concatenate([self._places, np.fromiter(self._new.values(), np.int64, len(self._new))])
+            # The last of equal keys is the first in an array turned round.
+            self._keys, last = np.unique(keys[::-1], return_index=True)
+            self._places = places[::-1][last]
+            self._new = {}
+
+    def find(self, key: bytes) -> int | None:
+        if key in self._new:
+            return self._new[key]
+        at = int(np.searchsorted(self._keys, np.frombuffer(key, "S16")[0]))
+        there = at < len(self._keys) and self._keys[at : at + 1].tobytes() == key
+        return int(self._places[at]) if there else None
+
+
+def _spelled(keys: Digests) -> list[str]:
+    raw = keys.tobytes()
+    return [raw[start : start + 16].hex() for start in range(0, len(raw), 16)]

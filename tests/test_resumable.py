@@ -1,0 +1,317 @@
+"""The resumable map: what is done is found by content, whatever was killed, reordered, doubled or added before."""
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from tiny import in_process
+
+from uptake.data import Writer
+from uptake.data.cache import Cache
+from uptake.data.lock import locked
+from uptake.data.resumable import (
+    HEADER,
+    ResultJournal,
+    Store,
+    digest,
+    journal_path,
+    resumable_map,
+    resumable_output,
+)
+from uptake.errors import InputError, UptakeError
+
+KIND = TypeAdapter(list[float])
+CHUNK = 3
+
+
+class Stopped(Exception):
+    """What ends a call in the middle."""
+
+
+class Length:
+    """What a text comes to, counted, and stopped after so many chunks."""
+
+    def __init__(self, chunks: int = 10**9) -> None:
+        self.chunks = chunks
+        self.asked: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> list[list[float]]:
+        if not self.chunks:
+            raise Stopped
+        self.chunks -= 1
+        assert len(texts) <= CHUNK
+        self.asked += texts
+        return [result(text) for text in texts]
+
+
+def result(text: str) -> list[float]:
+    return [len(text) / 7, float(sum(map(ord, text)))]
+
+
+def mapped(texts: Sequence[str], work: Length, store: Store) -> list[list[float]]:
+    keys = (digest("length", text) for text in texts)
+    return list(resumable_map(texts, keys, work, store, KIND, chunk=CHUNK, label="map"))
+
+
+def whole_batches(journal: bytes) -> set[str]:
+    """The keys of the results that a journal surely holds, read by another road."""
+    lines = journal.split(b"\n")[:-1]
+    if not lines or lines[0] + b"\n" != HEADER:
+        return set()
+    found: set[str] = set()
+    batch: set[str] = set()
+    for line in map(json.loads, lines[1:]):
+        batch.add(line["row"])
+        if line["left"] == 0:
+            found |= batch
+            batch = set()
+    return found
+
+
+texts = st.lists(st.text("ab\0é", max_size=4), max_size=14)
+
+
+@given(calls=st.lists(st.tuples(texts, st.integers(0, 4), st.floats(0, 1)), max_size=5), last=texts)
+def test_any_history_ends_as_a_clean_run(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[list[str], int, float]], last: list[str]
+) -> None:
+    """Calls with other rows, each stopped after some chunks, and then the journal cut off at any byte."""
+    path = tmp_path_factory.mktemp("map") / "journal.jsonl"
+    for rows, chunks, cut in (*calls, (last, 10**9, 1.0)):
+        held = whole_batches(path.read_bytes()) if path.exists() else set()
+        work = Length(chunks)
+        try:
+            with ResultJournal(path) as journal:
+                assert mapped(rows, work, journal) == [result(text) for text in rows]
+        except Stopped:
+            pass
+        else:
+            # Exactly what was not held is computed, each text once.
+            assert Counter(work.asked) == Counter({text for text in rows if digest("length", text).hex() not in held})
+        assert not any(digest("length", text).hex() in held for text in work.asked)
+        if path.exists():
+            os.truncate(path, int(cut * path.stat().st_size))
+
+
+@given(rows=texts, drops=st.sets(st.integers(0, 13)))
+def test_a_result_that_is_not_final_is_given_out_and_asked_again(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str], drops: set[int]
+) -> None:
+    path = tmp_path_factory.mktemp("map") / "journal.jsonl"
+    passing = [result(rows[place]) for place in drops if place < len(rows)]
+    keys, asked = [digest("length", text) for text in rows], []
+    for _ in "ab":
+        work = Length()
+        with ResultJournal(path) as journal:
+            found = resumable_map(
+                rows, keys, work, journal, KIND, chunk=CHUNK, label="map", final=lambda each: each not in passing
+            )
+            assert list(found) == list(found) == [result(text) for text in rows]
+        asked.append(set(work.asked))
+    assert asked == [set(rows), {text for text in rows if result(text) in passing}]
+
+
+def test_chunks_are_cut_the_same_way_after_a_kill(tmp_path: Path) -> None:
+    """A number that depends on its batch by a rounding is the same: what is left of a chunk is asked as it was."""
+    rows, path, batches = list("abcdefgh"), tmp_path / "journal.jsonl", list[str]()
+
+    def work(some: Sequence[str]) -> list[list[float]]:
+        batches.append("".join(some))
+        return [result(text) for text in some]
+
+    keys = [digest(text) for text in rows]
+    for _ in "ab":
+        with ResultJournal(path) as journal:
+            list(resumable_map(rows, keys, work, journal, KIND, chunk=CHUNK, label="map"))
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines[:6])[:-1])  # the second of three batches is torn
+    assert batches == ["abc", "def", "gh", "def", "gh"]
+
+
+def test_a_cache_is_a_store_too(tmp_path: Path) -> None:
+    work, again = Length(), Length()
+    assert mapped(["a", "b", "a"], work, Cache(tmp_path / "a.sqlite")) == [result("a"), result("b"), result("a")]
+    assert mapped(["b", "c"], again, Cache(tmp_path / "a.sqlite")) == [result("b"), result("c")]
+    assert (work.asked, again.asked) == (["a", "b"], ["c"])
+
+
+def test_many_keys(tmp_path: Path) -> None:
+    """More than are held beside the sorted ones, and among them keys that end in zeros; the last value counts."""
+    rows = [number.to_bytes(4, "little") + bytes(12) for number in range(20_000)]
+    with ResultJournal(tmp_path / "journal.jsonl") as journal:
+        journal.put({key.hex(): [0.0] for key in rows})
+        journal.put({key.hex(): [float(place)] for place, key in enumerate(rows)})
+    with ResultJournal(tmp_path / "journal.jsonl") as journal:
+        found = journal.get((key.hex() for key in rows), KIND)
+        assert list(found.values()) == [[float(place)] for place in range(20_000)]
+        assert journal.get([bytes(15).hex() + "01"], KIND) == {}
+
+
+# --- files that are no journal, or another ----------------------------------------------------------------------------
+
+
+def test_lines_that_cannot_be_read_are_counted_and_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.jsonl"
+    with ResultJournal(path) as journal:
+        mapped(list("abcdef"), Length(), journal)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"[", b"{")  # broken JSON
+    lines[2] = lines[2].replace(b"[", b'["x", ')  # another shape
+    lines[4] = b"{}\n"
+    path.write_bytes(b"".join(lines))
+    work = Length()
+    with caplog.at_level(logging.WARNING), ResultJournal(path) as journal:
+        assert mapped(list("abcdef"), work, journal) == [result(text) for text in "abcdef"]
+    assert work.asked == ["a", "b", "d"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: 3 results could not be read, and were computed anew"
+    ]
+
+
+def test_a_journal_of_another_version_is_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(HEADER.replace(b"1", b"0") + b'{"a": 1}\n{"b": 2}\n')
+    with caplog.at_level(logging.WARNING), ResultJournal(path) as journal:
+        mapped(["a"], Length(), journal)
+    assert "2 results could not be read" in caplog.text
+    assert path.read_bytes().startswith(HEADER + b'{"row": ')
+
+
+@pytest.mark.parametrize("content", [b"precious", b"precious\n", b'{"identity": "a", "scores": []}\n', b"{}\n"])
+def test_a_file_that_is_no_journal_stays_as_it_is(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"journal\.jsonl: this file is no journal"):
+        ResultJournal(path)
+    assert path.read_bytes() == content
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "journal.jsonl"
+    victim.write_bytes(HEADER[:5])
+    path.symlink_to(victim)
+    with pytest.raises(UptakeError, match="this is a link"):
+        ResultJournal(path)
+    (tmp_path / f".out.jsonl.{os.getpid()}.tmp").symlink_to(victim)
+    with Writer(tmp_path / "out.jsonl") as writer:
+        writer.write({"a": 1})
+    assert victim.read_bytes() == HEADER[:5]
+
+
+def test_another_writer_gives_no_row_the_result_of_another(tmp_path: Path) -> None:
+    """Where locks do not hold, as on some network disks: an error, and no wrong number."""
+    path = tmp_path / "journal.jsonl"
+    with ResultJournal(path) as one:
+        mapped(["a"], Length(), one)
+        with ResultJournal(path) as other:
+            mapped(["bb"], Length(), other)
+        with pytest.raises(UptakeError, match="something else has written"):
+            mapped(["c"], Length(), one)
+
+
+# --- an output with its journal ---------------------------------------------------------------------------------------
+
+
+def write(out: Path, rows: Sequence[str], work: Length, *, overwrite: bool = False, fail: bool = False) -> None:
+    with resumable_output(out, overwrite=overwrite) as journal:
+        found = mapped(rows, work, journal)
+        with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
+            for each in found:
+                writer.write({"result": each})
+        if fail:
+            raise Stopped
+
+
+def test_a_call_that_was_killed_before_it_could_tidy_up(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(Stopped):
+        write(out, "abcd", Length(), fail=True)
+    content = out.read_bytes()
+    assert journal_path(out).exists()
+    work = Length()
+    write(out, "abcd", work)
+    assert (work.asked, out.read_bytes(), os.listdir(tmp_path)) == ([], content, ["out.jsonl"])
+    with pytest.raises(InputError, match="the output file exists"):
+        write(out, "abcd", work)
+
+
+@pytest.mark.parametrize("rows", ["abcde", "abdc", "abc"])
+def test_an_output_of_other_rows_is_not_replaced(rows: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(Stopped):
+        write(out, "abcd", Length(), fail=True)
+    content = out.read_bytes()
+    with pytest.raises(InputError, match="the output file exists"):
+        write(out, rows, Length())
+    assert out.read_bytes() == content
+    write(out, rows, Length(), overwrite=True)
+    assert len(out.read_bytes().splitlines()) == len(rows)
+    assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
+def test_an_error_before_any_result_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        write(tmp_path / "out.jsonl", "abcd", Length(0))
+    assert os.listdir(tmp_path) == []
+
+
+# --- the lock ---------------------------------------------------------------------------------------------------------
+
+
+def try_lock(path: Path) -> None:
+    with locked(path):
+        pass
+
+
+def die_locked(path: Path) -> None:
+    with locked(path):
+        (path.parent / f".{path.name}.{os.getpid()}.tmp").touch()
+        os.kill(os.getpid(), 9)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "folder"])
+def test_one_process_at_a_time(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    before = sorted(os.listdir(tmp_path))
+    with locked(path):
+        assert in_process(quiet, try_lock, path) == 1
+        with pytest.raises(UptakeError, match=f"{name}: another process is at work on this"):
+            try_lock(path)
+    assert in_process(try_lock, path) == 0
+    assert sorted(os.listdir(tmp_path)) == before
+    assert name != "folder" or os.listdir(path) == []
+
+
+def test_a_death_frees_the_lock_and_its_leftovers_go(tmp_path: Path) -> None:
+    out, other = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.gz.1.tmp"
+    other.touch()  # of an output of another name, which may be at work
+    assert in_process(die_locked, out) == -9
+    assert len(os.listdir(tmp_path)) == 3
+    try_lock(out)
+    assert os.listdir(tmp_path) == [other.name]
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / ".out.jsonl.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(UptakeError, match="cannot be written"):
+        try_lock(tmp_path / "out.jsonl")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def quiet(function: Any, *arguments: Any) -> None:
+    """Call a function; an error is an exit code, and no traceback on the terminal."""
+    try:
+        function(*arguments)
+    except UptakeError:
+        raise SystemExit(1) from None
