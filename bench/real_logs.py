@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from uptake import load
 from uptake.benchmarks import Benchmark, Rating, open_benchmark
 from uptake.data.exchanges import Heard
+from uptake.data.resumable import ResultJournal
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations
@@ -32,7 +33,7 @@ from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import Category, FollowUpSet
 from uptake.models import LanguageModel
 from uptake.support.keys import prompt_key
-from uptake.tasks.mine_logs import scored
+from uptake.tasks.mine_logs import read_reactions
 from uptake.types import Dialogue, Prompt
 
 # The rating of every data set, whether it rates turns, and the rating from which up a response is called good.
@@ -102,11 +103,12 @@ def rewards(
     owners = [number for number, case in enumerate(tests) for _ in case.responses]
     found: dict[str, list[float | None]] = {}
     for name, followups in sets.items():
-        records = scored(heard, FollowUpReward(lm, followups, prior="prompt_only"), work / f"{name}.jsonl")
+        with ResultJournal(work / f"{name}.jsonl") as journal:
+            readings = read_reactions(heard, FollowUpReward(lm, followups, prior="prompt_only"), journal)
         for kind in ("said", "set"):
             by_case: list[list[float]] = [[] for _ in tests]
-            for owner, each in zip(owners, records, strict=True):
-                by_case[owner].extend([each[kind]] if kind in each else [])
+            for owner, each in zip(owners, readings, strict=True):
+                by_case[owner].extend([each.rewards[kind]] if kind in each.rewards else [])
             found[f"{kind}, {name}"] = [fmean(values) if values else None for values in by_case]
     return found
 

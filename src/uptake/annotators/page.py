@@ -68,9 +68,8 @@ class Survey:
 
     def __init__(self, form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache) -> None:
         self.form, self._questions, self._cache, self._lock = form, questions, cache, Lock()
-        self._said: dict[str, Any] = {
-            key: said for key, said in cache.get(question.key for question in questions).items() if said
-        }
+        kept: dict[str, Any] = cache.get(question.key for question in questions)
+        self._said = {key: said for key, said in kept.items() if said}
         self._latest: list[str] = []
         self.finished = Event()
         self._finish()
