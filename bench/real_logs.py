@@ -21,8 +21,8 @@ from _harness import record
 from numpy.typing import NDArray
 
 from uptake import load
-from uptake.data.cache import Cache
 from uptake.data.exchanges import Heard
+from uptake.data.resumable import ResultJournal
 from uptake.datasets import Rating, folder_of, read_set
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate, estimate
@@ -103,8 +103,8 @@ def rewards(
     owners = [number for number, case in enumerate(tests) for _ in case.responses]
     found: dict[str, list[float | None]] = {}
     for name, followups in sets.items():
-        reward = FollowUpReward(lm, followups, prior="prompt_only")
-        readings = read_reactions(heard, reward, Cache(work / "readings.sqlite"))
+        with ResultJournal(work / f"{name}.jsonl") as journal:
+            readings = read_reactions(heard, FollowUpReward(lm, followups, prior="prompt_only"), journal)
         for kind in ("said", "set"):
             by_case: list[list[float]] = [[] for _ in tests]
             for owner, each in zip(owners, readings, strict=True):

@@ -20,8 +20,9 @@ from uptake.errors import InputError, ModelError
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.follow_up.set import Category, FollowUpSet
 from uptake.judge import PointwiseJudge
-from uptake.models import LanguageModel, prepare
+from uptake.models import LanguageModel, add_lora, load, prepare
 from uptake.rewards.base import Reward
+from uptake.rewards.fingerprint import model_fingerprint
 from uptake.types import Dialogue, Prompt, Rollout, Turn, Where
 
 # Next-token logits by previous token; columns are BOS, END, SEP, a, b.
@@ -525,6 +526,29 @@ def test_the_fingerprint_tells_apart_whatever_changes_a_score(tmp_path: Path, fo
     folder = saved(lm, tmp_path / "model")
     one, two = (FollowUpReward.from_pretrained(folder, followups, device="cpu").fingerprint for _ in range(2))
     assert one == two
+
+
+def test_a_fingerprint_is_of_the_weights_and_not_of_their_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(tiny_llama(), Path("m"))
+    Path("deep").mkdir()
+    names = ["m", "./m", str(tmp_path / "m")]
+    prints = [model_fingerprint(load(name).model) for name in names]
+    Path("m").rename("deep/n")
+    saved(tiny_llama(seed=1), Path("m"))
+    assert set(prints) == {model_fingerprint(load("deep/n").model)}
+    swapped, lm = tiny_llama(), tiny_llama()
+    with torch.no_grad():
+        swapped.base.lm_head.weight[[3, 4]] = swapped.base.lm_head.weight[[4, 3]]
+    adapted = []
+    for alpha in (2, 4):
+        torch.manual_seed(0)
+        adapted.append(add_lora(tiny_llama(), rank=2, alpha=alpha))
+    others = {model_fingerprint(each.model) for each in (load("m"), swapped, *adapted)}
+    assert len(others) == 4
+    assert model_fingerprint(lm.model) not in others
 
 
 def test_the_judge_of_a_recipe(tmp_path: Path, followups: FollowUpSet) -> None:
