@@ -155,7 +155,7 @@ def test_the_held_out_split_is_the_rest(data: Path, tmp_path: Path) -> None:
     assert summary.written["prometheus"] == {"positive": 2, "unknown": 2, "negative": 2}
     assert summary.written["shepherd"] == {"unknown": 1}
     assert summary.left_out["feedbackqa"] == {"for training": 4}
-    with pytest.raises(InputError, match="no feedback is left; left out: held out 6"):
+    with pytest.raises(InputError, match="no feedback left; left out: held out 6"):
         write_rows(["prometheus"], "feedback", data, tmp_path / "rows.jsonl")
     assert not (tmp_path / "rows.jsonl").exists()
 
