@@ -41,7 +41,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def jaxtyped(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Do what `jaxtyping.jaxtyped` does at a tenth of the cost: that binds all arguments and checks twice a call.
+    """Does at a tenth of the cost what `jaxtyping.jaxtyped` does, which binds and checks all arguments twice a call.
 
     What has nothing to check, as `Any`, stays as it is.
     """

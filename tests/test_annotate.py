@@ -3,19 +3,18 @@
 import json
 import logging
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from tiny import read_jsonl, write_jsonl
+from tiny import command_line, read_jsonl, started, write_jsonl, written
 
 from uptake.annotators.person import PersonAnnotator, ShownPair
 from uptake.errors import InputError
@@ -171,18 +170,16 @@ def test_a_port_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         verdicts.result(10)
 
 
-def command(folder: Path) -> tuple["subprocess.Popen[str]", Page]:
+def command(folder: Path) -> tuple[BaseProcess, Page]:
     """`uptake annotate` in a process of its own, and the page it serves."""
+    said = folder / "error.txt"
+    said.unlink(missing_ok=True)
     arguments = ["annotate", str(folder / "pairs.jsonl"), "--out", str(folder / "out.jsonl")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uptake", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    return process, Page(next(word for word in line.split() if word.startswith("http")))
+    process = started(written, folder, command_line, arguments)
+    while not said.exists() or "\n" not in said.read_text():
+        assert process.is_alive()
+        time.sleep(0.01)
+    return process, Page(next(word for word in said.read_text().split() if word.startswith("http")))
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
@@ -190,14 +187,16 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "pairs.jsonl", rows)
     process, page = command(tmp_path)
     page.prefer("bad")
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     process, page = command(tmp_path)
     assert page.open()["done"] == 1
     page.prefer("good")
     page.ask("say", {"key": page.open()["key"], "said": "skip"})
-    out, error = process.communicate(timeout=30)
-    assert process.returncode == 0, error
+    process.join(30)
+    assert process.exitcode == 0, (tmp_path / "error.txt").read_text()
+    out = (tmp_path / "out.txt").read_text()
     assert "the second response is preferred in 1" in out
     assert "skipped: 1" in out
     one, two, skipped = read_jsonl(tmp_path / "out.jsonl")

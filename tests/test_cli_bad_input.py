@@ -20,6 +20,7 @@ from tiny import (
     tiny_llama,
     tiny_tokenizer,
     write_jsonl,
+    written,
 )
 from tiny_cli import Cli, sets
 
@@ -379,22 +380,14 @@ def test_a_full_disk_while_training(size: int, uptake: Cli, model: Path) -> None
 
 
 def test_a_real_process(uptake: Cli, model: Path) -> None:
-    """A real process prints nothing but its result, and nothing but the error on standard error."""
+    """The installed command prints nothing but its result, and a process nothing but the error on standard error."""
     write_jsonl(Path("in.jsonl"), answered_records(2))
-    command = [
-        sys.executable,
-        "-m",
-        "uptake",
-        "score",
-        "in.jsonl",
-        "--model",
-        str(model),
-        "--followups",
-        "followups.yaml",
-    ]
-    done = subprocess.run([*command, "--out", "out.jsonl"], capture_output=True, text=True, check=False)
+    arguments = ["score", "in.jsonl", "--model", str(model), "--followups", "followups.yaml", "--out", "out.jsonl"]
+    command = Path(sys.executable).with_name("uptake")
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "2 responses in 2 rows" in done.stdout
-    done = subprocess.run([*command, "--out", "out.jsonl"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "error: out.jsonl: the output file exists (allowed: a new path, or --overwrite)\n"
+    assert in_process(written, Path(), command_line, arguments) == 2
+    assert Path("out.txt").read_text() == ""
+    refused = "error: out.jsonl: the output file exists (allowed: a new path, or --overwrite)\n"
+    assert Path("error.txt").read_text() == refused

@@ -1,6 +1,7 @@
 """The demonstration in small: its figures worked out again from the models it leaves, and a kill in every step."""
 
 import json
+import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -90,12 +91,15 @@ def test_the_curve_begins_at_even(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment",
-    [("os.rename", "town-model/checkpoints", 1), ("open", "judged.jsonl", 2)],
+    ("moment", "learned"),
+    [(("os.rename", "town-model/checkpoints", 1), False), (("open", "aligned/rounds/0-0/judged.jsonl", 1), True)],
     ids=["while it learns", "while it mines"],
 )
-def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed(moment: tuple[str, str, int], learned: bool, undisturbed: Path, tmp_path: Path) -> None:
+    if learned:
+        shutil.copytree(undisturbed / "town-model", tmp_path / "demo" / "town-model")
     assert in_process(demo_until, tmp_path / "demo", moment) == -9
+    assert (tmp_path / "demo" / "aligned").is_dir() == learned
     demo(tmp_path / "demo", SMALL, resume=True, say=lambda line: None)
     assert evaluation(tmp_path / "demo") == evaluation(undisturbed)
 

@@ -61,12 +61,14 @@ def test_the_driver_knows_no_method_by_name() -> None:
     hold("method-names", named_methods(driver, METHODS))
 
 
-def test_importing_starts_nothing_heavy() -> None:
-    run_python("import sys, uptake, uptake.types, uptake.errors, uptake.town; assert 'torch' not in sys.modules")
+def test_importing_starts_nothing_heavy(tmp_path: Path) -> None:
+    run_python(
+        tmp_path, "import sys, uptake, uptake.types, uptake.errors, uptake.town; assert 'torch' not in sys.modules"
+    )
 
 
-def test_importing_changes_nothing() -> None:
-    run_python(PROBE.format(modules=", ".join(module_names())))
+def test_importing_changes_nothing(tmp_path: Path) -> None:
+    run_python(tmp_path, PROBE.format(modules=", ".join(module_names())))
 
 
 PROBE = """
@@ -153,8 +155,9 @@ def classes() -> Iterator[type]:
                 yield item
 
 
-def run_python(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run_python(folder: Path, code: str) -> None:
+    """Run code in a folder that no other test writes to."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

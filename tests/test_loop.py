@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +19,7 @@ from tiny import (
     prompt_records,
     read_jsonl,
     saved,
+    started,
     tiny_llama,
     tiny_world,
     weights_of,
@@ -176,12 +175,12 @@ def test_killed_again_and_again(given: list[str], undisturbed: Path, tmp_path: P
 
 def test_a_process_killed_from_outside(given: list[str], undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "uptake", *given, "--out", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not _lines(folder / "metrics.jsonl") >= 3:
+    process = started(command_line, [*given, "--out", str(folder)])
+    while process.is_alive() and not _lines(folder / "metrics.jsonl") >= 3:
         time.sleep(0.002)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (folder / "model").exists()
     assert in_process(command_line, [*given, "--out", str(folder), "--resume"]) == 0
     assert same_run(folder, undisturbed)
@@ -234,16 +233,25 @@ def two_stages(**changes: Any) -> Recipe:
     return Recipe((first, Stage(**parts, signal=AsGiven(), reference=Frozen(), objective=Pairs(Logistic(0.1)))))
 
 
+WATCHED = Options(save_every=3, observe=observe, observe_every=1)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two stages that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("stages") / "whole"
+    run(two_stages(), tiny_world(folder, pair_records(4)), WATCHED)
+    return folder
+
+
 @pytest.mark.parametrize("step", [1, 8, 12, 16, 17, 19, 20])
-def test_two_stages_interrupted(step: int, tmp_path: Path) -> None:
+def test_two_stages_interrupted(step: int, whole: Path, tmp_path: Path) -> None:
     """4 rows with 2 responses, 2 epochs in batches of 2: 2 rounds of 8 steps, then 4 steps on pairs."""
-    options = Options(save_every=3, observe=observe, observe_every=1)
-    run(two_stages(), tiny_world(tmp_path / "whole", pair_records(4)), options)
     with pytest.raises(Stop):
-        run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), replace(options, observe=stop_at(step)))
-    run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), replace(options, resume=True))
-    assert same_run(tmp_path / "run", tmp_path / "whole")
-    lines = read_jsonl(tmp_path / "whole" / "metrics.jsonl")
+        run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), replace(WATCHED, observe=stop_at(step)))
+    run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), replace(WATCHED, resume=True))
+    assert same_run(tmp_path / "run", whole)
+    lines = read_jsonl(whole / "metrics.jsonl")
     assert [(line["stage"], line["round"]) for line in lines] == [(0, 0)] * 8 + [(0, 1)] * 8 + [(1, 0)] * 4
     assert [line["step"] for line in read_jsonl(tmp_path / "run" / "curve.jsonl")] == list(range(21))
 
@@ -373,19 +381,27 @@ def with_slots(rounds: int = 2, **slots: Any) -> Recipe:
     return Recipe((Stage(**shared, objective=Biased(), modules=Bias(), **slots),))
 
 
-@pytest.mark.parametrize("step", [1, 3, 5])
-def test_modules_are_trained_saved_and_restored(step: int, tmp_path: Path) -> None:
-    options = Options(save_every=1, observe=observe, observe_every=1)
+EVERY_STEP = Options(save_every=1, observe=observe, observe_every=1)
+
+
+@pytest.fixture(scope="module")
+def whole_slots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slots") / "whole"
     torch.manual_seed(5)
-    run(with_slots(), tiny_world(tmp_path / "whole", pair_records(3)), options)
-    metrics = read_jsonl(tmp_path / "whole" / "metrics.jsonl")
+    run(with_slots(), tiny_world(folder, pair_records(3)), EVERY_STEP)
+    return folder
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_modules_are_trained_saved_and_restored(step: int, whole_slots: Path, tmp_path: Path) -> None:
+    metrics = read_jsonl(whole_slots / "metrics.jsonl")
     assert metrics[-1]["miss"] < 0.9 * metrics[0]["miss"]
     torch.manual_seed(6)
     with pytest.raises(Stop):
-        run(with_slots(), tiny_world(tmp_path / "run", pair_records(3)), replace(options, observe=stop_at(step)))
+        run(with_slots(), tiny_world(tmp_path / "run", pair_records(3)), replace(EVERY_STEP, observe=stop_at(step)))
     torch.manual_seed(7)
-    run(with_slots(), tiny_world(tmp_path / "run", pair_records(3)), replace(options, resume=True))
-    assert same_run(tmp_path / "run", tmp_path / "whole")
+    run(with_slots(), tiny_world(tmp_path / "run", pair_records(3)), replace(EVERY_STEP, resume=True))
+    assert same_run(tmp_path / "run", whole_slots)
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
     assert {"heads.bias.weight", "heads.bias.bias"} < load_file(newest / "weights.safetensors").keys()
 
@@ -427,17 +443,23 @@ def test_a_round_stops_where_its_objective_has_enough(tmp_path: Path) -> None:
     assert [line["count"] for line in phases if line["phase"] == "update"] == [first, 1, 1]
 
 
+@pytest.fixture(scope="module")
+def whole_stopping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stopping") / "whole"
+    run(stopping(4.5), tiny_world(folder, pair_records(3)), EVERY_STEP)
+    return folder
+
+
 @pytest.mark.parametrize("save_every", [1, 2, 3])
-def test_a_stopped_round_is_resumed_as_it_was(save_every: int, tmp_path: Path) -> None:
-    options = Options(save_every=save_every, observe=observe, observe_every=1)
-    run(stopping(4.5), tiny_world(tmp_path / "whole", pair_records(3)), options)
-    last = read_jsonl(tmp_path / "whole" / "metrics.jsonl")[-1]["step"]
+def test_a_stopped_round_is_resumed_as_it_was(save_every: int, whole_stopping: Path, tmp_path: Path) -> None:
+    options = replace(EVERY_STEP, save_every=save_every)
+    last = read_jsonl(whole_stopping / "metrics.jsonl")[-1]["step"]
     for step in range(last - 3, last + 1):
         folder = tmp_path / f"run-{step}"
         with pytest.raises(Stop):
             run(stopping(4.5), tiny_world(folder, pair_records(3)), replace(options, observe=stop_at(step)))
         run(stopping(4.5), tiny_world(folder, pair_records(3)), replace(options, resume=True))
-        assert same_run(folder, tmp_path / "whole")
+        assert same_run(folder, whole_stopping)
 
 
 def test_finish_is_called_once_with_the_trained_policy(tmp_path: Path) -> None:

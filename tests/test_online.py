@@ -323,7 +323,14 @@ def train(folder: str, ahead: int, resume: bool, kill_at: tuple[str, str, int] |
     run(oaif(place.parent, ahead=ahead), world, Options(resume=resume, save_every=4))
 
 
-@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.fixture(scope="module", params=[0, 1])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """How far a run works ahead, and the folder of one that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(oaif(folder, ahead=request.param), tiny_world(folder / "run", prompt_records(16)), Options(save_every=4))
+    return request.param, folder
+
+
 @pytest.mark.parametrize(
     "moment",
     [
@@ -334,20 +341,14 @@ def train(folder: str, ahead: int, resume: bool, kill_at: tuple[str, str, int] |
     ],
     ids=["judging", "later", "saving", "ending"],
 )
-def test_killed_online(ahead: int, moment: tuple[str, str, int], tmp_path: Path) -> None:
+def test_killed_online(moment: tuple[str, str, int], whole: tuple[int, Path], tmp_path: Path) -> None:
     """A resumed run ends bit-equal, and no duel is asked again that was answered before."""
-    run(
-        oaif(tmp_path / "w", by=MoreE(tmp_path / "whole.jsonl"), ahead=ahead),
-        tiny_world(tmp_path / "whole", prompt_records(16)),
-        Options(save_every=4),
-    )
-    (tmp_path / "k").mkdir()
-    folder = str(tmp_path / "k" / "run")
+    ahead, undisturbed = whole
+    folder = str(tmp_path / "run")
     assert in_process(train, folder, ahead, False, moment) == -signal.SIGKILL
     assert in_process(train, folder, ahead, True) == 0
-    assert same(tmp_path / "k" / "run", tmp_path / "whole")
-    asked, whole = read_jsonl(tmp_path / "k" / "asked.jsonl"), read_jsonl(tmp_path / "whole.jsonl")
-    assert len(asked) == len(whole)
+    assert same(tmp_path / "run", undisturbed / "run")
+    assert len(read_jsonl(tmp_path / "asked.jsonl")) == len(read_jsonl(undisturbed / "asked.jsonl"))
 
 
 def test_an_annotator_that_never_answers_ends_the_run(tmp_path: Path) -> None:

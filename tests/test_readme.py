@@ -1,25 +1,31 @@
 """What the README and the pages in docs show is run as shown.
 
 Python blocks of a page run one after another in one namespace; of console blocks the lines that start with `$ ` run in
-a shell; all of it in an empty folder with a copy of examples/. A block stays out with a reason: `<!-- not run: it takes
-an hour -->` on the line above it, or `not run: it takes an hour` after its language.
+a shell, but calls of `uptake` in a process that has imported everything; all of it in an empty folder with a copy of
+examples/. A block stays out with a reason: `<!-- not run: it takes an hour -->` on the line above it, or `not run: it
+takes an hour` after its language.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from tiny import command_line, in_process, written
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 FENCE = re.compile(r"^```(python|console|bash)\b([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CALL = re.compile(r"uptake ([^|&;<>$`*?()]*?)(?: > (\S+))?")
 EXCUSE = re.compile(r"not run: .+ -->\s*\Z")
 
 
@@ -59,6 +65,13 @@ def run(block: Block, page: Path, namespace: dict[str, Any]) -> None:
     lines = block.text.replace("\\\n", "").splitlines()
     commands = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
     assert commands, f"{page.name}:{block.line}: no line starts with `$ `"
+    for calls, group in groupby(commands, lambda command: CALL.fullmatch(command) is not None):
+        for code, said in map(call, group) if calls else [shell(group)]:
+            assert code == 0, f"{page.name}:{block.line}: exit code {code}\n{said}"
+
+
+def shell(commands: Iterable[str]) -> tuple[int, str]:
+    """Exit code and output of commands in a shell that ends with the first to fail."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     done = subprocess.run(
         ["sh", "-ec", "\n".join(commands)],
@@ -68,7 +81,19 @@ def run(block: Block, page: Path, namespace: dict[str, Any]) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{page.name}:{block.line}: exit code {done.returncode}\n{done.stdout}"
+    return done.returncode, done.stdout
+
+
+def call(command: str) -> tuple[int, str]:
+    """Exit code and output of a call of `uptake`, whose output may go to a file."""
+    found = CALL.fullmatch(command)
+    assert found is not None
+    with TemporaryDirectory() as folder:
+        code = in_process(written, Path(folder), command_line, shlex.split(found[1]))
+        out, error = (Path(folder, name).read_text() for name in ("out.txt", "error.txt"))
+    if found[2]:
+        Path(found[2]).write_text(out)
+    return code, out + error
 
 
 PAGE = """
@@ -104,5 +129,7 @@ def test_a_broken_block_fails_at_its_line() -> None:
     assert f"{caught.traceback[-1].path}:{caught.traceback[-1].lineno + 1}" == "page.md:7"
     with pytest.raises(AssertionError, match=r"page\.md:3: exit code 1"):
         run(Block("console", "$ true \\\n && false\n$ true\n", 3), page, {})
+    with pytest.raises(AssertionError, match=r"page\.md:3: exit code 2\n.*error: .*no method 'nonsense'"):
+        run(Block("console", "$ uptake methods show nonsense\n", 3), page, {})
     with pytest.raises(AssertionError, match="no line starts with"):
         run(Block("bash", "make demo\n", 3), page, {})

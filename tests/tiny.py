@@ -119,10 +119,17 @@ _FORKS.set_forkserver_preload(
 
 
 def started(function: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """Have a function called in a process of its own."""
-    process = _FORKS.Process(target=function, args=arguments)
+    """Have a function called in a process of its own, in this folder and with these environment variables."""
+    process = _FORKS.Process(target=_with_environment, args=(dict(os.environ), function, *arguments))
     process.start()
     return process
+
+
+def _with_environment(variables: dict[str, str], function: Callable[..., None], *arguments: Any) -> None:
+    # Those of the server are whatever they were when its first process was wanted.
+    os.environ.clear()
+    os.environ.update(variables)
+    function(*arguments)
 
 
 def in_process(function: Callable[..., None], *arguments: Any) -> int:
@@ -131,6 +138,13 @@ def in_process(function: Callable[..., None], *arguments: Any) -> int:
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def written(folder: Path, function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function with the process's standard output in out.txt of the folder and its errors in error.txt."""
+    for number, name in ((1, "out.txt"), (2, "error.txt")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    function(*arguments)
 
 
 def command_line(arguments: Sequence[str], kill_at: tuple[str, str, int] | None = None) -> None:
