@@ -54,7 +54,10 @@ ENVIRONMENT = {
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    return saved(tiny_llama(seed=8, **WIDE), tmp_path / "base")
+    """A model that ends its texts with either of two tokens, as most chat models do."""
+    lm = tiny_llama(seed=8, **WIDE)
+    lm.base.generation_config.eos_token_id = lm.tokenizer.convert_tokens_to_ids(["<end>", "<user>"])
+    return saved(lm, tmp_path / "base")
 
 
 @pytest.fixture

@@ -78,7 +78,8 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
-    save_model(trained.policy, trained.chat.template, folder / "model", trained.chat.closing)
+    chat = trained.chat
+    save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
 
 

@@ -70,7 +70,7 @@ def bench(
     options: dict[str, Any] = {"model": lm, "followups": followups, "device": device, "dtype": dtype}
     people = {spec: contestant(spec, **options) for spec in specs}
     if model is not None and lm is not None:
-        say_plain(ChatFormat.of(lm.tokenizer).plain, model)
+        say_plain(ChatFormat.of(lm).plain, model)
     _print_board(*compare(people, chosen, folder, cache=cache, limit=limit, seed=seed), folder)
 
 

@@ -63,7 +63,7 @@ def calibrate(
     check_files(source, target, formats=FORMATS, limit=limit, overwrite=overwrite)
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
-    say_plain(ChatFormat.of(lm.tokenizer).plain, model)
+    say_plain(ChatFormat.of(lm).plain, model)
     report = calibrate_file(source, lm, chosen, target, calibrate=how, overwrite=overwrite, limit=limit)
     _print_items(report.items)
     _print_accuracy(report)

@@ -92,7 +92,7 @@ def _loaded(name: str, device: str) -> LanguageModel:
 
 def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[Rewards]:
     """The reward of every token of every rollout under the policy's chat format, or why there is none."""
-    own = ChatFormat.of(lm.tokenizer)
+    own = ChatFormat.of(lm)
     if own.fingerprint == chat.fingerprint:
         return rewards_of_ids(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
     read = [_read(own, each) for each in rollouts]

@@ -46,7 +46,7 @@ class TokenRewardModel:
     ) -> Self:
         """The reward of a token classifier, a folder or Hub name, under its own chat template."""
         lm = load_token_reward(name, device=device, dtype=dtype)
-        return cls(lm, ChatFormat.of(lm.tokenizer), aggregate)
+        return cls(lm, ChatFormat.of(lm), aggregate)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -68,6 +68,14 @@ class LanguageModel:
         return int(self.config.vocab_size)
 
     @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end a text, as its configurations name them: Llama 3 has three, its tokenizer knows one."""
+        configs = (getattr(self.base, "generation_config", None), self.base.config, self.config)
+        named = [getattr(each, "eos_token_id", None) for each in configs]
+        ids = {id_ for each in named for id_ in (each if isinstance(each, list | tuple) else (each,))}
+        return frozenset(id_ for id_ in ids if id_ is not None and 0 <= id_ < self.vocabulary)
+
+    @property
     def window(self) -> int | None:
         """The longest sequence the model has positions for, in tokens; None where it has no limit."""
         size = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_positions", None)

@@ -65,7 +65,7 @@ def build_world(given: Given, folder: str | Path) -> World:
     if given.lora:
         torch.manual_seed(given.seed)
         policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)
-    return World(policy, ChatFormat.of(policy.tokenizer), rows, models, Path(folder), given.seed)
+    return World(policy, ChatFormat.of(policy), rows, models, Path(folder), given.seed)
 
 
 def _rows(given: Given) -> list[Row]:
