@@ -138,6 +138,15 @@ def test_an_adapter_follows_the_policy(server: ModelServer, policy: LanguageMode
     assert not any("kwargs" in request for request in server.requests)
 
 
+def test_a_second_adapter_goes_with_its_base(server: ModelServer, policy: LanguageModel, world: World) -> None:
+    """Into which the first one was merged, so that no server has it."""
+    twice = moved(add_lora(moved(add_lora(policy), seed=9)), seed=10)
+    assert adapter_rank(twice) == 0
+    follows(VLLMSamples(url=server.url, **GREEDY), replace(world, policy=twice))
+    assert server.paths.count("/collective_rpc") == 3
+    assert not any("lora_name" in request for request in server.requests)
+
+
 def test_weights_go_once_a_round(server: ModelServer, world: World, tmp_path: Path) -> None:
     """And not with every chunk of rows; elsewhere where a person says so."""
     producer = VLLMSamples(url=server.url, weights=str(tmp_path / "shm"), **GREEDY)
@@ -228,12 +237,12 @@ def test_settings_out_of_range() -> None:
         VLLMSamples(temperature=-1.0)
 
 
-def test_adapters_that_vllm_does_not_run(policy: LanguageModel) -> None:
+def test_adapters_that_vllm_does_not_run(policy: LanguageModel, base: Path) -> None:
     from peft import IA3Config, get_peft_model  # noqa: PLC0415
 
     assert (adapter_rank(policy), adapter_rank(add_lora(policy))) == (0, 16)
     targets: dict[str, Any] = {"target_modules": ["k_proj"], "feedforward_modules": []}
-    fresh = tiny_llama()
+    fresh = load(base, device="cpu")
     other = replace(fresh, model=get_peft_model(fresh.base, IA3Config(task_type="CAUSAL_LM", **targets)))
     with pytest.raises(ModelError, match="LoRA adapters only, not IA3Config"):
         adapter_rank(other)

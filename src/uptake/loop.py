@@ -97,6 +97,8 @@ class Learner:
         modules = trainable_modules(self.world.policy)
         own = [weight for name, weight in self.weights.items() if name not in modules]
         self.optimizer = build_optimizer(stage.update, own, modules.values())
+        if own and not hasattr(policy.model, "peft_config"):
+            policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
     def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
         set_rate(self.optimizer, rate)

@@ -37,6 +37,11 @@ class LanguageModel:
         return base
 
     @property
+    def source(self) -> str:
+        """The folder or Hub name that holds the base as it is; empty where its weights have changed or lie nowhere."""
+        return self.base.name_or_path or ""
+
+    @property
     def decoder(self) -> nn.Module:
         """The model without its vocabulary projection."""
         return self.base.base_model

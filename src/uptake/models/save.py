@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from uptake.errors import UptakeError
 from uptake.models.card import write_card
-from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer
+from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer, merged
 from uptake.models.language_model import LanguageModel
 from uptake.models.token_classifier import LABELS, as_token_classifier
 
@@ -21,6 +21,8 @@ def save_model(
     lm: LanguageModel, chat_template: str, folder: Path, closing: str = "", end_ids: Collection[int] = ()
 ) -> None:
     """Save weights (or the PEFT adapter alone), configuration, tokenizer, chat template and card.
+
+    An adapter is merged where no folder or Hub name holds its base as it is.
 
     Its generation configuration names `end_ids` beside the ends that the model has, so that Transformers and vLLM stop
     where Uptake does.
@@ -42,6 +44,8 @@ def save_model(
             model = as_classifier(lm, tokenizer)
         elif LABELS.keys() & lm.heads.keys():
             model = as_token_classifier(lm)
+        elif not lm.source:
+            model = merged(lm)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         if (partial / GENERATION).is_file():

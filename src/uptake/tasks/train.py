@@ -56,15 +56,15 @@ def build_world(given: Given, folder: str | Path) -> World:
     if given.lora < 0:
         raise InputError(f"{given.lora}", field="lora", allowed="a rank from 1, or 0 for no adapter")
     policy = load(given.policy, dtype=given.dtype, device=given.device)
+    if given.lora:
+        torch.manual_seed(given.seed)
+        policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)
     models: dict[str, LanguageModel] = {"follow_up": policy}
     if given.follow_up_model is not None:
         models["follow_up"] = load(given.follow_up_model, dtype=given.dtype, device=given.device)
     for role, name in (("reference", given.reference), ("judge", given.judge_model)):
         if name is not None:
             models[role] = load(name, dtype=given.dtype, device=given.device)
-    if given.lora:
-        torch.manual_seed(given.seed)
-        policy = add_lora(policy, rank=given.lora, alpha=2 * given.lora)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), given.seed)
 
 
