@@ -93,7 +93,7 @@ def workers() -> int:
 def figures(policy: LanguageModel, seed: int = 0, answers: int = 1) -> dict[str, float]:
     """Quality of the policy's answers to held-out questions in the oracle's eyes, and their mean length in words."""
     town, produce = Town(), replace(ANSWER, n=answers)
-    rollouts = produce.of(policy, held_out(), ChatFormat.of(policy.tokenizer), seed, version=0)
+    rollouts = produce.of(policy, held_out(), ChatFormat.of(policy), seed, version=0)
     said = [each.response.strip() or "..." for each in rollouts]
     qualities = [
         town.quality((*each.prompt.turns, Turn("assistant", text))).overall
@@ -139,7 +139,7 @@ def _curve(arm: Arm, data: Any, seed: int, every: int, answers: int) -> list[dic
     torch.set_num_threads(1)
     policy = load(starting_model())
     folder = FOLDER / "runs" / key
-    world = World(policy, ChatFormat.of(policy.tokenizer), data(seed), folder=folder, seed=seed)
+    world = World(policy, ChatFormat.of(policy), data(seed), folder=folder, seed=seed)
     options = Options(
         title=arm.name,
         resume=folder.exists(),

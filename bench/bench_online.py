@@ -46,7 +46,7 @@ def our_step(folder: Path) -> Callable[[], object]:
     policy = prepare(model(0), tokenizer())
     turns = [(Turn("user", said),) for said in prompts()]
     rows = [Prompt(each, prompt_key(each)) for each in turns]
-    world = World(policy, ChatFormat.of(policy.tokenizer), rows, {"judge": prepare(model(2), tokenizer())}, folder)
+    world = World(policy, ChatFormat.of(policy), rows, {"judge": prepare(model(2), tokenizer())}, folder)
     instructions = folder / "instructions.txt"
     instructions.write_text(f"{INSTRUCTIONS.text}\n{INSTRUCTIONS.cue}")
     options = {

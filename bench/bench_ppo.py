@@ -113,7 +113,7 @@ def learner(folder: Path) -> tuple[Learner, RunLog]:
     policy = prepare(model(0), tokenizer())
     turns = [(Turn("user", said),) for said in prompts()]
     rows = [Prompt(each, prompt_key(each)) for each in turns]
-    world = World(policy, ChatFormat.of(policy.tokenizer), rows, {"reference": prepare(model(1), tokenizer())}, folder)
+    world = World(policy, ChatFormat.of(policy), rows, {"reference": prepare(model(1), tokenizer())}, folder)
     rewards = reward_model()
 
     @torch.no_grad()

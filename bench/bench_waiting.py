@@ -61,7 +61,7 @@ def waited(ahead: int, url: str, folder: Path) -> tuple[float, float]:
     instructions.write_text(f"{INSTRUCTIONS.text}\n{INSTRUCTIONS.cue}")
     asked = {"url": url, "model": "slow", "concurrency": CONCURRENCY, "instructions": str(instructions)}
     options = {"judge": {"server": asked}, "batch_size": PROMPTS, "max_new_tokens": ANSWER, "ahead": ahead}
-    world = World(policy, ChatFormat.of(policy.tokenizer), rows, folder=folder)
+    world = World(policy, ChatFormat.of(policy), rows, folder=folder)
     start = perf_counter()
     # Hard labels of an annotator that contradicts itself are ties; soft ones keep every pair.
     run(methods.build("oaif", {**options, "steps": STEPS, "label": "soft"}), world)

@@ -50,7 +50,7 @@ WITH_FOLLOW_UPS = (
 
 def preferences(data: Path, lm: LanguageModel) -> list[Row]:
     """The training part of HH-RLHF's preferences, as far as they fit the model's window, in an order of their own."""
-    chat, window = ChatFormat.of(lm.tokenizer), lm.window or 1 << 30
+    chat, window = ChatFormat.of(lm), lm.window or 1 << 30
     found: list[Row] = []
     for row in (row for name in PREFERENCES for row in read_set(name, "preferences", data)):
         if isinstance(row, Preference):
@@ -65,7 +65,7 @@ def trained(method: str, options: dict[str, Any], base: Path, rows: list[Row], f
     """The folder of a model that a method made of the base; used again where it is finished."""
     if not (folder / "model").is_dir():
         policy = load(base)
-        world = World(policy, ChatFormat.of(policy.tokenizer), rows, folder=folder)
+        world = World(policy, ChatFormat.of(policy), rows, folder=folder)
         run(methods.build(method, options), world, Options(resume=folder.exists(), save_every=0))
     return folder / "model"
 

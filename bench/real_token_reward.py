@@ -94,7 +94,7 @@ def measure(
 ) -> dict[str, Any]:
     policy = load(model)
     folder = FOLDER / "real-token-rewards" / f"{arm.name.replace(' ', '-')}-{limit or 'all'}"
-    return figures(arm, World(policy, ChatFormat.of(policy.tokenizer), folder=folder), train, tests)
+    return figures(arm, World(policy, ChatFormat.of(policy), folder=folder), train, tests)
 
 
 def _row(set_: str, name: str, run: Mapping[str, Any]) -> dict[str, str]:

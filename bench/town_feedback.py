@@ -106,7 +106,7 @@ def tuned(name: str, seed: int) -> dict[str, Any]:
     policy, folder = load(starting_model()), kept.with_suffix("")
     shutil.rmtree(folder, ignore_errors=True)
     options = {"format": format.format, "request": format.request, "lr": 2e-3, "batch_size": 64}
-    world = World(policy, ChatFormat.of(policy.tokenizer), rows(seed), folder=folder, seed=seed)
+    world = World(policy, ChatFormat.of(policy), rows(seed), folder=folder, seed=seed)
     run(methods.build("follow_up_tuning", options), world)
     found = figures(load(folder / "model"), format)
     with replacing(kept, overwrite=True) as partial:

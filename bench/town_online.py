@@ -59,7 +59,7 @@ def own_pairs(seed: int) -> list[Row]:
     # Enough samples that two pairs of different answers a question are left.
     sampling = PolicySamples(n=8, temperature=1.0, top_p=1.0, max_new_tokens=48)
     said: dict[Prompt, list[str]] = {}
-    for rollout in sampling.of(policy, prompts, ChatFormat.of(policy.tokenizer), seed, version=0):
+    for rollout in sampling.of(policy, prompts, ChatFormat.of(policy), seed, version=0):
         said.setdefault(rollout.prompt, []).append(rollout.response)
     return _labeled([(prompt, one, two) for prompt, texts in said.items() for one, two in _twos(texts)])
 

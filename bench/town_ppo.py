@@ -126,7 +126,7 @@ def same_time(arms: Sequence[Arm]) -> dict[str, object]:
     for each in (*arms, *arms):
         policy = load(starting_model())
         with TemporaryDirectory() as folder:
-            world = World(policy, ChatFormat.of(policy.tokenizer), asked(0), folder=Path(folder) / "run")
+            world = World(policy, ChatFormat.of(policy), asked(0), folder=Path(folder) / "run")
             before = process_time()
             run(methods.build(each.method, {**each.options, "rounds": TIMED}), world, Options(save_every=0))
             spent[each.name].append(process_time() - before)
@@ -176,7 +176,7 @@ def reward_models() -> tuple[Path, Path]:
         if not (folder / "model").is_dir():
             policy, rows = load(starting_model(**LEARN)), training_edits(0)
             given: Sequence[Row] = with_edit(rows) if each.by_sequence else rows
-            world = World(policy, ChatFormat.of(policy.tokenizer), given, folder=folder)
+            world = World(policy, ChatFormat.of(policy), given, folder=folder)
             run(each.recipe(), world, Options(resume=folder.exists(), save_every=0))
         made.append(folder / "model")
     token, sequence = made

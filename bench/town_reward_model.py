@@ -32,7 +32,7 @@ def reward_model(seed: int) -> Reward:
     if not (folder / "model").is_dir():
         policy = load(starting_model())
         rows = preferences(LABELED, "train", QUESTIONS, seed)
-        world = World(policy, ChatFormat.of(policy.tokenizer), rows, folder=folder, seed=seed)
+        world = World(policy, ChatFormat.of(policy), rows, folder=folder, seed=seed)
         run(methods.build("reward_model", TRAINING), world, Options(resume=folder.exists(), save_every=0))
     return Classifier.from_pretrained(folder / "model")
 

@@ -70,7 +70,7 @@ def measure(arm: Arm, seed: int, tests: Mapping[str, Sequence[Edited]]) -> dict[
     policy = load(starting_model(**LEARN))
     settings = sha256(json.dumps([arm.options, LEARN, TRAINED, QUESTIONS], sort_keys=True).encode()).hexdigest()[:8]
     folder = FOLDER / "token-rewards" / f"{arm.name.replace(' ', '-')}-{seed}-{settings}"
-    world = World(policy, ChatFormat.of(policy.tokenizer), folder=folder, seed=seed)
+    world = World(policy, ChatFormat.of(policy), folder=folder, seed=seed)
     return figures(arm, world, training_edits(seed), tests)
 
 

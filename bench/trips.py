@@ -125,7 +125,7 @@ def command(arguments: Sequence[str]) -> Callable[[], object]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         lm = init_town_model(width=32, layers=1)
-        save_model(lm, ChatFormat.of(lm.tokenizer).template, Path("model"))
+        save_model(lm, ChatFormat.of(lm).template, Path("model"))
         (question,) = Town().questions(1, seed=0, split="train")
         messages = [{"role": turn.role, "content": turn.content} for turn in question.prompt.turns]
         Path("prompts.jsonl").write_text(json.dumps({"prompt": messages}) + "\n")

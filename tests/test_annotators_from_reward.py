@@ -107,7 +107,7 @@ def test_the_implicit_reward_is_the_scaled_log_ratio() -> None:
     dialogues = [(Turn("user", "when ?"), Turn("assistant", text)) for text in ("at eight .", "it", "bread cakes at")]
     sums = []
     for lm in (policy, reference):
-        chat = ChatFormat.of(lm.tokenizer)
+        chat = ChatFormat.of(lm)
         for turns in dialogues:
             prompt, response = chat.response_ids(turns[:-1], turns[-1].content)
             with torch.no_grad():

@@ -54,7 +54,7 @@ def qualities(lm: LanguageModel) -> list[float]:
     town = Town()
     asked = [question.prompt for question in town.questions(SMALL.held_out, 0, "heldout")]
     sampling = PolicySamples(n=SMALL.answers, temperature=1.0, top_p=1.0, max_new_tokens=48)
-    said = sampling.of(lm, asked, ChatFormat.of(lm.tokenizer), 0, version=0)
+    said = sampling.of(lm, asked, ChatFormat.of(lm), 0, version=0)
     return [
         town.quality((*each.prompt.turns, Turn("assistant", each.response.strip() or "..."))).overall for each in said
     ]

@@ -323,7 +323,7 @@ def test_a_model_in_process_says_what_it_would_say_anyway() -> None:
     rng = random.Random(0)
     drafts = [Draft(prompt(sentence(rng)), sentence(rng)) for _ in range(5)]
     found = editor(drafts)
-    chat = ChatFormat.of(lm.tokenizer)
+    chat = ChatFormat.of(lm)
     for draft, one in zip(drafts, found, strict=True):
         ids = chat.prompt_ids((Turn("user", editor.prompt(draft)),))
         whole = lm.base.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0, len(ids) :]

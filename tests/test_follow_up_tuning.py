@@ -262,7 +262,7 @@ def test_a_follow_up_of_swapped_roles_is_scored_as_by_hand(history: History) -> 
 def test_swapped_conversations_fill_the_window_to_the_last_token(format: FollowUpFormat) -> None:
     followups = flat(["thanks .", "it helped ."])
     lm = tiny_llama(dtype=torch.float64)
-    chat = ChatFormat.of(lm.tokenizer)
+    chat = ChatFormat.of(lm)
     turns = turns_of(talk(*TALK[:6]))
     stem, branches = chat.follow_ups(format(turns), followups.sentences, speaker=format.speaker)
     size = len(stem) + max(map(len, branches))

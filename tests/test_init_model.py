@@ -56,7 +56,7 @@ def test_the_header_is_a_whole_so_follow_ups_begin_behind_it() -> None:
 def test_a_fresh_model_knows_nothing() -> None:
     lm = init_dialogue_model(TEXTS, vocabulary=300, width=64, layers=2, window=40)
     assert (lm.window, lm.vocabulary, lm.config.num_attention_heads, lm.attention) == (40, 300, 1, "tree")
-    stem, (branch,) = ChatFormat.of(lm.tokenizer).follow_ups(TALK[:2], ["Thanks, the bakery opens"])
+    stem, (branch,) = ChatFormat.of(lm).follow_ups(TALK[:2], ["Thanks, the bakery opens"])
     ((logps,),) = score_trees(lm, [branches(stem, branch)], 100)
     assert float(logps.mean()) == pytest.approx(-math.log(300), abs=0.2)
 
@@ -86,7 +86,7 @@ def test_the_folder_is_a_model_that_loads_with_template_and_window(tmp_path: Pat
     lm = load(tmp_path / "model")
     assert lm.window == 32
     assert lm.tokenizer.get_vocab() == made.tokenizer.get_vocab()
-    assert ChatFormat.of(lm.tokenizer).render(TALK) == ChatFormat.of(made.tokenizer).render(TALK)
+    assert ChatFormat.of(lm).render(TALK) == ChatFormat.of(made).render(TALK)
     # Prompts and responses alike are what the words are learned from.
     assert [lm.tokenizer.tokenize(word) for word in ("qqqq", "zzzz", "wwww")] == [["qqqq"], ["zzzz"], ["wwww"]]
     with pytest.raises(InputError, match="the folder exists"):

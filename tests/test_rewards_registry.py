@@ -288,7 +288,7 @@ def test_alike_rewards_in_a_sum_have_names_of_their_own() -> None:
 
 def test_token_rewards_add_where_a_policy_sampled(lm: LanguageModel, tmp_path: Path) -> None:
     """Weighted sums token by token, for the ids of rollouts; the marks of a text stand beside each other."""
-    chat, asked = ChatFormat.of(lm.tokenizer), town_dialogues(2)
+    chat, asked = ChatFormat.of(lm), town_dialogues(2)
     rollouts = []
     for turns in asked:
         prompt_ids, ids = chat.response_ids(turns[:-1], turns[-1].content)

@@ -54,7 +54,10 @@ ENVIRONMENT = {
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    return saved(tiny_llama(seed=8, **WIDE), tmp_path / "base")
+    """A model that ends its texts with either of two tokens, as most chat models do."""
+    lm = tiny_llama(seed=8, **WIDE)
+    lm.base.generation_config.eos_token_id = lm.tokenizer.convert_tokens_to_ids(["<end>", "<user>"])
+    return saved(lm, tmp_path / "base")
 
 
 @pytest.fixture
@@ -133,6 +136,15 @@ def test_an_adapter_follows_the_policy(server: ModelServer, policy: LanguageMode
     assert commands == [(load_, first), (load_, second), (unload, first), (load_, third), (unload, second)]
     assert [*server.adapters] == [third]
     assert not any("kwargs" in request for request in server.requests)
+
+
+def test_a_second_adapter_goes_with_its_base(server: ModelServer, policy: LanguageModel, world: World) -> None:
+    """Into which the first one was merged, so that no server has it."""
+    twice = moved(add_lora(moved(add_lora(policy), seed=9)), seed=10)
+    assert adapter_rank(twice) == 0
+    follows(VLLMSamples(url=server.url, **GREEDY), replace(world, policy=twice))
+    assert server.paths.count("/collective_rpc") == 3
+    assert not any("lora_name" in request for request in server.requests)
 
 
 def test_weights_go_once_a_round(server: ModelServer, world: World, tmp_path: Path) -> None:
@@ -225,12 +237,12 @@ def test_settings_out_of_range() -> None:
         VLLMSamples(temperature=-1.0)
 
 
-def test_adapters_that_vllm_does_not_run(policy: LanguageModel) -> None:
+def test_adapters_that_vllm_does_not_run(policy: LanguageModel, base: Path) -> None:
     from peft import IA3Config, get_peft_model  # noqa: PLC0415
 
     assert (adapter_rank(policy), adapter_rank(add_lora(policy))) == (0, 16)
     targets: dict[str, Any] = {"target_modules": ["k_proj"], "feedforward_modules": []}
-    fresh = tiny_llama()
+    fresh = load(base, device="cpu")
     other = replace(fresh, model=get_peft_model(fresh.base, IA3Config(task_type="CAUSAL_LM", **targets)))
     with pytest.raises(ModelError, match="LoRA adapters only, not IA3Config"):
         adapter_rank(other)
@@ -309,7 +321,7 @@ def test_a_judge_behind_vllm_says_what_its_model_says(serve: Serve, world: World
 
     def share(prompt: Prompt, first: str, second: str) -> float:
         text = INSTRUCTIONS.format(prompt=prompt.turns[0].content, first=first, second=second)
-        ids = ChatFormat.of(lm.tokenizer).prompt_ids((Turn("user", text),))
+        ids = ChatFormat.of(lm).prompt_ids((Turn("user", text),))
         with torch.no_grad():
             return float(lm.base(input_ids=torch.tensor([ids])).logits[0, -1, choices].softmax(-1)[0])
 

@@ -82,7 +82,7 @@ def test_tokens_of_another_text() -> None:
 @pytest.fixture(scope="module")
 def world() -> World:
     lm = init_town_model(width=32, layers=1)
-    return World(lm, ChatFormat.of(lm.tokenizer))
+    return World(lm, ChatFormat.of(lm))
 
 
 def answers(world: World, faulty: bool) -> list[Rollout]:

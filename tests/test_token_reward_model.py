@@ -490,7 +490,7 @@ def test_another_tokenizer_gets_the_same_sum(tmp_path: Path) -> None:
     world = World(tiny_llama(tokenizer=chat.tokenizer), chat, models={"token_reward": reward})
     rollouts = [said(chat, "it opens at eight ."), said(chat, "at nine", finished=False), said(chat, "thanks")]
     found = PointwiseJudge(TokenRewardSpec())(world, rollouts)
-    own = ChatFormat.of(reward.tokenizer)
+    own = ChatFormat.of(reward)
     for rollout, judgement in zip(rollouts, found, strict=True):
         theirs = said(own, rollout.response, rollout.finished)
         (values,) = plain_rewards(tmp_path / "model", [theirs])
@@ -511,7 +511,7 @@ def test_a_value_after_what_was_cut_off_stays_with_the_last_token(tmp_path: Path
     reward = scorer(tiny_llama(tokenizer=trained_chat("bytes").tokenizer), tmp_path / "model")
     world = World(tiny_llama(), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})
     rollout = said(world.chat, "at nine ", finished=False)
-    theirs = said(ChatFormat.of(reward.tokenizer), "at nine ", finished=False)
+    theirs = said(ChatFormat.of(reward), "at nine ", finished=False)
     assert reward.tokenizer.decode(theirs.response_ids[-1:]) == " "
     (values,) = plain_rewards(tmp_path / "model", [theirs])
     (judgement,) = PointwiseJudge(TokenRewardSpec())(world, [rollout])

@@ -103,7 +103,7 @@ def tiny_world(
     """A fresh policy with rows; a second model with other weights says what users would say."""
     policy = tiny_llama() if lm is None else lm
     rows: list[Row] = [to_row(record) for record in records]
-    world = World(policy, ChatFormat.of(policy.tokenizer), rows, {"follow_up": tiny_llama(seed=1)}, folder)
+    world = World(policy, ChatFormat.of(policy), rows, {"follow_up": tiny_llama(seed=1)}, folder)
     return replace(world, **changes)
 
 

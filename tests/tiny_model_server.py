@@ -60,7 +60,7 @@ class ModelServer(JudgeServer):
         return choice | ({"logprobs": {"token_logprobs": one.logps}} if "logprobs" in request else {})
 
     def _said(self, request: dict[str, Any], messages: list[dict[str, str]]) -> dict[str, Any]:
-        chat = ChatFormat.of(self.lm.tokenizer)
+        chat = ChatFormat.of(self.lm)
         turns = tuple(Turn(message["role"], message["content"]) for message in messages)  # type: ignore[arg-type]
         one = self._sampled(request, chat.prompt_ids(turns), chat.end_ids)
         return {"message": {"content": one.response}, "finish_reason": "stop" if one.finished else "length"}

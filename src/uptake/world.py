@@ -15,6 +15,7 @@ class World:
     """The surroundings of a recipe; parts receive it and keep nothing of it.
 
     `models` holds every model but the policy under the name that a recipe calls it by ("follow_up", "reference").
+    Raises InputError where `chat` does not know every end of the policy's texts: `ChatFormat.of(policy)` does.
     """
 
     policy: LanguageModel
@@ -23,6 +24,9 @@ class World:
     models: Mapping[str, LanguageModel] = field(default_factory=dict)
     folder: Path = Path("run")
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.chat.check_ends(self.policy)
 
     def model(self, name: str) -> LanguageModel:
         """The model a recipe calls `name`; raises InputError where the run was given none."""

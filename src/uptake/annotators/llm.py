@@ -83,7 +83,7 @@ class LLMJudge(Annotator):
 
     @cached_property
     def chat(self) -> ChatFormat:
-        return ChatFormat.of(self.lm.tokenizer)
+        return ChatFormat.of(self.lm)
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises ModelError where the model gives not-a-number."""

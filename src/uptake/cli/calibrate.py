@@ -66,7 +66,7 @@ def calibrate(
     pairs = preferences(read(source, limit=limit))
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
-    say_plain(ChatFormat.of(lm.tokenizer).plain, model)
+    say_plain(ChatFormat.of(lm).plain, model)
     report = calibrate_file(pairs, lm, chosen, target, calibrate=how, overwrite=overwrite)
     _print_items(report.items)
     _print_accuracy(report)

@@ -183,9 +183,7 @@ def resources_of(
     specs = list(specs)
     paths = assigned((*models_used(specs), *names), *models_of(models))
     loaded = load_each(paths, **loading)
-    plain = {
-        paths[name]: spec.plain for spec in specs for name in spec.uses if ChatFormat.of(loaded[name].tokenizer).plain
-    }
+    plain = {paths[name]: spec.plain for spec in specs for name in spec.uses if ChatFormat.of(loaded[name]).plain}
     for path, note in plain.items():
         say(f"{path} brings no chat template; {note}")
     return Resources(loaded, folder, prefix, **loading)

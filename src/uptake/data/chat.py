@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
-from typing import Any, NoReturn, Self
+from logging import getLogger
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from zlib import crc32
 
 from jinja2.exceptions import TemplateError
@@ -14,6 +15,11 @@ from uptake.data.spans import Ids, refuse, split, tokenize
 from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError
 from uptake.types import Dialogue, Role, Turn, Where
+
+if TYPE_CHECKING:
+    from uptake.models import LanguageModel  # whose import takes seconds, which not every command has to wait for
+
+log = getLogger(__name__)
 
 # The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
 PLAIN_TEMPLATE = (
@@ -43,7 +49,9 @@ class ChatFormat:
 
     `plain` says that the tokenizer brought no template and `PLAIN_TEMPLATE` stands in. `closing` is the text that ends
     an assistant turn, up to and including the end-of-turn token; it is empty where the template writes no such token.
-    `end_ids` are that token and the tokenizer's end-of-text token: a model that says one of them has finished.
+    `end_ids` are that token, the tokenizer's end-of-text token and all that the model's configurations name (Llama 3,
+    Qwen and Phi have several): a model that says one of them has finished. What is trained is the template's own. A
+    blank, or a token that is text to the tokenizer, ends nothing.
 
     Special tokens are those that the template writes, and no others. A conversation that spells out a special token
     gets that token. `where`, in every method, names the row in error messages.
@@ -57,17 +65,28 @@ class ChatFormat:
     _probed: dict[tuple[Role, str], FollowUpIds] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> Self:
-        """The format of a tokenizer: `template`, else the tokenizer's own template, else `PLAIN_TEMPLATE`.
+    def of(cls, model: "LanguageModel | PreTrainedTokenizerBase", template: str | None = None) -> Self:
+        """The format of a model: `template`, else its tokenizer's own template, else `PLAIN_TEMPLATE`.
 
-        Raises InputError where the template is broken or does not write a turn's content as it is.
+        A tokenizer alone will do for all but sampling, as it knows one end of text where the model may have more.
+        An end of the model that is no special token to its tokenizer is none, which a warning says. Raises InputError
+        where the template is broken or does not write a turn's content as it is.
         """
+        tokenizer = model if isinstance(model, PreTrainedTokenizerBase) else model.tokenizer
+        named = () if isinstance(model, PreTrainedTokenizerBase) else _named_ends(model)
         plain = template is None and not tokenizer.chat_template
         text = _plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
-        bare = cls(tokenizer, text, plain)
+        bare = cls(tokenizer, text, plain, end_ids=_known(*named, tokenizer.eos_token_id))
         closing, end = _end_of_turn(bare, _after_response(bare))
-        ends = frozenset(token for token in (end, tokenizer.eos_token_id) if token is not None)
-        return replace(bare, closing=closing, end_ids=ends)
+        return replace(bare, closing=closing, end_ids=bare.end_ids | _known(end))
+
+    def check_ends(self, model: "LanguageModel") -> None:
+        """Raise InputError where a token that ends the model's texts is no end to this format, as of another model."""
+        unknown = sorted((model.end_ids & _special(self.tokenizer)) - self.end_ids)
+        if unknown:
+            tokens = ", ".join(repr(str(token)) for token in model.tokenizer.convert_ids_to_tokens(unknown))
+            problem = f"{model.name} ends a text with {tokens} too, where its answers would go on"
+            raise InputError(problem, field="chat", allowed="the format of the model: ChatFormat.of(model)")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -241,12 +260,38 @@ def _after_response(bare: ChatFormat) -> str:
     return tail
 
 
+def _known(*tokens: int | None) -> frozenset[int]:
+    return frozenset(token for token in tokens if token is not None)
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The special tokens of a vocabulary, but for blanks; one that was added to it need not be special."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(index for index, token in added if token.special and token.content.strip())
+
+
+def _named_ends(model: "LanguageModel") -> frozenset[int]:
+    """The ends of a model that are special tokens."""
+    special = _special(model.tokenizer)
+    others = model.tokenizer.convert_ids_to_tokens(sorted(model.end_ids - special))
+    if text := ", ".join(repr(token) for token in others if token):
+        _warn(
+            f"{model.name}: its configuration ends a text with {text}, no special token of its tokenizer: no end here"
+        )
+    return model.end_ids & special
+
+
+@cache
+def _warn(line: str) -> None:
+    """Say a line once, however many formats a model gets."""
+    log.warning("%s", line)
+
+
 def _end_of_turn(chat: ChatFormat, tail: str) -> tuple[str, int | None]:
     """What follows a turn's content up to the first special token, and that token; nothing where there is none."""
-    tokenizer = chat.tokenizer
-    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    special = _special(chat.tokenizer) | chat.end_ids
     end = next((token for token in chat._ids(tail) if token in special), None)
     if end is None:
         return "", None
-    spelled = str(tokenizer.convert_ids_to_tokens(end))
+    spelled = str(chat.tokenizer.convert_ids_to_tokens(end))
     return tail[: tail.index(spelled) + len(spelled)], end

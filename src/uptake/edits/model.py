@@ -67,7 +67,7 @@ class ModelEditor:
 
     @cached_property
     def chat(self) -> ChatFormat:
-        return ChatFormat.of(self.lm.tokenizer)
+        return ChatFormat.of(self.lm)
 
     def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
         """One proposal for every draft; raises ModelError where the model gives not-a-number."""

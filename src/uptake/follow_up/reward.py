@@ -108,7 +108,7 @@ class FollowUpReward(Reward):
         _check_sides(followups, polarity)
         self.lm, self.followups = lm, followups
         self.reduction, self.prior, self.mode = reduction, prior, mode
-        self.chat = ChatFormat.of(lm.tokenizer) if chat is None else chat
+        self.chat = ChatFormat.of(lm) if chat is None else chat
         self.format = format_for(lm.card, format, force=force)
         self.combine = Combine(followups, polarity, standardize, form)
 

@@ -37,6 +37,11 @@ class LanguageModel:
         return base
 
     @property
+    def source(self) -> str:
+        """The folder or Hub name that holds the base as it is; empty where its weights have changed or lie nowhere."""
+        return self.base.name_or_path or ""
+
+    @property
     def decoder(self) -> nn.Module:
         """The model without its vocabulary projection."""
         return self.base.base_model
@@ -66,6 +71,14 @@ class LanguageModel:
     def vocabulary(self) -> int:
         """Rows of the vocabulary projection."""
         return int(self.config.vocab_size)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end a text, as its configurations name them: Llama 3 has three, its tokenizer knows one."""
+        configs = (getattr(self.base, "generation_config", None), self.base.config, self.config)
+        named = [getattr(each, "eos_token_id", None) for each in configs]
+        ids = {id_ for each in named for id_ in (each if isinstance(each, list | tuple) else (each,))}
+        return frozenset(id_ for id_ in ids if id_ is not None and 0 <= id_ < self.vocabulary)
 
     @property
     def window(self) -> int | None:

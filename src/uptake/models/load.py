@@ -1,17 +1,24 @@
 """Load any causal language model of Transformers, from a folder or a Hub name, ready to score trees."""
 
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from uptake.errors import InputError, ModelError
 from uptake.models import attention
+from uptake.models.adapters import Task, base_of, has_file, put_adapter, saved_modules, split_adapter
 from uptake.models.backend import attend_for
 from uptake.models.card import read_card
 from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window
@@ -21,6 +28,11 @@ from uptake.models.scorer import tree_logps
 
 log = logging.getLogger(__name__)
 
+_KINDS: Final[Mapping[Task, tuple[Any, str]]] = {
+    "CausalLM": (AutoModelForCausalLM, "causal language model"),
+    "SequenceClassification": (AutoModelForSequenceClassification, "sequence classifier"),
+    "TokenClassification": (AutoModelForTokenClassification, "token classifier"),
+}
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
 
 
@@ -32,17 +44,38 @@ def load(
     `name` is a Transformers folder, a PEFT adapter folder (its base model is loaded under it) or a Hub name. `dtype`
     "auto" is bfloat16 on CUDA and float32 elsewhere; `device` "auto" is CUDA where there is one.
 
-    Raises ModelError where the weights or the tokenizer are missing, incomplete or unreadable.
+    Raises ModelError where the weights or the tokenizer are missing, incomplete or unreadable, and where an adapter
+    and its base do not fit each other.
     """
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
-    base, adapter = _split_adapter(name, adapter)
+    base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
-    tokenizer = _tokenizer(str(adapter) if adapter is not None and _has_tokenizer(adapter) else base)
-    model: Any = _weights(base, kind)
+    own = _tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
+    with base_of(over, base):
+        tokenizer = own or _tokenizer(base)
+        model: Any = _weights(base, kind)
     model.to(place)
-    lm = prepare(model if adapter is None else _adapted(model, adapter), tokenizer, str(name))
-    return replace(lm, card=read_card(base) | (read_card(adapter) if adapter is not None else {}))
+    lm = prepare(model if over is None else put_adapter(model, over), tokenizer, str(name))
+    return replace(lm, card=read_card(base) | (read_card(over) if over is not None else {}))
+
+
+def load_classifier(
+    name: str | Path, task: Task, *, device: torch.device, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A classifier of a folder or Hub name with its tokenizer; an adapter over one is merged into it.
+
+    Raises ModelError where weights are missing or unreadable, were saved for another task, or an adapter does not fit.
+    """
+    base, over = split_adapter(name, task=task)
+    brought = saved_modules(over) if over is not None else frozenset[str]()
+    with base_of(over, base):
+        model: Any = _weights(base, dtype, task, brought)
+        tokenizer = _tokenizer(over if over is not None and has_file(over, "tokenizer_config.json") else base)
+    model.to(device)
+    if over is not None:
+        model = put_adapter(model, over).merge_and_unload()
+    return model.eval(), tokenizer
 
 
 def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model") -> LanguageModel:
@@ -83,19 +116,6 @@ def _why_not_trees(lm: LanguageModel) -> str:
     return hidden_window(lm.config, attend.windows)
 
 
-def add_lora(
-    lm: LanguageModel, rank: int = 16, alpha: int = 32, targets: str | Sequence[str] = "all-linear"
-) -> LanguageModel:
-    """The model with a fresh trainable LoRA adapter (PEFT) on all linear layers or those named; no dropout."""
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415  # seconds that models without adapters need not pay
-
-    modules = targets if isinstance(targets, str) else list(targets)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0, task_type="CAUSAL_LM")
-    model = get_peft_model(lm.base, config)
-    model.eval()
-    return replace(lm, model=model)
-
-
 def resolve_device(device: str) -> torch.device:
     """The device that a name means; "auto" is CUDA where there is one."""
     if device == "auto":
@@ -121,24 +141,6 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return names[dtype]
 
 
-def _split_adapter(name: str | Path, adapter: str | Path | None) -> tuple[str, str | Path | None]:
-    """A PEFT folder names its base model; anything else is the base model itself."""
-    config = Path(name) / "adapter_config.json"
-    if adapter is not None or not config.is_file():
-        return str(name), adapter
-    try:
-        base = json.loads(config.read_text()).get("base_model_name_or_path")
-    except ValueError as error:
-        raise ModelError(f"{config}: not JSON: {error}") from error
-    if not base:
-        raise ModelError(f"{config}: no base_model_name_or_path; pass the base model and adapter={str(name)!r}")
-    return str(base), name
-
-
-def _has_tokenizer(folder: str | Path) -> bool:
-    return (Path(folder) / "tokenizer_config.json").is_file()
-
-
 # The libraries below pass on whatever theirs raise, down to bare Exception; every case gets the same message.
 
 
@@ -150,19 +152,24 @@ def _tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _weights(name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with every weight read from disk: Transformers only warns when some are made up."""
+def _weights(
+    name: str, dtype: torch.dtype, task: Task = "CausalLM", brought: frozenset[str] = frozenset()
+) -> PreTrainedModel:
+    """The model with every weight read from disk: Transformers only warns when some are made up.
+
+    Those that an adapter has `brought` come later.
+    """
+    auto, kind = _KINDS[task]
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        loaded: Any = auto.from_pretrained(name, dtype=dtype, output_loading_info=True)
     except Exception as error:
-        raise ModelError(f"{name}: no causal language model could be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{name}: no {kind} could be loaded: {_first_line(error)}") from error
     model: PreTrainedModel = loaded[0]
-    refuse_other_task(name, model, "CausalLM")
-    missing = sorted(loaded[1]["missing_keys"])
+    refuse_other_task(name, model, task)
+    missing = sorted(set(loaded[1]["missing_keys"]) - brought)
     if missing:
-        raise ModelError(
-            f"{name}: weights are missing for {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
-        )
+        some = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        raise ModelError(f"{name}: no {kind}: weights are missing for {some}")
     return model
 
 
@@ -175,15 +182,6 @@ def refuse_other_task(name: str, model: Any, task: str) -> None:
     saved = [each for each in model.config.architectures or () if each.endswith(_CLASSIFIERS)]
     if saved and not saved[0].endswith(task):
         raise ModelError(f"{name}: saved as {saved[0]}, which is no model for {task}")
-
-
-def _adapted(model: PreTrainedModel, adapter: str | Path) -> Any:
-    from peft import PeftModel  # noqa: PLC0415  # seconds of import time that plain models need not pay
-
-    try:
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
-    except Exception as error:
-        raise ModelError(f"{adapter}: no adapter could be loaded: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,8 @@
 """Write a trained model as a folder that Transformers and vLLM load as it is."""
 
+import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,22 @@ from safetensors import SafetensorError
 
 from uptake.errors import UptakeError
 from uptake.models.card import write_card
-from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer
+from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer, merged
 from uptake.models.language_model import LanguageModel
 from uptake.models.token_classifier import LABELS, as_token_classifier
 
+GENERATION = "generation_config.json"
 
-def save_model(lm: LanguageModel, chat_template: str, folder: Path, closing: str = "") -> None:
+
+def save_model(
+    lm: LanguageModel, chat_template: str, folder: Path, closing: str = "", end_ids: Collection[int] = ()
+) -> None:
     """Save weights (or the PEFT adapter alone), configuration, tokenizer, chat template and card.
+
+    An adapter is merged where no folder or Hub name holds its base as it is.
+
+    Its generation configuration names `end_ids` beside the ends that the model has, so that Transformers and vLLM stop
+    where Uptake does.
 
     A model with a score head becomes a sequence classifier with one label, its adapter merged; `closing` is the text
     that ends the assistant's turn, where the score is read. One with a token head becomes a token classifier. Other
@@ -33,8 +44,12 @@ def save_model(lm: LanguageModel, chat_template: str, folder: Path, closing: str
             model = as_classifier(lm, tokenizer)
         elif LABELS.keys() & lm.heads.keys():
             model = as_token_classifier(lm)
+        elif not lm.source:
+            model = merged(lm)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        if (partial / GENERATION).is_file():
+            _name_ends(partial / GENERATION, {*lm.end_ids, *end_ids})
         write_card(lm.card, partial)
         if folder.exists():
             shutil.rmtree(folder)
@@ -42,3 +57,13 @@ def save_model(lm: LanguageModel, chat_template: str, folder: Path, closing: str
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UptakeError(f"{folder}: the model could not be written ({error})") from error
+
+
+def _name_ends(file: Path, end_ids: Collection[int]) -> None:
+    """Put further ends after those that a generation configuration names; not by its class, which may refuse it."""
+    config = json.loads(file.read_text())
+    named = config.get("eos_token_id")
+    known = named if isinstance(named, list) else [] if named is None else [named]
+    ends = [*known, *sorted(set(end_ids).difference(known))]
+    if ends != known:
+        file.write_text(json.dumps({**config, "eos_token_id": ends[0] if len(ends) == 1 else ends}, indent=2) + "\n")

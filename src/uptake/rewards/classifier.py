@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
-from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
+from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import rate_each
@@ -58,11 +58,13 @@ class Classifier(Reward):
     def from_pretrained(
         cls, name: str | Path, *, label: str | None = None, device: str = "auto", dtype: str = "auto"
     ) -> Self:
-        """The reward model of a folder or Hub name; ModelError where its weights are not all there."""
+        """The reward model of a folder or Hub name, an adapter merged; ModelError where not all weights are there."""
         place = resolve_device(device)
-        model, tokenizer = _loaded(str(name), resolve_dtype(dtype, place))
+        model, tokenizer = load_classifier(
+            name, "SequenceClassification", device=place, dtype=resolve_dtype(dtype, place)
+        )
         model.config.get_text_config().use_cache = False
-        return cls(model.eval().to(place), ChatFormat.of(tokenizer), str(name), label)
+        return cls(model, ChatFormat.of(tokenizer), str(name), label)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,20 +153,3 @@ class ClassifierSpec(RewardSpec):
 def _classifier(path: str, label: str | None, device: str, dtype: str) -> Classifier:
     """Loaded once for all rounds of a run."""
     return Classifier.from_pretrained(path, label=label, device=device, dtype=dtype)
-
-
-def _loaded(name: str, dtype: torch.dtype) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The classifier with every weight read from disk: Transformers only warns when some are made up."""
-    # Transformers passes on whatever the libraries below it raise, down to bare Exception.
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        loaded: Any = AutoModelForSequenceClassification.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except Exception as error:
-        problem = str(error).strip().split("\n")[0]
-        raise ModelError(f"{name}: no sequence classifier could be loaded: {problem}") from error
-    model, info = loaded
-    refuse_other_task(name, model, "SequenceClassification")
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(f"{name}: no sequence classifier: weights are missing for {', '.join(missing[:5])}")
-    return model, tokenizer

@@ -56,7 +56,7 @@ class DirectLikelihood(Reward):
     ) -> Self:
         """The reward of a Transformers folder, a Hub name or a loaded model, under its own chat template."""
         lm = model if isinstance(model, LanguageModel) else load(model, device=device, dtype=dtype)
-        return cls(lm, ChatFormat.of(lm.tokenizer), reduction, end_of_turn)
+        return cls(lm, ChatFormat.of(lm), reduction, end_of_turn)
 
     @cached_property
     def fingerprint(self) -> str:

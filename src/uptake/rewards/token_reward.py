@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 from sys import maxsize
-from typing import Any
 
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from uptake.data.chat import ChatFormat
 from uptake.data.response_tokens import ResponseTokens, response_tokens, rollout_offsets
 from uptake.data.spans import Ids
-from uptake.errors import InputError, ModelError
+from uptake.errors import InputError
 from uptake.losses.token_level import token_rewards
 from uptake.models import LanguageModel, branches, pack
 from uptake.models.heads import ScalarHead, token_values
-from uptake.models.load import refuse_other_task, resolve_device, resolve_dtype
+from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.models.token_classifier import TOKEN_LOGIT, head_of
 from uptake.ops.spans import place_rewards
 from uptake.types import Rollout, Span
@@ -30,23 +28,11 @@ TokenValues = tuple[float, ...] | str
 def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
     """A token classifier of one label (the reward) or two (bad, good) as a model with a token head.
 
-    Raises ModelError where its weights are not all there. It scores in padded rows.
+    An adapter over one is merged into it. Raises ModelError where its weights are not all there. It scores in padded
+    rows.
     """
     place = resolve_device(device)
-    # Transformers passes on whatever the libraries below it raise, down to bare Exception.
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-        loaded: Any = AutoModelForTokenClassification.from_pretrained(
-            name, dtype=resolve_dtype(dtype, place), output_loading_info=True
-        )
-    except Exception as error:
-        problem = str(error).strip().split("\n")[0]
-        raise ModelError(f"{name}: no token classifier could be loaded: {problem}") from error
-    model, info = loaded
-    refuse_other_task(str(name), model, "TokenClassification")
-    if missing := sorted(info["missing_keys"]):
-        raise ModelError(f"{name}: no token classifier: weights are missing for {', '.join(missing[:5])}")
-    model = model.eval().to(place)
+    model, tokenizer = load_classifier(name, "TokenClassification", device=place, dtype=resolve_dtype(dtype, place))
     kind, weight, bias = head_of(model)
     head = ScalarHead(weight.shape[1], bias=True).to(place, torch.promote_types(model.dtype, torch.float32))
     head.load_state_dict({"weight": weight, "bias": bias})
@@ -55,7 +41,7 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
 
 def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[TokenValues]:
     """The reward of every token of every rollout under the policy's chat format, or why there is none."""
-    own = ChatFormat.of(lm.tokenizer)
+    own = ChatFormat.of(lm)
     if own.fingerprint == chat.fingerprint:
         return rewards_of_ids(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
     read = [_read(own, each) for each in rollouts]

@@ -60,7 +60,7 @@ class TokenRewardModel(Reward):
     ) -> Self:
         """The reward of a token classifier, a folder or Hub name, under its own chat template."""
         lm = load_token_reward(name, device=device, dtype=dtype)
-        return cls(lm, ChatFormat.of(lm.tokenizer), aggregate)
+        return cls(lm, ChatFormat.of(lm), aggregate)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -142,7 +142,7 @@ class TokenRewardSpec(RewardSpec):
 
     def build(self, resources: Resources) -> Reward:
         lm = resources.models.get(self.path) or _loaded(self.path, resources.device, resources.dtype)
-        return TokenRewardModel(lm, ChatFormat.of(lm.tokenizer), self.aggregate, resources.chat)
+        return TokenRewardModel(lm, ChatFormat.of(lm), self.aggregate, resources.chat)
 
 
 @lru_cache(maxsize=2)

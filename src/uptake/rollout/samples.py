@@ -49,7 +49,8 @@ class Samples(ABC):
         return Sampling(self.n, self.temperature, self.top_p, self.top_k, self.max_new_tokens, seed)
 
     def prompt_ids(self, lm: LanguageModel, asked: Sequence[Prompt], chat: ChatFormat) -> list[PromptIds]:
-        """Prompts as token ids; raises ModelError where no token would end a response."""
+        """Prompts as token ids; ModelError where no token would end a response, InputError where not all ends would."""
+        chat.check_ends(lm)
         if not chat.end_ids:
             raise ModelError(f"{lm.name}: the chat format has no end-of-turn token, so no response would ever finish")
         fitted = [self.fitted(prompt, chat) for prompt in asked]

@@ -120,8 +120,11 @@ class InProcess:
 
 
 def adapter_rank(lm: LanguageModel) -> int:
-    """The rank of the model's LoRA adapter, 0 where it has no adapter; ModelError for an adapter of another kind."""
-    adapters: Any = getattr(lm.model, "peft_config", {})
+    """The rank of the LoRA adapter that is saved of the model, 0 where the model itself is.
+
+    Raises ModelError for an adapter of another kind.
+    """
+    adapters: Any = getattr(lm.model, "peft_config", {}) if lm.source else {}
     for adapter in adapters.values():
         if not getattr(adapter, "r", 0):
             raise ModelError(f"{lm.name}: vLLM runs LoRA adapters only, not {type(adapter).__name__}")
@@ -137,11 +140,9 @@ def _start(lm: LanguageModel, folder: Path, options: Mapping[str, Any]) -> Any:
         raise InputError(f"vLLM cannot be imported: {error}", field="engine", allowed=allowed) from error
     rank, model = adapter_rank(lm), str(folder)
     if rank:
-        model = lm.base.name_or_path or ""
+        model = lm.source
         room = min((each for each in RANKS if each >= rank), default=RANKS[-1])
         options = {"enable_lora": True, "max_lora_rank": room, **options}
-    if not model:
-        raise ModelError(f"{lm.name}: vLLM needs the folder or Hub name that the adapter's base model came from")
     dtype = str(lm.dtype).removeprefix("torch.")
     fixed = {"dtype": dtype, "skip_tokenizer_init": True, "logprobs_mode": "processed_logprobs"}
     return LLM(model=model, **fixed, **options)

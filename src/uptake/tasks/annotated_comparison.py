@@ -40,7 +40,7 @@ def compare_by_annotator(
     """
     asked, folder = prompts(read(source, limit=limit)), comparison_folder(folder)
     lms = {name: load(path, **loading) for name, path in models.items()}
-    chats = {side: ChatFormat.of(lms[side].tokenizer) for side in ("before", "after")}
+    chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}
     judge = annotator.build(Resources(lms, folder, **loading))
     before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
     texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]

@@ -1,6 +1,6 @@
 """The preflight: what would a run read, train on and cost? Finds out in seconds what would otherwise fail in hours."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +10,7 @@ from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Recipe, Stage
-from uptake.types import Prompt, Row
+from uptake.types import Prompt, Rollout, Row
 from uptake.update import trainable
 from uptake.world import World
 
@@ -75,7 +75,7 @@ def _recorded(
     tokens = mean * len(rows) * stage.update.epochs
     weights = sum(weight.numel() for weight in world.policy.model.parameters())
     facts = [
-        ("stop token", f"trained: every response ends with {_ends(world)}"),
+        ("stop token", f"trained: every response ends with {_ends(world, _used(world, rollouts))}"),
         ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
         ("optimizer steps", f"{steps}"),
         ("compute", f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"),
@@ -104,7 +104,7 @@ def _sampled(world: World, rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [
         ("prompt tokens", f"{sum(lengths) / len(lengths):.0f} on average, {max(lengths)} at most"),
         ("model's window", f"{world.policy.window or 'no limit'}"),
-        ("responses", f"sampled when the run starts; they end with {_ends(world)}"),
+        ("responses", f"sampled when the run starts; they end with {_ends(world, world.chat.end_ids)}"),
     ]
 
 
@@ -131,5 +131,10 @@ def _prompt_only(world: World, prompt: Prompt) -> tuple[Piece, ...]:
     return (Piece(world.chat.render(prompt.turns, generation=True), trained=False),)
 
 
-def _ends(world: World) -> str:
-    return " or ".join(repr(str(world.chat.tokenizer.decode([index]))) for index in sorted(world.chat.end_ids))
+def _used(world: World, rollouts: Sequence[Rollout]) -> frozenset[int]:
+    """The end tokens that recorded responses have: the template's own, and in mined rows those that were sampled."""
+    return world.chat.end_ids.intersection(token for rollout in rollouts for token in rollout.response_ids)
+
+
+def _ends(world: World, ends: Collection[int]) -> str:
+    return " or ".join(repr(str(world.chat.tokenizer.decode([index]))) for index in sorted(ends))

@@ -169,7 +169,7 @@ def learn_town(folder: Path, settings: DemoSettings = DemoSettings(), resume: bo
     if not (folder / "model").is_dir():
         initial = town_model.init_town_model(settings.seed)
         start = Prompt((Turn("user", "hello"),), key="")
-        world = World(initial, ChatFormat.of(initial.tokenizer), rows=[start], folder=folder, seed=settings.seed)
+        world = World(initial, ChatFormat.of(initial), rows=[start], folder=folder, seed=settings.seed)
         run(
             methods.build("town_model", settings.learn),
             world,
@@ -186,7 +186,7 @@ def _align(
     rows = [question.prompt for question in town.questions(settings.prompts, settings.seed, "train")]
     models = {"follow_up": judge.reward.lm}
     target = folder / "aligned"
-    world = World(policy, ChatFormat.of(policy.tokenizer), rows, models, target, settings.seed)
+    world = World(policy, ChatFormat.of(policy), rows, models, target, settings.seed)
     watched = held_out[: settings.curve_prompts]
     start = judge(policy, watched)
 

@@ -37,7 +37,7 @@ def perplexity(
     Rows are those that feedback tuning learns from; one without a column `polarity` is "unknown". The format is that
     of the model's card, as for `FollowUpReward`. Rows that do not fit the window do not count.
     """
-    chat = ChatFormat.of(lm.tokenizer)
+    chat = ChatFormat.of(lm)
     produce = FeedbackTurns(format_for(lm.card, format, force=force))
     rollouts = [each for each in produce(World(lm, chat), rows, 0, 0) if each.response_ids]
     scores = score_trees(lm, [branches(each.prompt_ids, each.response_ids) for each in rollouts], BUDGET)

@@ -63,7 +63,7 @@ def scored_views(rows: Sequence[Row], model: LanguageModel) -> list[TokenView]:
     too. Raises InputError for a row without a response or too long for the model, and ModelError for a value that is
     not finite.
     """
-    chat, sides = ChatFormat.of(model.tokenizer), [side for row in rows for side in _sides(row)]
+    chat, sides = ChatFormat.of(model), [side for row in rows for side in _sides(row)]
     views: list[TokenView] = []
     with progress_bar("score", len(sides)) as bar:
         for start in range(0, len(sides), CHUNK):

@@ -41,11 +41,11 @@ def build_world(config: RunConfig, folder: str | Path) -> World:
     """Load what was named. Without a follow-up model the policy judges itself."""
     rows = read(config.data, limit=config.limit)
     policy = load(config.policy, dtype=config.dtype, device=config.device)
-    models = {"follow_up": policy, **load_each(config.models, dtype=config.dtype, device=config.device)}
     if config.lora:
         torch.manual_seed(config.seed)
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
-    return World(policy, ChatFormat.of(policy.tokenizer), rows, models, Path(folder), config.seed)
+    models = {"follow_up": policy, **load_each(config.models, dtype=config.dtype, device=config.device)}
+    return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
 
 
 def load_each(paths: Mapping[str, str], *, device: str = "auto", dtype: str = "auto") -> dict[str, LanguageModel]:

@@ -92,7 +92,8 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
-    save_model(trained.policy, trained.chat.template, folder / "model", trained.chat.closing)
+    chat = trained.chat
+    save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
 
 
@@ -110,6 +111,8 @@ class Learner:
         modules = trainable_modules(self.world.policy)
         own = [weight for name, weight in self.weights.items() if name not in modules]
         self.optimizer = build_optimizer(stage.update, own, modules.values())
+        if own and not hasattr(policy.model, "peft_config"):
+            policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
     def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
         set_rate(self.optimizer, rate)
