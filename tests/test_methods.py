@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from uptake import methods
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUps
+from uptake.judge.pointwise import PointwiseJudge
 from uptake.losses.pairwise import IPO, Hinge, Logistic, Robust
 from uptake.methods import MethodConfig
 from uptake.objective import Pairs
@@ -187,7 +188,7 @@ def test_references_by_name(spelled: str, part: Any) -> None:
 def test_follow_up_likelihood_is_made_of_its_parts() -> None:
     (stage,) = methods.build("flr", {"n": 4, "reduction": "sum", "min_margin": 0.5}).stages
     assert stage.produce == PolicySamples(n=4, temperature=0.7, top_p=0.9, max_new_tokens=2048)
-    assert stage.judge == FollowUps(reduction="sum")
+    assert stage.judge == PointwiseJudge(FollowUps(reduction="sum"))
     assert stage.signal == BestWorst(min_margin=0.5)
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
+from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUps
 from uptake.rewards.base import Reward
 from uptake.rewards.classifier import Classifier
@@ -16,12 +18,12 @@ from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.rewards.server import RewardServer
 from uptake.rewards.token_reward import TokenReward
 from uptake.support.settings import Choice, named
-from uptake.types import Judgement, Rollout, Turn
+from uptake.types import Group, Judgement, Rollout, Turn
 from uptake.world import World
 
 
 class RolloutJudge(Protocol):
-    """The judge slot of a recipe, as this room knows it."""
+    """One judgement for every response, in order; those to one prompt come together."""
 
     def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]: ...
 
@@ -35,13 +37,27 @@ class RewardPart(Protocol):
 
 @dataclass(frozen=True)
 class PointwiseJudge:
-    """Every response by a reward of dialogues; one that cannot be rated is invalid."""
+    """Pointwise judge: a judgement of every response, by a reward of dialogues or by a judge of rollouts.
 
-    by: RewardPart
+    A response that cannot be rated has an invalid judgement. Raises InputError for a judge that gives more or fewer.
+    """
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        dialogues = [(*rollout.prompt.turns, Turn("assistant", rollout.response)) for rollout in rollouts]
-        return self.by.start(world)(dialogues)
+    by: RewardPart | RolloutJudge
+
+    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[tuple[Judgement, ...]]:
+        rollouts = [rollout for group in groups for rollout in group]
+        judgements = self._judged(world, rollouts)
+        if len(judgements) != len(rollouts):
+            raise InputError(
+                f"{len(judgements)} judgements of {len(rollouts)} rollouts", allowed="one for each, in order"
+            )
+        found = iter(judgements)
+        return [tuple(islice(found, len(group))) for group in groups]
+
+    def _judged(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
+        if not isinstance(self.by, RewardPart):
+            return self.by(world, rollouts)
+        return self.by.start(world)([(*each.prompt.turns, Turn("assistant", each.response)) for each in rollouts])
 
 
 @dataclass(frozen=True)
@@ -117,17 +133,16 @@ TOKEN_JUDGES: Mapping[str, Callable[..., RolloutJudge]] = {
 }
 
 
-def reward(choice: Choice) -> RolloutJudge:
+def reward(choice: Choice) -> PointwiseJudge:
     """The judge of whole responses of a name, or of a name with settings: `{"classifier": {"path": "./rm"}}`.
 
     Judges of tokens are among them, by the sum of their values. Raises InputError for an unknown name or setting, and
     for a setting out of its range.
     """
     every: Mapping[str, Callable[..., RewardPart | RolloutJudge]] = {**PARTS, **JUDGES, **TOKEN_JUDGES}
-    made = named("reward", choice, every)()
-    return PointwiseJudge(made) if isinstance(made, RewardPart) else made
+    return PointwiseJudge(named("reward", choice, every)())
 
 
-def token_reward(choice: Choice) -> RolloutJudge:
+def token_reward(choice: Choice) -> PointwiseJudge:
     """The judge of tokens of a name, or of a name with settings; raises as `reward` does."""
-    return named("reward", choice, TOKEN_JUDGES)()
+    return PointwiseJudge(named("reward", choice, TOKEN_JUDGES)())

@@ -10,7 +10,7 @@ worth. Assumes a reward that looks at no later token. Gives no signal where all 
 from dataclasses import replace
 from typing import Any, Literal
 
-from uptake.judge.pointwise import RolloutJudge, token_reward
+from uptake.judge.pointwise import PointwiseJudge, RolloutJudge, token_reward
 from uptake.methods import fill, ppo
 from uptake.ops.token_rewards import Credit, Shaping
 from uptake.recipe import Recipe
@@ -37,4 +37,5 @@ def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
     shaping = fill(Shaping, config)
     penalty = 0.0 if config.unfinished == "bootstrap" else config.penalty
     shaping = replace(shaping, clip=config.clip_reward, penalty=penalty)
-    return Recipe((ppo.stage(config, judge or token_reward(config.reward), shaping, "token"),))
+    by = token_reward(config.reward) if judge is None else PointwiseJudge(judge)
+    return Recipe((ppo.stage(config, by, shaping, "token"),))

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from uptake.follow_up.reward import FollowUps
+from uptake.judge.pointwise import PointwiseJudge
 from uptake.losses.unpaired import Prospect
 from uptake.methods import fill, kto
 from uptake.objective import Unpaired
@@ -51,7 +52,7 @@ def build(config: Config) -> Recipe:
         stages=(
             Stage(
                 produce=fill(PolicySamples, config),
-                judge=fill(FollowUps, config),
+                judge=PointwiseJudge(fill(FollowUps, config)),
                 signal=fill(Thresholds, config),
                 reference=REFERENCES[config.reference],
                 objective=Unpaired(fill(Prospect, config)),

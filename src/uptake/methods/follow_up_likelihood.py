@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from uptake.follow_up.reward import FollowUps
+from uptake.judge.pointwise import PointwiseJudge
 from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
@@ -61,7 +62,7 @@ def build(config: Config) -> Recipe:
         stages=(
             Stage(
                 produce=fill(engine(config.engine), config),
-                judge=fill(FollowUps, config),
+                judge=PointwiseJudge(fill(FollowUps, config)),
                 signal=fill(BestWorst, config),
                 reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uptake.judge.pointwise import RolloutJudge, reward
+from uptake.judge.pointwise import PointwiseJudge, RolloutJudge, reward
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
@@ -84,7 +84,7 @@ class Config(MethodConfig):
         return self
 
 
-def stage(config: Config, judge: RolloutJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
+def stage(config: Config, judge: PointwiseJudge, shaping: Shaping, level: Literal["sequence", "token"]) -> Stage:
     bootstrap = config.unfinished == "bootstrap"
     names = "temperature gamma lam value_lam dual_clip value_clip value_coef whiten critic_warmup mean target_kl"
     options = config.model_dump(include={*names.split()})
@@ -117,4 +117,5 @@ def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
         penalty=0.0 if config.unfinished == "bootstrap" else config.penalty,
         replace=config.unfinished == "replace",
     )
-    return Recipe((stage(config, judge or reward(config.reward), shaping, "sequence"),))
+    by = reward(config.reward) if judge is None else PointwiseJudge(judge)
+    return Recipe((stage(config, by, shaping, "sequence"),))

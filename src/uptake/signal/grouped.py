@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Literal
 
 from uptake.data.where import bad_row
-from uptake.signal.as_given import Examples
-from uptake.types import Judgement, Rewarded, Rollout
+from uptake.signal.filters import candidates
+from uptake.types import Group, Judgement, Rewarded, Rollout, RoundData
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Grouped:
     level: Literal["sequence", "token"] = "sequence"
     keep_unfinished: bool = True
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
+    def __call__(self, sampled: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
         dropped: Counter[str] = Counter()
-        for rollout, judgement in zip(rollouts, judgements, strict=True):
+        for rollout, judgement in candidates(sampled, judgements):
             reason = self._unusable(rollout, judgement)
             if reason:
                 dropped[reason] += 1
@@ -42,8 +42,13 @@ class Grouped:
             "mean_score": fmean(judgement.score for _, judgement in kept) if kept else None,
             "mean_length": fmean(len(rollout.response_ids) for rollout, _ in kept) if kept else None,
         }
-        counts = {"prompts": len(groups), "samples": len(rollouts), "kept": len(kept), "dropped": dict(dropped)}
-        return Examples(examples, counts | figures)
+        counts = {
+            "prompts": len(groups),
+            "samples": sum(map(len, sampled)),
+            "kept": len(kept),
+            "dropped": dict(dropped),
+        }
+        return RoundData(examples, counts | figures)
 
     def _unusable(self, rollout: Rollout, judgement: Judgement) -> str:
         if not judgement.valid:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
@@ -9,13 +10,9 @@ from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
-from uptake.recipe import Recipe, Stage
+from uptake.recipe import Examples, Recipe, Stage
 from uptake.reference import Given, NoReference
-from uptake.rollout.conversations import Conversations
-from uptake.rollout.edited import EditedRows
-from uptake.rollout.from_rows import FromRows
-from uptake.rollout.rated import RatedRows
-from uptake.types import Prompt, Row
+from uptake.types import Dropped, Prompt, RoundData, Row
 from uptake.update import trainable
 from uptake.world import World
 
@@ -52,41 +49,46 @@ def check(recipe: Recipe, world: World) -> Preflight:
         raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
     if stage.modules is not None:
         world = replace(world, policy=replace(world.policy, heads=stage.modules(world.policy)))
-    rows = list(stage.select(world, 0))
+    rows = world.rows if stage.examples is not None else stage.select(world, 0)
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
-    if isinstance(stage.produce, FromRows | RatedRows | Conversations | EditedRows):
-        samples, more = _recorded(stage, world, rows)
+    if stage.examples is not None:
+        samples, more = _recorded(stage, stage.examples, world)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
     return Preflight(samples, (*facts, *more, *_memory(stage, world)))
 
 
 def _recorded(
-    stage: Stage, world: World, rows: Sequence[Row]
+    stage: Stage, examples: Examples, world: World
 ) -> tuple[tuple[tuple[Piece, ...], ...], list[tuple[str, str]]]:
     """Samples and facts for rows that carry their responses."""
-    rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
-    for rollout in rollouts:
-        cut_off = rollout.response_ids and not rollout.finished and rollout.source == "dataset"
-        if cut_off and not isinstance(stage.produce, EditedRows):
-            raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
-    harvest = stage.signal(rollouts, stage.judge(world, rollouts))
-    if not harvest.examples:
-        raise InputError(f"no training example in the first {len(rollouts)} responses: {dict(harvest.summary)}")
-    trees = [stage.objective.tree(example) for example in harvest.examples]
+    rows = list(islice(world.rows, MEASURED))
+    data = examples(replace(world, rows=rows), 0)
+    if not data.examples:
+        raise InputError(f"no training example in the first {len(rows)} rows: {dict(data.summary)}")
+    if _unfinished(data):
+        one = next(row for row in rows if _unfinished(examples(replace(world, rows=[row]), 0)))
+        where = one.where if isinstance(one, Prompt) else one.prompt.where
+        raise bad_row("a response without an end-of-turn token", where, field="token_ids")
+    trees = [stage.objective.tree(example) for example in data.examples]
     mean = sum(map(len, trees)) / len(trees)
-    steps = -(-len(rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
-    tokens = mean * len(rows) * stage.update.epochs
+    steps = -(-len(world.rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
+    tokens = mean * len(world.rows) * stage.update.epochs
     weights = sum(weight.numel() for weight in world.policy.model.parameters())
     facts = [
         ("stop token", f"trained: every response ends with {_ends(world)}"),
         ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
         ("optimizer steps", f"{steps}"),
         ("compute", f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"),
-        ("loss before step 1", _first_loss(stage, world, harvest.examples[:SHOWN])),
+        ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
     ]
     return tuple(_pieces(world, tree) for tree in trees[:SHOWN]), facts
+
+
+def _unfinished(data: RoundData) -> int:
+    """Responses without an end of turn, learned from or left out for it."""
+    return int(data.summary.get("unfinished", 0) + data.summary.get("dropped", {}).get(Dropped.UNFINISHED, 0))
 
 
 def _first_loss(stage: Stage, world: World, examples: Sequence[object]) -> str:

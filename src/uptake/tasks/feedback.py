@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from uptake.benchmarks import Rating
-from uptake.data import ChatFormat, Writer
+from uptake.data import ChatFormat, Writer, prompts
 from uptake.data.role_swap import FollowUpFormat, FormatName, format_for
 from uptake.errors import InputError
 from uptake.feedback_sets import Feedback, Split, read_feedback
 from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, branches, score_trees
 from uptake.tasks.corpus import clean, conversation_keys, evaluated
-from uptake.types import Dialogue, Row
+from uptake.types import Dialogue, Dropped, Row
 from uptake.world import World
 
 # Tokens of one forward call.
@@ -106,13 +106,16 @@ def perplexity(
     of the model's card, as for `FollowUpReward`. Rows that do not fit the window do not count.
     """
     chat = ChatFormat.of(lm.tokenizer)
-    produce = FeedbackTurns(format_for(lm.card, format, force=force))
-    rollouts = [each for each in produce(World(lm, chat), rows, 0, 0) if each.response_ids]
-    scores = score_trees(lm, [branches(each.prompt_ids, each.response_ids) for each in rollouts], BUDGET)
+    turns, world = FeedbackTurns(format_for(lm.card, format, force=force)), World(lm, chat)
+    found = [turns.runs(world, row) for row in rows]
+    kept = [
+        (prompt, *runs[0]) for prompt, runs in zip(prompts(rows), found, strict=True) if not isinstance(runs, Dropped)
+    ]
+    scores = score_trees(lm, [branches(stem, said) for _, stem, said in kept], BUDGET)
     losses: dict[str, list[float]] = {}
     tokens, counted = Counter[str](), Counter[str]()
-    for rollout, (logps,) in zip(rollouts, scores, strict=True):
-        for group in ("all", str(rollout.prompt.extra.get("polarity", "unknown"))):
+    for (prompt, *_), (logps,) in zip(kept, scores, strict=True):
+        for group in ("all", str(prompt.extra.get("polarity", "unknown"))):
             losses.setdefault(group, []).append(-float(logps.sum()))
             tokens[group] += len(logps)
             counted[group] += 1

@@ -2,16 +2,18 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uptake.data import Writer
+from uptake.errors import InputError
 from uptake.recipe import Recipe
+from uptake.signal import BestWorst, MinedPair
 from uptake.tasks.train import warn_of_own_judge
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
-from uptake.types import Pair, Rollout
+from uptake.types import Rollout
 from uptake.world import World
 
 
@@ -29,36 +31,40 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
 
     The figures go beside it, to `<out>.summary.json`. Samples and judgements are journaled in `world.folder`, so a call
     that was killed goes on where it stopped; the folder goes once the pairs are written. Raises InputError for an `out`
-    that exists, unless `overwrite`, and ModelError where no pair is left.
+    that exists, unless `overwrite`, and for a recipe that does not pair the best with the worst; ModelError where no
+    pair is left.
     """
-    out = Path(out)
+    out, stage = Path(out), recipe.stages[0]
+    signal = stage.signal
+    if not isinstance(signal, BestWorst):
+        raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
     warn_of_own_judge(recipe, world)
     with Writer(out, overwrite=overwrite) as writer:
         folder = open_run(recipe, world, resume=True)
         log = RunLog(folder, 0)
-        harvest = collect(recipe.stages[0], world, log, (0, 0), version=0)
-        if not harvest.examples:
-            raise nothing_left(log, (0, 0), harvest)
-        for pair in harvest.examples:
-            writer.write(pair_record(pair, world.chat.fingerprint))
-    write_json(out.with_name(f"{out.name}.summary.json"), harvest.summary)
+        data = collect(replace(stage, signal=signal.mine), world, log, (0, 0), version=0)
+        if not data.examples:
+            raise nothing_left(log, (0, 0), data)
+        for mined in data.examples:
+            writer.write(pair_record(mined, world.chat.fingerprint))
+    write_json(out.with_name(f"{out.name}.summary.json"), data.summary)
     shutil.rmtree(folder)
-    return MineSummary(len(harvest.examples), out, harvest.summary)
+    return MineSummary(len(data.examples), out, data.summary)
 
 
-def pair_record(pair: Pair, tokenizer: str) -> dict[str, Any]:
+def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     """A pair as a preference row, with the token ids that were sampled so that training meets the very same ones."""
     return {
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in pair.chosen.prompt.turns],
-        "chosen": _said(pair.chosen),
-        "rejected": _said(pair.rejected),
-        "margin": pair.margin,
-        "margin_by_category": dict(pair.parts),
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in mined.chosen.prompt.turns],
+        "chosen": _said(mined.chosen),
+        "rejected": _said(mined.rejected),
+        "margin": mined.pair.margin,
+        "margin_by_category": dict(mined.margin_by_category),
         "token_ids": {
             "tokenizer": tokenizer,
-            "prompt": list(pair.chosen.prompt_ids),
-            "chosen": list(pair.chosen.response_ids),
-            "rejected": list(pair.rejected.response_ids),
+            "prompt": list(mined.pair.prompt_ids),
+            "chosen": list(mined.pair.chosen_ids),
+            "rejected": list(mined.pair.rejected_ids),
         },
     }
 

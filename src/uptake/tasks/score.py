@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from uptake.data import Journal, Writer, prompts, read, to_record
+from uptake.data.convert import responses
 from uptake.data.edited import spell_span
 from uptake.data.where import bad_row
 from uptake.errors import InputError
@@ -15,7 +16,6 @@ from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores
 from uptake.rewards.base import Reward
 from uptake.rewards.token_reward_model import TokenRewardModel
-from uptake.rollout.from_rows import responses
 from uptake.support.progress import progress_bar
 from uptake.types import Dialogue, Preference, Prompt, Row, Turn, Where
 

@@ -9,6 +9,7 @@ import torch
 from uptake.data import ChatFormat, read
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUps
+from uptake.judge.pointwise import PointwiseJudge
 from uptake.models import LanguageModel, add_lora, load
 from uptake.recipe import Recipe
 from uptake.train.loop import Options, run
@@ -46,7 +47,8 @@ def train(recipe: Recipe, given: Given, folder: str | Path, options: Options = O
 def warn_of_own_judge(recipe: Recipe, world: World) -> None:
     """Say so where the judge of a recipe is the very model that it judges."""
     for stage in recipe.stages:
-        if isinstance(stage.judge, FollowUps) and world.model(stage.judge.model).base is world.policy.base:
+        by = stage.judge.by if isinstance(stage.judge, PointwiseJudge) else None
+        if isinstance(by, FollowUps) and world.model(by.model).base is world.policy.base:
             log.warning("%s is its own follow-up model: it may prefer what it would say itself", world.policy.name)
 
 

@@ -7,7 +7,6 @@ weights and metrics as one that was not.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, final
 
 import numpy as np
@@ -23,7 +22,6 @@ from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
 from uptake.train.rounds import Ready, nothing_left, ready, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
-from uptake.types import Pair
 from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
 from uptake.world import World
 
@@ -123,17 +121,17 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
     stage, world = learner.stage, learner.world
     empty = 0
     place = cursor.stage, cursor.round_
-    with rounds_of_data(stage, world, log, place) as harvest_of, progress_bar("rounds", stage.rounds) as bar:
+    with rounds_of_data(stage, world, log, place) as data_of, progress_bar("rounds", stage.rounds) as bar:
         bar.advance(cursor.round_)
         for round_ in range(cursor.round_, stage.rounds):
             # The version of the policy that produced this round, also when the round is resumed half-way.
             begun = cursor.step - cursor.done
-            harvest = harvest_of(round_, begun)
-            empty = 0 if harvest.examples else empty + 1
+            data = data_of(round_, begun)
+            empty = 0 if data.examples else empty + 1
             if empty == min(stage.rounds, EMPTY_ROUNDS):
-                raise nothing_left(log, (cursor.stage, round_), harvest)
-            known = ready(stage, learner.world, learner.reference, log, cursor, harvest.examples)
-            cursor = _update(learner, known, cursor, log, options)
+                raise nothing_left(log, (cursor.stage, round_), data)
+            known = ready(stage, learner.world, learner.reference, log, cursor, data.examples)
+            cursor = _update(learner, known, data.version, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
             if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
@@ -142,8 +140,13 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
     return cursor
 
 
-def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
-    """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way."""
+def _update(
+    learner: Learner, known: Ready, version: float | None, cursor: Cursor, log: RunLog, options: Options
+) -> Cursor:
+    """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way.
+
+    `version` is that of the policy that sampled the round: how many steps ago that was is the `age` of a step.
+    """
     stage, world, examples = learner.stage, learner.world, known.examples
     plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
     total = len(plan) * stage.rounds
@@ -161,9 +164,8 @@ def _update(learner: Learner, known: Ready, cursor: Cursor, log: RunLog, options
                 timer.count, left = timer.count - left, 0
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
-            log.metrics(
-                cursor, {**known.figures, **metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens}
-            )
+            age = {} if version is None else {"age": cursor.step - 1 - version}
+            log.metrics(cursor, {**known.figures, **metrics, **age, "lr": rate, "tokens": tokens})
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")
             over = not left and cursor.round_ + 1 == stage.rounds
@@ -185,12 +187,6 @@ def batch_plan(examples: int, stage: Stage, seed: Sequence[int]) -> list[list[in
         order = np.random.default_rng([*seed, epoch]).permutation(examples).tolist()
         plan.extend(order[start : start + size] for start in range(0, examples, size))
     return plan
-
-
-def _age(batch: Sequence[Any], step: int) -> dict[str, float]:
-    """How many optimizer steps ago, on average, the policy sampled the pairs that it learns from."""
-    versions = [each.chosen.version for each in batch if isinstance(each, Pair) and each.chosen.source == "policy"]
-    return {"age": step - fmean(versions)} if versions else {}
 
 
 def _passed(begun: int, step: int, every: int) -> bool:

@@ -66,9 +66,10 @@ def check_folder(folder: Path, resume: bool) -> bool:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a run has done anything that would be lost: a judged row, an optimizer step, a checkpoint."""
-    journals = (*folder.glob("rounds/*/sampled.jsonl"), *folder.glob("rounds/*/judged.jsonl"))
-    done = (*journals, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    """Whether a run has done anything: judged a row, made the examples of a round, taken a step, saved a checkpoint."""
+    names = ("sampled.jsonl", "judged.jsonl", "summary.json")
+    rounds = (path for name in names for path in folder.glob(f"rounds/*/{name}"))
+    done = (*rounds, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
     return any(path.exists() and path.stat().st_size for path in done)
 
 
