@@ -14,7 +14,8 @@ from uptake.types import Row
 class World:
     """The surroundings of a recipe; parts receive it and keep nothing of it.
 
-    `models` holds every model but the policy under the name that a recipe calls it by ("follow_up", "reference").
+    `rows` may be a `RowStream`, whose rows are read when they are gone through. `models` holds every model but the
+    policy under the name that a recipe calls it by ("follow_up", "reference").
     """
 
     policy: LanguageModel

@@ -117,5 +117,4 @@ def build(config: Config, judge: RolloutJudge | None = None) -> Recipe:
         penalty=0.0 if config.unfinished == "bootstrap" else config.penalty,
         replace=config.unfinished == "replace",
     )
-    by = reward(config.reward) if judge is None else PointwiseJudge(judge)
-    return Recipe((stage(config, by, shaping, "sequence"),))
+    return Recipe((stage(config, PointwiseJudge(judge) if judge else reward(config.reward), shaping, "sequence"),))

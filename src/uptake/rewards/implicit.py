@@ -45,4 +45,4 @@ class ImplicitReward:
     def _judge(self, policy: Judgement, reference: Judgement) -> Judgement:
         if not (policy.valid and reference.valid):
             return Judgement(0.0, valid=False, reason=policy.reason or reference.reason)
-        return Judgement(self.beta * (policy.score - reference.score), parts=policy.parts)
+        return Judgement(self.beta * (policy.score - reference.score))

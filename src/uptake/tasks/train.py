@@ -1,12 +1,13 @@
 """Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from uptake.data import ChatFormat, read
+from uptake.data import ChatFormat, RowStream
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUps
 from uptake.judge.pointwise import PointwiseJudge
@@ -70,7 +71,7 @@ def build_world(given: Given, folder: str | Path) -> World:
     return World(policy, ChatFormat.of(policy.tokenizer), rows, models, Path(folder), given.seed)
 
 
-def _rows(given: Given) -> list[Row]:
+def _rows(given: Given) -> Sequence[Row]:
     if given.data is None:
         raise InputError("no data was named", field="data", allowed="a file or a Hub name")
-    return read(given.data, limit=given.limit)
+    return RowStream(given.data, given.limit)

@@ -12,10 +12,9 @@ thing (time, machine) stands in the other files.
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -24,12 +23,12 @@ import transformers
 from pydantic import TypeAdapter
 
 import uptake
-from uptake.data import Journal, TokenView, Writer, replacing, to_record
+from uptake.data import Journal, TokenView, Writer, replacing
+from uptake.data.read import fingerprint
 from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.train.checkpoint import Cursor
-from uptake.types import Row
 from uptake.world import World
 
 # What makes a run another one beside its recipe, by its name in run.json.
@@ -171,18 +170,10 @@ def _facts(world: World) -> dict[str, Any]:
         "transformers_version": transformers.__version__,
         "seed": world.seed,
         "models": models,
-        "rows": {"count": len(world.rows), "fingerprint": _fingerprint(world.rows)},
+        "rows": {"count": len(world.rows), "fingerprint": fingerprint(world.rows)},
         "device": str(world.policy.device),
         "threads": torch.get_num_threads(),
     }
-
-
-def _fingerprint(rows: Sequence[Row]) -> str:
-    """A content hash of rows, wherever they were read from."""
-    seen = sha256()
-    for row in rows:
-        seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
-    return seen.hexdigest()[:16]
 
 
 def _first_change(old: str, new: str) -> str:
