@@ -130,7 +130,7 @@ def test_mined_pairs_train_as_the_method_does(tmp_path: Path) -> None:
 # SIGKILL just before the n-th event of this kind on a path with this in it.
 MOMENTS = [
     ("open", "recipe.yaml", 1),
-    ("open", "summary.json.tmp", 1),
+    ("open", ".summary.json.", 1),
     ("os.mkdir", "00000002.partial", 1),
     ("open", "00000004.partial/cursor.json", 1),
     ("os.rename", "00000004.partial", 1),

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import isfinite
 from statistics import fmean
 from typing import Literal
 
 from uptake.data.where import bad_row
-from uptake.signal.filters import candidates
 from uptake.types import Group, Judgement, Rewarded, Rollout, RoundData
 
 
@@ -28,7 +28,7 @@ class Grouped:
     def __call__(self, sampled: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
         dropped: Counter[str] = Counter()
-        for rollout, judgement in candidates(sampled, judgements):
+        for rollout, judgement in zip(chain(*sampled), chain(*judgements), strict=True):
             reason = self._unusable(rollout, judgement)
             if reason:
                 dropped[reason] += 1

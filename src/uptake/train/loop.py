@@ -20,8 +20,9 @@ from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
-from uptake.train.rounds import Ready, nothing_left, ready, rounds_of_data
+from uptake.train.rounds import nothing_left, ready, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
+from uptake.types import RoundData
 from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
 from uptake.world import World
 
@@ -131,7 +132,8 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
             if empty == min(stage.rounds, EMPTY_ROUNDS):
                 raise nothing_left(log, (cursor.stage, round_), data)
             known = ready(stage, learner.world, learner.reference, log, cursor, data.examples)
-            cursor = _update(learner, known, data.version, cursor, log, options)
+            data = replace(data, examples=known.examples)
+            cursor = _update(learner, data, known.figures, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
             if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
@@ -141,13 +143,13 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
 
 
 def _update(
-    learner: Learner, known: Ready, version: float | None, cursor: Cursor, log: RunLog, options: Options
+    learner: Learner, data: RoundData, figures: Mapping[str, float], cursor: Cursor, log: RunLog, options: Options
 ) -> Cursor:
     """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way.
 
-    `version` is that of the policy that sampled the round: how many steps ago that was is the `age` of a step.
+    The `age` of a step is how many steps ago the policy sampled the round, where it did.
     """
-    stage, world, examples = learner.stage, learner.world, known.examples
+    stage, world, examples = learner.stage, learner.world, data.examples
     plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
     total = len(plan) * stage.rounds
     if options.observe is not None and cursor.step == 0:
@@ -164,8 +166,8 @@ def _update(
                 timer.count, left = timer.count - left, 0
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
-            age = {} if version is None else {"age": cursor.step - 1 - version}
-            log.metrics(cursor, {**known.figures, **metrics, **age, "lr": rate, "tokens": tokens})
+            age = {} if data.version is None else {"age": cursor.step - 1 - data.version}
+            log.metrics(cursor, {**figures, **metrics, **age, "lr": rate, "tokens": tokens})
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")
             over = not left and cursor.round_ + 1 == stage.rounds
