@@ -9,55 +9,61 @@ from typing import Any
 
 import torch
 
-from uptake import ChatFormat, Options, World, methods, run
+from uptake import Options, World, methods, run
+from uptake.data.response_tokens import ResponseTokens
 from uptake.data.write import replacing
 from uptake.evaluate import ScoredTokens, token_reward_metrics
-from uptake.judge.edit_labels import EditLabels
+from uptake.examples.edit_labels import EditCounts, EditLabels, SideLabels
+from uptake.examples.edits import EditedRows
 from uptake.models import LanguageModel
 from uptake.recipe import Recipe
-from uptake.rewards.token_reward import reward_tokens
-from uptake.rollout.edited import EditedRows
-from uptake.signal.edits import Edits
-from uptake.types import Edit, Edited, Judgement, Rollout, Row
+from uptake.rewards.token_reward import rewards_of_ids
+from uptake.types import Edit, Edited, Pair, RoundData, Row
 
-# Rewards of the tokens of some responses.
+# Rewards of the tokens of some responses, and prompts with responses as token ids.
 Rewards = Sequence[tuple[float, ...]]
+Sides = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
 class ShuffledLabels:
-    """The labels of another judge, in a random order inside every response: as many, in the wrong places."""
+    """The labels of a row in a random order inside every response: as many, in the wrong places."""
 
-    labels: EditLabels = EditLabels()
+    labels: EditLabels
+    seed: int = 0
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        return [
-            replace(each, tokens=tuple(_rng(world, rollout).sample(each.tokens, len(each.tokens))))
-            for each, rollout in zip(self.labels(world, rollouts), rollouts, strict=True)
-        ]
+    def __call__(self, row: Edited, sides: Sequence[ResponseTokens]) -> tuple[SideLabels, EditCounts]:
+        found, counts = self.labels(row, sides)
+        return [self._shuffled(row, place, each, sides[place]) for place, each in enumerate(found)], counts
+
+    def _shuffled(self, row: Edited, place: int, labels: tuple[float, ...], side: ResponseTokens) -> tuple[float, ...]:
+        rng = random.Random(f"{self.seed} {row.prompt.key} {place} {side.ids}")
+        return tuple(rng.sample(labels, len(labels)))
 
 
-def _rng(world: World, rollout: Rollout) -> random.Random:
-    return random.Random(f"{world.seed} {rollout.prompt.key} {rollout.sample} {rollout.response_ids}")
-
-
-def shuffled(recipe: Recipe) -> Recipe:
+def shuffled(recipe: Recipe, seed: int) -> Recipe:
     """The recipe with its labels in the wrong places."""
-    return Recipe(tuple(replace(stage, judge=ShuffledLabels()) for stage in recipe.stages))
+    (stage,) = recipe.stages
+    rows: Any = stage.examples
+    return Recipe((replace(stage, examples=replace(rows, labels=ShuffledLabels(rows.labels, seed))),))
 
 
 @dataclass(frozen=True)
-class EditIsBetter:
-    """Score 1 for an edit, 0 for what it edits."""
+class EditPairs:
+    """An edit against what it edits, as a pair."""
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
-        return [Judgement(float(rollout.sample == 1)) for rollout in rollouts]
+    max_tokens: int
+
+    def __call__(self, world: World, round_: int) -> RoundData:
+        data = EditedRows(max_tokens=self.max_tokens, multi_edit="rows")(world, round_)
+        pairs = [Pair(row.prompt_ids, edit.ids, row.response.ids, 1.0) for row in data.examples for edit in row.edits]
+        kept = [pair for pair in pairs if pair.chosen_ids != pair.rejected_ids]
+        return RoundData(kept, {"samples": 2 * data.summary["samples"], "pairs": len(kept)})
 
 
 def on_edits(recipe: Recipe, max_tokens: int) -> Recipe:
     """The recipe of a sequence reward model with edited rows as its pairs, cut as a token reward model's are."""
-    produce, judge = EditedRows(max_tokens), EditIsBetter()
-    return Recipe(tuple(replace(stage, produce=produce, judge=judge) for stage in recipe.stages))
+    return Recipe(tuple(replace(stage, examples=EditPairs(max_tokens)) for stage in recipe.stages))
 
 
 def with_edit(rows: Sequence[Edited]) -> list[Row]:
@@ -65,19 +71,16 @@ def with_edit(rows: Sequence[Edited]) -> list[Row]:
     return [row for row in rows if row.edited not in (None, row.response)]
 
 
-def token_scores(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> Rewards:
+def token_scores(lm: LanguageModel, sides: Sides) -> Rewards:
     """What a token reward model says of every token."""
-    return [_values(each) for each in reward_tokens(lm, chat, rollouts)]
+    return [_values(each) for each in rewards_of_ids(lm, sides)]
 
 
-def score_steps(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> Rewards:
+def score_steps(lm: LanguageModel, sides: Sides) -> Rewards:
     """By how much every token changes what the head of a sequence reward model says."""
     # The last token of the prompt goes with the response, so that the first step has where to start from.
-    moved = [
-        replace(each, prompt_ids=each.prompt_ids[:-1], response_ids=each.prompt_ids[-1:] + each.response_ids)
-        for each in rollouts
-    ]
-    scores = [_values(each) for each in reward_tokens(lm, chat, moved)]
+    moved = [(prompt[:-1], prompt[-1:] + response) for prompt, response in sides]
+    scores = [_values(each) for each in rewards_of_ids(lm, moved)]
     return [tuple(after - before for before, after in pairwise(each)) for each in scores]
 
 
@@ -93,10 +96,13 @@ def measured(world: World, rows: Sequence[Edited], scores: Callable[..., Rewards
     Of several edits of one response, a token is faulty where at least half say so, and the first is the better text.
     """
     held = replace(world, rows=rows)
-    rollouts = EditedRows(max_tokens)(held, rows, 0, 0)
-    examples: Sequence[Edit] = Edits()(rollouts, EditLabels()(held, rollouts)).examples
-    sides = [each.rollout for example in examples for each in (example.response, *example.edits[:1])]
-    rewards = iter(scores(world.policy, world.chat, sides))
+    examples: Sequence[Edit] = EditedRows(max_tokens=max_tokens)(held, 0).examples
+    sides = [
+        (tuple(example.prompt_ids), tuple(each.ids))
+        for example in examples
+        for each in (example.response, *example.edits[:1])
+    ]
+    rewards = iter(scores(world.policy, sides))
     found = [
         ScoredTokens(
             next(rewards),
@@ -122,11 +128,11 @@ class Arm:
     def by_sequence(self) -> bool:
         return self.method == "reward_model"
 
-    def recipe(self) -> Recipe:
+    def recipe(self, seed: int = 0) -> Recipe:
         if self.by_sequence:
             return on_edits(methods.build(self.method, self.options), self.max_tokens)
         recipe = methods.build(self.method, {**self.options, "max_tokens": self.max_tokens})
-        return shuffled(recipe) if self.shuffle else recipe
+        return shuffled(recipe, seed) if self.shuffle else recipe
 
 
 def figures(arm: Arm, world: World, rows: Sequence[Edited], tests: Mapping[str, Sequence[Edited]]) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def figures(arm: Arm, world: World, rows: Sequence[Edited], tests: Mapping[str, 
         return found
     given: Sequence[Row] = with_edit(rows) if arm.by_sequence else rows
     options = Options(title=arm.name, resume=world.folder.exists(), save_every=0)
-    trained = run(arm.recipe(), replace(world, rows=given), options)
+    trained = run(arm.recipe(world.seed), replace(world, rows=given), options)
     scores = score_steps if arm.by_sequence else token_scores
     result = {name: measured(trained, test, scores, arm.max_tokens) for name, test in tests.items()}
     result["summary"] = json.loads((world.folder / "rounds" / "0-0" / "summary.json").read_text())

@@ -19,7 +19,7 @@ from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, prepare
 from uptake.objective import Pairs
 from uptake.reference.frozen import FrozenModel
-from uptake.types import Pair, Prompt, Rollout
+from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
 BATCH, PROMPT, ANSWER, BETA, LR = 8, 256, 96, 0.1, 1e-5
@@ -53,11 +53,10 @@ def _pair(row: dict[str, str], policy: LanguageModel) -> Pair:
     end = policy.tokenizer.eos_token_id
     prompt_ids = tuple(policy.tokenizer(row["prompt"])["input_ids"])
 
-    def rollout(text: str) -> Rollout:
-        ids = (*policy.tokenizer(text)["input_ids"], end)
-        return Rollout(Prompt((), ""), prompt_ids, ids, text, finished=True)
+    def ids(text: str) -> tuple[int, ...]:
+        return (*policy.tokenizer(text)["input_ids"], end)
 
-    return Pair(rollout(row["chosen"]), rollout(row["rejected"]))
+    return Pair(prompt_ids, ids(row["chosen"]), ids(row["rejected"]))
 
 
 def peer_step() -> Callable[[], float]:

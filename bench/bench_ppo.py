@@ -141,11 +141,12 @@ def our_iteration(folder: Path) -> Callable[[], object]:
 def our_losses(folder: Path, answered: Sequence[Sequence[int]]) -> tuple[float, float]:
     """The losses of our side on answers that are given, prompts and all."""
     side, log = learner(folder)
-    rollouts = [
-        Rollout(Prompt((), str(ids[:PROMPT])), tuple(ids[:PROMPT]), tuple(ids[PROMPT:]), "", finished=False)
+    _, judge, signal = side.stage.sampling
+    groups = [
+        (Rollout(Prompt((), str(ids[:PROMPT])), tuple(ids[:PROMPT]), tuple(ids[PROMPT:]), "", finished=False),)
         for ids in answered
     ]
-    return passes(side, log, side.stage.signal(rollouts, side.stage.judge(side.world, rollouts)).examples)
+    return passes(side, log, signal(groups, judge(side.world, groups)).examples)
 
 
 def peer_iteration(folder: Path) -> Callable[[], object]:

@@ -536,7 +536,8 @@ def test_a_token_reward_model_teaches_the_policy(tmp_path: Path) -> None:
 
     def share(round_: int) -> float:
         judged = read_jsonl(tmp_path / f"policy/rounds/0-{round_}/judged.jsonl")
-        said = [token for line in judged for each in line["rollouts"] for token in each["response_ids"]]
+        sampled = [rollout for line in judged for group in line["groups"] for rollout in group]
+        said = [token for each in sampled for token in each["response_ids"]]
         return said.count(bad) / len(said)
 
     assert share(5) < 0.5 * share(0)

@@ -68,14 +68,15 @@ def test_cold_and_hard_verdicts_are_the_pairs_of_mining(tmp_path: Path) -> None:
     pairs = [(sentence(rng), sentence(rng)) for _ in prompts[1:]] + [("at eight .", "at eight .")]
     hard, cold = (FromReward(reward, temperature).compare(prompts, pairs) for temperature in (None, 1e-12))
     assert [each.p for each in hard] == [each.p for each in cold]
-    rollouts = [
-        Rollout(prompt, (1,), (2,), text, finished=True, sample=sample)
+    groups = [
+        tuple(Rollout(prompt, (1,), (2,), text, finished=True, sample=sample) for sample, text in enumerate(pair))
         for prompt, pair in zip(prompts, pairs, strict=True)
-        for sample, text in enumerate(pair)
     ]
-    judgements = reward.rate([(*each.prompt.turns, Turn("assistant", each.response)) for each in rollouts])
+    judgements = [
+        reward.rate([(*each.prompt.turns, Turn("assistant", each.response)) for each in group]) for group in groups
+    ]
     rule = BestWorst(min_margin_quantile=0.0, max_length_ratio=inf, min_category_agreement=0.0)
-    chosen = {pair.chosen.prompt.key: 1.0 - pair.chosen.sample for pair in rule(rollouts, judgements).pairs}
+    chosen = {pair.chosen.prompt.key: 1.0 - pair.chosen.sample for pair in rule.mine(groups, judgements).examples}
     assert [each.p for each in hard] == [chosen.get(prompt.key, 0.5) for prompt in prompts]
     assert {0.0, 0.5, 1.0} == {each.p for each in hard}
 

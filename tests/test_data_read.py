@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from uptake.data import answered, preferences, prompts, read, to_row
+from uptake.data import RowStream, answered, preferences, prompts, read, to_row
+from uptake.data.read import fingerprint
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.types import Answered, Dialogue, Preference, Prompt, Rated, Turn, Where
@@ -287,6 +288,48 @@ def test_wrong_rows_can_be_skipped_and_are_then_handed_over(tmp_path: Path) -> N
     path.write_text('{"prompt": ""}\n')
     with pytest.raises(InputError, match=r"no rows; 1 skipped, the first for: .*rows.jsonl:1"):
         read(path, skipped=[])
+
+
+# --- rows that are read when they are gone through -------------------------------------------------------------------
+
+
+def test_a_stream_has_the_rows_of_the_file_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"prompt": "{word}"}}\n' for word in "abcd"))
+    rows = RowStream(path)
+    assert list(rows) == list(rows) == read(path)
+    assert (len(rows), rows[1], rows[-1], rows[1:3]) == (4, read(path)[1], read(path)[3], read(path)[1:3])
+    assert list(RowStream(path, limit=2)) == read(path, limit=2)
+    assert rows.fingerprint == fingerprint(rows) == fingerprint(read(path)) != RowStream(path, limit=2).fingerprint
+
+
+def test_a_stream_holds_rows_only_for_who_picks_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    rows = RowStream(path)
+    assert next(iter(rows)) is not next(iter(rows))
+    assert rows[0] is rows[0] is next(iter(rows))
+
+
+def test_a_stream_finds_bad_rows_before_any_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": ""}\n')
+    with pytest.raises(InputError, match=r"rows.jsonl:2, field 'prompt': .*blank"):
+        RowStream(path)
+    path.write_text("")
+    with pytest.raises(InputError, match=r"rows.jsonl: no rows \(allowed: at least one row\)"):
+        RowStream(path)
+    with pytest.raises(InputError, match=r"field 'limit': limit 0"):
+        RowStream(path, limit=0)
+
+
+def test_a_file_that_changes_under_a_stream_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    rows = RowStream(path)
+    path.write_text('{"prompt": "a"}\n{"prompt": "c"}\n')
+    with pytest.raises(InputError, match=r"rows.jsonl: the rows are others than when they were first read"):
+        list(rows)
 
 
 @pytest.mark.parametrize("limit", [None, 1])

@@ -78,7 +78,8 @@ def test_it_is_aligned_on_training_questions_only(undisturbed: Path) -> None:
     asked = {
         read_question(rollout["prompt"]["turns"][0]["content"])
         for line in (undisturbed / "aligned" / "rounds" / "0-0" / "judged.jsonl").read_text().splitlines()
-        for rollout in json.loads(line)["rollouts"]
+        for group in json.loads(line)["groups"]
+        for rollout in group
     }
     assert len(asked) == SMALL.prompts
     assert asked <= set(all_questions(0, "train"))
@@ -91,8 +92,8 @@ def test_the_curve_begins_at_even(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "learned"),
-    [(("os.rename", "town-model/checkpoints", 1), False), (("open", "aligned/rounds/0-0/judged.jsonl", 1), True)],
+    "moment",
+    [("os.rename", "town-model/checkpoints", 1), ("open", "judged.jsonl", 1)],
     ids=["while it learns", "while it mines"],
 )
 def test_killed_and_resumed(moment: tuple[str, str, int], learned: bool, undisturbed: Path, tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, add_lora, save_model
 from uptake.objective import NextToken
 from uptake.reference import NoReference
-from uptake.signal.conversation_tree import ConversationTrees
 from uptake.tasks.perplexity import perplexity
 from uptake.train.loop import run
 from uptake.types import Dialogue, Turn
@@ -56,9 +55,8 @@ def turns_of(row: dict[str, Any]) -> Dialogue:
 
 
 def pieces(world: World, format: FollowUpFormat) -> list[list[tuple[str, bool]]]:
-    rollouts = FeedbackTurns(format)(world, world.rows, 0, 0)
+    trees = FeedbackTurns(format)(world, 0).examples
     decode = world.chat.tokenizer.decode
-    trees = ConversationTrees()(rollouts, []).examples
     return [[(str(decode(list(node.ids))), node.scored) for node in tree.nodes] for tree in trees]
 
 
@@ -116,9 +114,7 @@ def test_the_loss_is_masked_cross_entropy_of_plain_transformers(tmp_path: Path, 
     model: Any = plain(world.policy)
     with torch.no_grad():
         expected = float(model(input_ids=ids, labels=labels).loss)
-    trees = ConversationTrees()(
-        FeedbackTurns(FollowUpFormat(format, request=ASK))(world, world.rows, 0, 0), []
-    ).examples
+    trees = FeedbackTurns(FollowUpFormat(format, request=ASK))(world, 0).examples
     loss = NextToken()(world.policy, NoReference().start(world), trees)
     assert float(loss.total.detach()) / NextToken().size(trees[0]) == pytest.approx(expected, rel=1e-6)
 
@@ -163,17 +159,18 @@ def test_a_long_conversation_loses_its_oldest_turns(tmp_path: Path, format: Form
     rows = [talk(*TALK), exchange, talk("where ?", "bread " * 40, "wrong .")]
     for window, kept in ((size, 2), (size - 1, 0)):
         world = tiny_world(tmp_path, rows, tiny_llama(max_position_embeddings=window))
-        rollouts = FeedbackTurns(FollowUpFormat(format, request=ASK))(world, world.rows, 0, 0)
-        found = ConversationTrees()(rollouts, [])
+        found = FeedbackTurns(FollowUpFormat(format, request=ASK))(world, 0)
         assert found.summary["dropped"] == {"last exchange longer than the window": 3 - kept}
-        assert [rollout.prompt_ids for rollout in rollouts[:kept]] == [rollouts[0].prompt_ids] * kept
+        assert [tree.nodes[0].ids for tree in found.examples] == [
+            tree.nodes[0].ids for tree in found.examples[:1]
+        ] * kept
 
 
 @pytest.mark.parametrize("row", [talk("when ?"), talk("when ?", "at eight ."), {"prompt": "a", "completion": "b"}])
 def test_rows_without_feedback_are_refused(tmp_path: Path, row: dict[str, Any]) -> None:
     world = tiny_world(tmp_path, [row])
     with pytest.raises(InputError, match=r"nobody says anything about a response.*messages: \.\.\., assistant, user"):
-        FeedbackTurns(FollowUpFormat())(world, world.rows, 0, 0)
+        FeedbackTurns(FollowUpFormat())(world, 0)
 
 
 # --- what is learned --------------------------------------------------------------------------------------------------

@@ -27,16 +27,17 @@ from tiny import (
 from torch import Tensor
 
 from uptake import methods
+from uptake.data.response_tokens import decoded
 from uptake.errors import InputError
+from uptake.examples.rated import RatedRows
 from uptake.losses.unpaired import KTO
 from uptake.models import LanguageModel, branches
 from uptake.objective import Unpaired, mismatched
 from uptake.reference import Given, RunningReference
-from uptake.rollout.rated import RatedRows
 from uptake.signal.thresholds import Thresholds
 from uptake.tasks.check import check
 from uptake.train.loop import run
-from uptake.types import Judgement, Labeled, Prompt, Rollout
+from uptake.types import Judgement, Labeled, Prompt, Rollout, RoundData
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 40}
@@ -56,7 +57,8 @@ def models(swapped: bool = False, dtype: torch.dtype = torch.float64) -> tuple[L
 
 def examples(lm: LanguageModel, count: int = 7) -> list[Labeled]:
     world = tiny_world(Path("unused"), rated_records(count), lm)
-    return [Labeled(rollout, rollout.sample == 0) for rollout in RatedRows()(world, world.rows, 0, 0)]
+    found: Sequence[Labeled] = RatedRows()(world, 0).examples
+    return list(found)
 
 
 def rollout(prompt: Sequence[int], response: Sequence[int], key: str = "", **changes: Any) -> Rollout:
@@ -81,15 +83,14 @@ def ratio_by_hand(lm: LanguageModel, reference: Any, prompt: Sequence[int], resp
 def test_the_loss_is_that_of_plain_rows(swapped: bool) -> None:
     lm, reference = models(swapped)
     batch = examples(lm)
-    sides = [each.rollout for each in batch]
     ratios = [
-        ratio_by_hand(lm, reference, side.prompt_ids, sides[index - 1].response_ids).detach()
-        for index, side in enumerate(sides)
+        ratio_by_hand(lm, reference, side.prompt_ids, batch[index - 1].response_ids).detach()
+        for index, side in enumerate(batch)
     ]
     divergence = max(0.0, float(torch.stack(ratios).mean()))
     total = torch.zeros((), dtype=torch.float64)
     for each in batch:
-        ahead = ratio_by_hand(lm, reference, each.rollout.prompt_ids, each.rollout.response_ids) - divergence
+        ahead = ratio_by_hand(lm, reference, each.prompt_ids, each.response_ids) - divergence
         sign, weight = (1, GOOD_WEIGHT) if each.good else (-1, BAD_WEIGHT)
         total = total + weight * (1 - torch.sigmoid(BETA * sign * ahead))
     loss = Unpaired(KERNEL)(lm, reference, batch)
@@ -144,7 +145,7 @@ def test_rewards_are_means_over_their_own_kind() -> None:
     metrics, _ = stepped(30, swapped=False)
     for name, good in (("good_reward", True), ("bad_reward", False)):
         ratios = [
-            ratio_by_hand(lm, reference, each.rollout.prompt_ids, each.rollout.response_ids).item()
+            ratio_by_hand(lm, reference, each.prompt_ids, each.response_ids).item()
             for each in batch
             if each.good == good
         ]
@@ -178,21 +179,21 @@ def test_only_good_examples_still_learn() -> None:
 
 
 def test_every_prompt_meets_the_response_before_it() -> None:
-    batch = [Labeled(rollout((number,), (number, 9)), good=True) for number in range(1, 5)]
+    batch = [Labeled((number,), (number, 9), good=True) for number in range(1, 5)]
     met = ((1, 4), (2, 1), (3, 2), (4, 3))
     assert mismatched(batch) == [branches((number,), (before, 9)) for number, before in met]
 
 
 def test_responses_to_the_same_prompt_do_not_count_as_others() -> None:
-    one, same, other = rollout((1,), (5,)), rollout((1,), (6,)), rollout((2,), (7,))
-    batch = [Labeled(each, good=True) for each in (one, same, other)]
+    one, same, other = ((1,), (5,)), ((1,), (6,)), ((2,), (7,))
+    batch = [Labeled(*each, good=True) for each in (one, same, other)]
     assert mismatched(batch) == [branches((1,), (7,)), branches((1,), (7,)), branches((2,), (6,))]
     assert mismatched(batch[:2]) == []
 
 
 def test_a_response_that_does_not_fit_the_window_is_passed_over() -> None:
-    short, wide, long = rollout((1,), (5,)), rollout((2, 2, 2), (6,)), rollout((3,), (7, 7, 7))
-    batch = [Labeled(each, good=True) for each in (short, wide, long)]
+    short, wide, long = ((1,), (5,)), ((2, 2, 2), (6,)), ((3,), (7, 7, 7))
+    batch = [Labeled(*each, good=True) for each in (short, wide, long)]
     assert mismatched(batch, window=4) == [branches((1,), (7, 7, 7)), branches((2, 2, 2), (5,)), branches((3,), (6,))]
     assert mismatched([batch[1], batch[2]], window=4) == [branches((3,), (6,))]
 
@@ -200,11 +201,16 @@ def test_a_response_that_does_not_fit_the_window_is_passed_over() -> None:
 # --- from scores to labels --------------------------------------------------------------------------------------------
 
 
+def labeled(signal: Thresholds, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> RoundData:
+    """Responses to prompts of their own."""
+    return signal([(each,) for each in rollouts], [(each,) for each in judgements])
+
+
 def test_thresholds_at_their_boundaries() -> None:
     scores = [0.29, 0.3, 0.31, 0.69, 0.7, 0.71]
     rollouts = [rollout((index,), (index, 9), str(index)) for index in range(6)]
-    found = Thresholds(0.3, 0.7)(rollouts, [Judgement(score) for score in scores])
-    assert [(each.rollout.prompt_ids[0], each.good) for each in found.examples] == [
+    found = labeled(Thresholds(0.3, 0.7), rollouts, [Judgement(score) for score in scores])
+    assert [(each.prompt_ids[0], each.good) for each in found.examples] == [
         (0, False),
         (1, False),
         (4, True),
@@ -220,29 +226,29 @@ def test_thresholds_as_quantiles() -> None:
     rollouts = [rollout((index,), (index, 9), str(index)) for index in range(6)]
     judgements = [Judgement(score) for score in (3.0, 0.0, 1.0, 4.0, 2.0)] + [Judgement(-9.0, valid=False)]
     signal = Thresholds(0.25, 0.75, "quantile")
-    found = signal(rollouts, judgements)
-    assert [(each.rollout.prompt_ids[0], each.good) for each in found.examples] == [
+    found = labeled(signal, rollouts, judgements)
+    assert [(each.prompt_ids[0], each.good) for each in found.examples] == [
         (0, True),
         (1, False),
         (2, False),
         (3, True),
     ]
     assert (found.summary["low"], found.summary["high"]) == (1.0, 3.0)
-    moved = signal(rollouts, [replace(each, score=7 * each.score - 5) for each in judgements])
+    moved = labeled(signal, rollouts, [replace(each, score=7 * each.score - 5) for each in judgements])
     assert moved.examples == found.examples
-    alike = signal(rollouts, [Judgement(2.0)] * 6)
+    alike = labeled(signal, rollouts, [Judgement(2.0)] * 6)
     assert (alike.examples, alike.summary["dropped"]["between the thresholds"]) == ((), 6)
-    assert signal(rollouts, [judgements[5]] * 6).examples == ()
+    assert labeled(signal, rollouts, [judgements[5]] * 6).examples == ()
 
 
 def test_thresholds_drop_what_cannot_be_labeled() -> None:
     cut = rollout((1,), (2,), finished=False)
     judgements = [Judgement(1.0), Judgement(5.0, valid=False, reason="none"), Judgement(float("nan")), Judgement(1.0)]
     rollouts = [rollout((1,), (2,)), rollout((1,), (3,)), rollout((1,), (4,)), cut]
-    found = Thresholds(-1.0, 1.0)(rollouts, judgements)
+    found = labeled(Thresholds(-1.0, 1.0), rollouts, judgements)
     assert found.summary["dropped"] == {"unfinished": 1, "invalid judgement": 2, "between the thresholds": 0}
-    assert [each.rollout for each in found.examples] == rollouts[:1]
-    assert len(Thresholds(-1.0, 1.0, keep_unfinished=True)(rollouts, judgements).examples) == 2
+    assert [tuple(each.response_ids) for each in found.examples] == [(2,)]
+    assert len(labeled(Thresholds(-1.0, 1.0, keep_unfinished=True), rollouts, judgements).examples) == 2
 
 
 @pytest.mark.unchecked
@@ -264,13 +270,15 @@ def test_thresholds_out_of_their_range(settings: Any, message: str) -> None:
 
 def test_rated_rows_and_preferences_are_labeled_alike(tmp_path: Path) -> None:
     world = tiny_world(tmp_path, [*rated_records(3), *pair_records(2)])
-    rollouts = RatedRows()(world, world.rows, 0, 0)
-    assert [each.sample for each in rollouts] == [1, 0, 0, 0, 1, 0, 1]
-    assert [each.response for each in rollouts[3:5]] == [pair_records(2)[0][side] for side in ("chosen", "rejected")]
+    found = RatedRows()(world, 0)
+    assert [each.good for each in found.examples] == [False, True, True, True, False, True, False]
+    texts = [decoded(world.chat.tokenizer, each.response_ids[:-1]) for each in found.examples[3:5]]
+    assert texts == [pair_records(2)[0][side] for side in ("chosen", "rejected")]
+    assert found.summary == {"prompts": 5, "samples": 7, "good": 4, "bad": 3, "dropped": {"unfinished": 0}}
     for records in (answered_records(1), prompt_records(1)):
         world = tiny_world(tmp_path, records)
         with pytest.raises(InputError, match=r"no response of this row is rated .*completion and label"):
-            RatedRows()(world, world.rows, 0, 0)
+            RatedRows()(world, 0)
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
@@ -355,8 +363,7 @@ def test_the_loss_is_that_of_trl(swapped: bool, tmp_path: Path) -> None:
     )
     theirs = float(trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))))
     batch = [
-        Labeled(rollout(row["prompt_ids"], row["completion_ids"], str(index)), row["label"])
-        for index, row in enumerate(trainer.train_dataset)
+        Labeled(tuple(row["prompt_ids"]), tuple(row["completion_ids"]), row["label"]) for row in trainer.train_dataset
     ]
     ours = Unpaired(KERNEL)(*models(swapped, torch.float32), batch)
     assert float(ours.total) / 6 == pytest.approx(theirs, abs=1e-4)

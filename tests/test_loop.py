@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from tiny import (
+    Imitated,
     command_line,
     in_process,
     pair_records,
@@ -31,14 +32,12 @@ from torch import Tensor, nn
 from uptake import methods
 from uptake.data import read
 from uptake.errors import InputError
-from uptake.judge.recorded import Recorded
+from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, TokenTree, load
 from uptake.objective import Loss, NextToken, Objective, Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Frozen, RunningReference
-from uptake.rollout.from_rows import FromRows
-from uptake.signal.as_given import AsGiven, Imitate
 from uptake.tasks.mine import mine
 from uptake.train.loop import Options, run
 from uptake.update import Optimization
@@ -91,7 +90,8 @@ def test_follow_up_likelihood_from_prompts(tmp_path: Path) -> None:
     run(flr(tmp_path), world)
     (line,) = read_jsonl(tmp_path / "run" / "rounds" / "0-0" / "judged.jsonl")
     summary = json.loads((tmp_path / "run" / "rounds" / "0-0" / "summary.json").read_text())
-    assert len(line["rollouts"]) == len(line["judgements"]) == summary["samples"] == 4 * 4
+    assert [len(group) for group in line["groups"]] == [len(said) for said in line["assessments"]] == [4] * 4
+    assert summary["samples"] == 4 * 4
     assert summary["pairs"] == 4
     metrics = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert len(metrics) == 2 * 2
@@ -129,7 +129,7 @@ def test_mined_pairs_train_as_the_method_does(tmp_path: Path) -> None:
 # SIGKILL just before the n-th event of this kind on a path with this in it.
 MOMENTS = [
     ("open", "recipe.yaml", 1),
-    ("open", "judged.jsonl", 1),
+    ("open", ".summary.json.", 1),
     ("os.mkdir", "00000002.partial", 1),
     ("open", "00000004.partial/cursor.json", 1),
     ("os.rename", "00000004.partial", 1),
@@ -228,9 +228,9 @@ def observe(world: World, step: int) -> Mapping[str, Any]:
 def two_stages(**changes: Any) -> Recipe:
     """First imitate every response, then prefer the chosen ones; the reference is then the end of the first stage."""
     update = Optimization(**{**FAST, "epochs": 2, "schedule": "linear", **changes})
-    parts: dict[str, Any] = {"produce": FromRows(), "judge": Recorded(), "update": update}
-    first = Stage(**parts, signal=Imitate(), objective=NextToken(), rounds=2)
-    return Recipe((first, Stage(**parts, signal=AsGiven(), reference=Frozen(), objective=Pairs(Logistic(0.1)))))
+    first = Stage(examples=Imitated(), objective=NextToken(), update=update, rounds=2)
+    second = Stage(examples=PreferenceRows(), reference=Frozen(), objective=Pairs(Logistic(0.1)), update=update)
+    return Recipe((first, second))
 
 
 WATCHED = Options(save_every=3, observe=observe, observe_every=1)
@@ -371,13 +371,7 @@ class Shift:
 
 def with_slots(rounds: int = 2, **slots: Any) -> Recipe:
     update = Optimization(**{**FAST, "lr": 0.1, "warmup": 0})
-    shared: dict[str, Any] = {
-        "produce": FromRows(),
-        "judge": Recorded(),
-        "signal": Imitate(),
-        "update": update,
-        "rounds": rounds,
-    }
+    shared: dict[str, Any] = {"examples": Imitated(), "update": update, "rounds": rounds}
     return Recipe((Stage(**shared, objective=Biased(), modules=Bias(), **slots),))
 
 

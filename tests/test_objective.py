@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from uptake.errors import InputError
+from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
 from uptake.models import LanguageModel, Node, TokenTree, add_lora, branches, pack
 from uptake.objective import NextToken, Pairs
 from uptake.reference import AdapterOff, Frozen, Given, RunningReference
-from uptake.rollout.from_rows import FromRows
 from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World
@@ -52,9 +52,8 @@ def world(lm: LanguageModel, **models: LanguageModel) -> World:
 
 
 def pairs(lm: LanguageModel) -> list[Pair]:
-    at = world(lm)
-    rollouts = FromRows()(at, at.rows, 0, 0)
-    return [Pair(*both) for both in zip(rollouts[::2], rollouts[1::2], strict=True)]
+    found: Sequence[Pair] = PreferenceRows()(world(lm), 0).examples
+    return list(found)
 
 
 def plain(lm: LanguageModel) -> PreTrainedModel:
@@ -75,10 +74,10 @@ def response_logps(model: PreTrainedModel, prompt: Sequence[int], response: Sequ
 
 def margin_by_hand(model: PreTrainedModel, frozen: PreTrainedModel, pair: Pair, mean: bool) -> Tensor:
     sides = []
-    for each in (pair.chosen, pair.rejected):
+    for ids in (pair.chosen_ids, pair.rejected_ids):
         with torch.no_grad():
-            base = response_logps(frozen, each.prompt_ids, each.response_ids)
-        ratios = response_logps(model, each.prompt_ids, each.response_ids) - base
+            base = response_logps(frozen, pair.prompt_ids, ids)
+        ratios = response_logps(model, pair.prompt_ids, ids) - base
         sides.append(ratios.mean() if mean else ratios.sum())
     return sides[0] - sides[1]
 
@@ -107,12 +106,9 @@ def test_metrics_from_plain_rows() -> None:
     model, frozen = plain(lm), plain(policy(1))
     chosen, rejected, rewards = [], [], []
     for pair in pairs(lm):
-        sums = [
-            response_logps(model, each.prompt_ids, each.response_ids).sum() for each in (pair.chosen, pair.rejected)
-        ]
-        bases = [
-            response_logps(frozen, each.prompt_ids, each.response_ids).sum() for each in (pair.chosen, pair.rejected)
-        ]
+        sides = pair.chosen_ids, pair.rejected_ids
+        sums = [response_logps(model, pair.prompt_ids, ids).sum() for ids in sides]
+        bases = [response_logps(frozen, pair.prompt_ids, ids).sum() for ids in sides]
         chosen.append(float(sums[0].detach()))
         rejected.append(float(sums[1].detach()))
         rewards.append([BETA * float((one - two).detach()) for one, two in zip(sums, bases, strict=True)])
@@ -148,9 +144,9 @@ def test_the_end_of_turn_counts_and_the_prompt_does_not() -> None:
     lm = policy()
     pair = pairs(lm)[0]
     end = lm.tokenizer.eos_token_id
-    assert pair.chosen.response_ids[-1] == pair.rejected.response_ids[-1] == end
+    assert pair.chosen_ids[-1] == pair.rejected_ids[-1] == end
     (chosen,) = (float(Pairs(Logistic())(lm, Frozen().start(world(lm)), [pair]).metrics["chosen_logp"]),)
-    alone = response_logps(plain(lm), pair.chosen.prompt_ids, pair.chosen.response_ids)
+    alone = response_logps(plain(lm), pair.prompt_ids, pair.chosen_ids)
     assert chosen == pytest.approx(float(alone.sum().detach()))
     assert abs(chosen - float(alone[:-1].sum().detach())) > 0.1
 
@@ -161,7 +157,7 @@ def test_swapping_a_pair() -> None:
     reference = Given().start(world(lm, reference=policy(1)))
     pair = pairs(lm)[0]
     one = Pairs(Logistic(BETA))(lm, reference, [pair])
-    other = Pairs(Logistic(BETA))(lm, reference, [Pair(pair.rejected, pair.chosen)])
+    other = Pairs(Logistic(BETA))(lm, reference, [Pair(pair.prompt_ids, pair.rejected_ids, pair.chosen_ids)])
     assert float((one.total - other.total).detach()) == pytest.approx(-float(one.metrics["margin"]), abs=1e-10)
 
 

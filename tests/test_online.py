@@ -31,7 +31,7 @@ from uptake.signal.comparisons import ComparisonPairs
 from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.train.loop import Options, run
-from uptake.types import Judgement, Prompt, Rollout, Turn, Verdict
+from uptake.types import Group, Prompt, Rollout, Turn, Verdict
 
 # --- Toy-5: five one-token responses, exact expectations instead of sampling -----------------------------------------
 
@@ -76,8 +76,15 @@ def rollout(text: str, sample: int = 0, prompt: str = "when ?", finished: bool =
     return Rollout(Prompt(turns, prompt_key(turns)), (1,), ids, text, finished, sample=sample, version=version)
 
 
-def duel(p: float, one: str = "a", two: str = "b", **parts: float) -> tuple[list[Rollout], list[Judgement]]:
-    return [rollout(one), rollout(two, 1)], [Judgement(p, parts=parts), Judgement(1 - p)]
+Duel = tuple[list[Group], list[Verdict]]
+
+
+def duel(p: float, one: str = "a", two: str = "b", by_order: tuple[float, float] | None = None) -> Duel:
+    return [(rollout(one), rollout(two, 1))], [Verdict(p, by_order or (p, p))]
+
+
+def spelled(ids: Sequence[int]) -> str:
+    return "".join(map(chr, ids))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +99,7 @@ def duel(p: float, one: str = "a", two: str = "b", **parts: float) -> tuple[list
 )
 def test_labels(label: Any, p: float, chosen: str, expected: float) -> None:
     (pair,) = ComparisonPairs(label)(*duel(p)).examples
-    assert pair.chosen.response == chosen
+    assert spelled(pair.chosen_ids) == chosen
     assert pair.p == pytest.approx(expected)
     assert pair.margin == pytest.approx(abs(2 * p - 1))
 
@@ -106,23 +113,21 @@ def test_an_even_verdict_is_a_tie_for_hard_labels() -> None:
 
 def test_sampled_labels_follow_the_probability() -> None:
     duels = [duel(0.3, f"a{index}", f"b{index}") for index in range(2000)]
-    rollouts, judgements = ([each for pair in side for each in pair] for side in zip(*duels, strict=True))
-    pairs = ComparisonPairs("sampled")(rollouts, judgements).examples
-    share = sum(pair.chosen.response.startswith("a") for pair in pairs) / 2000
+    groups, verdicts = ([each for (each,) in side] for side in zip(*duels, strict=True))
+    pairs = ComparisonPairs("sampled")(groups, verdicts).examples
+    share = sum(spelled(pair.chosen_ids).startswith("a") for pair in pairs) / 2000
     # Five standard deviations.
     assert abs(share - 0.3) < 5 * math.sqrt(0.3 * 0.7 / 2000)
     assert {pair.p for pair in pairs} == {1.0}
-    again = ComparisonPairs("sampled")(rollouts, judgements).examples
-    assert [pair.chosen.response for pair in pairs] == [pair.chosen.response for pair in again]
-    other = ComparisonPairs("sampled", seed=1)(rollouts, judgements).examples
-    assert [pair.chosen.response for pair in pairs] != [pair.chosen.response for pair in other]
+    assert ComparisonPairs("sampled")(groups, verdicts).examples == pairs
+    assert ComparisonPairs("sampled", seed=1)(groups, verdicts).examples != pairs
 
 
 def test_what_the_annotator_did_is_reported() -> None:
-    one, two = duel(0.8, shown_first=0.9, shown_second=0.7), duel(0.51, shown_first=0.61, shown_second=0.41)
-    bad = [rollout("x"), rollout("y", 1)], [Judgement(0.5, False, {"tokens": 7.0}, "no answer")] * 2
-    rollouts, judgements = ([*a, *b, *c] for a, b, c in zip(one, two, bad, strict=True))
-    summary = ComparisonPairs()(rollouts, judgements).summary
+    one, two = duel(0.8, by_order=(0.9, 0.7)), duel(0.51, by_order=(0.61, 0.41))
+    bad = [(rollout("x"), rollout("y", 1))], [Verdict(0.5, (0.5, 0.5), valid=False, reason="no answer", tokens=7)]
+    groups, verdicts = ([*a, *b, *c] for a, b, c in zip(one, two, bad, strict=True))
+    summary = ComparisonPairs()(groups, verdicts).summary
     assert summary["dropped"] == {"no answer": 1}
     assert summary["order_gap"] == pytest.approx(0.2)
     assert summary["position_bias"] == pytest.approx(0.1)
@@ -184,32 +189,32 @@ class MoreE(Annotator, AnnotatorSpec):
         return [Verdict(p, (p, p), self.valid, "" if self.valid else "no answer", tokens=10, cost=0.5) for p in ps]
 
 
-def judged(tmp_path: Path, *rollouts: Rollout, **options: Any) -> list[Judgement]:
+def judged(tmp_path: Path, *groups: Group, **options: Any) -> list[Verdict]:
     judge = PairwiseJudge(MoreE(tmp_path / "asked.jsonl"), **options)
-    return list(judge(tiny_world(tmp_path, []), rollouts))
+    return list(judge(tiny_world(tmp_path, []), groups))
 
 
 def test_equal_and_empty_responses_are_not_paid_for(tmp_path: Path) -> None:
     duels = [("aaa", "e"), ("same", "same"), ("", "b"), ("c", "ee")]
-    found = judged(tmp_path, *(rollout(text, place) for duel in duels for place, text in enumerate(duel)))
-    assert [each.valid for each in found] == [True, True, False, False, False, False, True, True]
-    assert [each.reason for each in found[2:6:2]] == ["equal responses", "empty"]
+    found = judged(tmp_path, *(tuple(rollout(text, place) for place, text in enumerate(duel)) for duel in duels))
+    assert [each.valid for each in found] == [True, False, False, True]
+    assert [each.reason for each in found] == ["", "equal responses", "empty", ""]
     assert read_jsonl(tmp_path / "asked.jsonl") == [["aaa", "e"], ["c", "ee"]]
-    assert [found[0].score, found[1].score] == pytest.approx([0.1, 0.9])
-    assert sum(each.parts.get("cost", 0) for each in found) == 1.0
+    assert [found[0].p, found[3].p] == pytest.approx([0.1, 0.1])
+    assert sum(each.cost for each in found) == 1.0
 
 
 def test_unfinished_responses_are_shown_or_not(tmp_path: Path) -> None:
     duel = rollout("aaa", finished=False), rollout("b", 1)
-    assert judged(tmp_path, *duel)[0].valid
-    assert judged(tmp_path, *duel, keep_unfinished=False)[0].reason == "unfinished"
+    assert judged(tmp_path, duel)[0].valid
+    assert judged(tmp_path, duel, keep_unfinished=False)[0].reason == "unfinished"
 
 
 def test_two_responses_to_one_prompt(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two responses to one prompt"):
-        judged(tmp_path, rollout("a"))
+        judged(tmp_path, (rollout("a"),))
     with pytest.raises(InputError, match="two responses to one prompt"):
-        judged(tmp_path, rollout("a"), rollout("b", prompt="where ?"))
+        judged(tmp_path, (rollout("a"), rollout("b", prompt="where ?")))
 
 
 def test_unknown_annotators_and_settings() -> None:
@@ -277,7 +282,9 @@ def test_the_policy_learns_what_the_annotator_prefers(tmp_path: Path) -> None:
     world = tiny_world(tmp_path / "run", prompt_records(16))
     run(oaif(tmp_path, steps=24, batch_size=16, lr=5e-3, beta=0.5), world)
     rounds = [read_jsonl(tmp_path / "run" / "rounds" / f"0-{round_}" / "judged.jsonl") for round_ in range(24)]
-    texts = [[each["response"] or " " for line in lines for each in line["rollouts"]] for lines in rounds]
+    texts = [
+        [each["response"] or " " for line in lines for group in line["groups"] for each in group] for lines in rounds
+    ]
     shares = [fmean(map(share_of_e, said)) for said in texts]
     assert fmean(shares[-6:]) > fmean(shares[:6]) + 0.02
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")

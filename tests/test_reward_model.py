@@ -26,15 +26,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.judge.recorded import Recorded
+from uptake.examples.preferences import PreferenceRows
 from uptake.losses.scalar import BradleyTerry
 from uptake.models import LanguageModel, add_lora, pack, save_model
 from uptake.models.heads import AddHead, node_last, token_values
 from uptake.objective import ScoredPairs
 from uptake.reference import NoReference
 from uptake.rewards.classifier import Classifier
-from uptake.rollout.from_rows import FromRows
-from uptake.signal.as_given import AsGiven
 from uptake.tasks.check import check
 from uptake.town import CHAT_TEMPLATE
 from uptake.train.loop import Options, run
@@ -56,8 +54,7 @@ def scorer(dtype: torch.dtype = torch.float64, std: float = 0.5) -> LanguageMode
 
 
 def pairs(world: World) -> Sequence[Pair]:
-    rollouts = FromRows()(world, world.rows, 0, 0)
-    found: Sequence[Pair] = AsGiven()(rollouts, Recorded()(world, rollouts)).examples
+    found: Sequence[Pair] = PreferenceRows()(world, 0).examples
     return [replace(pair, margin=index / 4, p=1 - index / 20) for index, pair in enumerate(found)]
 
 
@@ -73,7 +70,7 @@ def test_the_loss_is_that_of_plain_rows() -> None:
     loss = ScoredPairs(BradleyTerry(0.5, 0.1))(lm, NoReference().start(tiny_world(Path("unused"), [], lm)), examples)
     total, hits = torch.zeros((), dtype=torch.float64), 0
     for pair in examples:
-        good, bad = (score_by_hand(lm, (*side.prompt_ids, *side.response_ids)) for side in (pair.chosen, pair.rejected))
+        good, bad = (score_by_hand(lm, (*pair.prompt_ids, *ids)) for ids in (pair.chosen_ids, pair.rejected_ids))
         sides = [torch.sigmoid(sign * (good - bad) - 0.5 * pair.margin).log() for sign in (1, -1)]
         total = total - pair.p * sides[0] - (1 - pair.p) * sides[1] + 0.1 * (good + bad) ** 2
         hits += int(good > bad)
@@ -89,7 +86,7 @@ def test_the_loss_is_that_of_plain_rows() -> None:
 
 def test_the_end_of_the_turn_carries_the_score() -> None:
     examples = pairs(tiny_world(Path("unused"), pair_records(3), scorer()))
-    ends = {side.response_ids[-1] for pair in examples for side in (pair.chosen, pair.rejected)}
+    ends = {ids[-1] for pair in examples for ids in (pair.chosen_ids, pair.rejected_ids)}
     assert ends == {tiny_tokenizer().eos_token_id}
 
 
@@ -248,8 +245,8 @@ def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
     save_model(lm, CHAT_TEMPLATE, folder, "<end>")
     rows = [
         {
-            "chosen_ids": [*pair.chosen.prompt_ids, *pair.chosen.response_ids],
-            "rejected_ids": [*pair.rejected.prompt_ids, *pair.rejected.response_ids],
+            "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
+            "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
             "margin": pair.margin,
         }
         for pair in examples

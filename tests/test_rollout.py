@@ -247,9 +247,9 @@ def test_every_round_of_a_recipe_draws_anew() -> None:
         policy(World(lm, chat, seed=seed), rows, round_, version=6) for seed, round_ in ((0, 0), (0, 0), (0, 1), (1, 0))
     )
     assert first == again
-    assert {one.version for one in first} == {6}
-    assert [(one.prompt, one.sample) for one in first] == [(prompt, 0), (prompt, 1)] * (len(first) // 2)
-    assert len({one.response_ids for one in (*first, *second, *other)}) == 6
+    assert {one.version for group in first for one in group} == {6}
+    assert [[(one.prompt, one.sample) for one in group] for group in first] == [[(prompt, 0), (prompt, 1)]] * 2
+    assert len({one.response_ids for group in (*first, *second, *other) for one in group}) == 6
 
 
 def test_policy_options_are_checked() -> None:

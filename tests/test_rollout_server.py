@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import prompt_records, tiny_llama, tiny_tokenizer, tiny_world
+from tiny import flat, prompt_records, tiny_llama, tiny_tokenizer, tiny_world
 from tiny_model_server import ModelServer
 from tiny_server import Answer, failure
 
@@ -67,7 +67,7 @@ class Even:
 
 
 def samples(producer: ServerSamples | PolicySamples, world: World, round_: int = 0) -> list[Rollout]:
-    return list(producer(world, world.rows, round_, 3))
+    return flat(producer(world, world.rows, round_, 3))
 
 
 def by_sample(rollouts: list[Rollout]) -> dict[tuple[str, int], tuple[int, ...]]:
@@ -223,8 +223,8 @@ def test_an_answer_that_never_comes_is_empty_and_dropped(
     ((one, two),) = [(one, two) for one, two in zip(found, whole, strict=True) if one != two]
     assert one == replace(two, response="", response_ids=(), finished=False, logps=())
     assert caplog.text.count("no answer to a question: Error code: 500 - out of memory") == 1
-    judged = PairwiseJudge(Even())(world, found)
-    assert [judgement.reason for judgement in judged if not judgement.valid] == ["empty"] * 2
+    judged = PairwiseJudge(Even())(world, list(zip(found[::2], found[1::2], strict=True)))
+    assert [verdict.reason for verdict in judged if not verdict.valid] == ["empty"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 import torch
-from tiny import prompt_records, read_jsonl, saved, tiny_llama, tiny_tokenizer, tiny_world
+from tiny import flat, prompt_records, read_jsonl, saved, tiny_llama, tiny_tokenizer, tiny_world
 from tiny_model_server import ModelServer
 from tiny_server import INSTRUCTIONS, failure
 
@@ -88,7 +88,7 @@ def moved(lm: LanguageModel, seed: int, by: float = 0.3) -> LanguageModel:
 
 
 def own(world: World, round_: int, version: int) -> list[Rollout]:
-    return list(PolicySamples(**GREEDY)(world, world.rows, round_, version))
+    return flat(PolicySamples(**GREEDY)(world, world.rows, round_, version))
 
 
 def by_ids(rollouts: list[Rollout]) -> list[tuple[tuple[int, ...], int, str]]:
@@ -100,7 +100,7 @@ def follows(producer: VLLMSamples, world: World) -> None:
     before: list[Rollout] = []
     for round_ in range(3):
         expected = own(world, round_, 10 * round_)
-        found = list(producer(world, world.rows, round_, 10 * round_))
+        found = flat(producer(world, world.rows, round_, 10 * round_))
         assert by_ids(found) == by_ids(expected)
         assert [one.response_ids for one in expected] != [one.response_ids for one in before]
         for one, other in zip(found, expected, strict=True):
@@ -210,8 +210,8 @@ def test_a_run_on_such_a_server(server: ModelServer, world: World) -> None:
         "judge": {"follow_up": {"temperature": 1.0}},
     }
     run(methods.build("oaif", {**options, "engine": {"vllm": {"url": server.url}}}), world)
-    sampled = [read_jsonl(path)[0]["rollouts"] for path in sorted(world.folder.glob("rounds/0-*/judged.jsonl"))]
-    assert [{one["version"] for one in rollouts} for rollouts in sampled] == [{0}, {1}, {2}]
+    sampled = [read_jsonl(path)[0]["groups"] for path in sorted(world.folder.glob("rounds/0-*/judged.jsonl"))]
+    assert [{one["version"] for group in groups for one in group} for groups in sampled] == [{0}, {1}, {2}]
     assert [line["age"] for line in read_jsonl(world.folder / "metrics.jsonl")] == [0, 0, 0]
     # The model behind the server is that of the last round's beginning, two steps on, and no longer the first.
     trained, served = (lm.model.state_dict() for lm in (world.policy, server.lm))

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from uptake.errors import InputError
-from uptake.signal.best_worst import BestWorst, Mined
-from uptake.types import Judgement, Pair, Prompt, Rollout, Turn
+from uptake.signal import BestWorst, MinedPair
+from uptake.types import Group, Judgement, Prompt, Rollout, RoundData, Turn
 
 OPEN = BestWorst(min_margin_quantile=0.0, max_length_ratio=inf, min_category_agreement=0.0)
 Rows = tuple[list[Rollout], list[Judgement]]
+Groups = tuple[list[Group], list[tuple[Judgement, ...]]]
 
 
 def rollout(prompt: str, sample: int, text: str | None = None, *, tokens: int = 3, finished: bool = True) -> Rollout:
@@ -40,8 +41,25 @@ def joined(*parts: Rows) -> Rows:
     return [each for rows, _ in parts for each in rows], [each for _, rows in parts for each in rows]
 
 
-def losses(mined: Mined) -> dict[str, int]:
-    return {reason: count for reason, count in mined.dropped.items() if count}
+def grouped(rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Groups:
+    """Responses with their judgements, those to one prompt together."""
+    of: dict[str, list[int]] = {}
+    for place, each in enumerate(rollouts):
+        of.setdefault(each.prompt.key, []).append(place)
+    groups = [tuple(rollouts[place] for place in places) for places in of.values()]
+    return groups, [tuple(judgements[place] for place in places) for places in of.values()]
+
+
+def mine(rule: BestWorst, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> RoundData:
+    return rule.mine(*grouped(rollouts, judgements))
+
+
+def losses(mined: RoundData) -> dict[str, int]:
+    return {reason: count for reason, count in mined.summary["dropped"].items() if count}
+
+
+def margins_of(mined: RoundData) -> list[float]:
+    return [each.pair.margin for each in mined.examples]
 
 
 def random_round(seed: int) -> Rows:
@@ -58,36 +76,45 @@ def random_round(seed: int) -> Rows:
 
 
 def test_known_scores() -> None:
-    mined = BestWorst()(*scored("p", 3, 1, 2, 0))
-    (pair,) = mined.pairs
-    assert (pair.chosen.sample, pair.rejected.sample, pair.margin) == (0, 3, 3.0)
+    mined = mine(BestWorst(), *scored("p", 3, 1, 2, 0))
+    (pair,) = mined.examples
+    assert (pair.chosen.sample, pair.rejected.sample, pair.pair.margin) == (0, 3, 3.0)
     assert losses(mined) == {}
-    assert mined.examples is mined.pairs
+
+
+def test_what_a_loss_sees_are_the_ids_of_the_mined_pairs() -> None:
+    rows, judgements = pair_of("p", 2.0, chosen=5, rejected=3)
+    found = OPEN(*grouped(rows, judgements))
+    assert found.summary == mine(OPEN, rows, judgements).summary
+    (pair,) = found.examples
+    assert [*map(tuple, (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids))] == [(1, 2), tuple(range(5)), (0, 1, 2)]
+    assert (pair.margin, pair.p) == (2.0, 1.0)
+    assert pair.chosen_ids.itemsize == 4
 
 
 def test_equal_scores_make_no_pair() -> None:
-    mined = BestWorst()(*scored("p", 2, 2, 2))
-    assert mined.pairs == ()
+    mined = mine(BestWorst(), *scored("p", 2, 2, 2))
+    assert mined.examples == ()
     assert losses(mined) == {"no contrast": 1}
 
 
 def test_prompts_are_told_apart_by_key_wherever_their_rows_stand() -> None:
     (a, ja), (b, jb) = scored("a", 0, 1), scored("b", 5, 4)
-    mined = OPEN([a[0], b[0], a[1], b[1]], [ja[0], jb[0], ja[1], jb[1]])
-    assert [(p.chosen.prompt.key, p.chosen.sample) for p in mined.pairs] == [("a", 1), ("b", 0)]
+    mined = OPEN.mine([(a[0],), (b[0],), (a[1],), (b[1],)], [(ja[0],), (jb[0],), (ja[1],), (jb[1],)])
+    assert [(p.chosen.prompt.key, p.chosen.sample) for p in mined.examples] == [("a", 1), ("b", 0)]
 
 
 def test_parts_of_a_pair_are_differences() -> None:
     rows = [rollout("p", 0), rollout("p", 1)]
     judgements = [Judgement(1.0, parts={"a": 0.5, "b": 2.0}), Judgement(3.0, parts={"a": 2.0, "b": 1.0})]
-    assert OPEN(rows, judgements).pairs[0].parts == {"a": 1.5, "b": -1.0}
+    assert mine(OPEN, rows, judgements).examples[0].margin_by_category == {"a": 1.5, "b": -1.0}
 
 
 def test_equal_texts_count_once() -> None:
     rows = [rollout("p", 0, "yes"), rollout("p", 1, "yes", tokens=4), rollout("p", 2, "no"), rollout("q", 0, "yes")]
-    mined = OPEN(rows, [Judgement(1.0), Judgement(9.0), Judgement(2.0), Judgement(0.0)])
-    (pair,) = mined.pairs
-    assert (pair.chosen.response, pair.rejected.response, pair.margin) == ("no", "yes", 1.0)
+    mined = mine(OPEN, rows, [Judgement(1.0), Judgement(9.0), Judgement(2.0), Judgement(0.0)])
+    (pair,) = mined.examples
+    assert (pair.chosen.response, pair.rejected.response, pair.pair.margin) == ("no", "yes", 1.0)
     assert losses(mined) == {"duplicate": 1, "fewer than two candidates": 1}
 
 
@@ -104,19 +131,19 @@ def test_equal_texts_count_once() -> None:
 )
 def test_responses_that_cannot_be_used(odd: Rollout, judgement: Judgement, reason: str) -> None:
     rows, judgements = scored("p", 1, 0)
-    mined = OPEN([odd, *rows], [judgement, *judgements])
-    assert [(pair.chosen.sample, pair.rejected.sample) for pair in mined.pairs] == [(0, 1)]
+    mined = mine(OPEN, [odd, *rows], [judgement, *judgements])
+    assert [(pair.chosen.sample, pair.rejected.sample) for pair in mined.examples] == [(0, 1)]
     assert losses(mined) == {reason: 1}
 
 
 def test_a_prompt_that_loses_all_its_responses_is_counted() -> None:
-    mined = OPEN([rollout("p", 0, finished=False)], [Judgement(1.0)])
+    mined = mine(OPEN, [rollout("p", 0, finished=False)], [Judgement(1.0)])
     assert losses(mined) == {"unfinished": 1, "fewer than two candidates": 1}
 
 
 def test_unfinished_responses_stay_flagged_where_they_are_kept() -> None:
     rows = [rollout("p", 0, finished=False), rollout("p", 1)]
-    (pair,) = replace(OPEN, keep_unfinished=True)(rows, [Judgement(1.0), Judgement(0.0)]).pairs
+    (pair,) = mine(replace(OPEN, keep_unfinished=True), rows, [Judgement(1.0), Judgement(0.0)]).examples
     assert (pair.chosen.finished, pair.rejected.finished) == (False, True)
     assert pair.chosen is rows[0]
 
@@ -152,8 +179,8 @@ def test_unfinished_responses_stay_flagged_where_they_are_kept() -> None:
     ],
 )
 def test_pair_filters_at_their_boundary(rule: BestWorst, kept: Rows, lost: Rows, reason: str) -> None:
-    assert (len(rule(*kept).pairs), losses(rule(*kept))) == (1, {})
-    assert (len(rule(*lost).pairs), losses(rule(*lost))) == (0, {reason: 1})
+    assert (len(mine(rule, *kept).examples), losses(mine(rule, *kept))) == (1, {})
+    assert (len(mine(rule, *lost).examples), losses(mine(rule, *lost))) == (0, {reason: 1})
 
 
 @pytest.mark.parametrize("categories", [3, 6, 9, 12, 30])
@@ -162,8 +189,8 @@ def test_two_thirds_of_the_categories_are_enough(categories: int) -> None:
         return pair_of("p", parts={str(i): 1.0 if i < count else -1.0 for i in range(categories)})
 
     enough = 2 * categories // 3
-    assert len(BestWorst()(*agreeing(enough)).pairs) == 1
-    assert losses(BestWorst()(*agreeing(enough - 1))) == {"category agreement": 1}
+    assert len(mine(BestWorst(), *agreeing(enough)).examples) == 1
+    assert losses(mine(BestWorst(), *agreeing(enough - 1))) == {"category agreement": 1}
 
 
 @pytest.mark.parametrize(
@@ -177,21 +204,21 @@ def test_two_thirds_of_the_categories_are_enough(categories: int) -> None:
     ],
 )
 def test_quantile_drops_the_fifth_with_the_smallest_margins(margins: Sequence[float], kept: Sequence[float]) -> None:
-    mined = BestWorst()(*joined(*(pair_of(f"p{i}", margin) for i, margin in enumerate(margins))))
-    assert [pair.margin for pair in mined.pairs] == list(kept)
-    assert mined.dropped["below margin quantile"] == len(margins) - len(kept)
+    mined = mine(BestWorst(), *joined(*(pair_of(f"p{i}", margin) for i, margin in enumerate(margins))))
+    assert margins_of(mined) == list(kept)
+    assert mined.summary["dropped"]["below margin quantile"] == len(margins) - len(kept)
 
 
 def test_quantile_is_taken_over_the_pairs_that_the_other_filters_leave() -> None:
     """Five good pairs of margins 1 to 5 and five of margin 0.1 that are too unequal in length: only margin 1 goes."""
     good = [pair_of(f"g{i}", i) for i in range(1, 6)]
     unequal = [pair_of(f"u{i}", 0.1, chosen=9, rejected=1) for i in range(5)]
-    mined = BestWorst()(*joined(*good, *unequal))
-    assert [pair.margin for pair in mined.pairs] == [2, 3, 4, 5]
+    mined = mine(BestWorst(), *joined(*good, *unequal))
+    assert margins_of(mined) == [2, 3, 4, 5]
     assert losses(mined) == {"length ratio": 5, "below margin quantile": 1}
 
 
-def identity(pair: Pair) -> tuple[Rollout, Rollout]:
+def identity(pair: MinedPair) -> tuple[Rollout, Rollout]:
     return pair.chosen, pair.rejected
 
 
@@ -200,11 +227,11 @@ def identity(pair: Pair) -> tuple[Rollout, Rollout]:
 def test_row_order_does_not_matter(rule: BestWorst, seed: int) -> None:
     rollouts, judgements = random_round(seed)
     order = Random(seed + 100).sample(range(len(rollouts)), len(rollouts))
-    one = rule(rollouts, judgements)
-    other = rule([rollouts[i] for i in order], [judgements[i] for i in order])
-    by_prompt: Callable[[Pair], str] = lambda pair: pair.chosen.prompt.key  # noqa: E731
-    assert sorted(one.pairs, key=by_prompt) == sorted(other.pairs, key=by_prompt)
-    assert one.dropped == other.dropped
+    one = mine(rule, rollouts, judgements)
+    other = mine(rule, [rollouts[i] for i in order], [judgements[i] for i in order])
+    by_prompt: Callable[[MinedPair], str] = lambda pair: pair.chosen.prompt.key  # noqa: E731
+    assert sorted(one.examples, key=by_prompt) == sorted(other.examples, key=by_prompt)
+    assert one.summary["dropped"] == other.summary["dropped"]
     assert one.summary == other.summary
 
 
@@ -214,37 +241,38 @@ def test_negated_scores_swap_every_pair(rule: BestWorst, seed: int) -> None:
     """The categories too: they change sides together with the total."""
     rollouts, judgements = random_round(seed)
     negated = [replace(j, score=-j.score, parts={name: -part for name, part in j.parts.items()}) for j in judgements]
-    one, other = rule(rollouts, judgements), rule(rollouts, negated)
-    assert len(one.pairs) > 5
-    assert [identity(pair) for pair in one.pairs] == [identity(pair)[::-1] for pair in other.pairs]
-    assert [pair.margin for pair in one.pairs] == [pair.margin for pair in other.pairs]
-    assert one.dropped == other.dropped
+    one, other = mine(rule, rollouts, judgements), mine(rule, rollouts, negated)
+    assert len(one.examples) > 5
+    assert [identity(pair) for pair in one.examples] == [identity(pair)[::-1] for pair in other.examples]
+    assert margins_of(one) == margins_of(other)
+    assert one.summary["dropped"] == other.summary["dropped"]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_books_balance(seed: int) -> None:
     """Every prompt ends as a pair or under one reason, and no pair has two equal responses."""
     rollouts, judgements = random_round(seed)
-    mined = BestWorst()(rollouts, judgements)
+    mined = mine(BestWorst(), rollouts, judgements)
     per_response = {"unfinished", "invalid judgement", "empty", "duplicate"}
-    per_prompt = sum(count for reason, count in mined.dropped.items() if reason not in per_response)
-    assert per_prompt + len(mined.pairs) == len({each.prompt.key for each in rollouts}) == mined.summary["prompts"]
-    assert min(mined.dropped[reason] for reason in (*per_response, "no contrast", "length ratio")) > 0
-    assert all(pair.chosen.response != pair.rejected.response for pair in mined.pairs)
-    assert all(pair.chosen.prompt == pair.rejected.prompt for pair in mined.pairs)
+    per_prompt = sum(count for reason, count in mined.summary["dropped"].items() if reason not in per_response)
+    assert per_prompt + len(mined.examples) == len({each.prompt.key for each in rollouts}) == mined.summary["prompts"]
+    assert min(mined.summary["dropped"][reason] for reason in (*per_response, "no contrast", "length ratio")) > 0
+    assert all(pair.chosen.response != pair.rejected.response for pair in mined.examples)
+    assert all(pair.chosen.prompt == pair.rejected.prompt for pair in mined.examples)
 
 
 def test_summary_by_hand() -> None:
     """Three proposed pairs; the one of margin 4 goes for its lengths but still counts for agreement."""
-    mined = replace(OPEN, max_length_ratio=2.0)(
+    mined = mine(
+        replace(OPEN, max_length_ratio=2.0),
         *joined(
             pair_of("x", 1.0, chosen=4, rejected=2, parts={"a": 1.0, "b": 1.0}),
             pair_of("y", 2.0, chosen=3, rejected=3, parts={"a": 1.0, "b": -1.0}),
             pair_of("z", 4.0, chosen=9, rejected=1, parts={"a": 0.0, "b": 1.0}),
-        )
+        ),
     )
     summary: dict[str, Any] = json.loads(json.dumps(dict(mined.summary)))
-    assert summary.pop("dropped") == dict(mined.dropped)
+    assert summary.pop("dropped") == dict(mined.summary["dropped"])
     histogram = summary.pop("margin_histogram")
     assert histogram["edges"] == pytest.approx([0.2 * i for i in range(11)])
     assert histogram["counts"] == [0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
@@ -261,13 +289,13 @@ def test_summary_by_hand() -> None:
 
 
 def test_margins_that_differ_by_a_rounding_have_a_histogram() -> None:
-    summary = OPEN(*joined(pair_of("x", 0.3), pair_of("y", 0.1 + 0.2))).summary
+    summary = mine(OPEN, *joined(pair_of("x", 0.3), pair_of("y", 0.1 + 0.2))).summary
     assert summary["margin_histogram"]["counts"] == [0] * 9 + [2]
 
 
 def test_nothing_in_nothing_out() -> None:
-    mined = BestWorst()([], [])
-    assert (mined.pairs, losses(mined)) == ((), {})
+    mined = mine(BestWorst(), [], [])
+    assert (mined.examples, losses(mined)) == ((), {})
     assert (mined.summary["longer_wins"], mined.summary["margin_histogram"]) == (None, None)
 
 
@@ -289,4 +317,4 @@ def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
 
 def test_a_judgement_is_needed_for_every_rollout() -> None:
     with pytest.raises(InputError, match="1 judgements of 2 rollouts"):
-        BestWorst()(scored("p", 1, 2)[0], [Judgement(1.0)])
+        BestWorst()(grouped(*scored("p", 1, 2))[0], [(Judgement(1.0),)])

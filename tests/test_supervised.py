@@ -1,6 +1,7 @@
 """Supervised fine-tuning: which tokens carry loss, told by hand, and losses against plain Transformers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ from tiny import read_jsonl, tiny_llama, tiny_tokenizer, tiny_world, weights_of
 
 from uptake import methods
 from uptake.errors import InputError
+from uptake.examples.conversations import Conversations, Turns
 from uptake.models import TokenTree
 from uptake.objective import NextToken
 from uptake.reference import NoReference
-from uptake.rollout.conversations import Conversations, Turns
-from uptake.signal.conversation_tree import ConversationTrees
 from uptake.train.loop import run
 from uptake.world import World
 
@@ -26,8 +26,8 @@ def talk(*texts: str) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]}
 
 
-def trees(world: World, turns: Turns) -> tuple[TokenTree, ...]:
-    return ConversationTrees()(Conversations(turns)(world, world.rows, 0, 0), []).examples
+def trees(world: World, turns: Turns) -> Sequence[TokenTree]:
+    return Conversations(turns)(world, 0).examples
 
 
 def pieces(world: World, turns: Turns) -> list[list[tuple[str, bool]]]:
@@ -107,7 +107,7 @@ def test_a_long_conversation_loses_its_oldest_turns_and_a_long_exchange_is_left_
         [("<user> thanks. <end> <assistant> it helped. <end>", True)],
         [("<user> when does it open? <end> <assistant> at eight. <end>", True)],
     ]
-    summary = ConversationTrees()(Conversations("all")(world, world.rows, 0, 0), []).summary
+    summary = Conversations("all")(world, 0).summary
     assert summary == {"samples": 3, "kept": 2, "dropped": {"last exchange longer than the window": 1}}
 
 

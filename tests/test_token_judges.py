@@ -12,7 +12,8 @@ from tiny import tiny_llama, tiny_world
 from uptake.data import ChatFormat
 from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
-from uptake.judge.edit_labels import EditLabels
+from uptake.examples.edit_labels import EditLabels
+from uptake.examples.edits import EditedRows
 from uptake.judge.pointwise import PointwiseJudge
 from uptake.judge.registry import reward_spec
 from uptake.methods.town_model import init_town_model
@@ -20,7 +21,6 @@ from uptake.models.init import byte_tokenizer
 from uptake.rewards.base import RewardSpec
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.rewards.oracle_tokens import OracleTokens
-from uptake.rollout.edited import EditedRows
 from uptake.signal.grouped import Grouped
 from uptake.support.keys import prompt_key
 from uptake.town import Town
@@ -124,10 +124,10 @@ def test_labels_of_an_edit_are_the_marks_of_the_oracle(world: World) -> None:
             text = town.answer(question, fault, rng)
             edit = town.minimal_edit((*question.prompt.turns, Turn("assistant", text)))
             row = Edited(question.prompt, text, edit)
-            old, new = EditedRows()(replace(world, rows=[row]), [row], 0, 0)
-            derived, _ = EditLabels(from_start=True)(world, [old, new])
-            (marked,) = judged(world, OracleTokens(), [replace(old, prompt=question.prompt)])
-            assert derived.tokens == marked.tokens
+            (derived,) = EditedRows(EditLabels(from_start=True))(replace(world, rows=[row]), 0).examples
+            rollout = Rollout(question.prompt, (), tuple(derived.response.ids), text, finished=True)
+            (marked,) = OracleTokens()(world, [rollout])
+            assert tuple(derived.response.labels) == marked.tokens
 
 
 def test_shuffled_marks_are_the_same_marks_elsewhere(world: World) -> None:
@@ -178,7 +178,7 @@ def judgements(*given: Any) -> Any:
     where = Where(Path("prompts.jsonl"), 3)
     prompts = [Prompt((Turn("user", name),), name, where) for name in "aab"]
     rollouts = [Rollout(prompt, (1,), (4, 2), "x", place != 1, sample=place) for place, prompt in enumerate(prompts)]
-    return rollouts, list(given)
+    return [tuple(rollouts[:2]), tuple(rollouts[2:])], [given[:2], given[2:]]
 
 
 def test_responses_to_one_prompt_are_one_example() -> None:
@@ -194,9 +194,8 @@ def test_responses_to_one_prompt_are_one_example() -> None:
 
 
 def test_invalid_and_empty_responses_are_counted() -> None:
-    rollouts, said_ = judgements(Judgement(1.0), Judgement(0.0, valid=False, reason="too long"), Judgement(1.0))
-    rollouts[2] = replace(rollouts[2], response_ids=())
-    found = Grouped()(rollouts, said_)
+    (two, (one,)), said_ = judgements(Judgement(1.0), Judgement(0.0, valid=False, reason="too long"), Judgement(1.0))
+    found = Grouped()([two, (replace(one, response_ids=()),)], said_)
     assert found.summary["dropped"] == {"too long": 1, "empty": 1}
     assert len(found.examples) == 1
 

@@ -30,23 +30,22 @@ from uptake import methods
 from uptake.data import ChatFormat, to_row
 from uptake.data.response_tokens import response_tokens, rollout_offsets
 from uptake.errors import InputError, ModelError
+from uptake.examples.edit_labels import EditLabels
+from uptake.examples.edits import EditedRows, as_edited
 from uptake.judge import PointwiseJudge
-from uptake.judge.edit_labels import EditLabels
 from uptake.losses.scalar import bradley_terry
 from uptake.losses.token_level import CrossEntropy, SquaredError, TokenKernel, token_rewards
-from uptake.models import LanguageModel, add_lora, pack, save_model
+from uptake.models import LanguageModel, add_lora, branches, pack, save_model
 from uptake.models.heads import AddHead, ScalarHead, token_values
 from uptake.models.token_classifier import head_name
 from uptake.objective import TokenRewards
 from uptake.reference import NoReference
 from uptake.rewards.token_reward import load_token_reward
 from uptake.rewards.token_reward_model import TokenRewardSpec
-from uptake.rollout.edited import EditedRows
-from uptake.signal.edits import Edits
 from uptake.tasks.check import check
 from uptake.town import CHAT_TEMPLATE
 from uptake.train.loop import run
-from uptake.types import Edit, Judgement, Marked, Prompt, Rollout, Turn
+from uptake.types import Edit, Prompt, Rollout, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World
 
@@ -107,15 +106,29 @@ def test_both_losses_are_least_at_the_mean_label() -> None:
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def judged(records: Sequence[dict[str, Any]], lm: LanguageModel | None = None, **options: Any) -> list[Judgement]:
-    world = tiny_world(Path("unused"), records, lm)
-    return list(EditLabels(**options)(world, EditedRows()(world, world.rows, 0, 0)))
+def edits_of(world: World, **options: Any) -> Sequence[Edit]:
+    """The example of every row."""
+    return EditedRows(EditLabels(**options), multi_edit="rows")(world, 0).examples
+
+
+def marked(records: Sequence[dict[str, Any]], **options: Any) -> list[tuple[float, ...]]:
+    """The labels of every response and of every edit."""
+    edits = edits_of(tiny_world(Path("unused"), records), **options)
+    return [tuple(each.labels) for edit in edits for each in (edit.response, *edit.edits)]
+
+
+def rollouts_of(world: World) -> list[Rollout]:
+    """Every response and every edit, as if it had been sampled."""
+    return [
+        Rollout(row.prompt, tuple(edit.prompt_ids), tuple(each.ids), text or "", finished=True)
+        for row, edit in zip(map(as_edited, world.rows), edits_of(world), strict=True)
+        for text, each in zip((row.response, row.edited), (edit.response, *edit.edits), strict=False)
+    ]
 
 
 def test_labels_by_hand() -> None:
     """Tokens are words, the last one ends the turn."""
-    found = [each.tokens for each in judged(RECORDS)]
-    assert found == [
+    assert marked(RECORDS) == [
         (0, -1, 0, 0),
         (0, 1, 0, 0),
         (0, -1, 0, 0, 0),
@@ -125,7 +138,7 @@ def test_labels_by_hand() -> None:
         (-1, 0, 0, 0, 0),
         (0, 0, 0, 0),
     ]
-    assert judged(RECORDS[2:3], anchor=False)[0].tokens == (0, 0, 0)
+    assert marked(RECORDS[2:3], anchor=False)[0] == (0, 0, 0)
 
 
 def test_characters_are_compared_where_tokens_would_say_too_much() -> None:
@@ -133,12 +146,11 @@ def test_characters_are_compared_where_tokens_would_say_too_much() -> None:
     chat = trained_chat("bytes")
     lm = tiny_llama(tokenizer=chat.tokenizer)
     world = replace(tiny_world(Path("unused"), [record], lm), chat=chat)
-    rollouts = EditedRows()(world, world.rows, 0, 0)
-    (old, new) = EditLabels(unit="char")(world, rollouts)
-    for rollout, judgement in zip(rollouts, (old, new), strict=True):
-        tokens = response_tokens(chat, rollout.prompt.turns, rollout.response)
-        for label, (_, end) in zip(judgement.tokens, tokens.offsets, strict=True):
-            inside = 7 < end <= len(rollout.response)
+    (edit,) = edits_of(world, unit="char")
+    for text, side in zip((record["completion"], record["edited"]), (edit.response, *edit.edits), strict=True):
+        tokens = response_tokens(chat, (Turn("user", record["prompt"]),), text)
+        for label, (_, end) in zip(side.labels, tokens.offsets, strict=True):
+            inside = 7 < end <= len(text)
             assert (label != 0) == inside
 
 
@@ -149,8 +161,7 @@ def test_characters_and_tokens_agree_where_they_are_the_same(old: str, new: str,
     old, new = (text if text.strip() else "a" for text in (old, new))
     row = to_row({"prompt": "a", "completion": old, "edited": new, "finished": finished})
     world = World(characters(), chat, [row])
-    rollouts = EditedRows()(world, world.rows, 0, 0)
-    assert EditLabels(unit="char")(world, rollouts) == EditLabels()(world, rollouts)
+    assert edits_of(world, unit="char") == edits_of(world)
 
 
 def characters() -> LanguageModel:
@@ -174,32 +185,30 @@ def character_chat() -> ChatFormat:
 
 
 def test_an_unchanged_edit_is_a_row_where_nothing_was_found() -> None:
-    same, nothing = judged(
+    same, nothing = marked(
         [
             {"prompt": "when ?", "completion": "at nine .", "edited": "at nine ."},
             {"prompt": "when ?", "completion": "at nine .", "edited": "at nine .", "spans": [], "edited_spans": []},
         ]
     )[::2]
-    assert same.tokens == nothing.tokens == (0, 0, 0, 0)
+    assert same == nothing == (0, 0, 0, 0)
 
 
 def test_what_was_cut_off_has_no_end_and_loses_its_anchor() -> None:
     record = {"prompt": "when ?", "completion": "at nine", "edited": "at nine .", "finished": False}
-    old, new = judged([record])
-    assert (old.tokens, new.tokens) == ((0, 0), (0, 0, 1, 1))
-    assert old.parts["anchor_lost"] == 1
+    assert marked([record]) == [(0, 0), (0, 0, 1, 1)]
+    assert examples_of([record]).summary["anchor_lost"] == 1
 
 
 def test_the_prompt_is_cut_on_the_left_and_both_sides_stay_whole() -> None:
     world = tiny_world(Path("unused"), RECORDS[:1])
-    (whole, edited) = EditedRows()(world, world.rows, 0, 0)
-    (short, other) = EditedRows(max_tokens=6)(world, world.rows, 0, 0)
-    assert short.prompt_ids == other.prompt_ids == whole.prompt_ids[-2:]
-    assert (short.response_ids, other.response_ids) == (whole.response_ids, edited.response_ids)
-    none = EditedRows(max_tokens=4)(world, world.rows, 0, 0)
-    assert [rollout.response_ids for rollout in none] == [(), ()]
-    harvest = Edits()(none, EditLabels()(world, none))
-    assert (harvest.examples, list(harvest.summary["dropped"].values())) == ((), [1])
+    (whole,) = EditedRows()(world, 0).examples
+    (short,) = EditedRows(max_tokens=6)(world, 0).examples
+    assert short.prompt_ids == whole.prompt_ids[-2:]
+    assert (short.response, short.edits) == (whole.response, whole.edits)
+    none = EditedRows(max_tokens=4)(world, 0)
+    assert none.examples == []
+    assert none.summary["dropped"] == {"longer than the window, or after other tokens": 1}
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
@@ -207,18 +216,17 @@ def test_the_prompt_is_cut_on_the_left_and_both_sides_stay_whole() -> None:
 
 def examples_of(records: Sequence[dict[str, Any]], lm: LanguageModel | None = None, **options: Any) -> Any:
     world = tiny_world(Path("unused"), records, lm)
-    rollouts = EditedRows()(world, world.rows, 0, 0)
-    return Edits(**options)(rollouts, EditLabels()(world, rollouts))
+    return EditedRows(**options)(world, 0)
 
 
 def test_edits_of_one_group_average_their_labels() -> None:
     one = {**RECORDS[0], "group": "g"}
     (twice,) = examples_of([one, one]).examples
     (once,) = examples_of([one]).examples
-    assert twice.response.labels == once.response.labels == (0, -1, 0, 0)
+    assert [*twice.response.labels] == [*once.response.labels] == [0, -1, 0, 0]
     (half,) = examples_of([one, {**one, "edited": one["completion"], "weight": 0.1}]).examples
-    assert half.response.labels == (0, -0.5, 0, 0)
-    assert [edit.labels for edit in half.edits] == [(0, 1, 0, 0), (0, 0, 0, 0)]
+    assert [*half.response.labels] == [0, -0.5, 0, 0]
+    assert [[*edit.labels] for edit in half.edits] == [[0, 1, 0, 0], [0, 0, 0, 0]]
     assert half.weight == pytest.approx(0.55)
     assert len(examples_of([one, one], multi_edit="rows").examples) == 2
     assert len(examples_of([one, {**one, "group": "h"}, RECORDS[0]]).examples) == 3
@@ -248,12 +256,12 @@ def headed(kernel: TokenKernel, std: float = 0.5, dtype: torch.dtype = torch.flo
     return replace(lm, heads=AddHead(head_name(kernel.logit), std, bias=not kernel.logit)(lm))
 
 
-def outputs_by_hand(lm: LanguageModel, rollout: Rollout) -> Tensor:
+def outputs_by_hand(lm: LanguageModel, prompt: Sequence[int], response: Sequence[int]) -> Tensor:
     """The head on the states at the tokens of a response, from one plain row."""
-    ids = torch.tensor([(*rollout.prompt_ids, *rollout.response_ids)])
+    ids = torch.tensor([(*prompt, *response)])
     states = lm.base.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
     (head,) = lm.heads.values()
-    found: Tensor = head(states[len(rollout.prompt_ids) :])
+    found: Tensor = head(states[len(prompt) :])
     return found
 
 
@@ -278,7 +286,7 @@ def test_the_loss_is_that_of_plain_rows(kernel: TokenKernel, consistency: float,
         sides = [[example.response], list(example.edits)]
         losses, means = [], []
         for side in sides:
-            outputs = [outputs_by_hand(lm, each.rollout) for each in side]
+            outputs = [outputs_by_hand(lm, example.prompt_ids, each.ids) for each in side]
             means.append([token_rewards(each, kernel.logit).mean() for each in outputs])
             of_side = []
             for each, marked in zip(outputs, side, strict=True):
@@ -314,9 +322,8 @@ def test_a_zero_head_has_the_loss_of_the_labels() -> None:
 
 def test_soft_is_hard_where_everything_was_edited() -> None:
     (row,) = examples_of(RECORDS[:1]).examples
-    full = Edit(
-        Marked(row.response.rollout, (-1.0,) * 4), tuple(Marked(each.rollout, (1.0,) * 4) for each in row.edits)
-    )
+    edits = tuple(replace(each, labels=(1.0,) * 4) for each in row.edits)
+    full = replace(row, response=replace(row.response, labels=(-1.0,) * 4), edits=edits)
     lm = headed(CrossEntropy())
     nothing = NoReference().start(tiny_world(Path("unused"), [], lm))
     soft, hard = (TokenRewards(CrossEntropy(hard=each))(lm, nothing, [full]) for each in (False, True))
@@ -326,11 +333,9 @@ def test_soft_is_hard_where_everything_was_edited() -> None:
 def test_later_tokens_change_no_earlier_reward() -> None:
     lm = headed(SquaredError())
     (row,) = examples_of(RECORDS[:1], lm).examples
-    rollout = row.response.rollout
-    changed = replace(rollout, response_ids=(*rollout.response_ids[:2], 7, 8, 9))
+    ids = tuple(row.response.ids)
     one, other = (
-        token_values(lm, pack([TokenRewards(SquaredError()).tree(Edit(Marked(each, ())))]), "token_reward")
-        for each in (rollout, changed)
+        token_values(lm, pack([branches(row.prompt_ids, each)]), "token_reward") for each in (ids, (*ids[:2], 7, 8, 9))
     )
     torch.testing.assert_close(one[:2], other[:2], atol=1e-12, rtol=0)
     assert not torch.allclose(one[2:4], other[2:4])
@@ -344,7 +349,8 @@ def test_the_metrics_by_hand() -> None:
     metrics = {name: float(value) for name, value in objective(lm, nothing, examples).metrics.items()}
     hits, areas = [], []
     for example in examples:
-        values, bad = outputs_by_hand(lm, example.response.rollout).tolist(), [g < 0 for g in example.response.labels]
+        values = outputs_by_hand(lm, example.prompt_ids, example.response.ids).tolist()
+        bad = [label < 0 for label in example.response.labels]
         if any(bad):
             hits.append(bad[min(range(len(values)), key=values.__getitem__)])
             good = [v for v, b in zip(values, bad, strict=True) if not b]
@@ -384,7 +390,7 @@ def test_labels_that_are_no_probabilities_are_refused(tmp_path: Path) -> None:
 
 def test_rows_of_another_kind_are_refused() -> None:
     with pytest.raises(InputError, match="neither edit nor spans"):
-        judged([{"prompt": "when ?", "completion": "at nine ."}])
+        marked([{"prompt": "when ?", "completion": "at nine ."}])
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -414,11 +420,11 @@ def test_a_run_leaves_a_token_classifier_with_the_same_rewards(loss: str, lora: 
     assert last["loss"] < first["loss"] - 0.05
     assert last["top1"] == 1.0
     folder = tmp_path / "run" / "model"
-    rollouts = EditedRows()(world, world.rows, 0, 0)
+    rollouts = rollouts_of(world)
     expected = plain_rewards(folder, rollouts)
     (head,) = world.policy.heads.values()
     kind = next(iter(world.policy.heads))
-    trees = pack([TokenRewards(SquaredError()).tree(Edit(Marked(each, ()))) for each in rollouts])
+    trees = pack([branches(each.prompt_ids, each.response_ids) for each in rollouts])
     with torch.no_grad():
         ours = trees.per_node(token_rewards(token_values(world.policy, trees, kind), kind == "token_logit"))
     found = PointwiseJudge(TokenRewardSpec(str(folder)))(world, rollouts)
@@ -439,9 +445,7 @@ def test_gpt2_has_its_classifier_elsewhere(tmp_path: Path) -> None:
     save_model(lm, "{{ messages[0]['content'] }}", tmp_path / "model")
     rollout = Rollout(Prompt((Turn("user", "w1"),), "k"), (5, 6), (7, 8, 9), "w", True)
     with torch.no_grad():
-        values = token_values(
-            lm, pack([TokenRewards(SquaredError()).tree(Edit(Marked(rollout, ())))]), "token_reward"
-        ).tolist()
+        values = token_values(lm, pack([branches(rollout.prompt_ids, rollout.response_ids)]), "token_reward").tolist()
     assert plain_rewards(tmp_path / "model", [rollout])[0] == pytest.approx(values, abs=1e-4)
 
 

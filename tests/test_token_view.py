@@ -145,7 +145,7 @@ def test_a_run_with_a_critic_keeps_what_its_tokens_got(tmp_path: Path) -> None:
     lines = read_jsonl(tmp_path / "tokens.jsonl")
     assert [line["step"] for line in lines] == [0, 0, 2, 2, 4, 4]
     (chunk,) = read_jsonl(tmp_path / "rounds" / "0-1" / "judged.jsonl")
-    sampled = {rollout["response"] for rollout in chunk["rollouts"]}
+    sampled = {rollout["response"] for group in chunk["groups"] for rollout in group}
     for line in lines[2:4]:
         size = len(line["tokens"])
         assert line["response"] in sampled

@@ -9,45 +9,41 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import pair_records, tiny_llama, tiny_world, weights_of
+from tiny import Imitated, pair_records, tiny_llama, tiny_world, weights_of
 from torch import Tensor, nn
 
 from uptake.errors import InputError, ModelError
-from uptake.judge.recorded import Recorded
+from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import IPO, Logistic
 from uptake.models import LanguageModel
 from uptake.objective import NextToken, Objective, Pairs
+from uptake.recipe import Examples
 from uptake.reference import Frozen, NoReference
-from uptake.rollout.from_rows import FromRows
-from uptake.signal.as_given import AsGiven, Imitate
 from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.update.step import micro_batches
 
-CASES: dict[str, tuple[Objective, Any]] = {
-    "dpo": (Pairs(Logistic(0.5)), AsGiven()),
-    "next token": (NextToken(), Imitate()),
+CASES: dict[str, tuple[Objective, Examples]] = {
+    "dpo": (Pairs(Logistic(0.5)), PreferenceRows()),
+    "next token": (NextToken(), Imitated()),
 }
 Weights = dict[str, Tensor]
 
 
-def examples(signal: Any = AsGiven(), dtype: torch.dtype = torch.float64) -> Sequence[Any]:
+def examples(part: Examples = PreferenceRows(), dtype: torch.dtype = torch.float64) -> Sequence[Any]:
     """7 pairs of different lengths (or their 14 responses)."""
-    world = tiny_world(Path("unused"), pair_records(7), tiny_llama(dtype=dtype))
-    rollouts = FromRows()(world, world.rows, 0, 0)
-    found: Sequence[Any] = signal(rollouts, Recorded()(world, rollouts)).examples
-    return found
+    return part(tiny_world(Path("unused"), pair_records(7), tiny_llama(dtype=dtype)), 0).examples
 
 
 def stepped(
     settings: Optimization, *, dtype: torch.dtype = torch.float64, case: str = "dpo", times: int = 2
 ) -> tuple[Weights, list[dict[str, float]], LanguageModel]:
     """Weights and metrics after optimizer steps on one batch of everything."""
-    objective, signal = CASES[case]
+    objective, part = CASES[case]
     lm = tiny_llama(dtype=dtype)
     reference = Frozen().start(tiny_world(Path("unused"), [], tiny_llama(seed=2, dtype=dtype)))
     optimizer = build_optimizer(settings, trainable(lm).values())
-    batch = examples(signal, dtype)
+    batch = examples(part, dtype)
     metrics = [optimizer_step(lm, reference, objective, batch, optimizer, settings) for _ in range(times)]
     return weights_of(lm), metrics, lm
 
@@ -247,4 +243,4 @@ def test_no_reference_is_an_error_for_pairs(tmp_path: Path) -> None:
 
 def test_pairs_are_examples() -> None:
     assert all(isinstance(each, Pair) for each in examples())
-    assert len({len(each.chosen.response_ids) for each in examples()}) > 1
+    assert len({len(each.chosen_ids) for each in examples()}) > 1

@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from uptake import cli
 from uptake.data import ChatFormat
 from uptake.data.rows import to_row
-from uptake.models import LanguageModel, prepare
+from uptake.examples.preferences import PreferenceRows
+from uptake.models import LanguageModel, branches, prepare
 from uptake.models.words import word_tokenizer
 from uptake.town import CHAT_TEMPLATE, SPECIAL_TOKENS
-from uptake.types import Row
+from uptake.types import Group, Rollout, RoundData, Row
 from uptake.world import World
 
 WORDS = (
@@ -105,6 +106,21 @@ def tiny_world(
     rows: list[Row] = [to_row(record) for record in records]
     world = World(policy, ChatFormat.of(policy), rows, {"follow_up": tiny_llama(seed=1)}, folder)
     return replace(world, **changes)
+
+
+@dataclass(frozen=True)
+class Imitated:
+    """Every response of preference rows as a text to imitate."""
+
+    def __call__(self, world: World, round_: int) -> RoundData:
+        pairs = PreferenceRows()(world, round_).examples
+        trees = [branches(pair.prompt_ids, ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)]
+        return RoundData(trees, {"samples": len(trees)})
+
+
+def flat(groups: Iterable[Group]) -> list[Rollout]:
+    """The responses of groups, in order."""
+    return [rollout for group in groups for rollout in group]
 
 
 def weights_of(lm: LanguageModel) -> dict[str, torch.Tensor]:

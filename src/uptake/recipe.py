@@ -1,4 +1,4 @@
-"""A method is a record of parts: a recipe is a sequence of stages, a stage named slots and how its weights move."""
+"""A method is a record of parts: a recipe is a sequence of stages, a stage its slots and how its weights move."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -7,46 +7,46 @@ from typing import Any, Protocol
 import yaml
 from torch import Tensor, nn
 
+from uptake.errors import InputError
 from uptake.models import LanguageModel
 from uptake.objective import Objective
 from uptake.reference import NoReference, Reference
-from uptake.types import Judgement, Rollout, Row
+from uptake.types import Assessment, Group, RoundData, Row
 from uptake.update import Optimization
 from uptake.world import World
 
+# The slots of a stage that samples its responses.
+SAMPLING = ("produce", "judge", "signal")
+
 
 class Select(Protocol):
-    """Which rows this round works on."""
+    """Which rows this round samples responses to."""
 
     def __call__(self, world: World, round_: int) -> Sequence[Row]: ...
 
 
 class Produce(Protocol):
-    """Responses to some rows. The same rows give the same rollouts in whatever batches they come."""
+    """Responses to some rows, grouped by prompt. The same rows give the same groups in whatever batches they come."""
 
-    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]: ...
+    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Group]: ...
 
 
 class Judge(Protocol):
-    """One judgement for every rollout, in order; rollouts of one prompt come together."""
+    """What is said of every group, in order: a judgement of each response or, by an annotator, one verdict."""
 
-    def __call__(self, world: World, rollouts: Sequence[Rollout]) -> Sequence[Judgement]: ...
-
-
-class RoundData(Protocol):
-    """What a signal makes of a round: training examples, and every figure about what was kept and dropped."""
-
-    @property
-    def examples(self) -> Sequence[Any]: ...
-
-    @property
-    def summary(self) -> Mapping[str, Any]: ...
+    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Assessment]: ...
 
 
 class Signal(Protocol):
-    """Training examples from all judged rollouts of a round."""
+    """Training examples from all groups of a round and what was said of them, which is of the kind a signal names."""
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> RoundData: ...
+    def __call__(self, groups: Sequence[Group], assessments: Sequence[Any], /) -> RoundData: ...
+
+
+class Examples(Protocol):
+    """Training examples from the world's rows as they are. The same world and round give the same examples."""
+
+    def __call__(self, world: World, round_: int) -> RoundData: ...
 
 
 class Modules(Protocol):
@@ -73,15 +73,18 @@ class EveryRow:
 class Stage:
     """The slots, in the order in which data flows, then how weights move and for how many rounds.
 
-    With `ahead` d, the rounds up to d later are sampled before the policy learns from a round, and judged meanwhile:
-    for a judge that is waited for, at the price of pairs that are up to d rounds old. 0 is strictly on-policy. `card`
-    goes into the card of the trained model; it repeats what parts say, and is not printed.
+    A stage learns either from responses that are sampled, which takes `produce`, `judge` and `signal`, or from rows as
+    they are, which takes `examples` alone; raises InputError for another choice of the four. With `ahead` d, the rounds
+    up to d later are sampled before the policy learns from a round, and judged meanwhile: for a judge that is waited
+    for, at the price of examples that are up to d rounds old. 0 is strictly on-policy. `card` goes into the card of the
+    trained model; it repeats what parts say, and is not printed.
     """
 
     select: Select = EveryRow()
-    produce: Produce
-    judge: Judge
-    signal: Signal
+    produce: Produce | None = None
+    judge: Judge | None = None
+    signal: Signal | None = None
+    examples: Examples | None = None
     reference: Reference = NoReference()
     objective: Objective
     modules: Modules | None = None
@@ -90,6 +93,22 @@ class Stage:
     rounds: int = 1
     ahead: int = 0
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        given = [name for name in (*SAMPLING, "examples") if getattr(self, name) is not None]
+        if given not in ([*SAMPLING], ["examples"]):
+            found = ", ".join(given) or "none of them"
+            raise InputError(f"a stage with {found}", field="stage", allowed="produce, judge and signal; or examples")
+        if self.examples is not None and (self.ahead or self.select != EveryRow()):
+            name = "ahead" if self.ahead else "select"
+            raise InputError("nothing is sampled from examples", field=name, allowed="a stage with produce")
+
+    @property
+    def sampling(self) -> tuple[Produce, Judge, Signal]:
+        """The slots of a stage that samples its responses."""
+        if self.produce is None or self.judge is None or self.signal is None:
+            raise InputError("this stage samples nothing", field="stage", allowed="produce, judge and signal")
+        return self.produce, self.judge, self.signal
 
 
 @dataclass(frozen=True)

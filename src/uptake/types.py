@@ -1,7 +1,8 @@
 """The nouns of Uptake: frozen records without behaviour, each with a worked example."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,10 @@ Split = Literal["train", "heldout"]
 MAX_EDIT_RATIO = 0.5
 # The weight of an unchanged response: many rows of nothing but zeros would pull every token reward to zero.
 NO_EDIT_WEIGHT = 0.1
+Source = Literal["policy", "server", "dataset"]
+
+# Ids of tokens. A run holds all its examples, so there they are arrays of four bytes an id (`support.token_ids`).
+TokenIds = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +120,13 @@ Row = Prompt | Answered | Preference | Rated | Edited
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One response to one prompt, as token ids: what a sampler makes and a loss eats.
+    """One response to one prompt, as token ids: what a sampler makes and a judge reads.
 
     `response_ids` ends with the model's end-of-turn token exactly when `finished` is true. `response` is the same as
     text, without special tokens, for judges and people. `logps` holds the log-probability of every response token
-    under the distribution it was sampled from (empty where that is not known). `version` counts the optimizer steps of
-    the policy by then; `source` is "policy", "server" (another model's) or "dataset".
+    under the distribution it was sampled from (empty where that is not known). `sample` counts the samples of a prompt
+    from 0. `version` counts the optimizer steps of the policy by then; `source` is who answered: "policy", "server"
+    (another model) or "dataset".
     """
 
     prompt: Prompt
@@ -131,14 +137,19 @@ class Rollout:
     logps: tuple[float, ...] = ()
     sample: int = 0
     version: int = 0
-    source: str = "policy"
+    source: Source = "policy"
+
+
+# Responses to one prompt: what a producer makes of a row, and what a judge sees together.
+Group = tuple[Rollout, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a judge says of one response: `Judgement(score=1.3, parts={"correctness": 2.0})`.
+    """What a reward says of one response: `Judgement(score=1.3, parts={"correctness": 2.0})`.
 
-    `tokens` holds one value per response token, where the judge says which words were good or bad.
+    `parts` are the rewards of categories, by name, where there are any. `tokens` holds one value per response token,
+    where the judge says which words were good or bad.
     An answer the judge could not give is `Judgement(0.0, valid=False, reason="...")`: it is dropped and counted, never
     guessed.
     """
@@ -148,62 +159,6 @@ class Judgement:
     parts: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     tokens: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A better and a worse response to one prompt, with the judge's score difference (`margin`).
-
-    `p` is the label: the probability that the chosen response is the better one, 1 for a hard label.
-    """
-
-    chosen: Rollout
-    rejected: Rollout
-    margin: float = 0.0
-    parts: Mapping[str, float] = field(default_factory=dict)
-    p: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Labeled:
-    """A response that is good or bad by itself, as an example to learn from: `Labeled(rollout, good=True)`."""
-
-    rollout: Rollout
-    good: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A response with a label for every token, from -1 (wrong) to 1 (better): `Marked(rollout, (0.0, -1.0, 0.0))`."""
-
-    rollout: Rollout
-    labels: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A marked response with its marked edits, as an example to learn from: `Edit(response, (edited,))`.
-
-    Where it is `demoted`, labels say nothing: the edits as a whole are better than the response. `weight` counts it.
-    """
-
-    response: Marked
-    edits: tuple[Marked, ...] = ()
-    demoted: bool = False
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rewarded:
-    """The responses to one prompt with the reward of each, as one example to learn from.
-
-    `Rewarded((rollout,), (1.3,), ((0.0, 0.5, 0.8),))`: `scores` are rewards of whole responses, `token_rewards` have
-    one number per token of each, or are all empty. Every response has at least one token.
-    """
-
-    rollouts: tuple[Rollout, ...]
-    scores: tuple[float, ...]
-    token_rewards: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +177,90 @@ class Verdict:
     reason: str = ""
     tokens: int = 0
     cost: float = 0.0
+
+
+# What is said of a group: a judgement of each of its responses, or one verdict over two of them.
+Assessment = Verdict | tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A better and a worse response to one prompt, as an example to learn from: `Pair((1, 7), (4, 2), (5, 2))`.
+
+    `margin` is how much more the judge, or the row, gives the chosen response. `p` is the label: the probability that
+    the chosen response is the better one, 1 for a hard label.
+    """
+
+    prompt_ids: TokenIds
+    chosen_ids: TokenIds
+    rejected_ids: TokenIds
+    margin: float = 0.0
+    p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """A response that is good or bad by itself, as an example to learn from: `Labeled((1, 7), (4, 2), good=True)`."""
+
+    prompt_ids: TokenIds
+    response_ids: TokenIds
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A response with a label for every token, from -1 (wrong) to 1 (better): `Marked((4, 6, 2), (0.0, -1.0, 0.0))`."""
+
+    ids: TokenIds
+    labels: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A marked response with its marked edits, as an example to learn from: `Edit((1, 7), response, (edited,))`.
+
+    Where it is `demoted`, labels say nothing: the edits as a whole are better than the response. `weight` counts it.
+    """
+
+    prompt_ids: TokenIds
+    response: Marked
+    edits: tuple[Marked, ...] = ()
+    demoted: bool = False
+    weight: float = 1.0
+    where: Where | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The responses to one prompt with the reward of each, as one example to learn from.
+
+    `Rewarded((rollout,), (1.3,), ((0.0, 0.5, 0.8),))`: `scores` are rewards of whole responses, `token_rewards` have
+    one number per token of each, or are all empty. Every response has at least one token.
+    """
+
+    rollouts: Group
+    scores: tuple[float, ...]
+    token_rewards: tuple[tuple[float, ...], ...]
+
+
+class Dropped(StrEnum):
+    """Why a row gives no example; the text is what it is counted under."""
+
+    EQUAL_RESPONSES = "equal responses"
+    UNFINISHED = "unfinished"
+    EXCHANGE_TOO_LONG = "last exchange longer than the window"
+    NO_COMMON_PROMPT = "longer than the window, or after other tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class RoundData:
+    """What a round learns from: `RoundData((pair,), {"samples": 2, "pairs": 1, "dropped": {}})`.
+
+    `examples` are whatever the stage's objective takes. `summary` holds every figure about what was kept and, under
+    "dropped", what was not and why. `version` is the number of optimizer steps, on average, of the policy that sampled
+    the responses behind the examples; None where no policy did.
+    """
+
+    examples: Sequence[Any]
+    summary: Mapping[str, Any]
+    version: float | None = None

@@ -14,8 +14,9 @@ from uptake.types import Row
 class World:
     """The surroundings of a recipe; parts receive it and keep nothing of it.
 
-    `models` holds every model but the policy under the name that a recipe calls it by ("follow_up", "reference").
-    Raises InputError where `chat` does not know every end of the policy's texts: `ChatFormat.of(policy)` does.
+    `rows` may be a `RowStream`, whose rows are read when they are gone through. `models` holds every model but the
+    policy under the name that a recipe calls it by ("follow_up", "reference"). Raises InputError where `chat` does not
+    know every end of the policy's texts: `ChatFormat.of(policy)` does.
     """
 
     policy: LanguageModel

@@ -212,8 +212,22 @@ def sampled(run: Path) -> list[Record]:
             "token_scores": judgement["tokens"],
         }
         for place, line in lines
-        for rollout, judgement in zip(line["rollouts"], line["judgements"], strict=True)
+        for group, said_of in zip(line["groups"], line["assessments"], strict=True)
+        for rollout, judgement in zip(group, by_response(said_of), strict=True)
     ]
+
+
+def by_response(assessment: Any) -> list[Record]:
+    """What was said of every response of a group: of a verdict, each side as it was shown in both orders."""
+    if isinstance(assessment, list):
+        return assessment
+    (one, two), p = assessment["by_order"], assessment["p"]
+    paid = {"tokens": float(assessment["tokens"]), "cost": assessment["cost"]}
+    sides = (
+        (p, {"shown_first": one, "shown_second": two} | paid),
+        (1 - p, {"shown_first": 1 - two, "shown_second": 1 - one}),
+    )
+    return [{"valid": assessment["valid"], "score": score, "parts": parts, "tokens": []} for score, parts in sides]
 
 
 def trained(run: Path) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat, FollowUpIds
 from uptake.data.convert import answered, preferences, prompts
 from uptake.data.journal import Journal
-from uptake.data.read import read
+from uptake.data.read import RowStream, read
 from uptake.data.rows import to_record, to_row
 from uptake.data.token_view import Token, TokenView, rollout_view, token_view
 from uptake.data.write import Writer, replacing
@@ -13,6 +13,7 @@ __all__ = [
     "ChatFormat",
     "FollowUpIds",
     "Journal",
+    "RowStream",
     "Token",
     "TokenView",
     "Writer",

@@ -25,6 +25,14 @@ def preferences(rows: Iterable[Row]) -> list[Preference]:
     return [_preference(row) for row in rows]
 
 
+def responses(row: Row) -> tuple[str, ...]:
+    """The recorded responses of a row, chosen before rejected; raises InputError where there is none."""
+    if isinstance(row, Prompt):
+        allowed = "messages that end with the assistant, a completion, or chosen and rejected"
+        raise bad_row("this row has no response", row.where, allowed=allowed)
+    return (row.chosen, row.rejected) if isinstance(row, Preference) else (row.response,)
+
+
 def _answered(row: Row) -> Answered:
     match row:
         case Answered():

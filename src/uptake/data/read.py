@@ -1,10 +1,11 @@
 """Data sets from files and from the Hub as rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, final, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,15 +46,12 @@ def read(
     A row that is none of the shapes of `to_row` raises InputError; where a list is given as `skipped`, the row is left
     out and its error put there. A file that cannot be parsed, or without any row, always raises InputError.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
     if unknown := set(columns or {}) - set(FIELDS):
         raise InputError(f"no field {sorted(unknown)}", path=source, field="columns", allowed=", ".join(FIELDS))
-    found = (_row(record, where, columns or {}, skipped) for where, record in records(source, limit))
-    rows = list(islice((row for row in found if row is not None), limit))
+    rows = list(_rows(source, limit, columns or {}, skipped))
     if not rows:
         left_out = f"; {len(skipped)} skipped, the first for: {skipped[0]}" if skipped else ""
-        raise InputError(f"no rows{left_out}", path=source, allowed="at least one row")
+        raise _no_rows(source, left_out)
     return rows
 
 
@@ -119,6 +117,89 @@ def _misfit(values: Sequence[object]) -> str:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         return str(error)
     return ""
+
+
+@final
+class RowStream(Sequence[Row]):
+    """Rows of a data set as of `read`, read anew whenever they are gone through.
+
+    No row is held but by who asks for one by its number: all of them then stay. A first reading, when it is made, finds
+    every bad row, their number and their `fingerprint`. Raises InputError as `read` does, and where a later reading
+    ends with other rows than the first.
+    """
+
+    def __init__(self, source: str | Path, limit: int | None = None) -> None:
+        self._source, self._limit = source, limit
+        self._held: list[Row] | None = None
+        digest = _Digest()
+        self._count = sum(1 for _ in digest.over(self._read()))
+        self.fingerprint = digest.text
+        if not self._count:
+            raise _no_rows(source)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._again() if self._held is None else iter(self._held)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if self._held is None:
+            self._held = list(self._again())
+        return self._held[index]
+
+    def _read(self) -> Iterator[Row]:
+        return _rows(self._source, self._limit, {}, None)
+
+    def _again(self) -> Iterator[Row]:
+        digest = _Digest()
+        yield from digest.over(self._read())
+        if digest.text != self.fingerprint:
+            problem = "the rows are others than when they were first read"
+            raise InputError(problem, path=self._source, allowed="a file that nobody changes")
+
+
+def fingerprint(rows: Iterable[Row]) -> str:
+    """A content hash of rows, wherever they were read from."""
+    if isinstance(rows, RowStream):
+        return rows.fingerprint
+    digest = _Digest()
+    for _ in digest.over(rows):
+        pass
+    return digest.text
+
+
+class _Digest:
+    """A content hash of the rows that pass by."""
+
+    def __init__(self) -> None:
+        self._seen = sha256()
+
+    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self._seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
+            yield row
+
+    @property
+    def text(self) -> str:
+        return self._seen.hexdigest()[:16]
+
+
+def _rows(
+    source: str | Path, limit: int | None, columns: Mapping[str, str], skipped: list[InputError] | None
+) -> Iterator[Row]:
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
+    found = (_row(record, where, columns, skipped) for where, record in records(source, limit))
+    return islice((row for row in found if row is not None), limit)
+
+
+def _no_rows(source: str | Path, more: str = "") -> InputError:
+    return InputError(f"no rows{more}", path=source, allowed="at least one row")
 
 
 def _row(record: Record, where: Where, columns: Mapping[str, str], skipped: list[InputError] | None) -> Row | None:

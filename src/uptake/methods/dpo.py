@@ -10,14 +10,12 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from uptake.judge.recorded import Recorded
+from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
-from uptake.rollout.from_rows import FromRows
-from uptake.signal.as_given import AsGiven
 from uptake.update import Optimization, OptimizerName, Schedule
 
 ALIASES = ("direct_preference_optimization",)
@@ -62,9 +60,7 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=FromRows(),
-                judge=Recorded(),
-                signal=AsGiven(),
+                examples=PreferenceRows(),
                 reference=REFERENCES[config.reference],
                 objective=Pairs(kernel(config)),
                 update=fill(Optimization, config),

@@ -8,18 +8,16 @@ model, and follow-up likelihood then asks in the same way. An adapter wants a ra
 in that no label and no pair is needed. Gives no signal where feedback does not depend on the response.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uptake.data.chat import FollowUpIds
 from uptake.data.role_swap import REQUEST, FollowUpFormat, FormatName, History
 from uptake.data.where import bad_row
-from uptake.judge.recorded import Recorded
+from uptake.examples.conversations import Run, conversation_trees
+from uptake.examples.recorded import each_row
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.signal.conversation_tree import ConversationTrees
-from uptake.types import Prompt, Rollout, Row
+from uptake.types import Dropped, Prompt, RoundData, Row
 from uptake.update import Optimization
 from uptake.world import World
 
@@ -37,26 +35,23 @@ class Config(MethodConfig):
 
 @dataclass(frozen=True)
 class FeedbackTurns:
-    """The last turn of every row, with the token that ends it, as a rollout after all that stands before it.
+    """A tree for every row: its last turn, with the token that ends it, is scored after all that stands before it.
 
-    The oldest turns of a conversation that is longer than the policy's window are left out; where the last exchange
-    alone is too long, a rollout without any token stands for it. Raises InputError for a row that does not end with a
-    user turn after a response.
+    The oldest turns of a conversation that is longer than the policy's window are left out; one whose last exchange
+    alone is too long is left out and counted. Raises InputError for a row that does not end with a user turn after a
+    response.
     """
 
     format: FollowUpFormat
 
-    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
-        return [self._rollout(world, row) for row in rows]
+    def __call__(self, world: World, round_: int) -> RoundData:
+        return conversation_trees(self.runs(world, row) for row in each_row(world))
 
-    def _rollout(self, world: World, row: Row) -> Rollout:
+    def runs(self, world: World, row: Row) -> list[Run] | Dropped:
+        """What stands before the last turn of a row, and the turn, as token ids."""
         if not isinstance(row, Prompt) or all(turn.role != "assistant" for turn in row.turns):
             where = row.where if isinstance(row, Prompt) else row.prompt.where
             raise bad_row("nobody says anything about a response", where, allowed="messages: ..., assistant, user")
-        ids = self._fitted(world, row)
-        return Rollout(row, ids.stem, ids.branch, row.turns[-1].content, bool(ids.branch), source="dataset")
-
-    def _fitted(self, world: World, row: Prompt) -> FollowUpIds:
         *answered, feedback = row.turns
         system = answered[:1] if answered[0].role == "system" else []
         for start in (place for place, turn in enumerate(answered) if turn.role == "user"):
@@ -65,8 +60,8 @@ class FeedbackTurns:
                 before, feedback.content, speaker=self.format.speaker, closed=True, where=row.where
             )
             if world.policy.window is None or len(ids.stem) + len(ids.branch) <= world.policy.window:
-                return ids
-        return FollowUpIds((), ())
+                return [(ids.stem, ids.branch)]
+        return Dropped.EXCHANGE_TOO_LONG
 
 
 def build(config: Config) -> Recipe:
@@ -74,9 +69,7 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=FeedbackTurns(format),
-                judge=Recorded(),
-                signal=ConversationTrees(),
+                examples=FeedbackTurns(format),
                 objective=NextToken(),
                 update=fill(Optimization, config),
                 card=format.entry(),

@@ -7,14 +7,12 @@ good and one bad response. `desirable_weight` and `undesirable_weight` even out 
 estimated from each batch, so small batches are noisy. Gives no signal on a response that has moved far.
 """
 
-from uptake.judge.recorded import Recorded
+from uptake.examples.rated import RatedRows
 from uptake.losses.unpaired import KTO
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Unpaired
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
-from uptake.rollout.rated import RatedRows
-from uptake.signal.thresholds import Thresholds
 from uptake.update import Optimization, Schedule
 
 ALIASES = ("kahneman_tversky_optimization",)
@@ -37,9 +35,7 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=RatedRows(),
-                judge=Recorded(),
-                signal=Thresholds(low=0.0, high=1.0),
+                examples=RatedRows(),
                 reference=REFERENCES[config.reference],
                 objective=Unpaired(fill(KTO, config)),
                 update=fill(Optimization, config),

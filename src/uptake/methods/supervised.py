@@ -7,12 +7,10 @@ and is left out and counted where its last exchange alone is too long. Differs f
 and that there is no reference. Assumes that the conversations are worth imitating.
 """
 
-from uptake.judge.recorded import Recorded
+from uptake.examples.conversations import Conversations, Turns
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.conversations import Conversations, Turns
-from uptake.signal.conversation_tree import ConversationTrees
 from uptake.update import Optimization
 
 ALIASES = ("sft",)
@@ -32,9 +30,7 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=Conversations(config.turns),
-                judge=Recorded(),
-                signal=ConversationTrees(),
+                examples=Conversations(config.turns),
                 objective=NextToken(),
                 update=fill(Optimization, config),
             ),

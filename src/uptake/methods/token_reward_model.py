@@ -13,15 +13,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from uptake.judge.edit_labels import EditLabels, Unit
+from uptake.examples.edit_labels import EditLabels, Unit
+from uptake.examples.edits import EditedRows, MultiEdit
 from uptake.losses.token_level import CrossEntropy, SquaredError, TokenKernel
 from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddHead
 from uptake.models.token_classifier import head_name
 from uptake.objective import TokenRewards
 from uptake.recipe import Recipe, Stage
-from uptake.rollout.edited import EditedRows
-from uptake.signal.edits import Edits, MultiEdit
 from uptake.update import Optimization
 
 ALIASES = ("token_rm",)
@@ -52,9 +51,7 @@ def build(config: Config) -> Recipe:
     return Recipe(
         stages=(
             Stage(
-                produce=fill(EditedRows, config),
-                judge=fill(EditLabels, config),
-                signal=fill(Edits, config),
+                examples=EditedRows(fill(EditLabels, config), config.max_tokens, config.multi_edit),
                 objective=TokenRewards(kernel, config.consistency, config.bad_weight),
                 # Log-odds have no bias: two logits without one know only their difference.
                 modules=AddHead(head_name(kernel.logit), bias=not kernel.logit),

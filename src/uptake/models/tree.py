@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from uptake.errors import InputError
+from uptake.types import TokenIds
 
 # Tokens that all trees of a row begin with are laid out once from this many on.
 WORTH_SHARING = 16
@@ -25,7 +26,7 @@ WORTH_SHARING = 16
 class Node:
     """A run of token ids after the node at index `parent` (-1: the root); `scored` asks for its log-probabilities."""
 
-    ids: tuple[int, ...]
+    ids: TokenIds
     parent: int = -1
     scored: bool = True
 

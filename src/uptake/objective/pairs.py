@@ -25,7 +25,7 @@ class Pairs(Objective):
     kernel: PairKernel
 
     def tree(self, example: Pair) -> TokenTree:
-        return branches(example.chosen.prompt_ids, example.chosen.response_ids, example.rejected.response_ids)
+        return branches(example.prompt_ids, example.chosen_ids, example.rejected_ids)
 
     def size(self, example: Pair) -> float:
         return 1.0

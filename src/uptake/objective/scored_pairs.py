@@ -23,7 +23,7 @@ class ScoredPairs(Objective):
     head: str = "score"
 
     def tree(self, example: Pair) -> TokenTree:
-        return branches(example.chosen.prompt_ids, example.chosen.response_ids, example.rejected.response_ids)
+        return branches(example.prompt_ids, example.chosen_ids, example.rejected_ids)
 
     def size(self, example: Pair) -> float:
         return 1.0

@@ -15,7 +15,7 @@ from uptake.models.heads import token_values
 from uptake.models.token_classifier import head_name
 from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
-from uptake.types import Edit, Marked
+from uptake.types import Edit
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,7 @@ class TokenRewards(Objective):
     bad_weight: float = 1.0
 
     def tree(self, example: Edit) -> TokenTree:
-        response = example.response.rollout
-        return branches(
-            response.prompt_ids, response.response_ids, *(each.rollout.response_ids for each in example.edits)
-        )
+        return branches(example.prompt_ids, example.response.ids, *(each.ids for each in example.edits))
 
     def size(self, example: Edit) -> float:
         return example.weight
@@ -48,7 +45,7 @@ class TokenRewards(Objective):
         outputs = token_values(policy, packed, head_name(self.kernel.logit))
         sides = [[each.response, *each.edits] for each in examples]
         if self.kernel.logit:
-            _check_labels(each for side in sides for each in side)
+            _check_labels(examples)
         labels = outputs.new_tensor([label for side in sides for each in side for label in each.labels])
         share = self.kernel.counted(labels) * torch.where(labels < 0, self.bad_weight, 1.0)
         total = packed.node_sums(share.to(outputs.dtype))
@@ -80,11 +77,12 @@ class TokenRewards(Objective):
         return {"top1": metrics["found"] / faulty, "auroc": metrics["ranked"] / faulty} if faulty else {}
 
 
-def _check_labels(sides: Iterable[Marked]) -> None:
-    for each in sides:
-        if (worst := max(map(abs, each.labels))) > 1:
+def _check_labels(examples: Iterable[Edit]) -> None:
+    for example in examples:
+        worst = max(abs(label) for each in (example.response, *example.edits) for label in each.labels)
+        if worst > 1:
             allowed = "scores of spans from -1 to 1, or the loss mse"
-            raise bad_row(f"a label of magnitude {worst}", each.rollout.prompt.where, field="spans", allowed=allowed)
+            raise bad_row(f"a label of magnitude {worst}", example.where, field="spans", allowed=allowed)
 
 
 def _by_side(

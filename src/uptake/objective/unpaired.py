@@ -29,7 +29,7 @@ class Unpaired(Objective):
     kernel: UnpairedKernel
 
     def tree(self, example: Labeled) -> TokenTree:
-        return branches(example.rollout.prompt_ids, example.rollout.response_ids)
+        return branches(example.prompt_ids, example.response_ids)
 
     def size(self, example: Labeled) -> float:
         return 1.0
@@ -83,13 +83,12 @@ class _UnpairedBatch(Objective):
 
 
 def mismatched(examples: Sequence[Labeled], window: float = inf) -> list[TokenTree]:
-    """Mismatched rows: every prompt with the response to another one of the nearest example before it, cyclically."""
-    rollouts = [example.rollout for example in examples]
+    """The prompt of every example with the response of the nearest example before it, cyclically, to another prompt."""
     trees = []
-    for index, rollout in enumerate(rollouts):
-        for other in chain(reversed(rollouts[:index]), reversed(rollouts[index + 1 :])):
-            fits = len(rollout.prompt_ids) + len(other.response_ids) <= window
-            if fits and other.prompt_ids != rollout.prompt_ids:
-                trees.append(branches(rollout.prompt_ids, other.response_ids))
+    for index, example in enumerate(examples):
+        for other in chain(reversed(examples[:index]), reversed(examples[index + 1 :])):
+            fits = len(example.prompt_ids) + len(other.response_ids) <= window
+            if fits and other.prompt_ids != example.prompt_ids:
+                trees.append(branches(example.prompt_ids, other.response_ids))
                 break
     return trees

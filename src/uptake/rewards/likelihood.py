@@ -32,7 +32,7 @@ class DirectLikelihood(Reward):
 
     The tokens are the response's own and the end-of-turn token that closes it, as in every loss of Uptake;
     `end_of_turn=False` leaves that one out. Raises InputError for an unknown `reduction`. A call raises ModelError
-    where the model gives not-a-number or its chat template ends no turn. Part of a judgement: `tokens`, their count.
+    where the model gives not-a-number or its chat template ends no turn.
     """
 
     lm: LanguageModel
@@ -76,7 +76,7 @@ class DirectLikelihood(Reward):
         chunks = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
         scored = [logps.double() for chunk in chunks for logps in self._logps(chunk)]
         totals = [float(logps.mean() if self.reduction == "mean" else logps.sum()) for logps in scored]
-        return [Judgement(total, parts={"tokens": len(each)}) for total, each in zip(totals, scored, strict=True)]
+        return [Judgement(total) for total in totals]
 
     def _logps(self, asked: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
         """Log-probabilities of the tokens of every response; responses to one prompt are branches of one tree."""

@@ -1,4 +1,4 @@
-"""Rollouts: what produces the responses that a method learns from, sampled from a model or taken from rows."""
+"""Rollouts: what produces the responses that a method learns from, sampled from a model."""
 
 from uptake.rollout.policy import PolicySamples
 

@@ -4,13 +4,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from uptake.data import ChatFormat, prompts
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
 from uptake.sampling.answer import PromptIds
 from uptake.sampling.draw import Sampling, round_seed
-from uptake.types import Dialogue, Prompt, Rollout, Row
+from uptake.types import Dialogue, Group, Prompt, Rollout, Row
 from uptake.world import World
 
 log = logging.getLogger(__name__)
@@ -37,9 +38,10 @@ class Samples(ABC):
             problem = f"max_prompt_tokens is {self.max_prompt_tokens}"
             raise InputError(problem, field="max_prompt_tokens", allowed="at least 1, or none")
 
-    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Rollout]:
-        """Samples for the prompts of rows; every round draws anew."""
-        return self.draw(world, prompts(rows), round_seed(world.seed, round_), version)
+    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Group]:
+        """Samples for the prompts of rows, a group for each; every round draws anew."""
+        drawn = iter(self.draw(world, prompts(rows), round_seed(world.seed, round_), version))
+        return [tuple(islice(drawn, self.n)) for _ in rows]
 
     @abstractmethod
     def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:

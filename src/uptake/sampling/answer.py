@@ -8,14 +8,13 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from uptake.data.response_tokens import decoded
 from uptake.data.where import bad_row
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
 from uptake.sampling.draw import Sampling, draw, uniforms
-from uptake.types import Prompt, Rollout
+from uptake.types import Prompt, Rollout, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +36,15 @@ class Written:
     logps: tuple[float, ...] = ()
     finished: bool = False
 
-    def rollout(
-        self, tokenizer: PreTrainedTokenizerBase, prompt: PromptIds, sample: int, version: int, source: str
-    ) -> Rollout:
-        """The response as the record that the rest of Uptake reads."""
-        said = self.ids[:-1] if self.finished else self.ids
-        text = decoded(tokenizer, said)
-        return Rollout(
-            prompt=prompt.prompt,
-            prompt_ids=prompt.ids,
-            response_ids=self.ids,
-            response=text,
-            finished=self.finished,
-            logps=self.logps,
-            sample=sample,
-            version=version,
-            source=source,
-        )
-
 
 def rollouts(
-    lm: LanguageModel, prompts: Sequence[PromptIds], written: Sequence[Written], *, version: int, source: str
+    lm: LanguageModel, prompts: Sequence[PromptIds], written: Sequence[Written], *, version: int, source: Source
 ) -> list[Rollout]:
     """Responses ordered by prompt, then sample, of which every prompt has the same number, as rollouts."""
     n = len(written) // max(1, len(prompts))
     return [
-        one.rollout(lm.tokenizer, prompts[index // n], index % n, version, source) for index, one in enumerate(written)
+        _rollout(lm, prompts[index // n], one, sample=index % n, version=version, source=source)
+        for index, one in enumerate(written)
     ]
 
 
@@ -150,5 +132,21 @@ def _place(answer: Answer) -> str:
 
 def rollout(lm: LanguageModel, answer: Answer, version: int) -> Rollout:
     """A finished answer as the record that the rest of Uptake reads."""
-    said = Written(tuple(answer.ids), tuple(answer.logps), answer.finished)
-    return said.rollout(lm.tokenizer, answer.prompt, answer.sample, version, "policy")
+    return _rollout(lm, answer.prompt, answer, sample=answer.sample, version=version, source="policy")
+
+
+def _rollout(
+    lm: LanguageModel, prompt: PromptIds, answer: Answer | Written, *, sample: int, version: int, source: Source
+) -> Rollout:
+    ids = tuple(answer.ids)
+    return Rollout(
+        prompt=prompt.prompt,
+        prompt_ids=prompt.ids,
+        response_ids=ids,
+        response=decoded(lm.tokenizer, ids[:-1] if answer.finished else ids),
+        finished=answer.finished,
+        logps=tuple(answer.logps),
+        sample=sample,
+        version=version,
+        source=source,
+    )

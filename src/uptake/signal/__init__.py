@@ -1,6 +1,6 @@
 """Signals: what judgements of rollouts become before a loss sees them."""
 
-from uptake.signal.as_given import AsGiven, Examples, Imitate
-from uptake.signal.best_worst import BestWorst, Mined
+from uptake.signal.best_worst import BestWorst
+from uptake.signal.filters import MinedPair
 
-__all__ = ["AsGiven", "BestWorst", "Examples", "Imitate", "Mined"]
+__all__ = ["BestWorst", "MinedPair"]

@@ -1,29 +1,16 @@
 """Pairs from several judged responses per prompt: the best against the worst."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from uptake.errors import InputError
 from uptake.signal import filters
-from uptake.signal.filters import Candidate
+from uptake.signal.filters import Candidate, MinedPair
+from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
-from uptake.types import Judgement, Pair, Rollout
-
-
-@dataclass(frozen=True)
-class Mined:
-    """Pairs, at most one per prompt, with the count of everything that was dropped and figures that go into the log."""
-
-    pairs: tuple[Pair, ...]
-    dropped: Mapping[str, int]
-    summary: Mapping[str, Any]
-
-    @property
-    def examples(self) -> tuple[Pair, ...]:
-        """The pairs, by the name under which every signal hands over its training examples."""
-        return self.pairs
+from uptake.types import Group, Judgement, RoundData
 
 
 @dataclass(frozen=True)
@@ -56,10 +43,17 @@ class BestWorst:
             if not fits:
                 raise InputError(f"{getattr(self, name)}", field=name, allowed=allowed)
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Mined:
-        """Mine all rollouts of a round, in any order; raises `InputError` unless there is a judgement for each."""
-        candidates, lost = filters.apply(
-            _candidates(rollouts, judgements),
+    def __call__(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
+        mined = self.mine(groups, judgements)
+        return replace(mined, examples=tuple(each.pair for each in mined.examples))
+
+    def mine(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
+        """Mine all responses of a round, in any order: a `MinedPair` for an example.
+
+        Groups of one prompt are taken together. Raises `InputError` unless there is a judgement for each response.
+        """
+        usable, lost = filters.apply(
+            sorted(filters.candidates(groups, judgements), key=_order),
             {
                 "unfinished": list if self.keep_unfinished else filters.finished,
                 "invalid judgement": filters.valid,
@@ -67,14 +61,14 @@ class BestWorst:
                 "duplicate": filters.distinct,
             },
         )
-        groups: dict[str, list[Candidate]] = {rollout.prompt.key: [] for rollout in rollouts}
-        for each in candidates:
-            groups[each.rollout.prompt.key].append(each)
+        by_prompt: dict[str, list[Candidate]] = {rollout.prompt.key: [] for group in groups for rollout in group}
+        for each in usable:
+            by_prompt[each.rollout.prompt.key].append(each)
         contests, undecided = filters.apply(
-            list(groups.values()),
+            list(by_prompt.values()),
             {"fewer than two candidates": filters.at_least_two, "no contrast": filters.with_contrast},
         )
-        proposed = [_pair(group) for group in contests]
+        proposed = [_pair(contest) for contest in contests]
         pairs, refused = filters.apply(
             proposed,
             {
@@ -85,21 +79,22 @@ class BestWorst:
             },
         )
         dropped = lost | undecided | refused
-        counts = {"prompts": len(groups), "samples": len(rollouts), "pairs": len(pairs), "dropped": dropped}
-        return Mined(tuple(pairs), dropped, counts | summarize(pairs, proposed))
+        samples = sum(map(len, groups))
+        counts = {"prompts": len(by_prompt), "samples": samples, "pairs": len(pairs), "dropped": dropped}
+        figures = summarize([each.pair for each in pairs], [each.margin_by_category for each in proposed])
+        return RoundData(tuple(pairs), counts | figures)
 
 
-def _candidates(rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> list[Candidate]:
-    if len(rollouts) != len(judgements):
-        raise InputError(f"{len(judgements)} judgements of {len(rollouts)} rollouts", allowed="one for each, in order")
-    both = map(Candidate, rollouts, judgements)
-    # Ties go to the lowest sample number, not to a row's place or to the wording, neither of which should matter.
-    return sorted(both, key=lambda c: (c.rollout.sample, c.rollout.version, c.rollout.source, c.rollout.response_ids))
+def _order(candidate: Candidate) -> tuple[Any, ...]:
+    """Ties go to the lowest sample number, not to a row's place or to the wording, neither of which should matter."""
+    rollout = candidate.rollout
+    return rollout.sample, rollout.version, rollout.source, rollout.response_ids
 
 
-def _pair(group: Sequence[Candidate]) -> Pair:
-    best = max(group, key=lambda each: each.judgement.score)
-    worst = min(group, key=lambda each: each.judgement.score)
-    shared = [name for name in best.judgement.parts if name in worst.judgement.parts]
-    parts = {name: best.judgement.parts[name] - worst.judgement.parts[name] for name in shared}
-    return Pair(best.rollout, worst.rollout, best.judgement.score - worst.judgement.score, parts)
+def _pair(contest: Sequence[Candidate]) -> MinedPair:
+    best = max(contest, key=lambda each: each.judgement.score)
+    worst = min(contest, key=lambda each: each.judgement.score)
+    own, other = best.judgement.parts, worst.judgement.parts
+    pair = pair_of(best.rollout, worst.rollout, best.judgement.score - worst.judgement.score)
+    shared = {name: own[name] - other[name] for name in own if name in other}
+    return MinedPair(pair, best.rollout, worst.rollout, shared)

@@ -1,5 +1,6 @@
 """Preference pairs from pairwise comparisons of two responses to a prompt, labeled by the annotator's probability."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,20 +9,20 @@ from typing import Any, Literal, get_args
 
 from uptake.errors import InputError
 from uptake.ops.verdicts import UNSURE, is_tie, order_gap, position_bias
-from uptake.signal.as_given import Examples
+from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
-from uptake.types import Judgement, Pair, Rollout
+from uptake.types import Group, Pair, Rollout, RoundData, Verdict
 
 Label = Literal["hard", "sampled", "soft"]
 
 
 @dataclass(frozen=True)
 class ComparisonPairs:
-    """Every two consecutive rollouts become a pair; the score of each is the probability that it is the better one.
+    """Preference pairs of two responses each, from the verdict over them.
 
-    `label` says what becomes of that probability p: "hard" prefers the likelier side, "sampled" draws the side with
+    `label` says what becomes of its probability p: "hard" prefers the likelier side, "sampled" draws the side with
     probability p, "soft" keeps p as the label of the pair. Hard labels have no finite optimum; sampled and soft ones
-    have the same. An invalid judgement drops the pair under its reason, an even one under "tie" for hard labels.
+    have the same. An invalid verdict drops the pair under its reason, an even one under "tie" for hard labels.
     Raises InputError for an unknown label. Source: arXiv 2402.04792 (hard labels).
     """
 
@@ -32,29 +33,29 @@ class ComparisonPairs:
         if self.label not in get_args(Label):
             raise InputError(repr(self.label), field="label", allowed=", ".join(get_args(Label)))
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
-        judged = list(zip(rollouts[::2], rollouts[1::2], judgements[::2], strict=True))
+    def __call__(self, groups: Sequence[Group], verdicts: Sequence[Verdict]) -> RoundData:
         pairs: list[Pair] = []
-        dropped: dict[str, int] = {}
-        for first, second, judgement in judged:
-            reason = self._unusable(judgement)
-            if reason:
-                dropped[reason] = dropped.get(reason, 0) + 1
+        dropped = Counter[str]()
+        for (first, second), verdict in zip(groups, verdicts, strict=True):
+            reason = self._unusable(verdict)
+            if reason is None:
+                pairs.append(self._pair(first, second, verdict.p))
             else:
-                pairs.append(self._pair(first, second, judgement))
-        counts = {"prompts": len(judged), "samples": len(rollouts), "pairs": len(pairs), "dropped": dropped}
-        return Examples(tuple(pairs), counts | summarize(pairs, pairs) | _verdicts([each[2] for each in judged]))
+                dropped[reason] += 1
+        samples = sum(map(len, groups))
+        counts = {"prompts": len(groups), "samples": samples, "pairs": len(pairs), "dropped": dict(dropped)}
+        return RoundData(tuple(pairs), counts | summarize(pairs) | _verdicts(verdicts))
 
-    def _unusable(self, judgement: Judgement) -> str:
-        if not judgement.valid:
-            return judgement.reason or "invalid judgement"
-        return "tie" if self.label == "hard" and is_tie(judgement.score) else ""
+    def _unusable(self, verdict: Verdict) -> str | None:
+        """Why a verdict labels no pair."""
+        if not verdict.valid:
+            return verdict.reason or "invalid judgement"
+        return "tie" if self.label == "hard" and is_tie(verdict.p) else None
 
-    def _pair(self, first: Rollout, second: Rollout, judgement: Judgement) -> Pair:
-        p = judgement.score
+    def _pair(self, first: Rollout, second: Rollout, p: float) -> Pair:
         wins = self._draw(first, second) < p if self.label == "sampled" else p >= 0.5
         chosen, rejected = (first, second) if wins else (second, first)
-        return Pair(chosen, rejected, abs(2 * p - 1), p=max(p, 1 - p) if self.label == "soft" else 1.0)
+        return pair_of(chosen, rejected, abs(2 * p - 1), max(p, 1 - p) if self.label == "soft" else 1.0)
 
     def _draw(self, first: Rollout, second: Rollout) -> float:
         """A uniform number that depends on the two responses alone, so that a resumed run draws the same."""
@@ -62,14 +63,13 @@ class ComparisonPairs:
         return int.from_bytes(sha256(content.encode()).digest()[:7], "big") / 2**56
 
 
-def _verdicts(judgements: Sequence[Judgement]) -> dict[str, Any]:
+def _verdicts(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """How the annotator judged: what depends on the order it was shown, how often it was unsure, what it cost."""
-    valid = [each for each in judgements if each.valid]
-    orders = [(each.parts["shown_first"], each.parts["shown_second"]) for each in valid if "shown_first" in each.parts]
+    valid = [each for each in verdicts if each.valid]
     return {
-        "order_gap": fmean(order_gap(*each) for each in orders) if orders else None,
-        "position_bias": fmean(position_bias(*each) for each in orders) if orders else None,
-        "unsure": fmean(abs(each.score - 0.5) < UNSURE for each in valid) if valid else None,
-        "annotator_tokens": int(sum(each.parts.get("tokens", 0.0) for each in judgements)),
-        "annotator_cost": sum(each.parts.get("cost", 0.0) for each in judgements),
+        "order_gap": fmean(order_gap(*each.by_order) for each in valid) if valid else None,
+        "position_bias": fmean(position_bias(*each.by_order) for each in valid) if valid else None,
+        "unsure": fmean(abs(each.p - 0.5) < UNSURE for each in valid) if valid else None,
+        "annotator_tokens": sum(each.tokens for each in verdicts),
+        "annotator_cost": sum(each.cost for each in verdicts),
     }

@@ -8,7 +8,8 @@ from math import isfinite
 from statistics import fmean
 from typing import NamedTuple, TypeVar
 
-from uptake.types import Judgement, Pair, Rollout
+from uptake.errors import InputError
+from uptake.types import Group, Judgement, Pair, Rollout
 
 T = TypeVar("T")
 
@@ -18,6 +19,24 @@ class Candidate(NamedTuple):
 
     rollout: Rollout
     judgement: Judgement
+
+
+class MinedPair(NamedTuple):
+    """A pair with the responses it was made of, and by how much each category prefers the chosen one."""
+
+    pair: Pair
+    chosen: Rollout
+    rejected: Rollout
+    margin_by_category: Mapping[str, float]
+
+
+def candidates(groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> list[Candidate]:
+    """All responses with their judgements, in order; InputError unless there is a judgement for each."""
+    rollouts = [rollout for group in groups for rollout in group]
+    judged = [judgement for group in judgements for judgement in group]
+    if list(map(len, groups)) != list(map(len, judgements)):
+        raise InputError(f"{len(judged)} judgements of {len(rollouts)} rollouts", allowed="one for each, in order")
+    return list(map(Candidate, rollouts, judged))
 
 
 def apply(
@@ -68,26 +87,30 @@ def with_contrast(groups: Sequence[list[Candidate]]) -> list[list[Candidate]]:
     return [group for group in groups if len({each.judgement.score for each in group}) > 1]
 
 
-def above_margin(pairs: Sequence[Pair], min_margin: float) -> list[Pair]:
+def above_margin(pairs: Sequence[MinedPair], min_margin: float) -> list[MinedPair]:
     """Pairs with a margin of at least `min_margin`."""
-    return [pair for pair in pairs if pair.margin >= min_margin]
+    return [each for each in pairs if each.pair.margin >= min_margin]
 
 
-def similar_length(pairs: Sequence[Pair], max_ratio: float) -> list[Pair]:
+def similar_length(pairs: Sequence[MinedPair], max_ratio: float) -> list[MinedPair]:
     """Pairs whose longer response has at most `max_ratio` times the tokens of the shorter, whichever is chosen."""
-    lengths = [sorted((len(pair.chosen.response_ids), len(pair.rejected.response_ids))) for pair in pairs]
+    lengths = [sorted((len(each.pair.chosen_ids), len(each.pair.rejected_ids))) for each in pairs]
     # A quotient, not a product: 63 / 45 is 1.4 to the last bit, while 1.4 * 45 falls short of 63.
-    return [pair for pair, (short, long) in zip(pairs, lengths, strict=True) if long / max(short, 1) <= max_ratio]
+    return [each for each, (short, long) in zip(pairs, lengths, strict=True) if long / max(short, 1) <= max_ratio]
 
 
-def agreeing(pairs: Sequence[Pair], min_share: float) -> list[Pair]:
+def agreeing(pairs: Sequence[MinedPair], min_share: float) -> list[MinedPair]:
     """Pairs whose chosen response scores higher in at least `min_share` of the categories, or that have none."""
-    return [pair for pair in pairs if not pair.parts or fmean(part > 0 for part in pair.parts.values()) >= min_share]
+    return [
+        each
+        for each in pairs
+        if not each.margin_by_category or fmean(part > 0 for part in each.margin_by_category.values()) >= min_share
+    ]
 
 
-def above_margin_quantile(pairs: Sequence[Pair], quantile: float) -> list[Pair]:
+def above_margin_quantile(pairs: Sequence[MinedPair], quantile: float) -> list[MinedPair]:
     """Pairs but for the share `quantile` with the smallest margins, rounded down; equal margins share their fate."""
     if not pairs:
         return []
-    margins = sorted(pair.margin for pair in pairs)
+    margins = sorted(each.pair.margin for each in pairs)
     return above_margin(pairs, margins[int(quantile * len(margins))])

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import isfinite
 from statistics import fmean
 from typing import Literal
 
 from uptake.data.where import bad_row
-from uptake.signal.as_given import Examples
-from uptake.types import Judgement, Rewarded, Rollout
+from uptake.types import Group, Judgement, Rewarded, Rollout, RoundData
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Grouped:
     level: Literal["sequence", "token"] = "sequence"
     keep_unfinished: bool = True
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
+    def __call__(self, sampled: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
         dropped: Counter[str] = Counter()
-        for rollout, judgement in zip(rollouts, judgements, strict=True):
+        for rollout, judgement in zip(chain(*sampled), chain(*judgements), strict=True):
             reason = self._unusable(rollout, judgement)
             if reason:
                 dropped[reason] += 1
@@ -41,8 +41,13 @@ class Grouped:
             "mean_score": fmean(judgement.score for _, judgement in kept) if kept else None,
             "mean_length": fmean(len(rollout.response_ids) for rollout, _ in kept) if kept else None,
         }
-        counts = {"prompts": len(groups), "samples": len(rollouts), "kept": len(kept), "dropped": dict(dropped)}
-        return Examples(examples, counts | figures)
+        counts = {
+            "prompts": len(groups),
+            "samples": sum(map(len, sampled)),
+            "kept": len(kept),
+            "dropped": dict(dropped),
+        }
+        return RoundData(examples, counts | figures)
 
     def _example(self, group: Sequence[tuple[Rollout, Judgement]]) -> Rewarded:
         return Rewarded(

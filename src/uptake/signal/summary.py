@@ -1,6 +1,6 @@
 """Figures about mined pairs that belong in every log: margins, lengths, and how far the categories agree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import Any
@@ -12,22 +12,23 @@ from uptake.types import Pair
 BINS = 10
 
 
-def summarize(pairs: Sequence[Pair], proposed: Sequence[Pair]) -> dict[str, Any]:
-    """Describe the pairs kept and, for agreement, all that were proposed, as plain data; None where there is no pair.
+def summarize(pairs: Sequence[Pair], categories: Sequence[Mapping[str, float]] = ()) -> dict[str, Any]:
+    """Describe the pairs that were kept, as plain data; None where there is no pair.
 
-    Lengths are in tokens; `longer_wins` counts equal lengths half. `category_agreement` is the share of proposed pairs
-    in which a category prefers the chosen response; `winner_agreement` that in which two categories prefer the same
-    one, or neither prefers any. Both come before the filters, which would select for agreement.
+    Lengths are in tokens; `longer_wins` counts equal lengths half. `categories` holds, for every pair that was
+    proposed, by how much each category prefers the chosen response: before the filters, which would select for
+    agreement. `category_agreement` is the share of these pairs in which a category prefers the chosen response,
+    `winner_agreement` that in which two categories prefer the same one, or neither prefers any.
     """
-    chosen = [len(pair.chosen.response_ids) for pair in pairs]
-    rejected = [len(pair.rejected.response_ids) for pair in pairs]
+    chosen = [len(pair.chosen_ids) for pair in pairs]
+    rejected = [len(pair.rejected_ids) for pair in pairs]
     wins = [0.5 if c == r else float(c > r) for c, r in zip(chosen, rejected, strict=True)]
     return {
         "margin_histogram": _histogram([pair.margin for pair in pairs]),
         "mean_length_chosen": _mean(chosen),
         "mean_length_rejected": _mean(rejected),
         "longer_wins": _mean(wins),
-        **_agreement(proposed),
+        **_agreement(categories),
     }
 
 
@@ -43,9 +44,9 @@ def _histogram(margins: Sequence[float]) -> dict[str, list[float]] | None:
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
-def _agreement(pairs: Sequence[Pair]) -> dict[str, dict[str, Any]]:
-    names = list(dict.fromkeys(name for pair in pairs for name in pair.parts))
-    signs = {name: [float(np.sign(pair.parts.get(name, 0.0))) for pair in pairs] for name in names}
+def _agreement(categories: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    names = list(dict.fromkeys(name for margins in categories for name in margins))
+    signs = {name: [float(np.sign(margins.get(name, 0.0))) for margins in categories] for name in names}
     between: dict[str, dict[str, float]] = {}
     for one, other in combinations(names, 2):
         between.setdefault(one, {})[other] = fmean(map(float.__eq__, signs[one], signs[other]))

@@ -1,7 +1,7 @@
 """Good and bad examples from judged responses, each by its own score: two thresholds with nothing in between."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from uptake.errors import InputError
 from uptake.signal import filters
-from uptake.signal.as_given import Examples
 from uptake.signal.filters import Candidate
-from uptake.types import Judgement, Labeled, Rollout
+from uptake.support.token_ids import compact
+from uptake.types import Group, Judgement, Labeled, RoundData
 
 ThresholdUnit = Literal["score", "quantile"]
 
@@ -42,18 +42,25 @@ class Thresholds:
             name = "low" if self.low < 0 else "high"
             raise InputError(f"{getattr(self, name)}", field=name, allowed="a quantile from 0 to 1")
 
-    def __call__(self, rollouts: Sequence[Rollout], judgements: Sequence[Judgement]) -> Examples:
+    def __call__(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
+        labeled = self.label(groups, judgements)
+        examples = ((compact(each.prompt_ids), compact(each.response_ids), good) for each, good in labeled.examples)
+        return replace(labeled, examples=tuple(Labeled(*each) for each in examples))
+
+    def label(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
+        """Label all responses of a round: a rollout, and whether it is good, for an example."""
         usable, lost = filters.apply(
-            list(map(Candidate, rollouts, judgements)),
+            filters.candidates(groups, judgements),
             {"unfinished": list if self.keep_unfinished else filters.finished, "invalid judgement": filters.valid},
         )
         low, high = self._levels([each.judgement.score for each in usable])
         clear, between = filters.apply(usable, {"between the thresholds": partial(_outside, low=low, high=high)})
-        examples = tuple(Labeled(rollout, judgement.score >= high) for rollout, judgement in clear)
-        good = sum(example.good for example in examples)
-        counts = {"prompts": len({rollout.prompt.key for rollout in rollouts}), "samples": len(rollouts)}
+        examples = tuple((rollout, judgement.score >= high) for rollout, judgement in clear)
+        good = sum(good for _, good in examples)
+        prompts = {rollout.prompt.key for group in groups for rollout in group}
+        counts = {"prompts": len(prompts), "samples": sum(map(len, groups))}
         labels = {"low": low, "high": high, "good": good, "bad": len(examples) - good}
-        return Examples(examples, {**counts, **labels, "dropped": lost | between})
+        return RoundData(examples, {**counts, **labels, "dropped": lost | between})
 
     def _levels(self, scores: Sequence[float]) -> tuple[float, float]:
         """The thresholds as scores."""

@@ -98,7 +98,8 @@ def label(rows: Sequence[Preference], reward: FollowUpReward) -> LabeledPairs:
         where = [row.prompt.where for row in rows for _ in "ab"]
         logps = reward.score(_dialogues(rows), where=where, on_progress=bar.advance).logps.double().numpy()
     keys = tuple(row.prompt.key for row in rows)
-    return LabeledPairs(reward.followups, logps[::2], logps[1::2], keys, model_fingerprint(reward.lm.model))
+    sides = logps.reshape(len(rows), 2, -1)
+    return LabeledPairs(reward.followups, sides[:, 0], sides[:, 1], keys, model_fingerprint(reward.lm.model))
 
 
 def _dialogues(rows: Sequence[Preference]) -> list[Dialogue]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 
@@ -9,8 +10,8 @@ from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
-from uptake.recipe import Recipe, Stage
-from uptake.types import Prompt, Rollout, Row
+from uptake.recipe import Examples, Recipe, Stage
+from uptake.types import Dropped, Prompt, RoundData, Row
 from uptake.update import trainable
 from uptake.world import World
 
@@ -47,41 +48,46 @@ def check(recipe: Recipe, world: World) -> Preflight:
         raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
     if stage.modules is not None:
         world = replace(world, policy=replace(world.policy, heads=stage.modules(world.policy)))
-    rows = list(stage.select(world, 0))
+    rows = world.rows if stage.examples is not None else stage.select(world, 0)
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
-    if getattr(stage.produce, "recorded", False):
-        samples, more = _recorded(stage, world, rows)
+    if stage.examples is not None:
+        samples, more = _recorded(stage, stage.examples, world)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
     return Preflight(samples, (*facts, *more, *_memory(stage, world)))
 
 
 def _recorded(
-    stage: Stage, world: World, rows: Sequence[Row]
+    stage: Stage, examples: Examples, world: World
 ) -> tuple[tuple[tuple[Piece, ...], ...], list[tuple[str, str]]]:
     """Samples and facts for rows that carry their responses."""
-    rollouts = stage.produce(world, rows[:MEASURED], 0, 0)
-    for rollout in rollouts:
-        cut_off = rollout.response_ids and not rollout.finished and rollout.source == "dataset"
-        if cut_off and not getattr(stage.produce, "keeps_cut_off", False):
-            raise bad_row("a response without an end-of-turn token", rollout.prompt.where, field="token_ids")
-    data = stage.signal(rollouts, stage.judge(world, rollouts))
+    rows = list(islice(world.rows, MEASURED))
+    data = examples(replace(world, rows=rows), 0)
     if not data.examples:
-        raise InputError(f"no training example in the first {len(rollouts)} responses: {dict(data.summary)}")
+        raise InputError(f"no training example in the first {len(rows)} rows: {dict(data.summary)}")
+    if _unfinished(data):
+        one = next(row for row in rows if _unfinished(examples(replace(world, rows=[row]), 0)))
+        where = one.where if isinstance(one, Prompt) else one.prompt.where
+        raise bad_row("a response without an end-of-turn token", where, field="token_ids")
     trees = [stage.objective.tree(example) for example in data.examples]
     mean = sum(map(len, trees)) / len(trees)
-    steps = -(-len(rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
-    tokens = mean * len(rows) * stage.update.epochs
+    steps = -(-len(world.rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
+    tokens = mean * len(world.rows) * stage.update.epochs
     weights = sum(weight.numel() for weight in world.policy.model.parameters())
     facts = [
-        ("stop token", f"trained: every response ends with {_ends(world, _used(world, rollouts))}"),
+        ("stop token", f"trained: every response ends with {_ends(world, _used(world, trees))}"),
         ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
         ("optimizer steps", f"{steps}"),
         ("compute", f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"),
         ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
     ]
     return tuple(_pieces(world, tree) for tree in trees[:SHOWN]), facts
+
+
+def _unfinished(data: RoundData) -> int:
+    """Responses without an end of turn, learned from or left out for it."""
+    return int(data.summary.get("unfinished", 0) + data.summary.get("dropped", {}).get(Dropped.UNFINISHED, 0))
 
 
 def _first_loss(stage: Stage, world: World, examples: Sequence[object]) -> str:
@@ -131,9 +137,10 @@ def _prompt_only(world: World, prompt: Prompt) -> tuple[Piece, ...]:
     return (Piece(world.chat.render(prompt.turns, generation=True), trained=False),)
 
 
-def _used(world: World, rollouts: Sequence[Rollout]) -> frozenset[int]:
+def _used(world: World, trees: Sequence[TokenTree]) -> frozenset[int]:
     """The end tokens that recorded responses have: the template's own, and in mined rows those that were sampled."""
-    return world.chat.end_ids.intersection(token for rollout in rollouts for token in rollout.response_ids)
+    trained = (token for tree in trees for node in tree.nodes if node.scored for token in node.ids)
+    return world.chat.end_ids.intersection(trained)
 
 
 def _ends(world: World, ends: Collection[int]) -> str:

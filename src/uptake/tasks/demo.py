@@ -113,9 +113,9 @@ def scorer_accuracy(reward: FollowUpReward, town: Town, settings: DemoSettings) 
     """How often the reward prefers the right answer to a held-out question over a faulty one, overall and by fault."""
     pairs = fault_pairs(town, settings)
     dialogues = [dialogue for _, *both in pairs for dialogue in both]
-    scores = reward.score(dialogues).rewards.tolist()
-    right, faulty = scores[::2], scores[1::2]
-    lengths = [[len(dialogue[-1].content.split()) for dialogue in side] for side in (dialogues[::2], dialogues[1::2])]
+    right, faulty = reward.score(dialogues).rewards.view(-1, 2).T.tolist()
+    sides = [right for _, right, _ in pairs], [faulty for _, _, faulty in pairs]
+    lengths = [[len(dialogue[-1].content.split()) for dialogue in side] for side in sides]
     rows: dict[str, list[int]] = {}
     for index, (axis, *_) in enumerate(pairs):
         rows.setdefault(axis, []).append(index)

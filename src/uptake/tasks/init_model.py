@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from uptake.data import prompts, read
+from uptake.data.convert import responses
 from uptake.errors import InputError
 from uptake.models import LanguageModel, save_model
 from uptake.models.init import CHAT_TEMPLATE, init_dialogue_model
-from uptake.rollout.from_rows import responses
 from uptake.types import Prompt, Row
 
 

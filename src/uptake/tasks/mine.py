@@ -2,18 +2,20 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uptake.data import Writer
 from uptake.data.lock import locked
 from uptake.data.write import may_write
+from uptake.errors import InputError
 from uptake.recipe import Recipe
+from uptake.signal import BestWorst, MinedPair
 from uptake.tasks.train import warn_of_own_judge
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
-from uptake.types import Pair, Rollout
+from uptake.types import Rollout
 from uptake.world import World
 
 
@@ -31,39 +33,43 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
 
     The figures go beside it, to `<out>.summary.json`. Samples and judgements are journaled in `world.folder`, so a call
     that was killed goes on where it stopped; the folder goes once the pairs are written. Raises InputError for an `out`
-    that exists, unless `overwrite`, and ModelError where no pair is left.
+    that exists, unless `overwrite`, and for a recipe that does not pair the best with the worst; ModelError where no
+    pair is left.
     """
-    out, resumes = Path(out), world.folder.exists()
+    out, resumes, stage = Path(out), world.folder.exists(), recipe.stages[0]
+    signal = stage.signal
+    if not isinstance(signal, BestWorst):
+        raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
     beside = out.with_name(f"{out.name}.summary.json")
     warn_of_own_judge(recipe, world)
     with locked(out, beside):
         may_write(out, overwrite=overwrite or resumes)
         with open_run(recipe, world, resume=True) as folder:
             log = RunLog(folder, 0)
-            data = collect(recipe.stages[0], world, log, (0, 0), version=0)
+            data = collect(replace(stage, signal=signal.mine), world, log, (0, 0), version=0)
             if not data.examples:
                 raise nothing_left(log, (0, 0), data)
             with Writer(out, overwrite=overwrite, resumes=resumes) as writer:
-                for pair in data.examples:
-                    writer.write(pair_record(pair, world.chat.fingerprint))
+                for mined in data.examples:
+                    writer.write(pair_record(mined, world.chat.fingerprint))
                 write_json(beside, data.summary)
             shutil.rmtree(folder)
     return MineSummary(len(data.examples), out, data.summary)
 
 
-def pair_record(pair: Pair, tokenizer: str) -> dict[str, Any]:
+def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     """A pair as a preference row, with the token ids that were sampled so that training meets the very same ones."""
     return {
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in pair.chosen.prompt.turns],
-        "chosen": _said(pair.chosen),
-        "rejected": _said(pair.rejected),
-        "margin": pair.margin,
-        "margin_by_category": dict(pair.parts),
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in mined.chosen.prompt.turns],
+        "chosen": _said(mined.chosen),
+        "rejected": _said(mined.rejected),
+        "margin": mined.pair.margin,
+        "margin_by_category": dict(mined.margin_by_category),
         "token_ids": {
             "tokenizer": tokenizer,
-            "prompt": list(pair.chosen.prompt_ids),
-            "chosen": list(pair.chosen.response_ids),
-            "rejected": list(pair.rejected.response_ids),
+            "prompt": list(mined.pair.prompt_ids),
+            "chosen": list(mined.pair.chosen_ids),
+            "rejected": list(mined.pair.rejected_ids),
         },
     }
 

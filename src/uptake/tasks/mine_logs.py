@@ -23,10 +23,10 @@ from uptake.evaluate.correlation import FEWEST_ROWS, correlations
 from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.rating_regression import outcomes
 from uptake.follow_up.reward import FollowUpReward
-from uptake.signal import BestWorst
+from uptake.signal import BestWorst, MinedPair
 from uptake.signal.thresholds import Thresholds
 from uptake.train.run_folder import write_json
-from uptake.types import Answered, Judgement, Labeled, Pair, Preference, Rated, Rollout
+from uptake.types import Answered, Group, Judgement, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]
 By = Literal["said", "set", "outcome"]
@@ -67,7 +67,7 @@ class MineLogs:
 
     def __call__(
         self, heard: Sequence[Heard], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
-    ) -> tuple[list["Mined"], Mapping[str, int]]:
+    ) -> tuple[list["MinedRow"], Mapping[str, int]]:
         """What is kept of the responses, each with its judgement and its rollout, and what was dropped by reason."""
         place = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
 
@@ -75,21 +75,22 @@ class MineLogs:
             return tuple(place[each.prompt.key, each.response] for each in kept)
 
         if self.keep == "pairs":
-            mined = self.pairs(rollouts, judged)
-            return [
-                Mined(_preference(one), at(one.chosen, one.rejected), one.margin) for one in mined.pairs
-            ], mined.dropped
+            mined = self.pairs.mine(*_by_prompt(rollouts, judged))
+            pairs = [
+                MinedRow(_preference(one), at(one.chosen, one.rejected), one.pair.margin) for one in mined.examples
+            ]
+            return pairs, mined.summary["dropped"]
         if self.keep == "rated":
-            labeled = self.thresholds(rollouts, judged)
-            rated = [(_rated(one), at(one.rollout)) for one in labeled.examples]
-            return [Mined(row, own, judged[own[0]].score) for row, own in rated], labeled.summary["dropped"]
+            labeled = self.thresholds.label([(rollout,) for rollout in rollouts], [(each,) for each in judged])
+            rated = [(_rated(*one), at(one[0])) for one in labeled.examples]
+            return [MinedRow(row, own, judged[own[0]].score) for row, own in rated], labeled.summary["dropped"]
         usable = [index for index, each in enumerate(judged) if each.valid]
-        rows = [Mined(_answered(heard[index]), (index,), judged[index].score) for index in usable]
+        rows = [MinedRow(_answered(heard[index]), (index,), judged[index].score) for index in usable]
         return rows, {"invalid judgement": len(judged) - len(rows)}
 
 
 @dataclass(frozen=True, slots=True)
-class Mined:
+class MinedRow:
     """A row to write, the places of its responses in the log, and its reward, or the margin of a pair."""
 
     row: Answered | Rated | Preference
@@ -158,7 +159,11 @@ def mine_logs(
 
 
 def _summary(
-    log: "Log", heard: Sequence[Heard], readings: Sequence[Reading], rows: Sequence[Mined], dropped: Mapping[str, int]
+    log: "Log",
+    heard: Sequence[Heard],
+    readings: Sequence[Reading],
+    rows: Sequence[MinedRow],
+    dropped: Mapping[str, int],
 ) -> LogSummary:
     return LogSummary(
         conversations=log.conversations,
@@ -280,25 +285,39 @@ def _rollouts(heard: Sequence[Heard], reward: FollowUpReward | None) -> list[Rol
     """The responses as rollouts; their ids are there to be counted: tokens of a model, else characters."""
     texts = [each.response for each in heard]
     ids = [tuple(map(ord, text)) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
-    return [
-        Rollout(each.prompt, (), own, each.response, finished=True, sample=place, source="dataset")
-        for place, (each, own) in enumerate(zip(heard, ids, strict=True))
-    ]
+    before = Counter[str]()
+    rollouts = []
+    for each, own in zip(heard, ids, strict=True):
+        sample = before[each.prompt.key]
+        before[each.prompt.key] += 1
+        rollouts.append(Rollout(each.prompt, (), own, each.response, finished=True, sample=sample, source="dataset"))
+    return rollouts
 
 
-def _preference(pair: Pair) -> Preference:
-    return Preference(pair.chosen.prompt, pair.chosen.response, pair.rejected.response)
+def _by_prompt(
+    rollouts: Sequence[Rollout], judged: Sequence[Judgement]
+) -> tuple[list[Group], list[tuple[Judgement, ...]]]:
+    """Responses and their judgements in groups, in the order in which prompts first come up."""
+    groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
+    for rollout, judgement in zip(rollouts, judged, strict=True):
+        groups.setdefault(rollout.prompt.key, []).append((rollout, judgement))
+    both = [tuple(zip(*group, strict=True)) for group in groups.values()]
+    return [group for group, _ in both], [judgements for _, judgements in both]
 
 
-def _rated(labeled: Labeled) -> Rated:
-    return Rated(labeled.rollout.prompt, labeled.rollout.response, labeled.good)
+def _preference(mined: MinedPair) -> Preference:
+    return Preference(mined.chosen.prompt, mined.chosen.response, mined.rejected.response)
+
+
+def _rated(rollout: Rollout, good: bool) -> Rated:
+    return Rated(rollout.prompt, rollout.response, good)
 
 
 def _answered(heard: Heard) -> Answered:
     return Answered(heard.prompt, heard.response)
 
 
-def _spelled(mined: Mined, of: Sequence[tuple[Heard, Reading]], by: By) -> dict[str, Any]:
+def _spelled(mined: MinedRow, of: Sequence[tuple[Heard, Reading]], by: By) -> dict[str, Any]:
     """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
     spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp
 
-from uptake.data import ChatFormat
+from uptake.data import ChatFormat, prompts
 from uptake.data.role_swap import FollowUpFormat, FormatName, format_for
 from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, branches, score_trees
-from uptake.types import Row
+from uptake.types import Dropped, Row
 from uptake.world import World
 
 # Tokens of one forward call.
@@ -38,13 +38,16 @@ def perplexity(
     of the model's card, as for `FollowUpReward`. Rows that do not fit the window do not count.
     """
     chat = ChatFormat.of(lm)
-    produce = FeedbackTurns(format_for(lm.card, format, force=force))
-    rollouts = [each for each in produce(World(lm, chat), rows, 0, 0) if each.response_ids]
-    scores = score_trees(lm, [branches(each.prompt_ids, each.response_ids) for each in rollouts], BUDGET)
+    turns, world = FeedbackTurns(format_for(lm.card, format, force=force)), World(lm, chat)
+    found = [turns.runs(world, row) for row in rows]
+    kept = [
+        (prompt, *runs[0]) for prompt, runs in zip(prompts(rows), found, strict=True) if not isinstance(runs, Dropped)
+    ]
+    scores = score_trees(lm, [branches(stem, feedback) for _, stem, feedback in kept], BUDGET)
     losses: dict[str, list[float]] = {}
     tokens, counted = Counter[str](), Counter[str]()
-    for rollout, (logps,) in zip(rollouts, scores, strict=True):
-        for group in ("all", str(rollout.prompt.extra.get("polarity", "unknown"))):
+    for (prompt, *_), (logps,) in zip(kept, scores, strict=True):
+        for group in ("all", str(prompt.extra.get("polarity", "unknown"))):
             losses.setdefault(group, []).append(-float(logps.sum()))
             tokens[group] += len(logps)
             counted[group] += 1

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from uptake.data import Writer, prompts, to_record
+from uptake.data.convert import responses
 from uptake.data.edited import spell_span
 from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import digest, resumable_map, resumable_output
@@ -18,7 +19,6 @@ from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.rewards.base import Reward, RewardDetails, RewardSpec
-from uptake.rollout.from_rows import responses
 from uptake.types import Answered, Preference, Row
 
 # Columns that are written only where they are asked for.

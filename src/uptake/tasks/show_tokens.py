@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import isfinite
 
 from uptake.data import ChatFormat, Token, TokenView
+from uptake.data.convert import responses
 from uptake.data.response_tokens import response_tokens
 from uptake.data.token_view import join
 from uptake.data.where import bad_row
@@ -16,7 +17,6 @@ from uptake.ops.spans import place_labels
 from uptake.ops.token_labels import token_labels
 from uptake.report.heat import align_words
 from uptake.rewards.token_reward import reward_tokens
-from uptake.rollout.from_rows import responses
 from uptake.support.progress import progress_bar
 from uptake.types import Dialogue, Edited, Preference, Prompt, Rollout, Row, Span
 

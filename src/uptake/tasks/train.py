@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from uptake.data import ChatFormat, read
+from uptake.data import ChatFormat, RowStream
 from uptake.models import LanguageModel, add_lora, load
 from uptake.recipe import Recipe
 from uptake.tasks.run_config import RunConfig, models_used
@@ -39,7 +39,7 @@ def warn_of_own_judge(recipe: Recipe, world: World) -> None:
 
 def build_world(config: RunConfig, folder: str | Path) -> World:
     """Load what was named. Without a follow-up model the policy judges itself."""
-    rows = read(config.data, limit=config.limit)
+    rows = RowStream(config.data, config.limit)
     policy = load(config.policy, dtype=config.dtype, device=config.device)
     if config.lora:
         torch.manual_seed(config.seed)

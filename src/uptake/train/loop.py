@@ -7,7 +7,6 @@ weights and metrics as one that was not.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, final
 
 import numpy as np
@@ -22,7 +21,7 @@ from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
 from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
-from uptake.types import Pair
+from uptake.types import RoundData
 from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
 from uptake.world import World
 
@@ -150,7 +149,7 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
             if empty == min(stage.rounds, EMPTY_ROUNDS):
                 raise nothing_left(log, (cursor.stage, round_), data)
             examples, metrics = prepare_round(stage, learner.world, learner.reference, log, cursor, data.examples)
-            cursor = _update(learner, examples, metrics, cursor, log, options)
+            cursor = _update(learner, replace(data, examples=examples), metrics, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
             if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
@@ -161,14 +160,17 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
 
 def _update(
     learner: Learner,
-    examples: Sequence[Any],
+    data: RoundData,
     round_metrics: Mapping[str, float],
     cursor: Cursor,
     log: RunLog,
     options: Options,
 ) -> Cursor:
-    """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way."""
-    stage, world = learner.stage, learner.world
+    """The optimizer steps of one round, from wherever the cursor says, with checkpoints on the way.
+
+    The `age` of a step is how many steps ago the policy sampled the round, where it did.
+    """
+    stage, world, examples = learner.stage, learner.world, data.examples
     plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
     total = len(plan) * stage.rounds
     if options.observe is not None and cursor.step == 0:
@@ -185,9 +187,8 @@ def _update(
                 timer.count, left = timer.count - left, 0
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
-            log.metrics(
-                cursor, {**round_metrics, **metrics, **_age(batch, cursor.step - 1), "lr": rate, "tokens": tokens}
-            )
+            age = {} if data.version is None else {"age": cursor.step - 1 - data.version}
+            log.metrics(cursor, {**round_metrics, **metrics, **age, "lr": rate, "tokens": tokens})
             bar.advance()
             bar.say(f"loss {metrics['loss']:.4f}")
             over = not left and cursor.round_ + 1 == stage.rounds
@@ -209,12 +210,6 @@ def batch_plan(examples: int, stage: Stage, seed: Sequence[int]) -> list[list[in
         order = np.random.default_rng([*seed, epoch]).permutation(examples).tolist()
         plan.extend(order[start : start + size] for start in range(0, examples, size))
     return plan
-
-
-def _age(batch: Sequence[Any], step: int) -> dict[str, float]:
-    """How many optimizer steps ago, on average, the policy sampled the pairs that it learns from."""
-    versions = [each.chosen.version for each in batch if isinstance(each, Pair) and each.chosen.source == "policy"]
-    return {"age": step - fmean(versions)} if versions else {}
 
 
 def _passed(begun: int, step: int, every: int) -> bool:

@@ -1,4 +1,4 @@
-"""The first half of a round: rows to rollouts to judgements to examples, journaled chunk by chunk.
+"""The first half of a round: rows to groups of rollouts to what is said of them to examples, journaled by chunks.
 
 Where a stage works `ahead`, the rollouts of the next rounds are already there and judged in the background while the
 policy learns from this one. Who samples, from which weights and in which order does not depend on who is faster, so
@@ -9,8 +9,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from threading import Event
 from typing import Any, final
 
@@ -22,12 +24,12 @@ from torch import Tensor
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
-from uptake.recipe import RoundData, Stage
+from uptake.recipe import Examples, Stage
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
 from uptake.train.checkpoint import Cursor, save_weights
 from uptake.train.run_folder import RunLog
-from uptake.types import Judgement, Rollout, Row
+from uptake.types import Assessment, Group, RoundData, Row
 from uptake.update import precision
 from uptake.world import World
 
@@ -42,28 +44,32 @@ SHOWN = 2
 
 Place = tuple[int, int]  # stage, round
 
+_GROUPS = TypeAdapter(tuple[Group, ...])
+_ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
 
-# The rollouts of consecutive rows with their judgements: a line of the journal.
-Chunk = tuple[tuple[Rollout, ...], tuple[Judgement, ...]]
-
-_ROLLOUTS = TypeAdapter(tuple[Rollout, ...])
-_JUDGEMENTS = TypeAdapter(tuple[Judgement, ...])
+# What was sampled for a chunk of rows, and what was said of it: a line of the journal.
+Judged = tuple[Sequence[Group], Sequence[Assessment]]
 
 
 def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> RoundData:
-    """The training examples of a round; what an earlier, killed call finished is not done again."""
+    """The training examples of a round; what an earlier, killed call has sampled and judged is not done again.
+
+    Examples of rows as they are are made anew: they depend on nothing else.
+    """
+    if stage.examples is not None:
+        return _from_rows(stage.examples, world, log, place)
     chunks = _chunks(stage, world, place)
-    judged: list[Chunk] = []
+    judged: list[Judged] = []
     with (
         Journal(_folder(log, place) / "judged.jsonl") as journal,
         progress_bar("produce and judge", sum(map(len, chunks))) as bar,
     ):
-        judged.extend(_read(record) for record in journal.done)
+        judged.extend(map(_read, journal.done))
         bar.advance(sum(map(len, chunks[: len(judged)])))
         for chunk in chunks[len(judged) :]:
-            rollouts = _produce(stage, world, log, chunk, (place[1], version))
-            judged.append(_judge(stage, world, log, rollouts))
-            journal.append(_record(*judged[-1]))
+            groups = _produce(stage, world, log, chunk, (place[1], version))
+            judged.append(_judge(stage, world, log, groups))
+            journal.append(_spelled(*judged[-1]))
             bar.advance(len(chunk))
     return _round_data(stage, log, place, judged)
 
@@ -139,9 +145,9 @@ def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:
 
 
 @contextmanager
-def rounds_of_data(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["Harvests"]:
-    """The rounds_of_data of a stage's rounds, from the round `first` on; background work ends with the block."""
-    work = Harvests(stage, world, log, first)
+def rounds_of_data(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["RoundsOfData"]:
+    """The data of a stage's rounds, from the round `first` on; background work ends with the block."""
+    work = RoundsOfData(stage, world, log, first)
     try:
         yield work
     finally:
@@ -149,8 +155,8 @@ def rounds_of_data(stage: Stage, world: World, log: RunLog, first: Place) -> Ite
 
 
 @final
-class Harvests:
-    """Harvests in the order of rounds: each made when asked for or, with `stage.ahead`, judged since earlier rounds."""
+class RoundsOfData:
+    """Data in the order of rounds: each made when asked for or, with `stage.ahead`, judged since earlier rounds."""
 
     def __init__(self, stage: Stage, world: World, log: RunLog, first: Place) -> None:
         self.stage, self.world, self.log, self.index = stage, world, log, first[0]
@@ -176,30 +182,30 @@ class Harvests:
         self._closed.set()
         self._background.shutdown(cancel_futures=True)
 
-    def _judge(self, place: Place, sampled: Sequence[tuple[Rollout, ...]]) -> RoundData:
-        """The data of rollouts that are there already."""
+    def _judge(self, place: Place, sampled: Sequence[Sequence[Group]]) -> RoundData:
+        """The data of chunks that are sampled already."""
         stage, world, log = self.stage, self.world, self.log
         with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-            judged = [_read(record) for record in journal.done]
+            judged = list(map(_read, journal.done))
             bar.advance(len(judged))
-            for rollouts in sampled[len(judged) :]:
+            for groups in sampled[len(judged) :]:
                 if self._closed.is_set():
                     raise CancelledError
-                judged.append(_judge(stage, world, log, rollouts))
-                journal.append(_record(*judged[-1]))
+                judged.append(_judge(stage, world, log, groups))
+                journal.append(_spelled(*judged[-1]))
                 bar.advance()
         return _round_data(stage, log, place, judged)
 
 
-def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[tuple[Rollout, ...]]:
-    """The rollouts of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
+def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[Sequence[Group]]:
+    """The groups of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
     chunks = _chunks(stage, world, place)
     with Journal(_folder(log, place) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
-        sampled = [_ROLLOUTS.validate_python(record["rollouts"]) for record in journal.done]
+        sampled: list[Sequence[Group]] = [_GROUPS.validate_python(record["groups"]) for record in journal.done]
         bar.advance(len(sampled))
         for chunk in chunks[len(sampled) :]:
             sampled.append(_produce(stage, world, log, chunk, (place[1], version)))
-            journal.append({"rollouts": _ROLLOUTS.dump_python(sampled[-1], mode="json")})
+            journal.append({"groups": _GROUPS.dump_python(tuple(sampled[-1]), mode="json")})
             bar.advance()
     return sampled
 
@@ -208,42 +214,55 @@ def _folder(log: RunLog, place: Place) -> Path:
     return log.folder / "rounds" / "{}-{}".format(*place)
 
 
+def _from_rows(examples: Examples, world: World, log: RunLog, place: Place) -> RoundData:
+    with log.timed("examples", len(world.rows)):
+        data = examples(world, place[1])
+    log.summary(place, data.summary)
+    return data
+
+
 def _chunks(stage: Stage, world: World, place: Place) -> list[Sequence[Row]]:
     rows = stage.select(world, place[1])
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
-def _produce(
-    stage: Stage, world: World, log: RunLog, rows: Sequence[Row], when: tuple[int, int]
-) -> tuple[Rollout, ...]:
+def _produce(stage: Stage, world: World, log: RunLog, rows: Sequence[Row], when: tuple[int, int]) -> Sequence[Group]:
+    produce, *_ = stage.sampling
     with log.timed("produce", len(rows)) as timer:
-        rollouts = tuple(stage.produce(world, rows, *when))
-        timer.tokens = sum(len(rollout.response_ids) for rollout in rollouts)
-    return rollouts
+        groups = produce(world, rows, *when)
+        timer.tokens = sum(len(rollout.response_ids) for group in groups for rollout in group)
+    return groups
 
 
-def _judge(stage: Stage, world: World, log: RunLog, rollouts: tuple[Rollout, ...]) -> Chunk:
-    with log.timed("judge", len(rollouts)) as timer:
-        judgements = tuple(stage.judge(world, rollouts))
-        timer.tokens = sum(len(rollout.prompt_ids) + len(rollout.response_ids) for rollout in rollouts)
-    return rollouts, judgements
+def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> Judged:
+    _, judge, _ = stage.sampling
+    with log.timed("judge", sum(map(len, groups))) as timer:
+        assessments = judge(world, groups)
+        timer.tokens = sum(len(each.prompt_ids) + len(each.response_ids) for group in groups for each in group)
+    return groups, assessments
 
 
-def _record(rollouts: tuple[Rollout, ...], judgements: tuple[Judgement, ...]) -> dict[str, Any]:
+def _read(record: Mapping[str, Any]) -> Judged:
+    return _GROUPS.validate_python(record["groups"]), _ASSESSMENTS.validate_python(record["assessments"])
+
+
+def _spelled(groups: Sequence[Group], assessments: Sequence[Assessment]) -> dict[str, Any]:
+    """A line of the journal."""
     return {
-        "rollouts": _ROLLOUTS.dump_python(rollouts, mode="json"),
-        "judgements": _JUDGEMENTS.dump_python(judgements, mode="json"),
+        "groups": _GROUPS.dump_python(tuple(groups), mode="json"),
+        "assessments": _ASSESSMENTS.dump_python(tuple(assessments), mode="json"),
     }
 
 
-def _read(record: Mapping[str, Any]) -> Chunk:
-    return _ROLLOUTS.validate_python(record["rollouts"]), _JUDGEMENTS.validate_python(record["judgements"])
-
-
-def _round_data(stage: Stage, log: RunLog, place: Place, judged: Sequence[Chunk]) -> RoundData:
-    data = stage.signal(
-        [rollout for rollouts, _ in judged for rollout in rollouts],
-        [judgement for _, judgements in judged for judgement in judgements],
-    )
+def _round_data(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> RoundData:
+    *_, signal = stage.sampling
+    groups = [group for chunk, _ in judged for group in chunk]
+    data = signal(groups, [each for _, assessments in judged for each in assessments])
     log.summary(place, data.summary)
-    return data
+    return replace(data, version=_version(groups))
+
+
+def _version(groups: Sequence[Group]) -> float | None:
+    """How many steps the policy had taken, on average, that sampled these responses; None where no policy did."""
+    versions = [rollout.version for group in groups for rollout in group if rollout.source == "policy"]
+    return fmean(versions) if versions else None

@@ -12,10 +12,9 @@ thing (time, machine) stands in the other files.
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -24,14 +23,14 @@ import transformers
 from pydantic import TypeAdapter
 
 import uptake
-from uptake.data import Journal, TokenView, Writer, replacing, to_record
+from uptake.data import Journal, TokenView, Writer, replacing
 from uptake.data.lock import FOLDER_LOCK, check_unlocked, locked
+from uptake.data.read import fingerprint
 from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.rewards.fingerprint import model_fingerprint
 from uptake.train.checkpoint import Cursor
-from uptake.types import Row
 from uptake.world import World
 
 # What makes a run another one beside its recipe, by its name in run.json.
@@ -87,9 +86,10 @@ def _holds_run(folder: Path, resume: bool) -> bool:
 
 
 def _has_begun(folder: Path) -> bool:
-    """Whether a run has done anything that would be lost: a judged row, an optimizer step, a checkpoint."""
-    journals = (*folder.glob("rounds/*/sampled.jsonl"), *folder.glob("rounds/*/judged.jsonl"))
-    done = (*journals, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    """Whether a run has done anything: judged a row, made the examples of a round, taken a step, saved a checkpoint."""
+    names = ("sampled.jsonl", "judged.jsonl", "summary.json")
+    rounds = (path for name in names for path in folder.glob(f"rounds/*/{name}"))
+    done = (*rounds, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
     return any(path.exists() and path.stat().st_size for path in done)
 
 
@@ -193,18 +193,10 @@ def _facts(world: World) -> dict[str, Any]:
         "seed": world.seed,
         "models": {name: lm.name for name, lm in models.items()},
         "weights": {name: contents[id(lm.model)] for name, lm in models.items()},
-        "rows": {"count": len(world.rows), "fingerprint": _fingerprint(world.rows)},
+        "rows": {"count": len(world.rows), "fingerprint": fingerprint(world.rows)},
         "device": str(world.policy.device),
         "threads": torch.get_num_threads(),
     }
-
-
-def _fingerprint(rows: Sequence[Row]) -> str:
-    """A content hash of rows, wherever they were read from."""
-    seen = sha256()
-    for row in rows:
-        seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
-    return seen.hexdigest()[:16]
 
 
 def _recipe_text(written: str) -> str:

@@ -1,0 +1,95 @@
+"""Whole conversations to predict token by token: every turn that carries loss, after all that was said before it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from uptake.data import ChatFormat, answered
+from uptake.data.convert import responses
+from uptake.data.spans import Ids, refuse, tokenize
+from uptake.errors import InputError
+from uptake.examples.recorded import each_row
+from uptake.models import Node, TokenTree
+from uptake.support.token_ids import compact
+from uptake.types import Dialogue, Dropped, Prompt, RoundData, Row, Turn, Where
+from uptake.world import World
+
+Turns = Literal["all", "responses", "last"]
+
+# What came since the run before, and a run of tokens that carries loss.
+Run = tuple[Ids, Ids]
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """One tree without branches for every row: the tokens that carry loss are scored.
+
+    `turns` says which turns carry loss: "all", the assistant's "responses" or the "last" one. The oldest turns of a
+    conversation that is longer than the policy's window are left out; one whose last exchange alone is too long is
+    left out and counted. Raises InputError for a preference, and for a row without a response where only responses
+    carry loss.
+    """
+
+    turns: Turns = "all"
+
+    def __call__(self, world: World, round_: int) -> RoundData:
+        return conversation_trees(self.runs(world, row) for row in each_row(world))
+
+    def runs(self, world: World, row: Row) -> list[Run] | Dropped:
+        """The runs of a conversation, whose ids, one after another, are the conversation."""
+        prompt, turns = self._conversation(row)
+        kept = _fitted(world, turns, prompt.where)
+        return Dropped.EXCHANGE_TOO_LONG if kept is None else list(self._runs(world.chat, kept, prompt.where))
+
+    def _conversation(self, row: Row) -> tuple[Prompt, Dialogue]:
+        if not isinstance(row, Prompt):
+            (one,) = answered([row])
+            return one.prompt, (*one.prompt.turns, Turn("assistant", one.response))
+        if self.turns == "all":
+            return row, row.turns
+        if all(turn.role != "assistant" for turn in row.turns):
+            responses(row)  # raises
+        return row, row.turns[:-1]
+
+    def _runs(self, chat: ChatFormat, turns: Dialogue, where: Where | None) -> Iterator[Run]:
+        if self.turns == "all":
+            yield (), tokenize(chat.tokenizer, [chat.render(turns)])[0]
+            return
+        places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+        read: Ids = ()
+        for place in places if self.turns == "responses" else places[-1:]:
+            prompt, run = chat.response_ids(turns[:place], turns[place].content, where=where)
+            if prompt[: len(read)] != read:
+                before, now = (str(chat.tokenizer.decode(list(ids))) for ids in (read, prompt[: len(read)]))
+                refuse("the template changes earlier turns", before, now, where)
+            yield prompt[len(read) :], run
+            read = prompt + run
+
+
+def conversation_trees(conversations: Iterable[list[Run] | Dropped]) -> RoundData:
+    """Every conversation as a tree without branches, its runs scored; what was dropped is counted."""
+    trees: list[TokenTree] = []
+    dropped = {Dropped.EXCHANGE_TOO_LONG: 0}
+    for runs in conversations:
+        if isinstance(runs, Dropped):
+            dropped[runs] += 1
+        else:
+            trees.append(_chain(runs))
+    kept = len(trees)
+    return RoundData(trees, {"samples": kept + sum(dropped.values()), "kept": kept, "dropped": dropped})
+
+
+def _chain(runs: Iterable[Run]) -> TokenTree:
+    parts = [part for before, run in runs for part in ((before, False), (run, True)) if part[0]]
+    return TokenTree(tuple(Node(compact(ids), index - 1, scored) for index, (ids, scored) in enumerate(parts)))
+
+
+def _fitted(world: World, turns: Dialogue, where: Where | None) -> Dialogue | None:
+    """The turns but for the oldest, as the policy's window asks; None where the last exchange alone is too long."""
+    if world.policy.window is None:
+        return turns
+    world.chat.render(turns)  # raises where the template refuses the conversation; `fit` then has one reason left
+    try:
+        return world.chat.fit(turns, world.policy.window, where=where)[0]
+    except InputError:
+        return None
