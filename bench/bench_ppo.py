@@ -236,7 +236,7 @@ def main() -> None:
     losses = losses_on(answered)
     print(f"policy loss {losses[0]:.6f}, trl {policy:.6f}; value loss {losses[1]:.6f}, trl {value:.6f}")
     difference = max(abs(losses[0] - policy), abs(losses[1] - value))
-    if difference > 1e-4:
+    if difference > 1e-5:
         raise SystemExit("the two sides do not compute the same losses")
     rounds = [(alone(measured, our_iteration), first)]
     rounds += [(alone(measured, our_iteration), alone(measured, peer_iteration)) for _ in range(1, REPEATS)]
