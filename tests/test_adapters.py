@@ -23,16 +23,17 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
 )
-from uptake.feedback.classifier import Classifier
-from uptake.feedback.token_reward import load_token_reward
-from uptake.loop import run
 
 from uptake import methods
 from uptake.data import ChatFormat
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, add_lora, branches, load, pack, save_model, token_logps
+from uptake.rewards.classifier import Classifier
+from uptake.rewards.token_reward import load_token_reward
 from uptake.tasks.check import check
-from uptake.tasks.train import Given, build_world
+from uptake.tasks.run_config import RunConfig
+from uptake.tasks.train import build_world
+from uptake.train import run
 from uptake.types import Turn
 
 # PEFT still asks Transformers by an old name.
@@ -243,12 +244,13 @@ def test_a_rank_below_one(base: Path) -> None:
 def test_every_role_has_its_adapter(lora: int, base: Path, tuned: Path, tmp_path: Path) -> None:
     others = [adapter(base, name, seed=seed) for seed, name in enumerate(("follow_up", "reference", "judge"), 5)]
     rows = str(write_jsonl(tmp_path / "pairs.jsonl", pair_records(4)))
-    given = Given(str(tuned), rows, *map(str, others[:2]), lora=lora, judge_model=str(others[2]), device="cpu")
-    world = build_world(given, tmp_path / "run")
+    config = RunConfig(method="dpo", policy=str(tuned), data=rows, lora=lora, device="cpu")
+    models = dict(zip(("follow_up", "reference", "judge"), map(str, others), strict=True))
+    world = build_world(config.model_copy(update={"models": models}), tmp_path / "run")
     assert read(world.policy) == pytest.approx(expected(base, tuned), abs=1e-4)
     for each in others:
         assert read(world.model(each.name)) == pytest.approx(expected(base, each), abs=1e-4)
-    alone = build_world(Given(str(tuned), rows, lora=lora, device="cpu"), tmp_path / "run")
+    alone = build_world(config, tmp_path / "run")
     assert read(alone.model("follow_up")) == pytest.approx(expected(base, tuned), abs=1e-4)
     # What they say is what they were tuned to say, all of it different.
     assert len({round(read(lm), 2) for lm in (world.policy, *world.models.values())}) == 4
@@ -263,13 +265,14 @@ def test_check_and_mine_read_the_adapter(uptake: Cli, base: Path, tuned: Path) -
     options = ("--set=followups=followups.yaml", "--set=max_new_tokens=6", "--set=keep_unfinished=true", "--set=n=4")
     options = (*options, "--set=min_margin_quantile=0", "--set=min_category_agreement=0", "--set=max_length_ratio=9")
     for policy, out in ((tuned, "one.jsonl"), (uptake.folder / "whole", "two.jsonl"), (base, "three.jsonl")):
-        uptake("mine", "prompts.jsonl", "--policy", policy, "--follow-up-model", base, "--out", out, *options)
+        uptake("mine", "prompts.jsonl", "--policy", policy, "--model", f"follow_up={base}", "--out", out, *options)
     one, two, three = (
         [(row["prompt"], row["chosen"], row["rejected"]) for row in read_jsonl(uptake.folder / f"{name}.jsonl")]
         for name in ("one", "two", "three")
     )
     assert one == two != three
-    world = build_world(Given(str(tuned), str(write_jsonl(uptake.folder / "p.jsonl", pair_records(4)))), uptake.folder)
+    rows = write_jsonl(uptake.folder / "p.jsonl", pair_records(4))
+    world = build_world(RunConfig(method="dpo", policy=str(tuned), data=str(rows)), uptake.folder)
     assert dict(check(methods.build("dpo", {}), world).facts)["loss before step 1"] == "0.693147, 0.693147"
 
 

@@ -17,8 +17,6 @@ from tiny import write_jsonl as write
 from tiny_cli import Cli
 from tiny_model_server import ModelServer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
-from uptake.loop import run
-from uptake.rollout.dataset import FromRows
 
 from uptake import methods
 from uptake.data import ChatFormat, read
@@ -26,11 +24,14 @@ from uptake.data.token_view import locate
 from uptake.edits.edit import Draft
 from uptake.edits.model import ModelEditor
 from uptake.errors import InputError
+from uptake.examples.preferences import PreferenceRows
 from uptake.models import LanguageModel, load, save_model
-from uptake.rollout import PolicySamples, PromptIds, Sampling, sample
+from uptake.rollout import PolicySamples
 from uptake.rollout.server import ServerSamples
 from uptake.rollout.vllm import VLLMSamples
+from uptake.sampling import PromptIds, Sampling, sample
 from uptake.tasks.check import check
+from uptake.train import run
 from uptake.types import Prompt, Turn
 from uptake.world import World
 
@@ -142,8 +143,8 @@ def test_mined_answers_end_at_every_end(uptake: Cli, folder: Path) -> None:
     assert {ids[-1] for ids in said} == ends
     assert not any(ends & {*ids[:-1]} for ids in said)
     world = World(lm, ChatFormat.of(lm), read(uptake.folder / "pairs.jsonl"), folder=uptake.folder / "run")
-    rollouts = FromRows()(world, world.rows, 0, 0)
-    assert [(list(one.response_ids), one.finished) for one in rollouts] == [(ids, True) for ids in said]
+    learned = [(list(pair.chosen_ids), list(pair.rejected_ids)) for pair in PreferenceRows()(world, 0).examples]
+    assert [ids for pair in learned for ids in pair] == said
     facts = dict(check(methods.build("dpo", {"batch_size": 2}), world).facts)
     assert facts["stop token"] == "trained: every response ends with '<end>' or '<stop>'"
 
@@ -154,7 +155,7 @@ def test_an_editor_stops_at_every_end() -> None:
         lm.head.weight[ends_of(lm.tokenizer)[1]] = 5.0  # type: ignore[index]
     editor = ModelEditor.from_pretrained(lm)
     (one,) = editor([Draft(ASKED, "it does .")])
-    assert one.tokens == len(editor.chat.prompt_ids((Turn("user", editor.brief(Draft(ASKED, "it does ."))),))) + 1
+    assert one.tokens == len(editor.chat.prompt_ids((Turn("user", editor.prompt(Draft(ASKED, "it does ."))),))) + 1
 
 
 # --- engines over the network -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uptake.errors import InputError
-from uptake.follow_up.combine import Combine, Rewards
+from uptake.follow_up.combine import Combine, CombinedRewards
 from uptake.follow_up.set import Category, FollowUpSet
 
 # Two categories, of weights 3 and 1; columns: + + - | + - -.
@@ -23,11 +23,11 @@ OPTIONS: list[dict[str, Any]] = [{}, {"standardize": "within_prompt"}]
 FORMS: list[dict[str, Any]] = [*OPTIONS, {"form": "fed"}]
 
 
-def combine(logps: Tensor, followups: FollowUpSet, groups: Tensor | None = None, **options: Any) -> Rewards:
+def combine(logps: Tensor, followups: FollowUpSet, groups: Tensor | None = None, **options: Any) -> CombinedRewards:
     return Combine(followups, **options)(logps, groups)
 
 
-def table(rewards: Rewards) -> Tensor:
+def table(rewards: CombinedRewards) -> Tensor:
     return torch.stack(list(rewards.by_category.values()), dim=1)
 
 
