@@ -4,7 +4,7 @@ import json
 import tracemalloc
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from tiny import pair_records, prompt_records, read_jsonl, tiny_llama, tiny_worl
 
 from uptake import methods
 from uptake.data import RowStream
-from uptake.errors import InputError
+from uptake.errors import InputError, ModelError
 from uptake.examples.preferences import PreferenceRows
 from uptake.judge.pointwise import reward
 from uptake.losses.pairwise import Logistic
@@ -24,9 +24,11 @@ from uptake.rollout import PolicySamples
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal import BestWorst
 from uptake.tasks.check import check
+from uptake.tasks.mine import mine
 from uptake.train.loop import Options, run
-from uptake.types import Dialogue, Dropped, Pair, Row, Turn
+from uptake.types import Dialogue, Dropped, Group, Pair, Row, Turn
 from uptake.update import Optimization
+from uptake.world import World
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 0}
 SAMPLED: dict[str, Any] = {"produce": PolicySamples(), "judge": reward("length"), "signal": BestWorst()}
@@ -116,6 +118,37 @@ def test_whatever_is_sampled_has_an_age(tmp_path: Path) -> None:
     begun = [next(line["step"] for line in lines if line["round"] == place) for place in (0, 1)]
     assert [line["age"] for line in lines] == [line["step"] - begun[line["round"]] for line in lines]
     assert {line["round"] for line in lines} == {0, 1}
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Samples that another model is said to have given."""
+
+    def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Group]:
+        groups = PolicySamples(n=4, temperature=1.0, max_new_tokens=8)(world, rows, round_, version)
+        return [tuple(replace(rollout, source="server") for rollout in group) for group in groups]
+
+
+def test_what_another_model_has_said_has_no_age(tmp_path: Path) -> None:
+    signal = BestWorst(keep_unfinished=True, max_length_ratio=100.0)
+    sampled = stage(produce=Elsewhere(), judge=reward("length"), signal=signal)
+    run(Recipe((sampled,)), tiny_world(tmp_path / "run", prompt_records(4)))
+    lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert lines
+    assert not any("age" in line for line in lines)
+
+
+def test_only_the_best_against_the_worst_is_mined(tmp_path: Path) -> None:
+    recipe = methods.build("oaif", {"annotator": "oracle"})
+    with pytest.raises(InputError, match=r"field 'signal': this recipe mines no pairs \(allowed: BestWorst\)"):
+        mine(recipe, tiny_world(tmp_path / "run", prompt_records(2)), tmp_path / "pairs.jsonl")
+    assert not (tmp_path / "pairs.jsonl").exists()
+
+
+def test_a_run_without_any_example_says_why(tmp_path: Path) -> None:
+    same = {"prompt": "when ?", "chosen": "at eight .", "rejected": "at eight ."}
+    with pytest.raises(ModelError, match="no training example is left; dropped: equal responses 2"):
+        run(methods.build("dpo", FAST), tiny_world(tmp_path / "run", [same, same]))
 
 
 def test_mined_responses_without_an_end_are_used_and_the_preflight_names_the_row(tmp_path: Path) -> None:

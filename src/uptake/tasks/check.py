@@ -72,8 +72,9 @@ def _recorded(
         raise bad_row("a response without an end-of-turn token", where, field="token_ids")
     trees = [stage.objective.tree(example) for example in data.examples]
     mean = sum(map(len, trees)) / len(trees)
-    steps = -(-len(world.rows) // stage.update.batch_size) * stage.update.epochs * stage.rounds
-    tokens = mean * len(world.rows) * stage.update.epochs
+    count = round(len(world.rows) * len(data.examples) / len(rows))
+    steps = -(-count // stage.update.batch_size) * stage.update.epochs * stage.rounds
+    tokens = mean * count * stage.update.epochs
     weights = sum(weight.numel() for weight in world.policy.model.parameters())
     facts = [
         ("stop token", f"trained: every response ends with {_ends(world, _used(world, trees))}"),

@@ -138,7 +138,7 @@ def _part(kept: Path, kind: str) -> dict[str, Tensor]:
 
 def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:
     """The error of a round without any training example."""
-    dropped = ", ".join(f"{reason} {count}" for reason, count in data.summary["dropped"].items() if count)
+    dropped = ", ".join(f"{reason} {count}" for reason, count in data.summary.get("dropped", {}).items() if count)
     return ModelError(
         f"{_folder(log, place)}: no training example is left; dropped: {dropped or 'nothing, there were none'}"
     )
@@ -215,8 +215,9 @@ def _folder(log: RunLog, place: Place) -> Path:
 
 
 def _from_rows(examples: Examples, world: World, log: RunLog, place: Place) -> RoundData:
-    with log.timed("examples", len(world.rows)):
+    with log.timed("examples", 0) as timer:
         data = examples(world, place[1])
+        timer.count = len(data.examples)
     log.summary(place, data.summary)
     return data
 
