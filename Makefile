@@ -33,7 +33,7 @@ runs/dialogue/model: | .venv/ready
 	@test -d "$(DATA)" || { echo "make real DATA=folder: a folder with a folder for each data set"; exit 2; }
 	@test -f runs/corpus.jsonl || $(BIN)/uptake corpus --data $(DATA) --out runs/corpus.jsonl
 	@test -d runs/start || $(BIN)/uptake init-model runs/corpus.jsonl --out runs/start --vocabulary 4096 --width 256 --layers 6 --window 512
-	@$(BIN)/uptake train supervised --policy runs/start --data runs/corpus.jsonl --out runs/dialogue --config bench/dialogue.yaml $$(test -d runs/dialogue && echo --resume)
+	@$(BIN)/uptake train --policy runs/start --data runs/corpus.jsonl --out runs/dialogue --config bench/dialogue.yaml $$(test -d runs/dialogue && echo --resume)
 
 lint: .venv/ready ## style, types and layers only
 	@$(BIN)/ruff check --quiet

@@ -15,7 +15,7 @@ from uptake import methods
 from uptake.data import RowStream
 from uptake.errors import InputError, ModelError
 from uptake.examples.preferences import PreferenceRows
-from uptake.judge.pointwise import reward
+from uptake.judge import PointwiseJudge, reward_spec
 from uptake.losses.pairwise import Logistic
 from uptake.objective import Pairs
 from uptake.recipe import EveryRow, Recipe, Stage
@@ -31,7 +31,11 @@ from uptake.update import Optimization
 from uptake.world import World
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 0}
-SAMPLED: dict[str, Any] = {"produce": PolicySamples(), "judge": reward("length"), "signal": BestWorst()}
+SAMPLED: dict[str, Any] = {
+    "produce": PolicySamples(),
+    "judge": PointwiseJudge(reward_spec("length")),
+    "signal": BestWorst(),
+}
 
 
 def turns_of(record: dict[str, Any]) -> Dialogue:
@@ -131,7 +135,7 @@ class Elsewhere:
 
 def test_what_another_model_has_said_has_no_age(tmp_path: Path) -> None:
     signal = BestWorst(keep_unfinished=True, max_length_ratio=100.0)
-    sampled = stage(produce=Elsewhere(), judge=reward("length"), signal=signal)
+    sampled = stage(produce=Elsewhere(), judge=PointwiseJudge(reward_spec("length")), signal=signal)
     run(Recipe((sampled,)), tiny_world(tmp_path / "run", prompt_records(4)))
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert lines

@@ -20,7 +20,7 @@ from uptake.annotators.oracle import OracleAnnotator
 from uptake.data import ChatFormat
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUpSpec
-from uptake.judge.registry import annotator_spec, reward_spec
+from uptake.judge.registry import annotator_spec, reward_spec, table
 from uptake.models import LanguageModel
 from uptake.rewards.base import Resources, Reward
 from uptake.rewards.classifier import ClassifierSpec
@@ -256,6 +256,17 @@ def test_a_reward_of_tokens_is_asked_for() -> None:
     assert "tokens" in reward_spec({"sum": tokens}, needs="tokens").offers
     with pytest.raises(InputError, match=r"'sum' has no rewards of tokens"):
         reward_spec({"sum": [*tokens, {"reward": "length", "weight": 1}]}, needs="tokens")
+
+
+def test_the_page_holds_the_table_of_the_registry() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "rewards.md").read_text()
+    rows = "".join(
+        f"{line}\n" for line in page.splitlines() if line.startswith(("|  | name", "| reward |", "| judge |"))
+    )
+    head, _, *others = table().splitlines(keepends=True)
+    assert rows == "".join((head, *others))
+    assert table() in page
+    assert others[-1].count("|") == head.count("|")
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------

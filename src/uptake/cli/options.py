@@ -150,6 +150,8 @@ def choice(name: str | None, sets: list[str] | None, field: str) -> Any:
     from uptake.judge.registry import ANNOTATORS, REWARDS, split
 
     found, settings = split(spelled, field, REWARDS if field == "reward" else {**REWARDS, **ANNOTATORS})
+    if not isinstance(settings, Mapping):
+        raise InputError(f"not used by {found!r}", field=f"--{field}-set", allowed=f"settings in --{field} itself")
     return {found: {**settings, **options_of(sets)}}
 
 

@@ -1,8 +1,8 @@
 """The rewards and the annotators there are, by name: what recipes and commands spell becomes a spec that builds."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from uptake.annotators.base import AnnotatorSpec
@@ -148,6 +148,34 @@ def split(choice: Any, kind: str, kinds: Mapping[str, Kind]) -> tuple[str, Any]:
     if not short:
         raise unknown(kind, choice, kinds)
     return name, dict(zip(short, rest.split("#", len(short) - 1), strict=False))
+
+
+def table() -> str:
+    """Every reward and every judge with its settings and where it works, as a Markdown table for the documentation."""
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    first: dict[Any, str] = {}
+    for name, kind in REWARDS.items():
+        spec = reward_spec({name: kind.example})
+        lines.append(_row("reward", name, kind, spec.uses, first, ("yes", "yes" if "tokens" in spec.offers else "")))
+    for name, kind in ANNOTATORS.items():
+        lines.append(_row("judge", name, kind, annotator_spec({name: kind.example}).uses, first, ("", "")))
+    return "\n".join(lines) + "\n"
+
+
+_COLUMNS = (
+    *("", "name", "what it is", "settings", "models", "`score`, `mine`, `flr`, `ppo`", "`fine_grained_ppo`"),
+    "`judge`, `edit`, `eval`, `bench`, `oaif`",
+)
+
+
+def _row(title: str, name: str, kind: Kind, uses: Sequence[str], first: dict[Any, str], works: Sequence[str]) -> str:
+    """A row of the table; `first` holds the name under which the settings of a spec are listed."""
+    listed = first.setdefault(kind.spec, name)
+    settings = ", ".join(f"`{each.name}`" for each in fields(kind.spec) if each.repr)
+    settings = "a list of `reward`, `weight` and `name`" if kind.spec is SumSpec else settings
+    settings = settings if listed == name else f"as `{listed}`"
+    models = ", ".join(f"`{each}`" for each in uses)
+    return f"| {' | '.join((title, f'`{name}`', kind.about, settings, models, *works, 'yes'))} |"
 
 
 _DETAILS: Mapping[Detail, str] = {"tokens": "rewards of tokens", "logps": "log-probabilities of follow-ups"}
