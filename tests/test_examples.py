@@ -135,7 +135,7 @@ class Elsewhere:
 
 def test_what_another_model_has_said_has_no_age(tmp_path: Path) -> None:
     signal = BestWorst(keep_unfinished=True, max_length_ratio=100.0)
-    sampled = stage(produce=Elsewhere(), judge=PointwiseJudge(reward_spec("length")), signal=signal)
+    sampled = stage(produce=Elsewhere(), judge=BY_LENGTH, signal=signal)
     run(Recipe((sampled,)), tiny_world(tmp_path / "run", prompt_records(4)))
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert lines
