@@ -21,7 +21,7 @@ from _harness import record
 from numpy.typing import NDArray
 
 from uptake import load
-from uptake.data.exchanges import Heard
+from uptake.data.exchanges import Reacted
 from uptake.data.resumable import ResultJournal
 from uptake.datasets import Rating, folder_of, read_set
 from uptake.errors import InputError
@@ -96,7 +96,7 @@ def rewards(
 ) -> dict[str, list[float | None]]:
     """The mean reward of every case by what was said and by the set, with each follow-up set."""
     heard = [
-        Heard(Prompt(turns[:-1], prompt_key(turns[:-1])), turns[-1].content, (said,), case.talk)
+        Reacted(Prompt(turns[:-1], prompt_key(turns[:-1])), turns[-1].content, (said,), case.talk)
         for case in tests
         for turns, said in case.responses
     ]

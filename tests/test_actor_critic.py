@@ -41,7 +41,7 @@ from uptake.reference import AdapterOff, Frozen
 from uptake.reference.frozen import FrozenModel
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.train.loop import Options, run
-from uptake.types import Prompt, Rewarded, Rollout, Span
+from uptake.types import JudgedGroup, Judgement, Prompt, Rollout, Span
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable, trainable_modules
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -53,12 +53,16 @@ def rollout(prompt: Sequence[int], response: Sequence[int], sample: int = 0, fin
     return Rollout(Prompt((), repr(prompt)), tuple(prompt), tuple(response), "", finished, sample=sample)
 
 
-def group(*rollouts: Rollout, tokens: bool = True) -> Rewarded:
+def group(*rollouts: Rollout, tokens: bool = True) -> JudgedGroup:
     """Every token is worth its own id, and a response the number of its tokens."""
-    scores = tuple(float(len(each.response_ids)) for each in rollouts)
-    return Rewarded(
-        rollouts, scores, tuple(tuple(map(float, each.response_ids)) if tokens else () for each in rollouts)
+    return tuple(
+        (each, Judgement(float(len(each.response_ids)), tokens=tuple(map(float, each.response_ids)) if tokens else ()))
+        for each in rollouts
     )
+
+
+def responses(example: JudgedGroup) -> list[Rollout]:
+    return [rollout for rollout, _ in example]
 
 
 EXAMPLES = [
@@ -67,7 +71,7 @@ EXAMPLES = [
     group(rollout((1, 5, 5), (9, 4, 7, 8, 2)), rollout((1, 5, 5), (2,), 1)),
     group(rollout((1,), (12, 13, 14), finished=False), rollout((1,), (12, 13, 2), 1), rollout((1,), (8, 2), 2)),
 ]
-LENGTHS = [len(each.response_ids) for example in EXAMPLES for each in example.rollouts]
+LENGTHS = [len(each.response_ids) for example in EXAMPLES for each in responses(example)]
 
 
 def actor(critic: str = "separate", seed: int = 0) -> LanguageModel:
@@ -84,9 +88,9 @@ def frozen(seed: int = 1) -> FrozenModel:
     return FrozenModel(tiny_llama(seed, dtype=torch.float64))
 
 
-def plain_states(lm: LanguageModel, example: Rewarded) -> list[Tensor]:
+def plain_states(lm: LanguageModel, example: JudgedGroup) -> list[Tensor]:
     """Final hidden states of prompt and response, one plain row a response."""
-    rows = [torch.tensor([[*each.prompt_ids, *each.response_ids]]) for each in example.rollouts]
+    rows = [torch.tensor([[*each.prompt_ids, *each.response_ids]]) for each in responses(example)]
     other = tiny_llama(0, dtype=torch.float64)
     other.base.load_state_dict(lm.base.state_dict())
     with torch.no_grad():
@@ -114,7 +118,11 @@ class Found:
 
 
 def prepared(
-    lm: LanguageModel, goal: ActorCritic, examples: Sequence[Rewarded] = EXAMPLES, budget: int = 8192, **memory: float
+    lm: LanguageModel,
+    goal: ActorCritic,
+    examples: Sequence[JudgedGroup] = EXAMPLES,
+    budget: int = 8192,
+    **memory: float,
 ) -> Found:
     return Found(*goal.prepare(lm, frozen(), examples, memory, budget))
 
@@ -138,7 +146,7 @@ def test_values_come_from_the_state_before_the_token(critic: str) -> None:
             seen = read(lm, pack([response_tree(example)], lean=True), "value")
             after = last_values(lm, pack([response_tree(example)]), "value")
         states = plain_states(lm, example)
-        prompt = len(example.rollouts[0].prompt_ids)
+        prompt = len(responses(example)[0].prompt_ids)
         before = torch.cat([row[prompt - 1 : -1] @ weight for row in states])
         torch.testing.assert_close(seen.values, before.detach(), atol=1e-10, rtol=0)
         torch.testing.assert_close(
@@ -170,7 +178,7 @@ def test_rewards_stand_at_their_tokens() -> None:
     """A reward that is the token's own id gives the response ids, and returns of which two neighbors differ by it."""
     mask = response_mask(EXAMPLES)
     given = reward_table(EXAMPLES, mask, torch.float64)
-    ids = [float(token) for example in EXAMPLES for each in example.rollouts for token in each.response_ids]
+    ids = [float(token) for example in EXAMPLES for each in responses(example) for token in each.response_ids]
     assert given[mask].tolist() == ids
     assert mask.sum(1).tolist() == LENGTHS
     assert not given[~mask].any()
@@ -206,7 +214,7 @@ def test_the_exact_divergence_is_that_of_plain_rows(temperature: float) -> None:
     rows = [
         (each, state)
         for example in EXAMPLES
-        for each, state in zip(example.rollouts, plain_states(lm, example), strict=True)
+        for each, state in zip(responses(example), plain_states(lm, example), strict=True)
     ]
     others = [state for example in EXAMPLES for state in plain_states(reference.lm, example)]
     for (each, mine), theirs, kl in zip(rows, others, found, strict=True):
@@ -263,7 +271,7 @@ def test_how_a_round_is_cut_does_not_matter() -> None:
 
 def test_the_order_of_prompts_does_not_matter() -> None:
     whole, turned = prepared(actor(), objective()), prepared(actor(), objective(), EXAMPLES[::-1])
-    sizes = [sum(len(each.response_ids) for each in example.rollouts) for example in EXAMPLES]
+    sizes = [sum(len(each.response_ids) for each in responses(example)) for example in EXAMPLES]
     for name, column in whole.columns.items():
         back = torch.cat(turned[name].split(sizes[::-1])[::-1])
         torch.testing.assert_close(column, back, atol=1e-10, rtol=0)
@@ -291,22 +299,18 @@ def test_components_add_up() -> None:
     assert float(firsts.mean()) == pytest.approx(sum(parts), abs=1e-10)
     assert found.metrics["reward"] == pytest.approx(sum(parts), abs=1e-10)
     assert found.metrics["kl_penalty"] == pytest.approx(-0.1 * found.metrics["kl"], abs=1e-10)
-    scores = [score for example in EXAMPLES for score in example.scores]
-    cut = sum(not each.finished for example in EXAMPLES for each in example.rollouts)
+    scores = [score for example in EXAMPLES for score in (judgement.score for _, judgement in example)]
+    cut = sum(not each.finished for example in EXAMPLES for each in responses(example))
     assert found.metrics["reward_end"] == pytest.approx((0.5 * sum(scores) - cut) / len(scores), abs=1e-10)
 
 
 def test_a_reward_at_the_end_is_a_reward_of_the_response() -> None:
     """Tokens of 0 but for the last, and the same number as the score of the response."""
     at_end = [
-        replace(
-            each,
-            scores=(0.0,) * len(each.scores),
-            token_rewards=tuple((0.0,) * (int(score) - 1) + (score,) for score in each.scores),
-        )
-        for each in EXAMPLES
+        tuple((one, Judgement(0.0, tokens=(0.0,) * (int(told.score) - 1) + (told.score,))) for one, told in example)
+        for example in EXAMPLES
     ]
-    as_score = [group(*each.rollouts, tokens=False) for each in EXAMPLES]
+    as_score = [group(*responses(each), tokens=False) for each in EXAMPLES]
     one = prepared(actor(), objective(), at_end)
     other = prepared(actor(), objective(reward_shaping=replace(PLAIN, weight=1.0)), as_score)
     same(one.tables, other.tables)
@@ -320,7 +324,7 @@ def test_what_follows_a_response_that_was_cut_off() -> None:
     going = prepared(lm, objective(reward_shaping=quiet, truncated="bootstrap"))["returns"].split(LENGTHS)
     with torch.no_grad():
         after = last_values(lm, pack([response_tree(example) for example in EXAMPLES]), "value")
-    finished = [each.finished for example in EXAMPLES for each in example.rollouts]
+    finished = [each.finished for example in EXAMPLES for each in responses(example)]
     for one, other, value, whole in zip(ended, going, after, finished, strict=True):
         torch.testing.assert_close(
             other - one, torch.full_like(one, 0.0 if whole else float(value)), atol=1e-10, rtol=0
@@ -415,7 +419,7 @@ def tempered(lm: LanguageModel, temperature: float) -> Tensor:
     """Log-probabilities of all response tokens under softmax(logits / temperature), one plain row a response."""
     lm.base.set_attn_implementation("sdpa")
     found = []
-    for each in (one for example in EXAMPLES for one in example.rollouts):
+    for each in (one for example in EXAMPLES for one in responses(example)):
         ids, first = torch.tensor([[*each.prompt_ids, *each.response_ids]]), len(each.prompt_ids)
         rows = (lm.model(ids).logits[0] / temperature).softmax(-1)
         found.append(rows[torch.arange(first - 1, ids.shape[1] - 1), ids[0, first:]].log())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from uptake.data.exchanges import Exchange, Heard, exchanges, merged
+from uptake.data.exchanges import Exchange, Reacted, exchanges, merged
 from uptake.data.language import check_language, language_of
 from uptake.data.rows import to_row
 from uptake.errors import InputError
@@ -101,7 +101,10 @@ def test_one_response_is_heard_once_with_all_that_was_said() -> None:
     ]
     found, _ = exchanges(rows, "stars")
     prompt = found[0].prompt
-    assert merged(found) == [Heard(prompt, "b", ("thanks", "wrong"), 0, 2.0), Heard(prompt, "c", ("thanks",), 3, None)]
+    assert merged(found) == [
+        Reacted(prompt, "b", ("thanks", "wrong"), 0, 2.0),
+        Reacted(prompt, "c", ("thanks",), 3, None),
+    ]
     assert merged([Exchange(prompt, "b", "x", 7)])[0].dialogue == (*prompt.turns, Turn("assistant", "b"))
 
 

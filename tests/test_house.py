@@ -44,6 +44,10 @@ def test_few_parameters_are_positional() -> None:
     hold("positional-parameters", many_positionals(sources()))
 
 
+def test_a_public_type_has_a_name_of_its_own() -> None:
+    hold("type-names", repeated_types(sources()))
+
+
 def test_annotations_are_not_postponed() -> None:
     hold("postponed-annotations", postponed_annotations(sources()))
 
@@ -92,6 +96,7 @@ changed = [name for name in before if before[name] != after[name]]
 assert not changed, changed
 """
 
+PAIR = "class Pair: ..."
 LONG = "def f():\n" + "    pass\n" * 60
 
 
@@ -121,6 +126,11 @@ class GreatGrandchild(Grandchild): ...
         (lambda text: long_files({"a.py": text}), "\n" * 401, "\n" * 400),
         (lambda text: long_files({"methods/a.py": text}), "\n" * 121, "\n" * 120),
         (lambda text: many_positionals({"a.py": text}), "def f(a, b, c, d, e, f, g): ...", "def f(a, *, b, c): ..."),
+        (
+            lambda text: repeated_types({"a.py": text, "b.py": "class Pair: ..."}),
+            "Pair = tuple[int]",
+            "class Edit: ...",
+        ),
         (lambda text: postponed_annotations({"a.py": text}), "from __future__ import annotations", "import ast"),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "if method == 'dpo': ...", '"""Runs DPO."""'),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "from methods import DPO_loss", "endpoint = 1"),
@@ -207,6 +217,20 @@ def many_positionals(files: Sources, budget: int = 6) -> Breaches:
             given = [arg.arg for arg in (*function.args.posonlyargs, *function.args.args)]
             if len(given) - (given[:1] in (["self"], ["cls"])) > budget:
                 yield f"{path}:{name}", given
+
+
+def repeated_types(files: Sources) -> Breaches:
+    """Public classes and type aliases that stand in more than one file; every method has a `Config`."""
+    homes: dict[str, list[str]] = {}
+    for path, text in files.items():
+        for node in ast.parse(text).body:
+            aliases = node.targets if isinstance(node, ast.Assign) else ()
+            aliased = [each.id for each in aliases if isinstance(each, ast.Name)]
+            names = [node.name] if isinstance(node, ast.ClassDef) else aliased
+            for name in names:
+                if name[0].isupper() and not name.isupper() and name != "Config":
+                    homes.setdefault(name, []).append(path)
+    yield from ((name, paths) for name, paths in homes.items() if len(paths) > 1)
 
 
 def postponed_annotations(files: Sources) -> Breaches:

@@ -161,6 +161,10 @@ class Judgement:
     tokens: tuple[float, ...] = ()
 
 
+# The responses to one prompt that can be learned from, each with its judgement: an example for a loss of rewards.
+JudgedGroup = tuple[tuple[Rollout, Judgement], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What an annotator says of two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
@@ -228,19 +232,6 @@ class Edit:
     demoted: bool = False
     weight: float = 1.0
     where: Where | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rewarded:
-    """The responses to one prompt with the reward of each, as one example to learn from.
-
-    `Rewarded((rollout,), (1.3,), ((0.0, 0.5, 0.8),))`: `scores` are rewards of whole responses, `token_rewards` have
-    one number per token of each, or are all empty. Every response has at least one token.
-    """
-
-    rollouts: Group
-    scores: tuple[float, ...]
-    token_rewards: tuple[tuple[float, ...], ...]
 
 
 class Dropped(StrEnum):

@@ -13,7 +13,7 @@ from uptake.cli.options import (
     JudgeSets,
     LimitOption,
     Lora,
-    Method,
+    MethodArgument,
     ModelsOption,
     Policy,
     RewardOption,
@@ -28,7 +28,7 @@ from uptake.cli.options import (
 
 @app.command()
 def check(
-    method: Method = None,
+    method: MethodArgument = None,
     *,
     policy: Policy = None,
     data: DataOption = None,

@@ -26,7 +26,7 @@ from uptake.cli.options import (
 from uptake.errors import InputError
 from uptake.types import MAX_EDIT_RATIO, NO_EDIT_WEIGHT
 
-Source = Annotated[
+PairsArgument = Annotated[
     str, typer.Argument(metavar="PAIRS", help="Preferences, whose rejected response is edited, or single responses.")
 ]
 Who = Annotated[str, typer.Option(help="Who edits: model, server, oracle or person.")]
@@ -46,7 +46,7 @@ _KEPT = {"server": "cache", "person": "answers"}
 
 @app.command()
 def edit(
-    source: Source,
+    source: PairsArgument,
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     editor: Who,

@@ -15,7 +15,7 @@ from uptake.cli.options import (
     JudgeSets,
     LimitOption,
     Lora,
-    Method,
+    MethodArgument,
     ModelsOption,
     Policy,
     RewardOption,
@@ -30,7 +30,7 @@ from uptake.cli.options import (
 
 @app.command()
 def train(
-    method: Method = None,
+    method: MethodArgument = None,
     *,
     policy: Policy = None,
     data: DataOption = None,

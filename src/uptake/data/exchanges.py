@@ -27,10 +27,10 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Reacted:
     """A response with everything that users said right after it, no two alike, and the mean of their ratings.
 
-    `Heard(prompt, "At eight.", ("Thanks!", "That is wrong."))`. `conversation` is the first it came from.
+    `Reacted(prompt, "At eight.", ("Thanks!", "That is wrong."))`. `conversation` is the first it came from.
     """
 
     prompt: Prompt
@@ -73,7 +73,7 @@ def exchanges(rows: Sequence[Row], ratings: str | None = None) -> tuple[list[Exc
     return found, lost
 
 
-def merged(found: Iterable[Exchange]) -> list[Heard]:
+def merged(found: Iterable[Exchange]) -> list[Reacted]:
     """Exchanges by prompt and response, in the order in which each first comes up; equal words of users count once."""
     groups: dict[tuple[str, str], list[Exchange]] = {}
     for each in found:
@@ -81,10 +81,10 @@ def merged(found: Iterable[Exchange]) -> list[Heard]:
     return [_heard(group) for group in groups.values()]
 
 
-def _heard(group: Sequence[Exchange]) -> Heard:
+def _heard(group: Sequence[Exchange]) -> Reacted:
     first, given = group[0], [each.rating for each in group if each.rating is not None]
     said = tuple(dict.fromkeys(each.said for each in group))
-    return Heard(first.prompt, first.response, said, first.conversation, fmean(given) if given else None)
+    return Reacted(first.prompt, first.response, said, first.conversation, fmean(given) if given else None)
 
 
 def _cut(turns: Dialogue, number: int, where: Where | None, given: Sequence[float | None]) -> Iterator[Exchange | str]:

@@ -28,8 +28,8 @@ from uptake.support.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 Digests = npt.NDArray[np.bytes_]  # one of 16 bytes a row
 
 # The first line of a journal. What begins otherwise is somebody's file, and stays as it is.
@@ -49,7 +49,7 @@ def digest(*parts: Any) -> bytes:
 class Store(Protocol):
     """Where results are kept under their keys, spelled as hexadecimal digits."""
 
-    def get(self, keys: Iterable[str], kind: TypeAdapter[Result]) -> dict[str, Result]:
+    def get(self, keys: Iterable[str], kind: TypeAdapter[ResultT]) -> dict[str, ResultT]:
         """The results that are there; one that is not of the `kind` counts as absent."""
         ...
 
@@ -59,16 +59,16 @@ class Store(Protocol):
 
 
 def resumable_map(
-    items: Sequence[Item],
+    items: Sequence[ItemT],
     keys: Iterable[bytes],
-    compute: Callable[[Sequence[Item]], Iterable[Result]],
+    compute: Callable[[Sequence[ItemT]], Iterable[ResultT]],
     store: Store,
-    kind: TypeAdapter[Result],
+    kind: TypeAdapter[ResultT],
     *,
     chunk: int,
     label: str,
-    final: Callable[[Result], bool] = lambda result: True,
-) -> "Results[Result]":
+    final: Callable[[ResultT], bool] = lambda result: True,
+) -> "Results[ResultT]":
     """The result of every item, in order, from the store as far as it is there.
 
     `compute` is asked for the rest, at most `chunk` items at once, one of every key; a chunk is what a kill can cost.
@@ -78,7 +78,7 @@ def resumable_map(
     digests = np.frombuffer(b"".join(keys), "S16")
     _, first = np.unique(digests, return_index=True)
     first.sort()
-    passing: dict[str, Result] = {}
+    passing: dict[str, ResultT] = {}
     with progress_bar(label, len(first)) as bar:
         for start in range(0, len(first), chunk):
             places = first[start : start + chunk]
@@ -90,19 +90,19 @@ def resumable_map(
 
 
 def _computed(
-    compute: Callable[[Sequence[Item]], Iterable[Result]], items: Sequence[Item], places: Sequence[int]
-) -> Iterable[Result]:
+    compute: Callable[[Sequence[ItemT]], Iterable[ResultT]], items: Sequence[ItemT], places: Sequence[int]
+) -> Iterable[ResultT]:
     return compute([items[place] for place in places])
 
 
 def filled(
     keys: Sequence[str],
-    ask: Callable[[list[int]], Iterable[Result]],
+    ask: Callable[[list[int]], Iterable[ResultT]],
     store: Store,
-    kind: TypeAdapter[Result],
+    kind: TypeAdapter[ResultT],
     *,
-    final: Callable[[Result], bool],
-) -> dict[str, Result]:
+    final: Callable[[ResultT], bool],
+) -> dict[str, ResultT]:
     """The result of every key; `ask` gets the places of those that are not in the store, each key once.
 
     Results that are `final` are in the store before they are given out.
@@ -118,16 +118,16 @@ def filled(
 
 
 @final
-class Results(Generic[Result]):
+class Results(Generic[ResultT]):
     """The results of a map in the order of its rows, read from the store while one goes through them."""
 
-    def __init__(self, keys: Digests, store: Store, kind: TypeAdapter[Result], passing: Mapping[str, Result]) -> None:
+    def __init__(self, keys: Digests, store: Store, kind: TypeAdapter[ResultT], passing: Mapping[str, ResultT]) -> None:
         self._keys, self._store, self._kind, self._passing = keys, store, kind, passing
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[ResultT]:
         for start in range(0, len(self._keys), _READ):
             keys = _spelled(self._keys[start : start + _READ])
             found = self._store.get((key for key in keys if key not in self._passing), self._kind)
@@ -177,9 +177,9 @@ class ResultJournal:
             self._file.close()
             raise
 
-    def get(self, keys: Iterable[str], kind: TypeAdapter[Result]) -> dict[str, Result]:
+    def get(self, keys: Iterable[str], kind: TypeAdapter[ResultT]) -> dict[str, ResultT]:
         """The results that are there and of the `kind`."""
-        found: dict[str, Result] = {}
+        found: dict[str, ResultT] = {}
         with self.path.open("rb") as file:
             for key in keys:
                 if (place := self._places.find(bytes.fromhex(key))) is None:

@@ -22,9 +22,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from uptake.errors import InputError
+from uptake.follow_up.calibration import Floats
 from uptake.follow_up.set import ASCII_QUOTES, letters
-
-Floats = NDArray[np.float64]
 
 # Dimensions of the space in which sentences are compared.
 DIMENSIONS = 50
@@ -38,7 +37,7 @@ _SPECIFIC = re.compile(r"[\d<>@]")
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposedFollowUp:
     """A follow-up found in a log, and what speaks for it.
 
     `turns` said something like it in so many `conversations`; their mean signal is `above` that of all other turns
@@ -57,8 +56,8 @@ class Proposal:
 class Discovered:
     """Proposals, the clearest first on each side, and how many turns and clusters were left out and why."""
 
-    positive: tuple[Proposal, ...]
-    negative: tuple[Proposal, ...]
+    positive: tuple[ProposedFollowUp, ...]
+    negative: tuple[ProposedFollowUp, ...]
     clusters: int
     dropped: Mapping[str, int]
 
@@ -139,7 +138,7 @@ class Discover:
         texts: Sequence[str],
         places: Floats,
         talks: NDArray[np.int64],
-    ) -> Iterator[Proposal]:
+    ) -> Iterator[ProposedFollowUp]:
         """The sentences in the middle of a cluster that name no number."""
         distances = np.linalg.norm(places[rows] - places[rows].mean(axis=0), axis=1)
         near = [texts[row] for row in rows[np.argsort(distances, kind="stable")]]
@@ -147,7 +146,7 @@ class Discover:
         usable = [text for text in distinct if not _SPECIFIC.search(text)]
         for place, text in enumerate(usable[: self.each]):
             examples = tuple(other for other in distinct if other not in usable[: place + 1])[:3]
-            yield Proposal(text, len(rows), len(set(talks[rows].tolist())), above, p, examples)
+            yield ProposedFollowUp(text, len(rows), len(set(talks[rows].tolist())), above, p, examples)
 
 
 def first_sentence(text: str) -> str:

@@ -28,7 +28,7 @@ from uptake.ops.axes import PerToken, ResponseMask, TokenTable
 from uptake.ops.divergence import KLPenalty
 from uptake.ops.reward_shaping import RewardShaping, at_last_token
 from uptake.reference import RunningReference
-from uptake.types import Rewarded, Rollout
+from uptake.types import JudgedGroup, Rollout
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ActorCritic(RoundObjective):
         self,
         policy: LanguageModel,
         reference: RunningReference,
-        examples: Sequence[Rewarded],
+        examples: Sequence[JudgedGroup],
         memory: Mapping[str, float],
         budget: int,
     ) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
@@ -90,7 +90,7 @@ class ActorCritic(RoundObjective):
             policy, reference, examples, budget, self.kl_penalty.estimator, self.head, temperature=self.temperature
         )
         given = reward_table(examples, mask, values.dtype)
-        scores = values.new_tensor([score for example in examples for score in example.scores])
+        scores = values.new_tensor([judgement.score for example in examples for _, judgement in example])
         finished = torch.tensor([rollout.finished for rollout in rollouts(examples)])
         ends = at_last_token(finished, mask)
         statistics = shaping.statistics(given, scores, mask, ends, memory)
@@ -128,8 +128,8 @@ class ActorCritic(RoundObjective):
         }
         return tensors, {**statistics, "beta": next_beta, "round": round_ + 1}, metrics
 
-    def with_prepared(self, examples: Sequence[Rewarded], tensors: Mapping[str, Tensor]) -> Sequence[RolloutBatch]:
-        sizes = [len(example.rollouts) for example in examples]
+    def with_prepared(self, examples: Sequence[JudgedGroup], tensors: Mapping[str, Tensor]) -> Sequence[RolloutBatch]:
+        sizes = [len(example) for example in examples]
         columns = {name: table.split(sizes) for name, table in tensors.items()}
         return [
             RolloutBatch(example, **{name: rows[index] for name, rows in columns.items()})
@@ -142,10 +142,10 @@ class ActorCritic(RoundObjective):
         A reward of the whole response stands at its last token.
         """
         for example in examples:
-            group, size = example.group, example.lengths[0]
-            rewards = group.token_rewards[0] or (*[0.0] * (size - 1), group.scores[0])
+            (rollout, judgement), size = example.group[0], example.lengths[0]
+            rewards = judgement.tokens or (*[0.0] * (size - 1), judgement.score)
             advantages, values = (table[0, :size].tolist() for table in (example.advantages, example.values))
-            yield group.rollouts[0], {"reward": rewards, "advantage": advantages, "value": values}
+            yield rollout, {"reward": rewards, "advantage": advantages, "value": values}
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[RolloutBatch]) -> Loss:
         packed = pack([self.tree(example) for example in examples], lean=True)

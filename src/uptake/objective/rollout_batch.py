@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +17,7 @@ from uptake.models.scorer import SCORING_CHUNK, logits, packed_states
 from uptake.ops.axes import PerResponse, PerToken, ResponseMask, TokenTable
 from uptake.ops.divergence import ESTIMATORS, Estimator, full_kl
 from uptake.reference import Readable, RunningReference
-from uptake.types import Rewarded, Rollout
+from uptake.types import JudgedGroup, Rollout
 
 # A stretch of so many tokens that occurs again within a response is a repetition.
 NGRAM = 4
@@ -33,7 +32,7 @@ class RolloutBatch:
     `advantages` as they are used, and `returns` what the critic learns. Where `response_mask` is false all are 0.
     """
 
-    group: Rewarded
+    group: JudgedGroup
     response_mask: ResponseMask
     policy_logps: TokenTable
     ref_logps: TokenTable
@@ -44,20 +43,20 @@ class RolloutBatch:
 
     @property
     def lengths(self) -> list[int]:
-        return [len(rollout.response_ids) for rollout in self.group.rollouts]
+        return [len(rollout.response_ids) for rollout, _ in self.group]
 
 
-def response_tree(example: Rewarded) -> TokenTree:
+def response_tree(example: JudgedGroup) -> TokenTree:
     """Token tree of all responses to a prompt, as branches of one stem."""
-    return branches(example.rollouts[0].prompt_ids, *(rollout.response_ids for rollout in example.rollouts))
+    return branches(example[0][0].prompt_ids, *(rollout.response_ids for rollout, _ in example))
 
 
-def rollouts(examples: Sequence[Rewarded]) -> Iterator[Rollout]:
+def rollouts(examples: Sequence[JudgedGroup]) -> Iterator[Rollout]:
     """Responses of all examples, in the order of rows."""
-    return chain.from_iterable(example.rollouts for example in examples)
+    return (rollout for example in examples for rollout, _ in example)
 
 
-def response_mask(examples: Sequence[Rewarded]) -> ResponseMask:
+def response_mask(examples: Sequence[JudgedGroup]) -> ResponseMask:
     """Mask of a round's response tokens, a row for every response of all examples in order."""
     lengths = torch.tensor([len(rollout.response_ids) for rollout in rollouts(examples)])
     return torch.arange(int(lengths.max())) < lengths[:, None]
@@ -68,9 +67,9 @@ def padded(flat: PerToken, mask: ResponseMask) -> TokenTable:
     return torch.zeros(mask.shape, dtype=flat.dtype).masked_scatter(mask, flat)
 
 
-def reward_table(examples: Sequence[Rewarded], mask: ResponseMask, dtype: torch.dtype) -> TokenTable:
+def reward_table(examples: Sequence[JudgedGroup], mask: ResponseMask, dtype: torch.dtype) -> TokenTable:
     """Table of token rewards as they were given; 0 where responses were rewarded as a whole only."""
-    given = [*chain.from_iterable(chain.from_iterable(example.token_rewards for example in examples))]
+    given = [reward for example in examples for _, judgement in example for reward in judgement.tokens]
     return padded(torch.tensor(given, dtype=dtype), mask) if given else torch.zeros(mask.shape, dtype=dtype)
 
 
@@ -78,7 +77,7 @@ def reward_table(examples: Sequence[Rewarded], mask: ResponseMask, dtype: torch.
 def measure(
     policy: LanguageModel,
     reference: RunningReference,
-    examples: Sequence[Rewarded],
+    examples: Sequence[JudgedGroup],
     budget: int,
     estimator: Estimator,
     head: str,
@@ -152,7 +151,7 @@ def _check_head(lm: LanguageModel, packed: Packed, logps: PerToken, temperature:
 
 @torch.no_grad()
 def bootstrap_values(
-    policy: LanguageModel, examples: Sequence[Rewarded], finished: Bool[Tensor, " responses"], budget: int, head: str
+    policy: LanguageModel, examples: Sequence[JudgedGroup], finished: Bool[Tensor, " responses"], budget: int, head: str
 ) -> PerResponse:
     """Values after the last token of every response that was cut off, 0 for one that ended."""
     trees = [response_tree(example) for example in examples]
@@ -161,7 +160,7 @@ def bootstrap_values(
 
 
 def response_metrics(
-    examples: Sequence[Rewarded], rewards: TokenTable, scores: PerResponse, mask: ResponseMask
+    examples: Sequence[JudgedGroup], rewards: TokenTable, scores: PerResponse, mask: ResponseMask
 ) -> dict[str, float]:
     """Metrics of a round's responses and the rewards given: means over responses, or tokens where the name says so."""
     said = list(rollouts(examples))
@@ -178,7 +177,7 @@ def response_metrics(
 
 
 def policy_metrics(
-    examples: Sequence[Rewarded], policy_logps: TokenTable, ref_logps: TokenTable, mask: ResponseMask
+    examples: Sequence[JudgedGroup], policy_logps: TokenTable, ref_logps: TokenTable, mask: ResponseMask
 ) -> dict[str, float]:
     """Metrics of a round's log-probabilities: entropy, divergence from the reference, and from the sampler's own."""
     said, ratios = list(rollouts(examples)), (policy_logps - ref_logps)[mask]

@@ -16,7 +16,7 @@ from uptake.sampling.draw import Sampling, sample_seed
 from uptake.types import Prompt, Rollout
 from uptake.world import World
 
-Exchange = Literal["ids", "text"]
+ExchangeForm = Literal["ids", "text"]
 
 
 class Said(BaseModel):
@@ -49,7 +49,7 @@ class ServerSamples(Samples):
 
     url: str
     model: str
-    exchange: Exchange = "ids"
+    exchange: ExchangeForm = "ids"
     key_variable: str | None = None
     concurrency: int = 32
     timeout: float = 600.0
@@ -59,8 +59,8 @@ class ServerSamples(Samples):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._server()
-        if self.exchange not in get_args(Exchange):
-            raise InputError(repr(self.exchange), field="exchange", allowed=", ".join(get_args(Exchange)))
+        if self.exchange not in get_args(ExchangeForm):
+            raise InputError(repr(self.exchange), field="exchange", allowed=", ".join(get_args(ExchangeForm)))
 
     def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
         prompts = self.prompt_ids(world.policy, asked, world.chat)

@@ -19,7 +19,7 @@ class Logprobs(BaseModel):
     token_logprobs: list[float | None] = []
 
 
-class Choice(BaseModel):
+class CompletionChoice(BaseModel):
     """An answer; `prompt_token_ids` are the ids that the server read."""
 
     token_ids: list[int] | None = None
@@ -30,7 +30,7 @@ class Choice(BaseModel):
 class Completion(Choices):
     """The part of a completion that matters here; without choices where the server sent something else."""
 
-    choices: tuple[Choice, ...] = ()
+    choices: tuple[CompletionChoice, ...] = ()
 
 
 def complete(
@@ -96,7 +96,7 @@ def _form(sampling: Sampling, end_ids: Collection[int]) -> dict[str, Any]:
     }
 
 
-def _written(server: Server, choice: Choice, end_ids: Collection[int], own: bool) -> Written:
+def _written(server: Server, choice: CompletionChoice, end_ids: Collection[int], own: bool) -> Written:
     ids = _ids(server, choice.token_ids)
     given = choice.logprobs.token_logprobs if own and choice.logprobs else []
     logps = tuple(logp for logp in given if logp is not None)

@@ -1,15 +1,15 @@
-"""Rewarded responses as they are, those to one prompt together: examples for a loss of rewards."""
+"""Groups of judged responses as they are, those to one prompt together: examples for a loss of rewards."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import isfinite
 from statistics import fmean
 from typing import Literal
 
 from uptake.data.where import bad_row
-from uptake.types import Group, Judgement, Rewarded, Rollout, RoundData
+from uptake.types import Group, Judgement, Rollout, RoundData
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,21 @@ class Grouped:
                 dropped[reason] += 1
             else:
                 self._check(rollout, judgement)
-                groups.setdefault(rollout.prompt.key, []).append((rollout, judgement))
-        examples = tuple(map(self._example, groups.values()))
-        kept = [pair for group in groups.values() for pair in group]
+                kept = judgement if self.level == "token" else replace(judgement, tokens=())
+                groups.setdefault(rollout.prompt.key, []).append((rollout, kept))
+        examples = tuple(map(tuple, groups.values()))
+        pairs = [pair for group in groups.values() for pair in group]
         figures = {
-            "mean_score": fmean(judgement.score for _, judgement in kept) if kept else None,
-            "mean_length": fmean(len(rollout.response_ids) for rollout, _ in kept) if kept else None,
+            "mean_score": fmean(judgement.score for _, judgement in pairs) if pairs else None,
+            "mean_length": fmean(len(rollout.response_ids) for rollout, _ in pairs) if pairs else None,
         }
         counts = {
             "prompts": len(groups),
             "samples": sum(map(len, sampled)),
-            "kept": len(kept),
+            "kept": len(pairs),
             "dropped": dict(dropped),
         }
         return RoundData(examples, counts | figures)
-
-    def _example(self, group: Sequence[tuple[Rollout, Judgement]]) -> Rewarded:
-        return Rewarded(
-            tuple(rollout for rollout, _ in group),
-            tuple(judgement.score for _, judgement in group),
-            tuple(judgement.tokens if self.level == "token" else () for _, judgement in group),
-        )
 
     def _unusable(self, rollout: Rollout, judgement: Judgement) -> str:
         if not judgement.valid:

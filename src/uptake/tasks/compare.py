@@ -19,7 +19,7 @@ from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Prompt, Rollout, Turn
 
 # A judge of a whole dialogue that ends with the response, higher is better.
-Quality = Callable[[Dialogue], float]
+QualityOf = Callable[[Dialogue], float]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def answers(
     asked: Sequence[Prompt],
     reward: FollowUpReward,
     sampling: PolicySamples,
-    quality: Quality | None = None,
+    quality: QualityOf | None = None,
     seed: int = 0,
 ) -> Answers:
     """Sample responses to every prompt and judge them; an empty response is judged as an ellipsis."""

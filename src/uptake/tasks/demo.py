@@ -22,7 +22,7 @@ from uptake.methods import town_model
 from uptake.models import LanguageModel, load
 from uptake.report import write_report
 from uptake.rollout import PolicySamples
-from uptake.tasks.compare import Answers, Quality, answers, comparison, side_by_side, write_comparison
+from uptake.tasks.compare import Answers, QualityOf, answers, comparison, side_by_side, write_comparison
 from uptake.town import AXES, Town
 from uptake.train.loop import Options, run
 from uptake.types import Dialogue, Prompt, Turn
@@ -146,7 +146,7 @@ class _Judge:
     """Answers of a model, scored by follow-ups and by the oracle."""
 
     reward: FollowUpReward
-    quality: Quality
+    quality: QualityOf
     sampling: PolicySamples
     seed: int
 

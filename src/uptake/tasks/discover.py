@@ -10,7 +10,7 @@ from uptake.data.language import language_of
 from uptake.data.resumable import Store, resumable_output
 from uptake.data.write import disk_errors, replacing
 from uptake.errors import InputError
-from uptake.follow_up.discovery import Discover, Discovered, Proposal
+from uptake.follow_up.discovery import Discover, Discovered, ProposedFollowUp
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import Category, FollowUpSet
 from uptake.tasks.mine_logs import Log, read_reactions
@@ -99,7 +99,7 @@ def spelled(followups: FollowUpSet, found: Discovered, basis: str) -> str:
     return "\n".join((*lines, ""))
 
 
-def _evidence(each: Proposal) -> Sequence[str]:
+def _evidence(each: ProposedFollowUp) -> Sequence[str]:
     others = "; ".join(each.examples)
     # JSON's way to write a text is YAML's too, whatever is in it.
     return [

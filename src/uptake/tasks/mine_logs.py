@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import TypeAdapter
 
 from uptake.data import Writer, read, to_record
-from uptake.data.exchanges import Exchange, Heard, exchanges, merged
+from uptake.data.exchanges import Exchange, Reacted, exchanges, merged
 from uptake.data.language import check_language
 from uptake.data.redact import Redact
 from uptake.data.resumable import Store, digest, resumable_map, resumable_output
@@ -36,8 +36,8 @@ CHUNK = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What one response got: `Reading({"said": 1.2, "set": 0.3}, each=(1.2,))`, or the `reason` why it got nothing.
+class ReactionReward:
+    """Rewards of one response: `ReactionReward({"said": 1.2, "set": 0.3}, each=(1.2,))`, or the `reason` why none.
 
     `by_category` has the parts of each reward, `each` the reward of every single reaction, None for one not read.
     """
@@ -66,7 +66,7 @@ class MineLogs:
                 raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
 
     def __call__(
-        self, heard: Sequence[Heard], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
+        self, heard: Sequence[Reacted], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
     ) -> tuple[list["MinedRow"], Mapping[str, int]]:
         """What is kept of the responses, each with its judgement and its rollout, and what was dropped by reason."""
         place = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
@@ -143,7 +143,7 @@ def mine_logs(
         check_language((each.said for each in log.exchanges), reward.followups.language, str(log.source))
     heard, beside = merged(log.exchanges), out.with_name(f"{out.name}.summary.json")
     with resumable_output(out, beside, overwrite=overwrite) as journal:
-        readings = [Reading() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
+        readings = [ReactionReward() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
         if how.by == "outcome":
             readings = with_outcomes(heard, readings)
         judged = [_judgement(reading, how.by) for reading in readings]
@@ -160,8 +160,8 @@ def mine_logs(
 
 def _summary(
     log: "Log",
-    heard: Sequence[Heard],
-    readings: Sequence[Reading],
+    heard: Sequence[Reacted],
+    readings: Sequence[ReactionReward],
     rows: Sequence[MinedRow],
     dropped: Mapping[str, int],
 ) -> LogSummary:
@@ -215,14 +215,14 @@ def read_log(
     return Log(source, found, len(rows), ratings is not None, dropped, dict(redact.found) if redact else {})
 
 
-def read_reactions(heard: Sequence[Heard], reward: FollowUpReward, store: Store) -> list[Reading]:
+def read_reactions(heard: Sequence[Reacted], reward: FollowUpReward, store: Store) -> list[ReactionReward]:
     """The rewards of every response, from the store as far as it holds them."""
     found = resumable_map(
         heard,
         _keys(heard, reward.fingerprint),
         lambda chunk: _read(chunk, reward),
         store,
-        TypeAdapter(Reading),
+        TypeAdapter(ReactionReward),
         chunk=CHUNK,
         label="read",
         # A reason names a line of the log, which may be another in the next call.
@@ -231,13 +231,13 @@ def read_reactions(heard: Sequence[Heard], reward: FollowUpReward, store: Store)
     return list(found)
 
 
-def _keys(heard: Sequence[Heard], fingerprint: str) -> Iterator[bytes]:
+def _keys(heard: Sequence[Reacted], fingerprint: str) -> Iterator[bytes]:
     """The key of every response: the reward, the conversation up to it, and what was said after it."""
     for each in heard:
         yield digest("said", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.said)
 
 
-def _read(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Reading]:
+def _read(heard: Sequence[Reacted], reward: FollowUpReward) -> Iterator[ReactionReward]:
     """Both rewards of responses, or the reason why there are none; of several reactions the mean counts."""
     where, lost, unread = [each.prompt.where for each in heard], dict[int, InputError](), dict[int, InputError]()
     expected = reward.score([each.dialogue for each in heard], where=where, unscored=lost)
@@ -252,17 +252,17 @@ def _read(heard: Sequence[Heard], reward: FollowUpReward) -> Iterator[Reading]:
         own = [row for row, (owner, _) in enumerate(spoken) if owner == index]
         usable = [row for row in own if row not in unread]
         if index in lost or not usable:
-            yield Reading(reason=str(lost.get(index) or unread[own[0]]))
+            yield ReactionReward(reason=str(lost.get(index) or unread[own[0]]))
             continue
         parts = {name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()}
-        yield Reading(
+        yield ReactionReward(
             {"said": fmean(float(said.rewards[row]) for row in usable), "set": float(expected.rewards[index])},
             {"said": parts, "set": {name: float(column[index]) for name, column in expected.by_category.items()}},
             [None if row in unread else float(said.rewards[row]) for row in own],
         )
 
 
-def with_outcomes(heard: Sequence[Heard], readings: Sequence[Reading]) -> list[Reading]:
+def with_outcomes(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) -> list[ReactionReward]:
     """The readings with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
     spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
     given, talks = ([getattr(heard[index], name) for index, _ in spoken] for name in ("rating", "conversation"))
@@ -275,13 +275,13 @@ def with_outcomes(heard: Sequence[Heard], readings: Sequence[Reading]) -> list[R
     ]
 
 
-def _judgement(reading: Reading, by: By) -> Judgement:
+def _judgement(reading: ReactionReward, by: By) -> Judgement:
     if reading.reason:
         return Judgement(0.0, valid=False, reason=reading.reason)
     return Judgement(reading.rewards[by], parts=reading.by_category.get(by, {}))
 
 
-def _rollouts(heard: Sequence[Heard], reward: FollowUpReward | None) -> list[Rollout]:
+def _rollouts(heard: Sequence[Reacted], reward: FollowUpReward | None) -> list[Rollout]:
     """The responses as rollouts; their ids are there to be counted: tokens of a model, else characters."""
     texts = [each.response for each in heard]
     ids = [tuple(map(ord, text)) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
@@ -313,11 +313,11 @@ def _rated(rollout: Rollout, good: bool) -> Rated:
     return Rated(rollout.prompt, rollout.response, good)
 
 
-def _answered(heard: Heard) -> Answered:
+def _answered(heard: Reacted) -> Answered:
     return Answered(heard.prompt, heard.response)
 
 
-def _spelled(mined: MinedRow, of: Sequence[tuple[Heard, Reading]], by: By) -> dict[str, Any]:
+def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: By) -> dict[str, Any]:
     """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
     spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
@@ -337,12 +337,12 @@ def _nothing_left(source: str | Path, judged: Sequence[Judgement], dropped: Mapp
     )
 
 
-def _correlations(heard: Sequence[Heard], readings: Sequence[Reading]) -> dict[str, Estimate]:
+def _correlations(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) -> dict[str, Estimate]:
     """Spearman's rho of the rewards with each other, with length in characters, and with any ratings."""
     rows = [(each, reading) for each, reading in zip(heard, readings, strict=True) if not reading.reason]
     rated = [(each, reading) for each, reading in rows if each.rating is not None]
     kinds = [kind for kind in get_args(By) if rows and kind in rows[0][1].rewards]
-    value: dict[str, Callable[[Heard, Reading], float]] = {
+    value: dict[str, Callable[[Reacted, ReactionReward], float]] = {
         **{kind: partial(_reward, kind) for kind in kinds},
         "length": lambda each, _: float(len(each.response)),
         "rating": lambda each, _: float(each.rating or 0),
@@ -359,5 +359,5 @@ def _correlations(heard: Sequence[Heard], readings: Sequence[Reading]) -> dict[s
     return found
 
 
-def _reward(kind: str, _: Heard, reading: Reading) -> float:
+def _reward(kind: str, _: Reacted, reading: ReactionReward) -> float:
     return reading.rewards[kind]

@@ -11,8 +11,8 @@ from uptake.town.questions import Question
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """An answer in parts: `Draft("the bakery opens at eight.", closer="have a lovely day!", hello="hello!")`."""
+class AnswerDraft:
+    """An answer in parts: `AnswerDraft("the bakery opens at eight.", closer="have a lovely day!", hello="hello!")`."""
 
     core: str
     opener: str = ""
@@ -44,14 +44,14 @@ def truth(seed: int, question: Question) -> Values:
 
 
 @cache
-def right_drafts(seed: int, question: Question) -> tuple[Draft, ...]:
+def right_drafts(seed: int, question: Question) -> tuple[AnswerDraft, ...]:
     """Return every right answer: a true claim with one warm sentence, or a single word where that was asked for."""
     values = truth(seed, question)
     if question.asks("one_word"):
-        return tuple(Draft(values[0] + mark) for mark in ".!")
+        return tuple(AnswerDraft(values[0] + mark) for mark in ".!")
     hello = lines.HELLO if question.asks("hello") else ""
     goodbye = lines.GOODBYE if question.asks("goodbye") else ""
     return tuple(
-        Draft(core, opener, closer, hello, goodbye)
+        AnswerDraft(core, opener, closer, hello, goodbye)
         for core, (opener, closer) in product(claims(question.attribute, question.subject, values), WARMTH)
     )

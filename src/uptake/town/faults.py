@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from uptake.town import lines
-from uptake.town.answers import Draft, claims, right_drafts, truth
+from uptake.town.answers import AnswerDraft, claims, right_drafts, truth
 from uptake.town.facts import POOLS, Attribute, Values, family, subjects, town_facts
 from uptake.town.lines import fill
 from uptake.town.quality import Axis
 from uptake.town.questions import Question
 
 Applies = Callable[[Question], bool]
-Change = Callable[[int, Question, Draft, random.Random], Draft]
+Change = Callable[[int, Question, AnswerDraft, random.Random], AnswerDraft]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +51,27 @@ def _other_attributes(question: Question) -> tuple[Attribute, ...]:
     return tuple(name for name in others if not any(_overlap(name, other) for other in family(name) if other != name))
 
 
-def _other_attribute(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _other_attribute(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     attribute = rng.choice(_other_attributes(question))
     values = town_facts(seed)[attribute, question.subject]
     return replace(draft, core=_say(question, attribute, question.subject, values, rng))
 
 
-def _puzzled(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _puzzled(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return replace(draft, core=rng.choice(lines.PUZZLED))
 
 
-def _other_subject(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _other_subject(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     subject = rng.choice([name for name in subjects(question.attribute) if name != question.subject])
     values = truth(seed, replace(question, subject=subject))
     return replace(draft, core=_say(question, question.attribute, subject, values, rng))
 
 
-def _off_topic(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _off_topic(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return replace(draft, core=rng.choice(lines.OFF_TOPIC))
 
 
-def _wrong_value(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _wrong_value(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     values = truth(seed, question)
     wrong = rng.choice([value for value in POOLS[question.attribute] if value not in values])
     kept = rng.sample(values, len(values) - 1)
@@ -79,44 +79,44 @@ def _wrong_value(seed: int, question: Question, draft: Draft, rng: random.Random
     return replace(draft, core=_say(question, question.attribute, question.subject, changed, rng))
 
 
-def _cold(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _cold(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     if draft.opener:
         return replace(draft, opener=rng.choice(lines.COLD_OPENERS))
     return replace(draft, closer=rng.choice(lines.COLD_CLOSERS))
 
 
-def _repeats(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _repeats(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return replace(draft, opener="", closer=draft.core)
 
 
-def _curt(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _curt(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return replace(draft, core=f"{truth(seed, question)[0]}.", opener="", closer="")
 
 
-def _vague(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _vague(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     if not _spoken(question):
         return replace(draft, core=f"{lines.VAGUE_WORDS[question.attribute]}.")
     return replace(draft, core=fill(rng.choice(lines.VAGUE[question.attribute]), question.subject))
 
 
-def _unfinished_list(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _unfinished_list(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     some = (lines.MORE.format(item=truth(seed, question)[0]),)
     return replace(draft, core=rng.choice(claims(question.attribute, question.subject, some)))
 
 
-def _no_hello(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _no_hello(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return replace(draft, hello="")
 
 
-def _no_goodbye(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _no_goodbye(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return replace(draft, goodbye="")
 
 
-def _not_one_word(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _not_one_word(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     return rng.choice(right_drafts(seed, replace(question, instructions=())))
 
 
-def _wrong_order(seed: int, question: Question, draft: Draft, rng: random.Random) -> Draft:
+def _wrong_order(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     values = truth(seed, question)[::-1]
     return replace(draft, core=rng.choice(claims(question.attribute, question.subject, values)))
 

@@ -31,7 +31,7 @@ DISORDER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ReadAnswer:
     """An answer as the oracle hears it; `clarity` is the share of its words that stand in sentences it can read."""
 
     question: Question
@@ -51,14 +51,14 @@ class Heard:
         return tuple(claim for claim in self.claims if claim.attribute == self.question.attribute)
 
 
-def hear(question: Question, response: str) -> Heard:
+def hear(question: Question, response: str) -> ReadAnswer:
     """Read `response` sentence by sentence as an answer to `question`."""
     text = words(response)
     cut = sentences(text)
     heard = [(sentence, read(sentence, question)) for sentence in cut]
     readable = sum(len(sentence) for sentence, reading in heard if reading)
     readings = tuple(reading for _, reading in heard if reading)
-    return Heard(question, text, readings, len(cut), readable / max(len(text), 1))
+    return ReadAnswer(question, text, readings, len(cut), readable / max(len(text), 1))
 
 
 def _true(seed: int, claim: Claim) -> bool:
@@ -66,25 +66,25 @@ def _true(seed: int, claim: Claim) -> bool:
     return set(claim.values) <= set(fact) and (claim.partial or len(claim.values) in (0, 1, len(fact)))
 
 
-def _understanding(heard: Heard) -> float:
+def _understanding(heard: ReadAnswer) -> float:
     if "puzzled" in heard.readings:
         return 0.0
     return float(bool(heard.on_question)) if heard.claims else MISSING
 
 
-def _relevance(heard: Heard) -> float:
+def _relevance(heard: ReadAnswer) -> float:
     topics = len(heard.claims) + heard.readings.count("off_topic")
     kept = sum(claim.subject == heard.question.subject for claim in heard.claims)
     return kept / topics if topics else MISSING
 
 
-def _correctness(heard: Heard, seed: int) -> float:
+def _correctness(heard: ReadAnswer, seed: int) -> float:
     if not heard.claims:
         return MISSING
     return fmean(_true(seed, claim) for claim in heard.claims)
 
 
-def _engagingness(heard: Heard) -> float:
+def _engagingness(heard: ReadAnswer) -> float:
     warm = "warm" in heard.readings or heard.question.asks("one_word")
     allowed = 2 + heard.question.asks("hello") + heard.question.asks("goodbye")
     manners = 1.0 if warm and "cold" not in heard.readings else COLD
@@ -97,11 +97,11 @@ def _detail(claim: Claim) -> float:
     return PARTIAL if claim.attribute == "sells" and len(claim.values) < 3 else 1.0
 
 
-def _informativeness(heard: Heard) -> float:
+def _informativeness(heard: ReadAnswer) -> float:
     return max(map(_detail, heard.claims), default=MISSING)
 
 
-def _following(heard: Heard) -> float:
+def _following(heard: ReadAnswer) -> float:
     question = heard.question
     lists = [claim.values for claim in heard.on_question if claim.attribute == "sells"]
     obeyed = (

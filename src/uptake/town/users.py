@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from uptake.town.lines import Lines
 from uptake.town.quality import AXES, Axis, Quality
 
 # How often a user's line says the opposite of what it should.
@@ -14,8 +15,6 @@ NOISE = 0.1
 # How often a displeased user finds fault with just anything. People who dislike one thing about an answer speak ill of
 # the rest as well; without this halo a complaint about one axis would be evidence that the others are fine.
 HALO = 0.25
-
-Lines = tuple[str, ...]
 
 APPROVAL: Mapping[Axis, Lines] = MappingProxyType(
     {
