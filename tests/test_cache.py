@@ -1,6 +1,7 @@
 """The cache of answers: what was put is there, whoever else writes and however a process ends."""
 
 import json
+import logging
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from tiny import in_process
 
 from uptake.data.cache import Cache, content_key
@@ -153,3 +155,27 @@ def test_values_are_json(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "cache.sqlite")
     assert [(key, json.loads(value)) for key, value in base.execute("SELECT * FROM answers")] == [("a", {"p": 0.5})]
     base.close()
+
+
+def test_values_that_cannot_be_read_count_as_absent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "cache.sqlite"
+    Cache(path).put({"good": [1.5], "other shape": {"p": 1}, "no json": 1})
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE answers SET value = '{\"p\"' WHERE key = 'no json'")
+    base.close()
+    with caplog.at_level(logging.WARNING):
+        found = Cache(path).get(["good", "other shape", "no json", "absent"], TypeAdapter(list[float]))
+    assert found == {"good": [1.5]}
+    assert caplog.messages == [f"{path}: 2 answers cannot be read and are asked for again"]
+
+
+def test_a_damaged_page_is_one_clear_error(tmp_path: Path) -> None:
+    path, values = tmp_path / "cache.sqlite", {content_key(number): "x" * 200 for number in range(500)}
+    cache = Cache(path)
+    cache.put(values)
+    cache._base.close()
+    content = bytearray(path.read_bytes())
+    content[8192:] = b"\xff" * len(content[8192:])
+    path.write_bytes(content)
+    with pytest.raises(UptakeError, match=r"cache\.sqlite: (answers cannot be read|not a cache)"):
+        Cache(path).get(values)
