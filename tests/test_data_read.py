@@ -232,7 +232,7 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.jsonl", b'{"prompt": "a"}\n[1]\n', r"a.jsonl:2: found a list .*a JSON object"),
     ("a.jsonl", b'{"prompt": "a"}\n{"prompt": "\xff"}\n', r"a.jsonl:2: not UTF-8"),
     ("a.jsonl", b"\n", r"a.jsonl: no rows"),
-    ("a.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n' * 9)[:-12], r"a.jsonl.gz:\d: the gzip stream"),
+    ("a.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n' * 9, mtime=0)[:-12], r"a.jsonl.gz:\d: the gzip stream"),
     ("a.jsonl.gz", b'{"prompt": "a"}\n', r"a.jsonl.gz: no gzip file: Not a gzipped file"),
     ("a.json", b'[{"prompt": "a"},\n\n{"prompt" "b"}]', r"a.json:3: broken JSON"),
     ("a.json", b'{"prompt": "a"}', r"a.json:1: the file is not a JSON list"),
