@@ -48,6 +48,10 @@ def test_a_public_type_has_a_name_of_its_own() -> None:
     hold("type-names", repeated_types(sources()))
 
 
+def test_a_public_docstring_begins_with_its_noun() -> None:
+    hold("docstrings", riddles(sources()))
+
+
 def test_annotations_are_not_postponed() -> None:
     hold("postponed-annotations", postponed_annotations(sources()))
 
@@ -131,6 +135,7 @@ class GreatGrandchild(Grandchild): ...
             "Pair = tuple[int]",
             "class Edit: ...",
         ),
+        (lambda text: riddles({"a.py": text}), '"""What a token is paid."""', '"""Shaped reward of a token."""'),
         (lambda text: postponed_annotations({"a.py": text}), "from __future__ import annotations", "import ast"),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "if method == 'dpo': ...", '"""Runs DPO."""'),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "from methods import DPO_loss", "endpoint = 1"),
@@ -231,6 +236,17 @@ def repeated_types(files: Sources) -> Breaches:
                 if name[0].isupper() and not name.isupper() and name != "Config":
                     homes.setdefault(name, []).append(path)
     yield from ((name, paths) for name, paths in homes.items() if len(paths) > 1)
+
+
+def riddles(files: Sources) -> Breaches:
+    """Docstrings of modules and public types that begin with a question, not with what a stranger would look for."""
+    for path, text in files.items():
+        tree = ast.parse(text)
+        types = (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
+        for node in (tree, *types):
+            first = (ast.get_docstring(node) or "").partition("\n")[0]
+            if re.match(r"(What|How|Which|Who|Where|When|Why|Something|Everything|All|No)\b", first):
+                yield f"{path}:{getattr(node, 'name', '')}", first
 
 
 def postponed_annotations(files: Sources) -> Breaches:

@@ -28,7 +28,7 @@ _HOPELESS = {402: "payment is required", 404: "no such model or address", 429: "
 
 
 class Message(BaseModel):
-    """What a chat model says."""
+    """Message of a chat model."""
 
     content: str | None = None
 
@@ -41,7 +41,7 @@ class Usage(BaseModel):
 
 
 class Reply(BaseModel):
-    """What the answer of a server comes to."""
+    """Reply of a server, as far as it is used."""
 
     @classmethod
     @abstractmethod

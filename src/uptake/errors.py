@@ -8,7 +8,7 @@ class UptakeError(Exception):
 
 
 class InputError(UptakeError):
-    """Something a person wrote is wrong: a row, an option, a path.
+    """Error in something that a person wrote: a row, an option, a path.
 
     `problem` says what was found, `allowed` what would have been right; `path`, `line` (from 1) and `field`
     say where, as far as they are known.

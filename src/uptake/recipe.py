@@ -20,7 +20,7 @@ SAMPLING = ("produce", "judge", "signal")
 
 
 class Select(Protocol):
-    """Which rows this round samples responses to."""
+    """Selection of the rows that this round samples responses to."""
 
     def __call__(self, world: World, round_: int) -> Sequence[Row]: ...
 
@@ -32,7 +32,7 @@ class Produce(Protocol):
 
 
 class Judge(Protocol):
-    """What is said of every group, in order: a judgement of each response or, by an annotator, one verdict."""
+    """Judge of every group, in order: a judgement of each response or, by an annotator, one verdict."""
 
     def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Assessment]: ...
 
@@ -63,7 +63,7 @@ class Finish(Protocol):
 
 @dataclass(frozen=True)
 class EveryRow:
-    """All rows of the world, every round."""
+    """Selection of all rows of the world, every round."""
 
     def __call__(self, world: World, round_: int) -> Sequence[Row]:
         return world.rows

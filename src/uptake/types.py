@@ -146,7 +146,7 @@ Group = tuple[Rollout, ...]
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a reward says of one response: `Judgement(score=1.3, parts={"correctness": 2.0})`.
+    """Judgement of one response by a reward: `Judgement(score=1.3, parts={"correctness": 2.0})`.
 
     `parts` are the rewards of categories, by name, where there are any. `tokens` holds one value per response token,
     where the judge says which words were good or bad.
@@ -167,7 +167,7 @@ JudgedGroup = tuple[tuple[Rollout, Judgement], ...]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an annotator says of two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
+    """Verdict of an annotator on two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
 
     `p` is the probability that the first response is the better one; `by_order` is the same probability as read with
     the first response shown first, and with it shown second. A verdict that could not be had is `valid=False` with the
@@ -235,7 +235,7 @@ class Edit:
 
 
 class Dropped(StrEnum):
-    """Why a row gives no example; the text is what it is counted under."""
+    """Reason why a row gives no example; the text is what it is counted under."""
 
     EQUAL_RESPONSES = "equal responses"
     UNFINISHED = "unfinished"
@@ -245,7 +245,7 @@ class Dropped(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RoundData:
-    """What a round learns from: `RoundData((pair,), {"samples": 2, "pairs": 1, "dropped": {}})`.
+    """Data of a round to learn from: `RoundData((pair,), {"samples": 2, "pairs": 1, "dropped": {}})`.
 
     `examples` are whatever the stage's objective takes. `summary` holds every figure about what was kept and, under
     "dropped", what was not and why. `version` is the number of optimizer steps, on average, of the policy that sampled

@@ -1,4 +1,4 @@
-"""What a run works with: the policy that learns, the models that judge, the rows, and a folder to write to."""
+"""World of a run: the policy that learns, the models that judge, the rows, and a folder to write to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a chat server answers, and which of the choices the answer is: strictly, or not at all."""
+"""Chat completions, and which of the choices an answer is: strictly, or not at all."""
 
 import re
 from collections.abc import Sequence

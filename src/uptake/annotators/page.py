@@ -64,7 +64,7 @@ def ask(form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache, por
 
 @final
 class Survey:
-    """What is open and what was said; every answer is kept before it counts."""
+    """Survey of a person: its open questions and its answers, each of which is kept before it counts."""
 
     def __init__(self, form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache) -> None:
         self.form, self._questions, self._cache, self._lock = form, questions, cache, Lock()

@@ -54,7 +54,7 @@ class PersonAnnotator(Annotator, AnnotatorSpec):
 
 @dataclass(frozen=True, slots=True)
 class ShownPair:
-    """Two responses as a person is shown them; `swapped` says that the second one stands first."""
+    """Pair of responses as a person is shown them; `swapped` says that the second one stands first."""
 
     key: str
     turns: Dialogue

@@ -1,4 +1,4 @@
-"""What an LLM judge is asked: instructions in a text that anyone can edit, filled with a prompt and two responses."""
+"""Instructions of an LLM judge: a text that anyone can edit, filled with a prompt and two responses."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What commands share: the application, the console, and the options that several of them take."""
+"""Options of the command line that several commands take, with the application and the console."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""Which language texts are in, so that nobody is read by the follow-ups of another language."""
+"""Language of texts, so that nobody is read by the follow-ups of another one."""
 
 from collections.abc import Iterable
 

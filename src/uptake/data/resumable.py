@@ -47,7 +47,7 @@ def digest(*parts: Any) -> bytes:
 
 
 class Store(Protocol):
-    """Where results are kept under their keys, spelled as hexadecimal digits."""
+    """Store of results under their keys, spelled as hexadecimal digits."""
 
     def get(self, keys: Iterable[str], kind: TypeAdapter[ResultT]) -> dict[str, ResultT]:
         """The results that are there; one that is not of the `kind` counts as absent."""

@@ -1,4 +1,4 @@
-"""How a model is asked for a follow-up: as the user of the plain chat, or as an assistant that plays the user."""
+"""Formats of a follow-up: a model is asked as the user of the plain chat, or as an assistant that plays the user."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ _OTHER: Mapping[Role, Role] = {"system": "system", "user": "assistant", "assista
 
 @dataclass(frozen=True)
 class FollowUpFormat:
-    """What stands before a follow-up, and whose turn it is.
+    """Format of a follow-up: what stands before it, and whose turn it is.
 
     In the format `user_role` the follow-up is the user's next turn in the plain chat. With `role_swap` the model plays
     the user: after a `request` to do so, every user turn is the assistant's, every response the user's, and the

@@ -1,4 +1,4 @@
-"""Where a piece of text lies among the tokens of a longer one."""
+"""Spans of text among the tokens of a longer one."""
 
 from collections.abc import Sequence
 from typing import NoReturn

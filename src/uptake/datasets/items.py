@@ -24,7 +24,7 @@ HELD_OUT = 10
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two responses to one prompt and which is preferred: 1 the first, 0 the second, 0.5 neither; shares between.
+    """Comparison of two responses to one prompt: 1 prefers the first, 0 the second, 0.5 neither; shares between.
 
     `Comparison(prompt, ("At eight.", "It sells bread."), preference=1.0)`. `group` names a part of the set that is
     reported on its own.

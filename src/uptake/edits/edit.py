@@ -1,4 +1,4 @@
-"""What an editor is given, what it gives back, and what became of it: frozen records without behavior."""
+"""Edits as records: what an editor is given, what it gives back, and what became of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an editor wrote: `Proposal("The dog sat.", tokens=61)`, or `reason` why there is no text.
+    """Proposal of an editor: `Proposal("The dog sat.", tokens=61)`, or `reason` why there is no text.
 
     `said` is the whole answer where no edit could be read from it. `tokens` counts what was read and written, `cost` is
     in the currency of the configured prices.
@@ -78,7 +78,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that happened to a draft; `checked` where there was a text, `verdict` where an annotator was asked."""
+    """Outcome of a draft; `checked` where there was a text, `verdict` where an annotator was asked."""
 
     draft: Draft
     proposal: Proposal

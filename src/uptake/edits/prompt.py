@@ -1,4 +1,4 @@
-"""What an editing model is asked, in a text that anyone can change, and how its edit is found in the answer."""
+"""Prompts of an editing model, in texts that anyone can change, and how its edit is found in the answer."""
 
 import re
 from dataclasses import dataclass

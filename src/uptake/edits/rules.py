@@ -1,4 +1,4 @@
-"""When an edit is a minimal one: rules on the two texts, each with the code of its refusal."""
+"""Rules of a minimal edit on the two texts, each with the code of its refusal."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence

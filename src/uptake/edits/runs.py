@@ -1,4 +1,4 @@
-"""Two sequences side by side, in stretches that are the same in both and stretches that are not."""
+"""Runs of two sequences side by side: stretches that are the same in both, and stretches that are not."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby, takewhile

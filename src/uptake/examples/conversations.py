@@ -1,4 +1,4 @@
-"""Whole conversations to predict token by token: every turn that carries loss, after all that was said before it."""
+"""Conversations to predict token by token: every turn that carries loss, after all that stands before it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

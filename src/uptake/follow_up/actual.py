@@ -1,4 +1,4 @@
-"""What the user really said next, as reward: how much likelier is it after approval than after complaint?
+"""Actual follow-up as reward: how much likelier is what the user really said after approval than after complaint?
 
 A follow-up set says how likely each reaction is after a response. Here one reaction is known, and the set is the scale
 it is read on: each follow-up of the set is put before the user's own words, in the same turn, and makes these words

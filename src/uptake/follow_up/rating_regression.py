@@ -1,4 +1,4 @@
-"""What the user really said next, as reward, fitted to ratings: how did users rate who said the like?
+"""Rating regression on actual follow-ups as reward: how did users rate who said the like?
 
 No language model is needed, only some ratings in the log: those of a few users read the words of all.
 """

@@ -1,4 +1,4 @@
-"""What the authors' released code computes, for comparison only: it is not a likelihood.
+"""Released code of the authors, what it computes, for comparison only: it is not a likelihood.
 
 It takes the logits at one position, indexes them with all tokens of the follow-up, and averages these raw logits:
 no log-softmax, and no shift by one position. Source: `e0397123/FLR` at 787bce6.

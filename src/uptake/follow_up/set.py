@@ -23,7 +23,7 @@ ASCII_QUOTES = str.maketrans(
 
 
 class Columns(NamedTuple):
-    """Where a category's follow-ups stand among all follow-ups of their set."""
+    """Columns of a category's follow-ups among all follow-ups of their set."""
 
     positive: slice
     negative: slice
@@ -34,7 +34,7 @@ class _Strict(BaseModel):
 
 
 class Calibration(_Strict):
-    """How rewards by a set are read, and what that was learned from: `Calibration(temperature=0.3, low=-1, high=2)`.
+    """Calibration of rewards by a set, and what it was learned from: `Calibration(temperature=0.3, low=-1, high=2)`.
 
     Of two responses to one prompt, a is the better one with probability `sigma((R_a - R_b) / temperature)`. A response
     is good from the reward `high` up and bad from `low` down, each with `precision`. `source` is the fingerprint of

@@ -25,7 +25,7 @@ NAME = "uptake_tree"
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """How a layer turns query-key products into scores: scale, soft cap (Gemma 2), sliding window (Mistral, Gemma)."""
+    """Scores of a layer from query-key products: scale, soft cap (Gemma 2), sliding window (Mistral, Gemma)."""
 
     scale: float
     softcap: float | None = None
@@ -83,7 +83,7 @@ def _attention(
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """What the queries of a block see; None stands for everything."""
+    """Masks of what the queries of a block see; None stands for everything."""
 
     context: Bool[Tensor, "groups #length context"] | None
     own: Bool[Tensor, "length length"]

@@ -1,4 +1,4 @@
-"""Which implementation of tree attention a device gets."""
+"""Backend of tree attention by device."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""What the load-time self-check of tree attention runs on, and what it accepts."""
+"""Self-check of tree attention at load time: what it runs on, and what it accepts."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final

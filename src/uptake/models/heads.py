@@ -100,7 +100,7 @@ class AddCritic:
 
 @dataclass(frozen=True)
 class Read:
-    """What an actor-critic reads off a packed row: the log-probability of every wanted token, and the value before it.
+    """Log-probability of every wanted token of a packed row, and the value before it.
 
     Both come from the state that predicts the token, so a value knows nothing of the token itself.
     """

@@ -1,4 +1,4 @@
-"""How the segments of a packed row are grouped into blocks of one shape, so that attention is a few large products."""
+"""Layout of the segments of a packed row in blocks of one shape, so that attention is a few large products."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence

@@ -19,7 +19,7 @@ _NEVER = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How one sequence becomes another: `Alignment("USUU", 1, False)` for `abc$` to `aXc$`.
+    """Alignment of one sequence with another: `Alignment("USUU", 1, False)` for `abc$` to `aXc$`.
 
     `ops` are in reading order: U kept, S substituted, D deleted, A added. `distance` counts those that are not U.
     `ambiguous` says that there are other alignments as good.

@@ -1,4 +1,4 @@
-"""What a reference is: a part of a recipe that starts with a stage and then gives log-probabilities."""
+"""Reference: a part of a recipe that starts with a stage and then gives log-probabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What a score by a model depends on, as a short text."""
+"""Fingerprint of what a score by a model depends on, as a short text."""
 
 from hashlib import sha256
 from typing import Any

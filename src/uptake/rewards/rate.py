@@ -1,4 +1,4 @@
-"""What rewards share: every dialogue that can be rated is, and the others are invalid and say why."""
+"""Rating of dialogues: every one that can be rated is, and the others are invalid and say why."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

@@ -1,4 +1,4 @@
-"""What all producers of samples have in common: the options, a seed for every round, and prompts as token ids."""
+"""Samples, as all producers have them in common: the options, a seed for every round, and prompts as token ids."""
 
 import logging
 from abc import ABC, abstractmethod

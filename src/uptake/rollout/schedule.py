@@ -1,4 +1,4 @@
-"""Which prompts a round works on, where a round is not all of them."""
+"""Schedule of prompts: those a round works on, where it is not all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How the next token is drawn: a filtered distribution, and one recorded random number per token.
+"""Drawing of the next token: a filtered distribution, and one recorded random number per token.
 
 Each token comes from inverting the cumulative distribution, in the order of token ids, at one uniform number. The
 numbers of a sample are a function of (seed, prompt key, sample) alone, so a run that is re-ordered, re-batched or
@@ -21,7 +21,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How responses are drawn: `Sampling(n=8, temperature=0.7, top_p=0.9)`.
+    """Sampling settings: `Sampling(n=8, temperature=0.7, top_p=0.9)`.
 
     `n` samples per prompt; `temperature` 0 takes the likeliest token. `top_k` keeps the k likeliest tokens (0: all);
     `top_p` then keeps the fewest likeliest of these that hold this share of their probability. Tokens exactly as likely

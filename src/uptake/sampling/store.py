@@ -75,7 +75,7 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which prompt each row continues. `place` is the row's cell in a padded grid of `width` rows a prompt.
+    """Layout of rows by the prompt each continues. `place` is a row's cell in a padded grid of `width` rows a prompt.
 
     `place` is None where the rows fill the grid in order.
     """

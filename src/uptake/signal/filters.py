@@ -1,4 +1,4 @@
-"""What is dropped between judged responses and pairs: one small filter per reason, and the count of each.
+"""Filters between judged responses and pairs: one small filter per reason, and the count of each.
 
 No filter looks at the order of rows. A threshold is kept where it is met exactly.
 """

@@ -28,7 +28,7 @@ TIMED, ROUNDS = 16, 3
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What it takes to score one response by `count` follow-ups: tokens, the conversation's included, and seconds."""
+    """Cost of scoring one response by `count` follow-ups: tokens, the conversation's included, and seconds."""
 
     count: int
     tokens: float
@@ -37,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a threshold labels: the share of all responses, and how many of those rightly; None where it labels none."""
+    """Labels by a threshold: the share of all responses, and how many of those rightly; None where it labels none."""
 
     labeled: float
     right: Share | None
@@ -45,7 +45,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What calibration did, all of it measured on held-out prompts but for the items, which need no fit.
+    """Report of a calibration, measured on held-out prompts but for the items, which need no fit.
 
     `followups` is the fingerprint of the calibrated set. `accuracy` is by way of counting: "as given", "weighted" and
     "pruned"; `by_size` the share of pairs in order by how many follow-ups are left. `before` is the reliability of the

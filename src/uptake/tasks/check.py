@@ -30,7 +30,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the check found: rendered samples, facts worth reading before a start, and the first step's loss."""
+    """Preflight of a run: rendered samples, facts worth reading before a start, and the first step's loss."""
 
     samples: tuple[tuple[Piece, ...], ...]
     facts: tuple[tuple[str, str], ...]

@@ -65,7 +65,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Where everything is, and the figures that the demonstration is about."""
+    """Result of the demonstration: where everything is, and the figures that it is about."""
 
     folder: Path
     report: Path

@@ -23,7 +23,7 @@ FORMATS = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class DiscoverySummary:
-    """What was discovered in how many turns of users, and where their signal comes from: "ratings" or "reward"."""
+    """Summary of a discovery: follow-ups, turns of users, and where their signal comes from: "ratings" or "reward"."""
 
     followups: FollowUpSet
     found: Discovered

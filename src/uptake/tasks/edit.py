@@ -33,7 +33,7 @@ _FINISHED = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class EditSummary:
-    """What was edited: rows written, rows that could not be read, and figures about all edits.
+    """Summary of edits: rows written, rows that could not be read, and figures about all edits.
 
     `seconds` is what editing and judging took in this call.
     """

@@ -27,7 +27,7 @@ _SIDE = re.compile("chosen|rejected")
 
 @dataclass(frozen=True)
 class JudgeSummary:
-    """What was labelled: rows written, rows where the annotator preferred the second response, rows left out.
+    """Summary of verdicts: rows written, rows where the annotator preferred the second response, rows left out.
 
     `accuracy` says how often the annotator agrees with the preferences of the file, None where it has none.
     """

@@ -21,7 +21,7 @@ from uptake.world import World
 
 @dataclass(frozen=True)
 class MineSummary:
-    """How many pairs were written where, and every figure about what was kept and dropped."""
+    """Summary of mining: how many pairs were written where, and every figure about what was kept and dropped."""
 
     pairs: int
     path: Path

@@ -50,7 +50,7 @@ class ReactionReward:
 
 @dataclass(frozen=True)
 class MineLogs:
-    """What is written: good and bad responses by two thresholds, all with their scores, or pairs of one prompt.
+    """Mining of a log: good and bad responses by two thresholds, all with their scores, or pairs of one prompt.
 
     `by` says which reward decides. Raises InputError for a setting that is not known.
     """
@@ -100,7 +100,7 @@ class MinedRow:
 
 @dataclass(frozen=True)
 class LogSummary:
-    """What became of a log: counts, what was dropped and why, and how the rewards go with each other and with ratings.
+    """Summary of a log: counts, what was dropped and why, and how the rewards go with each other and with ratings.
 
     `correlations` are Spearman's, with intervals by conversation; an undefined one has its reason.
     """

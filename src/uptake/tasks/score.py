@@ -30,7 +30,7 @@ CHUNK = 16
 
 @dataclass(frozen=True, slots=True)
 class ResponseScore:
-    """What a response got, by the columns it is written in: `ResponseScore(1.25)`; None for what a reward lacks."""
+    """Score of a response by the columns it is written in: `ResponseScore(1.25)`; None for what a reward lacks."""
 
     reward: float
     by_category: Mapping[str, float] | None = None
@@ -46,7 +46,7 @@ RowScores = list[ResponseScore]
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What was scored: responses, mean reward in all and by its parts, and the accuracy where rows are preferences.
+    """Summary of scores: responses, mean reward in all and by parts, and the accuracy where rows are preferences.
 
     Parts are categories of follow-ups, or the rewards of a sum.
     """

@@ -20,7 +20,7 @@ from uptake.rewards.token_reward import reward_tokens
 from uptake.support.progress import progress_bar
 from uptake.types import Dialogue, Edited, Preference, Prompt, Rollout, Row, Span
 
-Numbers = tuple[float, ...]
+TokenRow = tuple[float, ...]
 Places = list[tuple[int, int]]
 
 # Responses that are scored together.
@@ -115,14 +115,14 @@ def _scored(sides: Sequence[Side], chat: ChatFormat, model: LanguageModel) -> It
         yield _view(side, join(found.offsets, spelled, len(side.text)), rows)
 
 
-def _compared(row: Edited) -> tuple[Numbers, Numbers]:
+def _compared(row: Edited) -> tuple[TokenRow, TokenRow]:
     """Labels of the words of both texts, the end of the turn included where there is one."""
     old, new = split_words(row.response), split_words(row.edited or "")
     labels = token_labels(align_words(old, new, ends=(row.finished, True)))
     return labels.old, labels.new
 
 
-def _labeled(side: Side, compared: Numbers) -> TokenView:
+def _labeled(side: Side, compared: TokenRow) -> TokenView:
     """A response with its spans on words or, without spans, what comparing gave."""
     size = len(side.text)
     places = [*_cut(side.text, side.spans or ()), *[(size, size + 1)] * side.finished]
@@ -130,7 +130,7 @@ def _labeled(side: Side, compared: Numbers) -> TokenView:
     return _view(side, join(places, ["end"] * len(places), size), {"label": values})
 
 
-def _view(side: Side, tokens: tuple[Token, ...], values: dict[str, Numbers]) -> TokenView:
+def _view(side: Side, tokens: tuple[Token, ...], values: dict[str, TokenRow]) -> TokenView:
     return TokenView(side.asked, side.text, tokens, values, side.edited, side.title)
 
 

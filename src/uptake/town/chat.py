@@ -1,4 +1,4 @@
-"""How a conversation becomes tokens: the chat template and its special tokens."""
+"""Chat template of the town, and its special tokens."""
 
 SPECIAL_TOKENS = ("<user>", "<assistant>", "<end>")
 CHAT_TEMPLATE = (

@@ -1,4 +1,4 @@
-"""What is true in the town: shops and goods, and every value an attribute can take."""
+"""Facts of the town: shops and goods, and every value an attribute can take."""
 
 import random
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How the town talks: the sentences of its users and of its assistant, as data.
+"""Lines of the town: the sentences of its users and of its assistant, as data.
 
 In a template `{subject}` is a shop or a good, `{a}` and `{b}` the two numbers of a sum, `{value}` the answer.
 """

@@ -1,4 +1,4 @@
-"""How good an answer is: one score on each of the six axes of follow-up likelihood."""
+"""Quality of an answer: one score on each of the six axes of follow-up likelihood."""
 
 from dataclasses import dataclass
 from statistics import fmean

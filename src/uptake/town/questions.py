@@ -14,7 +14,7 @@ from uptake.types import Prompt, Split, Turn
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked (`attribute` of `subject`), in which of four phrasings, under which instructions.
+    """Question about an `attribute` of a `subject`, in one of four phrasings, under some instructions.
 
     `Question("opens", "bakery", 0, ("hello",)).text` is "when does the bakery open? say hello first."
     """

@@ -1,4 +1,4 @@
-"""What the town's users say next: approval or complaint, by the axis that decided it.
+"""Users of the town and what they say next: approval or complaint, by the axis that decided it.
 
 These lines are training text. The follow-ups that score answers are others, in `followups.yaml`.
 """

@@ -21,7 +21,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a run is: `step` optimizer steps taken in all, `done` of them in this round of this stage."""
+    """Cursor of a run: `step` optimizer steps taken in all, `done` of them in this round of this stage."""
 
     stage: int = 0
     round_: int = 0
@@ -31,7 +31,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything a run needs to go on as if it had never stopped."""
+    """Snapshot of all that a run needs to go on as if it had never stopped."""
 
     cursor: Cursor
     weights: Mapping[str, Tensor]

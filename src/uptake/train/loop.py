@@ -34,7 +34,7 @@ EMPTY_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is carried out, as opposed to what it computes: nothing here changes a weight.
+    """Options of carrying a run out, as opposed to what it computes: nothing here changes a weight.
 
     `title` and `method` are for the report; `config` is what the run was asked for, as YAML, for people and for a run
     that repeats this one.

@@ -124,7 +124,7 @@ def _write(path: Path, text: str) -> None:
 
 @dataclass
 class Timer:
-    """What a timed phase reports beside its seconds."""
+    """Timer of a phase: what it reports beside its seconds."""
 
     count: int
     tokens: int = 0

@@ -1,4 +1,4 @@
-"""How weights move: optimizer, learning-rate schedule, clipping, precision, batch."""
+"""Optimization settings: optimizer, learning-rate schedule, clipping, precision, batch."""
 
 import math
 from collections.abc import Iterable
