@@ -4,8 +4,8 @@
 
 `DATA` holds the folders of the data sets. Conversations are halved by line number: follow-ups are discovered in one
 half by its ratings, and all figures are from conversations drawn from the other half, with about N responses. A rating
-of a whole dialogue is compared with the mean over its responses. "outcome" reads users' words by the ratings of the
-training half, without a model. Scores are kept in `--work`, and a call that was stopped goes on there.
+of a whole dialogue is compared with the mean over its responses. Rating regression reads users' words by the ratings
+of the training half, without a model. Scores are kept in `--work`, and a call that was stopped goes on there.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations
 from uptake.follow_up.discovery import Discover
-from uptake.follow_up.rating_regression import outcomes
+from uptake.follow_up.rating_regression import rating_regression
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import Category, FollowUpSet
 from uptake.models import LanguageModel
@@ -105,7 +105,7 @@ def rewards(
     for name, followups in sets.items():
         with ResultJournal(work / f"{name}.jsonl") as journal:
             readings = read_reactions(heard, FollowUpReward(lm, followups, prior="prompt_only"), journal)
-        for kind in ("said", "set"):
+        for kind in ("actual_follow_up", "follow_up"):
             by_case: list[list[float]] = [[] for _ in tests]
             for owner, each in zip(owners, readings, strict=True):
                 by_case[owner].extend([each.rewards[kind]] if kind in each.rewards else [])
@@ -113,11 +113,11 @@ def rewards(
     return found
 
 
-def outcome(train: Sequence[Case], tests: Sequence[Case]) -> list[float | None]:
+def by_rating_regression(train: Sequence[Case], tests: Sequence[Case]) -> list[float | None]:
     """The mean reward of every case by its users' words, fitted to the ratings of the training half."""
     known = [(said, case.rating, case.talk) for case in train for _, said in case.responses]
     asked = [(said, None, case.talk) for case in tests for _, said in case.responses]
-    found = iter(outcomes(*zip(*known, *asked, strict=True))[len(known) :])
+    found = iter(rating_regression(*zip(*known, *asked, strict=True))[len(known) :])
     return [fmean([next(found) for _ in case.responses]) for case in tests]
 
 
@@ -179,7 +179,7 @@ def rows(name: str, lm: LanguageModel, given: argparse.Namespace) -> Iterator[Ma
     sets = {"default set": smaller(FollowUpSet.load(), given.pairs)} | ({"discovered set": ours} if ours else {})
     for reward, values in rewards(tests, lm, sets, given.work / name).items():
         yield measure(name, reward, tests, values, note if "discovered" in reward else "")
-    yield measure(name, "outcome, without a model", tests, outcome(train, tests), "")
+    yield measure(name, "rating regression, without a model", tests, by_rating_regression(train, tests), "")
     lengths = [fmean(len(turns[-1].content) for turns, _ in case.responses) for case in tests]
     yield measure(name, "length of the response", tests, lengths, "")
     rng = random.Random(0)

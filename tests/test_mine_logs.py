@@ -43,13 +43,13 @@ def test_every_answered_response_gets_both_rewards(uptake: Cli, model: Path) -> 
     printed = uptake("mine-logs", "log.jsonl", *options(model, "out.jsonl", "--keep", "scored"))
     assert "2 rows -> out.jsonl" in printed
     first, second = read_jsonl(Path("out.jsonl"))
-    assert (first["said"], second["said"]) == (["thanks ."], ["where ?"])
+    assert (first["actual_follow_up"], second["actual_follow_up"]) == (["thanks ."], ["where ?"])
     assert [turn["content"] for turn in second["prompt"]] == ["when ?", "at eight .", "thanks ."]
     turns = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     reward = FollowUpReward(load(model), FollowUpSet.load("followups.yaml"), prior="prompt_only")
-    assert first["reward_set"] == pytest.approx(float(reward.score([turns]).rewards), abs=1e-5)
+    assert first["reward_follow_up"] == pytest.approx(float(reward.score([turns]).rewards), abs=1e-5)
     said = ActualFollowUpReward(reward).score([turns], ["thanks ."])
-    assert first["reward"] == first["reward_said"] == pytest.approx(float(said.rewards), abs=1e-5)
+    assert first["reward"] == first["reward_actual_follow_up"] == pytest.approx(float(said.rewards), abs=1e-5)
     assert first["by_category"] == pytest.approx(
         {name: float(each) for name, each in said.by_category.items()}, abs=1e-5
     )
@@ -58,7 +58,7 @@ def test_every_answered_response_gets_both_rewards(uptake: Cli, model: Path) -> 
     assert not Path("out.jsonl.journal.jsonl").exists()
 
 
-@pytest.mark.parametrize("by", ["said", "set"])
+@pytest.mark.parametrize("by", ["actual_follow_up", "follow_up"])
 def test_rated_rows_are_the_ends_of_the_rewards(uptake: Cli, model: Path, by: str) -> None:
     write_jsonl(Path("log.jsonl"), talks(10))
     uptake("mine-logs", "log.jsonl", *options(model, "all.jsonl", "--keep", "scored", "--by", by))
@@ -83,7 +83,7 @@ def test_several_answers_to_one_prompt_make_a_pair(uptake: Cli, model: Path) -> 
             talk("where ?", "at eight .", "thanks ."),
         ],
     )
-    loose = [*options(model, "pairs.jsonl", "--keep", "pairs"), "--by", "said"]
+    loose = [*options(model, "pairs.jsonl", "--keep", "pairs"), "--by", "actual_follow_up"]
     uptake("mine-logs", "log.jsonl", *options(model, "all.jsonl", "--keep", "scored"))
     rewards = {each["completion"][0]["content"]: each["reward"] for each in read_jsonl(Path("all.jsonl"))[:3]}
     code, _, error = uptake.run("mine-logs", "log.jsonl", *loose)
@@ -94,7 +94,7 @@ def test_several_answers_to_one_prompt_make_a_pair(uptake: Cli, model: Path) -> 
     (pair,) = read_jsonl(Path("pairs.jsonl"))
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == (best, worst)
     assert pair["margin"] == pytest.approx(rewards[best] - rewards[worst])
-    assert pair["chosen_reward_said"] == rewards[best]
+    assert pair["chosen_reward_actual_follow_up"] == rewards[best]
     assert isinstance(read("pairs.jsonl")[0], Preference)
 
 
@@ -108,7 +108,7 @@ def test_repeats_are_merged_and_stated(uptake: Cli, model: Path) -> None:
     uptake("mine-logs", "once.jsonl", *options(model, "once.out.jsonl", "--keep", "scored"))
     (row,) = read_jsonl(Path("out.jsonl"))
     assert row == read_jsonl(Path("once.out.jsonl"))[0]
-    assert row["said"] == ["thanks .", "wrong ."]
+    assert row["actual_follow_up"] == ["thanks .", "wrong ."]
     write_jsonl(Path("one.jsonl"), once[:1])
     write_jsonl(Path("two.jsonl"), once[1:])
     alone = []
@@ -123,12 +123,12 @@ def test_ratings_are_compared_and_decide_nothing(uptake: Cli, model: Path) -> No
     write_jsonl(Path("log.jsonl"), rated)
     write_jsonl(Path("plain.jsonl"), talks(8))
     printed = uptake("mine-logs", "log.jsonl", *options(model, "out.jsonl", "--ratings", "stars"))
-    assert "said, rating" in printed
+    assert "actual_follow_up, rating" in printed
     uptake("mine-logs", "plain.jsonl", *options(model, "plain.out.jsonl"))
     assert read_jsonl(Path("out.jsonl")) == read_jsonl(Path("plain.out.jsonl"))
     found = json.loads(Path("out.jsonl.summary.json").read_text())["correlations"]
-    assert found["said, rating"]["n"] == 8
-    assert found["said, set"]["n"] == 16
+    assert found["actual_follow_up, rating"]["n"] == 8
+    assert found["actual_follow_up, follow_up"]["n"] == 16
 
 
 def test_a_killed_call_goes_on_where_it_stopped(uptake: Cli, model: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_killed_call_goes_on_where_it_stopped(uptake: Cli, model: Path) -> Non
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 41
     first = json.loads(lines[1])
-    first["result"]["rewards"]["said"] = 123.0
+    first["result"]["rewards"]["actual_follow_up"] = 123.0
     # The last line is torn, the first after the header carries the mark.
     journal.write_bytes(b"".join([lines[0], json.dumps(first).encode() + b"\n", *lines[2:]])[:-30])
     uptake(*arguments)
@@ -265,7 +265,7 @@ def test_without_ratings_the_model_reads_the_turns(uptake: Cli, model: Path) -> 
     uptake("mine-logs", "log.jsonl", *options(model, "all.jsonl", "--keep", "scored"))
     by_kind: dict[bool, list[float]] = {True: [], False: []}
     for each in read_jsonl(Path("all.jsonl")):
-        by_kind["helped" in each["said"][0]].append(each["reward"])
+        by_kind["helped" in each["actual_follow_up"][0]].append(each["reward"])
     means = {kind: sum(values) / len(values) for kind, values in by_kind.items()}
     uptake("discover", "log.jsonl", *options(model, "ours.yaml", "--language", "en", "--wrong", "0.5"))
     (category,) = FollowUpSet.load("ours.yaml").categories
@@ -300,16 +300,16 @@ def test_some_ratings_read_the_words_of_all(uptake: Cli, model: Path) -> None:
     for each in log[::2]:
         each["thumbs"] = None
     write_jsonl(Path("log.jsonl"), log)
-    by_outcome = ["--by", "outcome", "--ratings", "thumbs"]
+    by_outcome = ["--by", "rating_regression", "--ratings", "thumbs"]
     printed = uptake(
         "mine-logs", "log.jsonl", *options(model, "out.jsonl", *by_outcome, "--low", "0.4", "--high", "0.6")
     )
     rows = read_jsonl(Path("out.jsonl"))
     assert len(rows) >= 40
-    assert all(row["label"] == ("helped" in row["said"][0]) for row in rows)
-    assert "outcome, rating" in printed
-    message = uptake.fails("mine-logs", "log.jsonl", *options(model, "no.jsonl", "--by", "outcome"))
-    assert message.startswith("field 'by': the outcome is read by ratings")
+    assert all(row["label"] == ("helped" in row["actual_follow_up"][0]) for row in rows)
+    assert "rating_regression, rating" in printed
+    message = uptake.fails("mine-logs", "log.jsonl", *options(model, "no.jsonl", "--by", "rating_regression"))
+    assert message.startswith("field 'by': no column of ratings to learn from")
     for each in log[5:]:
         each["thumbs"] = None
     write_jsonl(Path("few.jsonl"), log)
@@ -321,17 +321,17 @@ def test_some_ratings_read_the_words_of_all(uptake: Cli, model: Path) -> None:
 def test_ratings_read_the_words_without_a_model(uptake: Cli, model: Path) -> None:
     """What is written is what a model's presence leaves as it is: the outcomes, and not the rewards of the model."""
     write_jsonl(Path("log.jsonl"), reactions(80))
-    by_outcome = ["mine-logs", "log.jsonl", "--by", "outcome", "--ratings", "thumbs", "--keep", "scored"]
+    by_outcome = ["mine-logs", "log.jsonl", "--by", "rating_regression", "--ratings", "thumbs", "--keep", "scored"]
     uptake(*by_outcome, *options(model, "with.jsonl"))
     printed = uptake(*by_outcome, "--out", "without.jsonl")
     assert "80 rows -> without.jsonl" in printed
-    read_by_model = {"reward_said", "reward_set"}
+    read_by_model = {"reward_actual_follow_up", "reward_follow_up"}
     with_model = read_jsonl(Path("with.jsonl"))
     assert all(read_by_model < row.keys() for row in with_model)
     kept = [{name: row[name] for name in row if name not in read_by_model} for row in with_model]
     assert read_jsonl(Path("without.jsonl")) == kept
     found, other = (json.loads(Path(f"{name}.jsonl.summary.json").read_text()) for name in ("without", "with"))
-    assert set(found["correlations"]) == {"outcome, length", "outcome, rating", "length, rating"}
+    assert set(found["correlations"]) == {"rating_regression, length", "rating_regression, rating", "length, rating"}
     assert found["correlations"].items() <= other["correlations"].items()
     assert sorted(path.name for path in Path().glob("without*")) == ["without.jsonl", "without.jsonl.summary.json"]
 
@@ -343,13 +343,33 @@ def test_without_a_model_any_language_is_read_and_pairs_are_compared_in_characte
         said, thumb = (("Nein, das ist leider falsch.", 1), (GERMAN, 5))[number % 2]
         log.append(talk(f"where {number} ?", "it .", said, thumbs=[None, thumb, None]))
     write_jsonl(Path("log.jsonl"), log)
-    uptake("mine-logs", "log.jsonl", "--by", "outcome", "--ratings", "thumbs", "--keep", "pairs", "--out", "out.jsonl")
+    uptake(
+        "mine-logs",
+        "log.jsonl",
+        "--by",
+        "rating_regression",
+        "--ratings",
+        "thumbs",
+        "--keep",
+        "pairs",
+        "--out",
+        "out.jsonl",
+    )
     (pair,) = read_jsonl(Path("out.jsonl"))
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("bread .", "cakes .")
     log[0]["messages"][1]["content"] = "bread and nothing else ."  # more than twice as long
     write_jsonl(Path("log.jsonl"), log)
     code, _, error = uptake.run(
-        "mine-logs", "log.jsonl", "--by", "outcome", "--ratings", "thumbs", "--keep", "pairs", "--out", "none.jsonl"
+        "mine-logs",
+        "log.jsonl",
+        "--by",
+        "rating_regression",
+        "--ratings",
+        "thumbs",
+        "--keep",
+        "pairs",
+        "--out",
+        "none.jsonl",
     )
     assert code == 2
     assert "length ratio: 1" in error
@@ -358,9 +378,15 @@ def test_without_a_model_any_language_is_read_and_pairs_are_compared_in_characte
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "field 'model': said is read by a model (allowed: a model, or by outcome)"),
-        (["--by", "set"], "field 'model': set is read by a model (allowed: a model, or by outcome)"),
-        (["--by", "outcome", "--ratings", "thumbs", "--followups", "followups.yaml"], "field '--followups': not used"),
+        ([], "field 'model': actual_follow_up is read by a model (allowed: a model, or by rating_regression)"),
+        (
+            ["--by", "follow_up"],
+            "field 'model': follow_up is read by a model (allowed: a model, or by rating_regression)",
+        ),
+        (
+            ["--by", "rating_regression", "--ratings", "thumbs", "--followups", "followups.yaml"],
+            "field '--followups': not used",
+        ),
     ],
 )
 def test_what_needs_a_model(more: list[str], message: str, uptake: Cli) -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 RatedBy = Annotated[
     str,
     typer.Option(
-        help="said: how the user's next words read; set: what users would say; outcome: how the like was rated."
+        help="actual_follow_up: how the user's next words read; follow_up: what users would say; "
+        "rating_regression: how the like was rated."
     ),
 ]
 
@@ -44,13 +45,14 @@ def mine_logs(
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     model: Annotated[
-        str | None, typer.Option(help="The model that reads what users said; needless by outcome. Folder or Hub name.")
+        str | None,
+        typer.Option(help="The model that reads what users said; needless by rating_regression. Folder or Hub name."),
     ] = None,
     followups: FollowupsOption = None,
     keep: Annotated[
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
     ] = "rated",
-    by: RatedBy = "said",
+    by: RatedBy = "actual_follow_up",
     low: Annotated[float, typer.Option(help="From here down a response is bad.")] = 0.25,
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
     threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",

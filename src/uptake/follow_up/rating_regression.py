@@ -16,7 +16,7 @@ from uptake.follow_up.discovery import first_sentence, vectors
 NEIGHBORS, FOLDS = 10, 5
 
 
-def outcomes(
+def rating_regression(
     said: Sequence[str], ratings: Sequence[float | None], conversations: Sequence[int], *, seed: int = 0
 ) -> list[float]:
     """For every turn the mean rating of the ten rated turns most like it, none of them from its own fold of five.

@@ -21,7 +21,7 @@ from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
 from uptake.evaluate.correlation import FEWEST_ROWS, correlations
 from uptake.follow_up.actual import ActualFollowUpReward
-from uptake.follow_up.rating_regression import outcomes
+from uptake.follow_up.rating_regression import rating_regression
 from uptake.follow_up.reward import FollowUpReward
 from uptake.signal import BestWorst, MinedPair
 from uptake.signal.thresholds import Thresholds
@@ -29,7 +29,7 @@ from uptake.train.run_folder import write_json
 from uptake.types import Answered, Group, Judgement, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]
-By = Literal["said", "set", "outcome"]
+By = Literal["actual_follow_up", "follow_up", "rating_regression"]
 
 # Responses that are read at once: what a kill can cost.
 CHUNK = 16
@@ -37,7 +37,7 @@ CHUNK = 16
 
 @dataclass(frozen=True, slots=True)
 class ReactionReward:
-    """Rewards of one response: `ReactionReward({"said": 1.2, "set": 0.3}, each=(1.2,))`, or the `reason` why none.
+    """Rewards of one response: `ReactionReward({"actual_follow_up": 1.2}, each=(1.2,))`, or the `reason` why none.
 
     `by_category` has the parts of each reward, `each` the reward of every single reaction, None for one not read.
     """
@@ -56,7 +56,7 @@ class MineLogs:
     """
 
     keep: Keep = "rated"
-    by: By = "said"
+    by: By = "actual_follow_up"
     thresholds: Thresholds = Thresholds(0.25, 0.75, "quantile")
     pairs: BestWorst = BestWorst()
 
@@ -130,22 +130,23 @@ def mine_logs(
 
     The figures go beside it, to `<out>.summary.json`. Scores are journaled while the work goes on, so a call that was
     killed goes on where it stopped. The ratings of the log are compared with the rewards, and decide only where `how`
-    goes by "outcome"; there the reward of a model may be None. Raises InputError where users write in another language
-    than the follow-ups (unless `any_language`), where nothing is left to write, and for an `out` that exists, unless
-    `overwrite`.
+    goes by "rating_regression"; there the reward of a model may be None. Raises InputError where users write in another
+    language than the follow-ups (unless `any_language`), where nothing is left to write, and for an `out` that exists,
+    unless `overwrite`.
     """
     out = Path(out)
-    if how.by == "outcome" and not log.rated:
-        raise InputError("the outcome is read by ratings", field="by", allowed="outcome with ratings; said; set")
-    if how.by != "outcome" and reward is None:
-        raise InputError(f"{how.by} is read by a model", field="model", allowed="a model, or by outcome")
+    if how.by == "rating_regression" and not log.rated:
+        allowed = "rating_regression with ratings; actual_follow_up; follow_up"
+        raise InputError("no column of ratings to learn from", field="by", allowed=allowed)
+    if how.by != "rating_regression" and reward is None:
+        raise InputError(f"{how.by} is read by a model", field="model", allowed="a model, or by rating_regression")
     if reward is not None and not any_language:
         check_language((each.said for each in log.exchanges), reward.followups.language, str(log.source))
     heard, beside = merged(log.exchanges), out.with_name(f"{out.name}.summary.json")
     with resumable_output(out, beside, overwrite=overwrite) as journal:
         readings = [ReactionReward() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
-        if how.by == "outcome":
-            readings = with_outcomes(heard, readings)
+        if how.by == "rating_regression":
+            readings = with_rating_regression(heard, readings)
         judged = [_judgement(reading, how.by) for reading in readings]
         rows, dropped = how(heard, judged, _rollouts(heard, reward))
         if not rows:
@@ -234,7 +235,7 @@ def read_reactions(heard: Sequence[Reacted], reward: FollowUpReward, store: Stor
 def _keys(heard: Sequence[Reacted], fingerprint: str) -> Iterator[bytes]:
     """The key of every response: the reward, the conversation up to it, and what was said after it."""
     for each in heard:
-        yield digest("said", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.said)
+        yield digest("actual_follow_up", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.said)
 
 
 def _read(heard: Sequence[Reacted], reward: FollowUpReward) -> Iterator[ReactionReward]:
@@ -256,21 +257,27 @@ def _read(heard: Sequence[Reacted], reward: FollowUpReward) -> Iterator[Reaction
             continue
         parts = {name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()}
         yield ReactionReward(
-            {"said": fmean(float(said.rewards[row]) for row in usable), "set": float(expected.rewards[index])},
-            {"said": parts, "set": {name: float(column[index]) for name, column in expected.by_category.items()}},
+            {
+                "actual_follow_up": fmean(float(said.rewards[row]) for row in usable),
+                "follow_up": float(expected.rewards[index]),
+            },
+            {
+                "actual_follow_up": parts,
+                "follow_up": {name: float(column[index]) for name, column in expected.by_category.items()},
+            },
             [None if row in unread else float(said.rewards[row]) for row in own],
         )
 
 
-def with_outcomes(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) -> list[ReactionReward]:
+def with_rating_regression(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) -> list[ReactionReward]:
     """The readings with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
     spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
     given, talks = ([getattr(heard[index], name) for index, _ in spoken] for name in ("rating", "conversation"))
     values: list[list[float]] = [[] for _ in heard]
-    for (index, _), value in zip(spoken, outcomes([words for _, words in spoken], given, talks), strict=True):
+    for (index, _), value in zip(spoken, rating_regression([words for _, words in spoken], given, talks), strict=True):
         values[index].append(value)
     return [
-        one if one.reason else replace(one, rewards={**one.rewards, "outcome": fmean(own)})
+        one if one.reason else replace(one, rewards={**one.rewards, "rating_regression": fmean(own)})
         for one, own in zip(readings, values, strict=True)
     ]
 
@@ -322,7 +329,7 @@ def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: 
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
     spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
     for side, (heard, reading) in zip(sides, of, strict=True):
-        spelled[f"{side}said"] = list(heard.said)
+        spelled[f"{side}actual_follow_up"] = list(heard.said)
         spelled |= {f"{side}reward_{kind}": reading.rewards[kind] for kind in get_args(By) if kind in reading.rewards}
         spelled[f"{side}by_category"] = reading.by_category.get(by, {})
     return {**to_record(mined.row), **spelled}
