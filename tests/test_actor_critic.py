@@ -774,7 +774,7 @@ def test_options_out_of_range() -> None:
             methods.build("fg_ppo", wrong)
     with pytest.raises(InputError, match=r"no reward 'crowd'.*classifier.*oracle_tokens"):
         methods.build("ppo", {"reward": "crowd"})
-    with pytest.raises(InputError, match="no reward 'length'"):
+    with pytest.raises(InputError, match="'length' has no rewards of tokens"):
         methods.build("fine_grained_ppo", {"reward": "length"})
     with pytest.raises(InputError, match="on_error"):
         FromFunction(breads, on_error="guess")  # type: ignore[arg-type]

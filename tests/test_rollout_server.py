@@ -13,9 +13,11 @@ from tiny_model_server import ModelServer
 from tiny_server import Answer, failure
 
 from uptake import methods
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.errors import InputError, UptakeError
 from uptake.judge.pairwise import PairwiseJudge
 from uptake.models import LanguageModel
+from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
 from uptake.rollout.engines import engine
 from uptake.rollout.server import ServerSamples
@@ -54,15 +56,15 @@ def make(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Make:
 
 
 @dataclass(frozen=True)
-class Even:
+class Even(Annotator, AnnotatorSpec):
     """An annotator that prefers neither."""
 
     fingerprint: str = "even"
 
-    def start(self, world: World) -> "Even":
+    def build(self, resources: Resources) -> "Even":
         return self
 
-    def __call__(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         return [Verdict(0.5, (0.5, 0.5)) for _ in prompts]
 
 
