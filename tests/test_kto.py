@@ -27,7 +27,6 @@ from tiny import (
 from torch import Tensor
 
 from uptake import methods
-from uptake.data.response_tokens import decoded
 from uptake.errors import InputError
 from uptake.examples.rated import RatedRows
 from uptake.losses.unpaired import KTO
@@ -37,7 +36,7 @@ from uptake.reference import Given, RunningReference
 from uptake.signal.thresholds import Thresholds
 from uptake.tasks.check import check
 from uptake.train.loop import run
-from uptake.types import Judgement, Labeled, Prompt, Rollout, RoundData
+from uptake.types import Judgement, Labeled, Prompt, Rollout, RoundData, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 40}
@@ -272,9 +271,12 @@ def test_rated_rows_and_preferences_are_labeled_alike(tmp_path: Path) -> None:
     world = tiny_world(tmp_path, [*rated_records(3), *pair_records(2)])
     found = RatedRows()(world, 0)
     assert [each.good for each in found.examples] == [False, True, True, True, False, True, False]
-    texts = [decoded(world.chat.tokenizer, each.response_ids[:-1]) for each in found.examples[3:5]]
-    assert texts == [pair_records(2)[0][side] for side in ("chosen", "rejected")]
-    assert found.summary == {"prompts": 5, "samples": 7, "good": 4, "bad": 3, "dropped": {"unfinished": 0}}
+    record = pair_records(2)[0]
+    turns = (Turn("user", record["prompt"]),)
+    expected = [world.chat.response_ids(turns, record[side])[1] for side in ("chosen", "rejected")]
+    assert [tuple(each.response_ids) for each in found.examples[3:5]] == expected
+    # The first rows of both kinds have one prompt.
+    assert found.summary == {"prompts": 4, "samples": 7, "good": 4, "bad": 3, "dropped": {"unfinished": 0}}
     for records in (answered_records(1), prompt_records(1)):
         world = tiny_world(tmp_path, records)
         with pytest.raises(InputError, match=r"no response of this row is rated .*completion and label"):
