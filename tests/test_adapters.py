@@ -305,7 +305,7 @@ def test_an_adapter_of_a_sequence_classifier_is_read_as_a_reward(base: Path) -> 
     dialogue = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     ids = torch.tensor([reward.chat.tokenizer(reward.chat.render(dialogue), add_special_tokens=False)["input_ids"]])
     with torch.no_grad():
-        (said,) = reward([dialogue])
+        (said,) = reward.rate([dialogue])
         assert said.score == pytest.approx(float(theirs(input_ids=ids).logits), abs=1e-4)
 
 

@@ -92,8 +92,8 @@ def test_the_curve_begins_at_even(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment",
-    [("os.rename", "town-model/checkpoints", 1), ("open", "judged.jsonl", 1)],
+    ("moment", "learned"),
+    [(("os.rename", "town-model/checkpoints", 1), False), (("open", "aligned/rounds/0-0/judged.jsonl", 1), True)],
     ids=["while it learns", "while it mines"],
 )
 def test_killed_and_resumed(moment: tuple[str, str, int], learned: bool, undisturbed: Path, tmp_path: Path) -> None:

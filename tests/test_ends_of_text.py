@@ -133,7 +133,7 @@ def test_mined_answers_end_at_every_end(uptake: Cli, folder: Path) -> None:
     write(uptake.folder / "prompts.jsonl", prompt_records(6))
     judge = saved(tiny_llama(seed=1), uptake.folder / "judge")
     options = ("--set=followups=followups.yaml", "--set=n=6", "--set=max_new_tokens=30", "--set=temperature=1")
-    out = ("--follow-up-model", judge, "--out", "pairs.jsonl")
+    out = ("--model", f"follow_up={judge}", "--out", "pairs.jsonl")
     printed = uptake("mine", "prompts.jsonl", "--policy", folder, *out, *options, "--set=top_p=1")
     rows = read_jsonl(uptake.folder / "pairs.jsonl")
     lm = load(folder, device="cpu")
@@ -227,7 +227,7 @@ def test_what_is_text_to_the_tokenizer_is_no_end(caplog: pytest.LogCaptureFixtur
 
 def test_a_format_that_does_not_know_every_end_is_refused() -> None:
     lm = ending_twice()
-    unaware = ChatFormat.of(lm)
+    unaware = ChatFormat.of(lm.tokenizer)
     message = r"field 'chat': tiny-0 ends a text with '<stop>' too, .* ChatFormat.of\(model\)"
     with pytest.raises(InputError, match=message):
         World(lm, unaware)
@@ -242,7 +242,7 @@ def test_the_template_says_what_is_trained(tmp_path: Path) -> None:
     lm = ending_twice()
     facts = dict(check(methods.build("dpo", {"batch_size": 2}), tiny_world(tmp_path, pair_records(4), lm)).facts)
     assert facts["stop token"] == "trained: every response ends with '<end>'"
-    chat, plain = ChatFormat.of(lm), ChatFormat.of(lm)
+    chat, plain = ChatFormat.of(lm), ChatFormat.of(lm.tokenizer)
     assert (chat.closing, chat.fingerprint) == (plain.closing, plain.fingerprint)
     assert chat.response_ids(ASKED.turns, "at eight") == plain.response_ids(ASKED.turns, "at eight")
     assert chat.response_ids(ASKED.turns, "at eight")[1][-1] == lm.tokenizer.eos_token_id

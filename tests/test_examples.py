@@ -135,7 +135,7 @@ class Elsewhere:
 
 def test_what_another_model_has_said_has_no_age(tmp_path: Path) -> None:
     signal = BestWorst(keep_unfinished=True, max_length_ratio=100.0)
-    sampled = stage(produce=Elsewhere(), judge=BY_LENGTH, signal=signal)
+    sampled = stage(produce=Elsewhere(), judge=PointwiseJudge(reward_spec("length")), signal=signal)
     run(Recipe((sampled,)), tiny_world(tmp_path / "run", prompt_records(4)))
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert lines
@@ -143,7 +143,7 @@ def test_what_another_model_has_said_has_no_age(tmp_path: Path) -> None:
 
 
 def test_only_the_best_against_the_worst_is_mined(tmp_path: Path) -> None:
-    recipe = methods.build("oaif", {"annotator": "oracle"})
+    recipe = methods.build("oaif", {"judge": "oracle"})
     with pytest.raises(InputError, match=r"field 'signal': this recipe mines no pairs \(allowed: BestWorst\)"):
         mine(recipe, tiny_world(tmp_path / "run", prompt_records(2)), tmp_path / "pairs.jsonl")
     assert not (tmp_path / "pairs.jsonl").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import saved, sentence, tiny_llama, tiny_world, write_followups
+from tiny import one_group, saved, sentence, tiny_llama, tiny_world, write_followups
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -19,7 +19,6 @@ from uptake.data import ChatFormat
 from uptake.errors import InputError, ModelError
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.follow_up.set import Category, FollowUpSet
-from uptake.judge import PointwiseJudge
 from uptake.models import LanguageModel, add_lora, load, prepare
 from uptake.rewards.base import Reward
 from uptake.rewards.fingerprint import model_fingerprint
@@ -559,7 +558,7 @@ def test_the_judge_of_a_recipe(tmp_path: Path, followups: FollowUpSet) -> None:
     prompt = Prompt((Turn("user", "when ?"),), key="k", where=Where(Path("prompts.jsonl"), 2))
     said = ["at eight .", "", "bread " * 90, "at nine ."]
     rollouts = [Rollout(prompt, (1,), (2,), text, finished=True, sample=index) for index, text in enumerate(said)]
-    found = PointwiseJudge(FollowUpSpec(str(tmp_path / "followups.yaml")))(world, rollouts)
+    found = one_group(FollowUpSpec(str(tmp_path / "followups.yaml")))(world, rollouts)
     assert [each.valid for each in found] == [True, False, False, True]
     assert found[1].reason == "field 'messages': the response is empty (allowed: some text)"
     assert "window" in found[2].reason

@@ -13,6 +13,7 @@ from test_follow_up_reward import flat, plain
 from tiny import (
     command_line,
     in_process,
+    one_group,
     read_jsonl,
     saved,
     sentence,
@@ -23,18 +24,17 @@ from tiny import (
 )
 
 from uptake import load, methods
-from uptake.data import ChatFormat
+from uptake.data import ChatFormat, prompts
 from uptake.data.role_swap import FollowUpFormat, FormatName, History
 from uptake.errors import InputError, ModelError
 from uptake.follow_up.reward import FollowUpReward, FollowUpSpec
-from uptake.judge import PointwiseJudge
 from uptake.methods.follow_up_tuning import FeedbackTurns
 from uptake.models import LanguageModel, add_lora, save_model
 from uptake.objective import NextToken
 from uptake.reference import NoReference
 from uptake.tasks.perplexity import perplexity
 from uptake.train.loop import run
-from uptake.types import Dialogue, Turn
+from uptake.types import Dialogue, Rollout, Turn
 from uptake.world import World
 
 ASK = "does it sell bread ?"
@@ -307,9 +307,10 @@ def test_a_recipe_asks_its_follow_up_model_as_it_was_tuned(tmp_path: Path) -> No
     followups.write_text(
         "{name: two, version: 1, language: en, categories: {k: {positive: [thanks .], negative: [wrong .]}}}"
     )
-    world = tiny_world(tmp_path, [{"prompt": "when ?", "completion": "at eight ."}], models={"follow_up": lm})
-    rollouts = methods.build("sft").stages[0].produce(world, world.rows, 0, 0)
-    (judged,) = PointwiseJudge(FollowUpSpec(str(followups)))(world, rollouts)
+    world = tiny_world(tmp_path, [{"prompt": "when ?"}], models={"follow_up": lm})
+    (prompt,) = prompts(world.rows)
+    rollout = Rollout(prompt, (1,), (2,), "at eight .", finished=True)
+    (judged,) = one_group(FollowUpSpec(str(followups)))(world, [rollout])
     reward = FollowUpReward(lm, flat(["thanks ."], ["wrong ."]), format=FollowUpFormat("role_swap", request=ASK))
     assert judged.score == pytest.approx(rewards(reward)[0], abs=1e-5)
 

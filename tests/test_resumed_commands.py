@@ -164,7 +164,7 @@ def count_opens(arguments: Sequence[str], part: str, target: str) -> None:
     "command",
     [
         ["score", "in.jsonl", "--model", "MODEL", "--followups", "followups.yaml"],
-        ["judge", "in.jsonl", "--judge-model", "MODEL"],
+        ["judge", "in.jsonl", "--model", "MODEL"],
         ["edit", "in.jsonl", "--editor", "oracle", "--judge", "none"],
     ],
 )
@@ -210,8 +210,8 @@ def test_what_json_cannot_spell_is_refused_first(command: str, value: str, probl
     Path("in.jsonl").write_text(row % "1" + row % value)
     options = {
         "score": ["--model", "nowhere"],
-        "judge": ["--judge-model", "nowhere"],
-        "edit": ["--editor", "model", "--editor-model", "nowhere", "--judge", "none"],
+        "judge": ["--model", "nowhere"],
+        "edit": ["--editor", "model", "--model", "nowhere", "--judge", "none"],
     }[command]
     message = uptake.fails(command, "in.jsonl", *options, "--out", "out.jsonl")
     assert message.startswith(f"in.jsonl:2, field 'x': {problem}")
@@ -239,7 +239,7 @@ def test_rows_that_cannot_be_written_may_be_dropped(uptake: Cli) -> None:
     ("command", "message"),
     [
         (["score", "in.jsonl", "--model", "nowhere"], "in.jsonl:3: this row has no response"),
-        (["judge", "in.jsonl", "--judge-model", "nowhere"], "in.jsonl:1, field 'responses': this row has not two"),
+        (["judge", "in.jsonl", "--model", "nowhere"], "in.jsonl:1, field 'responses': this row has not two"),
         (["calibrate", "in.jsonl", "--model", "nowhere"], "in.jsonl:1: a row of the kind Answered"),
     ],
 )

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import prompt_records, read_jsonl, saved, started, tiny_llama, tiny_world, write_jsonl
+from tiny import one_group, prompt_records, read_jsonl, saved, started, tiny_llama, tiny_world, write_jsonl
 from tiny_cli import Cli, sets
 from tiny_server import Answer, JudgeServer, failure
 
 from uptake import methods
 from uptake.data import read as read_rows
 from uptake.errors import InputError, UptakeError
-from uptake.judge.pointwise import PointwiseJudge
 from uptake.judge.registry import reward_spec
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.rewards.server import RewardServer
@@ -93,11 +92,9 @@ def world(tmp_path: Path) -> World:
     return tiny_world(tmp_path / "run", [], LM)
 
 
-def judge(server: JudgeServer, **settings: Any) -> PointwiseJudge:
+def judge(server: JudgeServer, **settings: Any) -> Callable[[World, Sequence[Rollout]], list[Judgement]]:
     """One question at a time, so that it is known which request is which."""
-    return PointwiseJudge(
-        RewardServer(**{"url": server.url, "timeout": 5.0, "retries": 2, "concurrency": 1, **settings})
-    )
+    return one_group(RewardServer(**{"url": server.url, "timeout": 5.0, "retries": 2, "concurrency": 1, **settings}))
 
 
 def asked(server: JudgeServer) -> Counter[str]:
@@ -110,7 +107,7 @@ def asked(server: JudgeServer) -> Counter[str]:
 def test_judgements_are_those_of_the_function(world: World) -> None:
     with serving() as server:
         found = judge(server, concurrency=4)(world, SAID)
-    assert found == PointwiseJudge(FromFunction(function))(world, SAID)
+    assert found == one_group(FromFunction(function))(world, SAID)
     assert len({each.score for each in found}) == 4
     # By hand: "bread bread" with its end; the values of its ids, and the two marks.
     bread, _, end = SAID[1].response_ids
@@ -121,9 +118,7 @@ def test_judgements_are_those_of_the_function(world: World) -> None:
 def test_any_of_the_three_may_be_left_out(kind: str, world: World) -> None:
     with JudgeServer(lambda number, request: says(**{kind: json.loads(honest(request).body)[kind]})) as server:
         found = judge(server)(world, SAID)
-    assert found == PointwiseJudge(FromFunction(lambda each: Rewards(**{kind: getattr(function(each), kind)})))(
-        world, SAID
-    )
+    assert found == one_group(FromFunction(lambda each: Rewards(**{kind: getattr(function(each), kind)})))(world, SAID)
     assert any(any(each.tokens) for each in found) == (kind != "score")
 
 
@@ -195,7 +190,7 @@ def test_a_wrong_answer_is_never_guessed(body: bytes, world: World) -> None:
         assert ", asked 3 times" in str(caught.value)
         assert asked(server) == {"bread bread": 3, **{each.response: 1 for each in SAID if each.sample != 1}}
         server.plan = lambda number, request: honest(request)
-        assert judge(server)(world, SAID) == PointwiseJudge(FromFunction(function))(world, SAID)
+        assert judge(server)(world, SAID) == one_group(FromFunction(function))(world, SAID)
         assert asked(server)["bread bread"] == len(server.requests) - 3 == 4
 
 
@@ -206,7 +201,7 @@ def test_a_wrong_answer_is_never_guessed(body: bytes, world: World) -> None:
 )
 def test_what_goes_wrong_once_is_asked_again(answer: Answer, world: World) -> None:
     with serving(lambda number, request: answer if number in (0, 3) else None) as server:
-        assert judge(server)(world, SAID) == PointwiseJudge(FromFunction(function))(world, SAID)
+        assert judge(server)(world, SAID) == one_group(FromFunction(function))(world, SAID)
         assert len(server.requests) == 6
 
 
@@ -217,7 +212,7 @@ def test_a_response_without_a_reward_may_be_left_out(world: World, caplog: pytes
     with serving(bad) as server:
         found = judge(server, on_error="drop", retries=1, attempts=4)(world, SAID)
         assert asked(server) == {SAID[0].response: 1, "bread bread": 1, "at nine.": 4, "thanks": 2}
-    assert found[:2] == PointwiseJudge(FromFunction(function))(world, SAID[:2])
+    assert found[:2] == one_group(FromFunction(function))(world, SAID[:2])
     assert found[2] == Judgement(0.0, valid=False, reason="the reward failed: WrongAnswer")
     assert found[3] == Judgement(0.0, valid=False, reason="the reward failed: NoAnswer")
     assert f"{server.url}, prompt key: WrongAnswer: a reward of nan, asked 4 times" in caplog.text

@@ -149,19 +149,24 @@ def test_oaif(by: tuple[str, Worth], uptake: Cli, model: Path) -> None:
     uptake("train", "oaif", *more, *sets(options))
     seen = 0
     for line in read_jsonl(Path("run/rounds/0-0/judged.jsonl")):
-        texts = [rollout["response"] for rollout in line["rollouts"]]
-        for one, two, judgement in zip(texts[::2], texts[1::2], line["judgements"][::2], strict=True):
-            if judgement["valid"]:
-                ahead = worth(one) - worth(two)
-                assert judgement["score"] == (0.5 if ahead == 0 else float(ahead > 0))
+        for group, verdict in zip(line["groups"], line["assessments"], strict=True):
+            if verdict["valid"]:
+                ahead = worth(group[0]["response"]) - worth(group[1]["response"])
+                assert verdict["p"] == (0.5 if ahead == 0 else float(ahead > 0))
                 seen += 1
     assert seen
+
+
+def judged(line: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Responses of a line of a journal, each with its judgement."""
+    for group, judgements in zip(line["groups"], line["assessments"], strict=True):
+        yield from zip(group, judgements, strict=True)
 
 
 def assert_judged(worth: Worth) -> None:
     """The scores of a run's responses are those by hand."""
     found = [line for path in Path("run/rounds").glob("*/judged.jsonl") for line in read_jsonl(path)]
-    both = [each for line in found for each in zip(line["rollouts"], line["judgements"], strict=True)]
+    both = [each for line in found for each in judged(line)]
     assert both
     for rollout, judgement in both:
         # Length, alone or in a sum, has nothing to say of an empty response.
@@ -189,7 +194,7 @@ def test_follow_ups_in_other_forms_train_too(uptake: Cli, model: Path) -> None:
     rows = [
         {"prompt": rollout["prompt"]["turns"][-1]["content"], "completion": rollout["response"]}
         for line in read_jsonl(Path("run/rounds/0-0/judged.jsonl"))
-        for rollout, judgement in zip(line["rollouts"], line["judgements"], strict=True)
+        for rollout, judgement in judged(line)
         if judgement["valid"]
     ]
     write_jsonl(Path("said.jsonl"), rows)
@@ -199,7 +204,7 @@ def test_follow_ups_in_other_forms_train_too(uptake: Cli, model: Path) -> None:
     scores = [
         judgement["score"]
         for line in read_jsonl(Path("run/rounds/0-0/judged.jsonl"))
-        for judgement in line["judgements"]
+        for _, judgement in judged(line)
         if judgement["valid"]
     ]
     assert [row["reward"] for row in read_jsonl(Path("o.jsonl"))] == pytest.approx(scores, abs=1e-5)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_llama, tiny_world
+from tiny import one_group, tiny_llama, tiny_world
 
 from uptake.data import ChatFormat
 from uptake.data.response_tokens import rollout_offsets
 from uptake.errors import InputError
 from uptake.examples.edit_labels import EditLabels
 from uptake.examples.edits import EditedRows
-from uptake.judge.pointwise import PointwiseJudge
 from uptake.judge.registry import reward_spec
 from uptake.methods.town_model import init_town_model
 from uptake.models.init import byte_tokenizer
@@ -30,7 +29,7 @@ from uptake.world import World
 
 def judged(world: World, by: RewardSpec, rollouts: Sequence[Rollout]) -> Sequence[Judgement]:
     """What a reward says of rollouts as the judge of a recipe."""
-    return PointwiseJudge(by)(world, rollouts)
+    return one_group(by)(world, rollouts)
 
 
 # --- marks on texts ---------------------------------------------------------------------------------------------------
@@ -126,7 +125,7 @@ def test_labels_of_an_edit_are_the_marks_of_the_oracle(world: World) -> None:
             row = Edited(question.prompt, text, edit)
             (derived,) = EditedRows(EditLabels(from_start=True))(replace(world, rows=[row]), 0).examples
             rollout = Rollout(question.prompt, (), tuple(derived.response.ids), text, finished=True)
-            (marked,) = OracleTokens()(world, [rollout])
+            (marked,) = judged(world, OracleTokens(), [rollout])
             assert tuple(derived.response.labels) == marked.tokens
 
 
@@ -183,12 +182,12 @@ def judgements(*given: Any) -> Any:
 
 def test_responses_to_one_prompt_are_one_example() -> None:
     found = Grouped("token")(*judgements(*(Judgement(-1.0, tokens=(-1.0, 0.0)),) * 3))
-    assert [len(each.rollouts) for each in found.examples] == [2, 1]
+    assert [len(each) for each in found.examples] == [2, 1]
     assert found.summary["kept"] == 3
     kept = Grouped("token", keep_unfinished=False)(*judgements(*(Judgement(-1.0, tokens=(-1.0, 0.0)),) * 3))
     assert kept.summary["dropped"] == {"unfinished": 1}
     (whole, _) = Grouped()(*judgements(*(Judgement(-1.0, tokens=(-1.0, 0.0)),) * 3)).examples
-    assert whole.token_rewards == ((), ())
+    assert [judgement.tokens for _, judgement in whole] == [(), ()]
     assert whole.scores == (-1.0, -1.0)
     assert found.examples[0].token_rewards == ((-1.0, 0.0),) * 2
 

@@ -16,6 +16,7 @@ from tiny import (
     WORDS,
     command_line,
     in_process,
+    one_group,
     read_jsonl,
     saved,
     tiny_llama,
@@ -32,7 +33,6 @@ from uptake.data.response_tokens import response_tokens, rollout_offsets
 from uptake.errors import InputError, ModelError
 from uptake.examples.edit_labels import EditLabels
 from uptake.examples.edits import EditedRows, as_edited
-from uptake.judge import PointwiseJudge
 from uptake.losses.scalar import bradley_terry
 from uptake.losses.token_level import CrossEntropy, SquaredError, TokenKernel, token_rewards
 from uptake.models import LanguageModel, add_lora, branches, pack, save_model
@@ -427,7 +427,7 @@ def test_a_run_leaves_a_token_classifier_with_the_same_rewards(loss: str, lora: 
     trees = pack([branches(each.prompt_ids, each.response_ids) for each in rollouts])
     with torch.no_grad():
         ours = trees.per_node(token_rewards(token_values(world.policy, trees, kind), kind == "token_logit"))
-    found = PointwiseJudge(TokenRewardSpec(str(folder)))(world, rollouts)
+    found = one_group(TokenRewardSpec(str(folder)))(world, rollouts)
     for each, own, judgement, rollout in zip(expected, ours, found, rollouts, strict=True):
         assert own.tolist() == pytest.approx(each, abs=1e-4)
         assert list(judgement.tokens) == pytest.approx(each, abs=1e-4)
@@ -493,7 +493,7 @@ def test_another_tokenizer_gets_the_same_sum(tmp_path: Path) -> None:
     reward = scorer(tiny_llama(), tmp_path / "model")
     world = World(tiny_llama(tokenizer=chat.tokenizer), chat, models={"token_reward": reward})
     rollouts = [said(chat, "it opens at eight ."), said(chat, "at nine", finished=False), said(chat, "thanks")]
-    found = PointwiseJudge(TokenRewardSpec())(world, rollouts)
+    found = one_group(TokenRewardSpec())(world, rollouts)
     own = ChatFormat.of(reward)
     for rollout, judgement in zip(rollouts, found, strict=True):
         theirs = said(own, rollout.response, rollout.finished)
@@ -518,7 +518,7 @@ def test_a_value_after_what_was_cut_off_stays_with_the_last_token(tmp_path: Path
     theirs = said(ChatFormat.of(reward), "at nine ", finished=False)
     assert reward.tokenizer.decode(theirs.response_ids[-1:]) == " "
     (values,) = plain_rewards(tmp_path / "model", [theirs])
-    (judgement,) = PointwiseJudge(TokenRewardSpec())(world, [rollout])
+    (judgement,) = one_group(TokenRewardSpec())(world, [rollout])
     assert len(judgement.tokens) == len(rollout.response_ids) == 2
     assert judgement.score == pytest.approx(sum(values), abs=1e-4)
 
@@ -528,7 +528,7 @@ def test_ids_that_spell_another_text_are_not_placed(tmp_path: Path) -> None:
     reward = scorer(tiny_llama(), tmp_path / "model")
     world = World(tiny_llama(tokenizer=chat.tokenizer), chat, models={"token_reward": reward})
     good = said(chat, "at nine")
-    found = PointwiseJudge(TokenRewardSpec())(world, [replace(good, response="at eight"), good])
+    found = one_group(TokenRewardSpec())(world, [replace(good, response="at eight"), good])
     assert [each.valid for each in found] == [False, True]
     assert "the tokens spell 'at nine', the response is 'at eight'" in found[0].reason
 
@@ -537,9 +537,9 @@ def test_rewards_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     reward = scorer(tiny_llama(), tmp_path / "model")
     world = World(tiny_llama(seed=1), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})
     rollouts = [said(world.chat, " ".join(WORDS[:count])) for count in (1, 9, 3, 17)]
-    together = PointwiseJudge(TokenRewardSpec())(world, rollouts)
+    together = one_group(TokenRewardSpec())(world, rollouts)
     for rollout, judgement in zip(rollouts, together, strict=True):
-        (alone,) = PointwiseJudge(TokenRewardSpec())(world, [rollout])
+        (alone,) = one_group(TokenRewardSpec())(world, [rollout])
         assert alone.tokens == pytest.approx(judgement.tokens, abs=1e-5)
 
 
@@ -561,7 +561,7 @@ def test_a_model_that_says_the_token_s_own_id_gives_back_the_response() -> None:
     world = World(tiny_llama(seed=1), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})
     rollouts = [said(world.chat, " ".join(WORDS[:count])) for count in (1, 5, 2)]
     rollouts = [replace(each, prompt_ids=each.prompt_ids[place:]) for place, each in enumerate(rollouts)]
-    for rollout, judgement in zip(rollouts, PointwiseJudge(TokenRewardSpec())(world, rollouts), strict=True):
+    for rollout, judgement in zip(rollouts, one_group(TokenRewardSpec())(world, rollouts), strict=True):
         assert judgement.tokens == pytest.approx(rollout.response_ids, abs=1e-3)
 
 
@@ -570,7 +570,7 @@ def test_what_cannot_be_rated_says_why(tmp_path: Path) -> None:
     world = World(tiny_llama(), ChatFormat.of(tiny_tokenizer()), models={"token_reward": reward})
     empty = replace(said(world.chat, "at"), response_ids=(), finished=False)
     long, short = said(world.chat, " ".join(WORDS[:14])), said(world.chat, "at nine")
-    found = PointwiseJudge(TokenRewardSpec())(world, [empty, long, short])
+    found = one_group(TokenRewardSpec())(world, [empty, long, short])
     assert [(each.valid, each.reason) for each in found] == [
         (False, "no tokens"),
         (False, "longer than the reward model's window"),
@@ -580,7 +580,7 @@ def test_what_cannot_be_rated_says_why(tmp_path: Path) -> None:
     with torch.no_grad():
         head.bias.fill_(float("nan"))  # type: ignore[union-attr]
     with pytest.raises(ModelError, match="not finite for sample 0 of prompt k"):
-        PointwiseJudge(TokenRewardSpec())(world, [short])
+        one_group(TokenRewardSpec())(world, [short])
 
 
 def test_a_folder_that_is_no_token_classifier(tmp_path: Path) -> None:

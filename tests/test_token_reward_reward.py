@@ -152,10 +152,10 @@ def test_a_bench_of_sums_is_that_of_the_sums_by_hand(tmp_path: Path) -> None:
     for item in held.items[:-1]:
         sums = [sum(by_hand(folder, (*item.prompt.turns, Turn("assistant", text)))) for text in item.responses]  # type: ignore[union-attr]
         agreed += [(sums[0] > sums[1]) == (item.preference > 0.5)] if item.preference != 0.5 else []  # type: ignore[union-attr]
-    found = figures(board.cells["pairs"]["by sum"]).accuracy.plain
+    found = figures(board.by_benchmark["pairs"]["by sum"]).accuracy.plain
     assert (found.rate, found.n) == (pytest.approx(sum(agreed) / len(agreed)), len(agreed))
-    assert list(board.cells["pairs"]["by sum"].invalid.values()) == [1]
-    assert board.cells == again.cells
+    assert list(board.by_benchmark["pairs"]["by sum"].invalid.values()) == [1]
+    assert board.by_benchmark == again.by_benchmark
     # Kept scores are not asked again; what did not fit is.
     assert [len(each.asked) for each in asked] == [len(set(asked[0].asked)), 1]
 

@@ -19,10 +19,11 @@ from uptake import cli
 from uptake.data import ChatFormat
 from uptake.data.rows import to_row
 from uptake.examples.preferences import PreferenceRows
+from uptake.judge import PointwiseJudge, RewardSpec
 from uptake.models import LanguageModel, branches, prepare
 from uptake.models.words import word_tokenizer
 from uptake.town import CHAT_TEMPLATE, SPECIAL_TOKENS
-from uptake.types import Group, Rollout, RoundData, Row
+from uptake.types import Group, Judgement, Rollout, RoundData, Row
 from uptake.world import World
 
 WORDS = (
@@ -121,6 +122,12 @@ class Imitated:
 def flat(groups: Iterable[Group]) -> list[Rollout]:
     """The responses of groups, in order."""
     return [rollout for group in groups for rollout in group]
+
+
+def one_group(by: RewardSpec) -> Callable[[World, Sequence[Rollout]], list[Judgement]]:
+    """A pointwise judge of rollouts that are taken as one group."""
+    judge = PointwiseJudge(by)
+    return lambda world, rollouts: list(judge(world, [tuple(rollouts)])[0])
 
 
 def weights_of(lm: LanguageModel) -> dict[str, torch.Tensor]:
