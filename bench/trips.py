@@ -34,11 +34,11 @@ ELSEWHERE = ("models", "support", "data", "recipe", "world", "update", "referenc
 MODEL = {"load", "save_model"}
 NOTES = {"Cursor", "Snapshot", "Options", "Learner", "RunLog", "Timer", "Phase", "ScoreSummary"}
 # The row itself, and what is read once for all rows.
-GIVEN = {"Where", "Turn", "Prompt", "FollowUpSet", "Category"}
+GIVEN = {"Where", "Turn", "Prompt", "FollowUpSet", "FollowUpSpec", "Category", "Resources"}
 
 FAST = ("--set=lr=1e-3", "--set=max_new_tokens=6")
 TRIPS: Mapping[str, tuple[Sequence[str], int, int]] = {
-    "train oaif": (("train", "oaif", "--set=annotator=oracle", "--set=steps=1", "--set=batch_size=1", *FAST), 6, 50),
+    "train oaif": (("train", "oaif", "--set=judge=oracle", "--set=steps=1", "--set=batch_size=1", *FAST), 6, 50),
     "train ppo": (("train", "ppo", "--set=reward=length", "--set=rounds=1", "--set=prompts=1", *FAST), 5, 40),
     "score": (("score", "answered.jsonl", "--out=scored.jsonl", "--overwrite"), 7, 20),
 }

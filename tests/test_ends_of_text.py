@@ -171,7 +171,7 @@ def test_servers_are_told_every_end(folder: Path, tmp_path: Path, monkeypatch: p
             VLLMSamples(url=server.url, n=8, **PLAIN),
             ServerSamples(url=server.url, model="m", n=8, **PLAIN),
         ):
-            found = engine(world, world.rows, 0, 0)
+            found = [rollout for group in engine(world, world.rows, 0, 0) for rollout in group]
             assert {one.response_ids[-1] for one in found if one.finished} == {*ends}
             assert not any({*ends} & {*one.response_ids[:-1]} for one in found)
     asked = [request for request in server.requests if request.get("stop_token_ids")]
@@ -186,7 +186,8 @@ def test_an_answer_in_words_ends_as_the_template_ends_it(
     lm = load(folder, device="cpu")
     world = tiny_world(tmp_path / "run", prompt_records(4), lm)
     with ModelServer(load(folder, device="cpu"), ids=False) as server:
-        found = ServerSamples(url=server.url, model="m", exchange="text", n=8, **PLAIN)(world, world.rows, 0, 0)
+        groups = ServerSamples(url=server.url, model="m", exchange="text", n=8, **PLAIN)(world, world.rows, 0, 0)
+    found = [rollout for group in groups for rollout in group]
     assert {one.response_ids[-1] for one in found if one.finished} == {lm.tokenizer.eos_token_id}
 
 

@@ -188,8 +188,8 @@ def test_responses_to_one_prompt_are_one_example() -> None:
     assert kept.summary["dropped"] == {"unfinished": 1}
     (whole, _) = Grouped()(*judgements(*(Judgement(-1.0, tokens=(-1.0, 0.0)),) * 3)).examples
     assert [judgement.tokens for _, judgement in whole] == [(), ()]
-    assert whole.scores == (-1.0, -1.0)
-    assert found.examples[0].token_rewards == ((-1.0, 0.0),) * 2
+    assert [judgement.score for _, judgement in whole] == [-1.0, -1.0]
+    assert [judgement.tokens for _, judgement in found.examples[0]] == [(-1.0, 0.0)] * 2
 
 
 def test_invalid_and_empty_responses_are_counted() -> None:
