@@ -21,6 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # The last bit of a sum depends on how many threads share it, and tests compare runs of several processes bit by bit.
 # Set before torch is there, and inherited by every process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A console that is made while this is set keeps the width, and workers of a run in parallel come with one.
+os.environ.pop("COLUMNS", None)
 
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("house")
