@@ -84,7 +84,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of a run; a run's recipe.yaml is one. Flags override it.")
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the method, e.g. --set beta=0.05.")]
-MethodArgument = Annotated[str | None, typer.Argument(help="A method's name or alias; see `uptake methods`.")]
+MethodArgument = Annotated[str | None, typer.Argument(help="A method's name, alias or file; see `uptake methods`.")]
 Policy = Annotated[str | None, typer.Option(help="The model that learns: Transformers folder or Hub name.")]
 DataOption = Annotated[
     str | None, typer.Option("--data", help="Rows to learn from: .jsonl[.gz], .json, .csv, .parquet or a Hub name.")
