@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat, FollowUpIds
+from uptake.data.notes import clear_notes, notes
 from uptake.errors import InputError, ModelError
 from uptake.types import Dialogue, Turn, Where
 
@@ -346,12 +347,16 @@ def test_follow_ups_whose_first_letters_split_the_header_differently_are_refused
             form.follow_ups(CHAT, texts)
 
 
-def test_a_prompt_whose_last_token_changes_with_the_answer_is_refused() -> None:
+def test_a_prompt_whose_last_token_changes_with_the_answer_keeps_it() -> None:
     """The pattern of GPT-2 joins two newlines at the end of the prompt and separates them before an answer."""
+    clear_notes()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(gpt2=True), bos_token="<s>", eos_token="</s>")
     form = ChatFormat.of(tokenizer, TEMPLATES["llama3"])
-    with pytest.raises(InputError, match=r"ids of the prompt change.*'ĊĊ'\], found .*'Ċ', 'Ċ', 'At'"):
-        form.response_ids(CHAT[:1], "At eight.")
+    prompt, response = form.response_ids(CHAT[:1], "At eight.")
+    assert prompt == form.prompt_ids(CHAT[:1])
+    assert tokenizer.convert_ids_to_tokens(prompt[-1]) == "ĊĊ"
+    assert tokenizer.decode(response) == "At eight.<|eot_id|>"
+    assert notes() == ["1 responses begin with what a token would join to the prompt, and are read on their own"]
     assert ChatFormat.of(tokenizer, TEMPLATES["chatml"]).response_ids(CHAT[:1], "At eight.")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import tokenize
 from uptake.edits.edit import Draft, Proposal
 from uptake.edits.prompt import DEFAULT, EditPrompt, proposal
 from uptake.errors import InputError
@@ -75,7 +74,7 @@ class ModelEditor:
         by_limit: dict[int, list[tuple[int, Prompt]]] = defaultdict(list)
         for place, draft in enumerate(drafts):
             turns = (Turn("user", self.prompt(draft)),)
-            size = len(tokenize(self.lm.tokenizer, [draft.response])[0])
+            size = len(self.chat.tokenize([self.chat.escape(draft.response)])[0])
             if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
                 by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))
         for limit, some in by_limit.items():

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.rewards.base import Resources, Response, Reward, RewardSpec
@@ -86,7 +85,7 @@ class Classifier(Reward):
         tokenizer = self.chat.tokenizer
         if not self.chat.plain:
             kept, _ = self.chat.fit(turns, self._window)
-            (ids,) = tokenize(tokenizer, [self.chat.render(kept)])
+            (ids,) = self.chat.tokenize([self.chat.text(kept)])
             return {"input_ids": ids, "attention_mask": [1] * len(ids)}
         pair: Any = tokenizer("\n\n".join(turn.content for turn in turns[:-1]), turns[-1].content, verbose=False)
         size = len(pair["input_ids"])
