@@ -12,11 +12,11 @@ from zlib import crc32
 from transformers import PreTrainedTokenizerBase
 
 from uptake.data.markers import Markers, is_escaped, special_tokens
-from uptake.data.notes import note
 from uptake.data.spans import Ids, continued, is_written, is_written_later, refuse, split, tokenize
 from uptake.data.template import Template
 from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError
+from uptake.support.notes import note
 from uptake.types import Dialogue, Role, Turn, Where
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class ChatFormat:
     blank, or a token that is text to the tokenizer, ends nothing.
 
     Special tokens are those that the template writes, and no others: a conversation that spells out a special token
-    says so many letters, and is noted (`data.notes`). With `spelled_tokens` "tokens" it says that token, for data that
-    is meant so. `where`, in every method, names the row in error messages.
+    says so many letters, and is noted (`support.notes`). With `spelled_tokens` "tokens" it says that token, for data
+    that is meant so. `where`, in every method, names the row in error messages.
 
     **The border.** The ids of a prompt are those of the conversation with the header of the assistant's turn, as the
     policy is sampled from. Those of a response are all that the template writes after that text, up to the end-of-turn

@@ -73,11 +73,13 @@ class Markers:
         names = {marker: real for marker, (_, real) in self._codes.items()}
         for token in spelled["added_tokens"]:
             token["content"] = names.get(token["content"], token["content"])
-        vocab = spelled["model"]["vocab"]
+        model, vocab = spelled["model"], spelled["model"]["vocab"]
+        if model.get("unk_token") in names:
+            model["unk_token"] = names[model["unk_token"]]
         if isinstance(vocab, dict):
-            spelled["model"]["vocab"] = {names.get(text, text): index for text, index in vocab.items()}
+            model["vocab"] = {names.get(text, text): index for text, index in vocab.items()}
         else:
-            spelled["model"]["vocab"] = [[names.get(text, text), score] for text, score in vocab]
+            model["vocab"] = [[names.get(text, text), score] for text, score in vocab]
         spelled["post_processor"] = None  # which names special tokens, and adds some
         copy = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(spelled)))
         probe = "A\n b".join(["", *self._codes, ""])

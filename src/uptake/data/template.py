@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from uptake.data.notes import note
 from uptake.data.turns import OF_CONVERSATION, THOUGHTS, message_list, of_conversation
 from uptake.errors import InputError
+from uptake.support.notes import note
 from uptake.types import Dialogue, Turn
 
 # Fields that say who, not what: no word is lost where a template leaves them out.
@@ -26,7 +26,7 @@ class Template:
 
     What a turn holds goes to the template by the names of Transformers; a thought by all the names that templates have
     for it. A field that the template does not read, a tool's result that it does not write and an opening turn of the
-    assistant that it does not take are noted (`data.notes`).
+    assistant that it does not take are noted (`support.notes`).
     """
 
     tokenizer: PreTrainedTokenizerBase

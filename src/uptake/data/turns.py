@@ -31,6 +31,15 @@ _NEXT: Mapping[Role, tuple[Role, ...]] = {
 }
 _ORDER = "an optional system turn, then user and assistant turns in alternation, with results of tools after a call"
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+# Arguments of Transformers' function around the template, which no row may set.
+_NOT_OF_ROWS = {"conversation", "tools", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
+_NOT_OF_ROWS |= {
+    "return_dict",
+    "return_tensors",
+    "return_assistant_tokens_mask",
+    "sanitize_control_tokens",
+    "truncation",
+}
 # What the system turn holds for the whole conversation: columns of a row.
 OF_CONVERSATION = ("tools", "chat_template_kwargs")
 
@@ -159,6 +168,8 @@ def of_row(name: str, value: Any, where: Where | None) -> Any:
     if name == "tools" and isinstance(found, list) and all(isinstance(each, Mapping) for each in found):
         return found
     if name == "chat_template_kwargs" and isinstance(found, Mapping):
+        if taken := sorted(found.keys() & _NOT_OF_ROWS):
+            raise bad_row(f"found {taken[0]!r}", where, field=name, allowed="what the template itself reads")
         return found
     allowed = "a list of tools, each an object" if name == "tools" else "an object of arguments for the template"
     raise bad_row(f"found {str(value)[:40]!r}", where, field=name, allowed=allowed)
