@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextvars import copy_context
 from importlib import import_module
 
 from rich.console import Console
@@ -30,7 +31,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
     try:
-        app()
+        copy_context().run(app)  # what an option sets for one command ends with it
     except UptakeError as error:
         Console(stderr=True).print(f"[bold red]error[/bold red]: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from logging import getLogger
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Literal, NoReturn, Self
 from zlib import crc32
 
 from transformers import PreTrainedTokenizerBase
@@ -127,7 +127,7 @@ class ChatFormat:
 
     def text(self, turns: Dialogue, generation: bool = False) -> str:
         """The conversation as text for `tokenize`, in which no turn opens another; raises as `render` does."""
-        return self._template(tuple(replace(turn, **self._escaped_parts(turn)) for turn in turns), generation)
+        return self._template(self._all_escaped(turns), generation)
 
     def escape(self, text: str) -> str:
         """A text for `tokenize` that says no special token, as long as before."""
@@ -286,9 +286,11 @@ class ChatFormat:
         if response.role == speaker == "user":
             raise InputError("the conversation to follow up ends with a user turn", allowed="a response at the end")
         follow_up = Turn(speaker, _FOLLOW_UP)
-        marked = self.text((*history, replace(response, content=_RESPONSE), follow_up))
-        before, _, after = marked.partition(_RESPONSE)
         header, found, footer = self.text((*turns, follow_up)).rpartition(_FOLLOW_UP)
+        if found and not response.content.strip():  # nothing but tool calls
+            return header, footer
+        marked = self._template.render(self._all_escaped((*history, replace(response, content=_RESPONSE), follow_up)))
+        before, _, after = marked.partition(_RESPONSE)
         between = after.rpartition(_FOLLOW_UP)[0]
         written, content = header.removeprefix(before).removesuffix(between), self._escaped(response.content)
         if not found or not is_written_later(content, written):
@@ -308,14 +310,12 @@ class ChatFormat:
     def _escaped(self, text: str) -> str:
         return text if self.spelled_tokens == "tokens" else self._markers.escape(text)
 
-    def _escaped_parts(self, turn: Turn) -> dict[str, Any]:
-        """What changes in a turn whose special tokens are letters."""
+    def _all_escaped(self, turns: Dialogue) -> Dialogue:
+        """The turns, in which special tokens are letters."""
         if self.spelled_tokens == "tokens":
-            return {}
-        content = self.escape(turn.content)
-        return (
-            {"content": content, "fields": self._markers.escape(turn.fields)} if turn.fields else {"content": content}
-        )
+            return turns
+        escape = self._markers.escape
+        return tuple(replace(turn, content=self.escape(turn.content), fields=escape(turn.fields)) for turn in turns)
 
     def _encoder(self, texts: Sequence[str]) -> tuple[PreTrainedTokenizerBase, list[str]]:
         """The tokenizer that reads some texts, and the texts as it reads them, of equal lengths."""

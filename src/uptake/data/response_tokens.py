@@ -18,11 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids, shared
+from uptake.data.turns import THOUGHTS
 from uptake.errors import InputError
 from uptake.ops.spans import Offsets
 from uptake.types import Dialogue, Rollout, Turn, Where
-
-_CONTENT = "UptakeContent7Qx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ def response_tokens(
     prompt, text = chat.response_text(turns, answer, finished=finished, where=where)
     prompt_ids, ids, places = chat.continued(prompt, text)
     written = text.removesuffix(chat.closing) if finished else text
-    raw = _raw_places(chat, turns, answer, written)
+    raw = _raw_places(chat, answer, written)
     offsets = [(raw[min(start, len(written))], raw[min(stop, len(written))]) for start, stop in _inside(places)]
     filled = _filled(offsets[:-1] if finished else offsets, answer.content, finished)
     return ResponseTokens(prompt_ids, ids, tuple(filled))
@@ -122,20 +121,17 @@ def _inside(places: Offsets) -> list[tuple[int, int]]:
     return [(max(start, 0), max(stop, 0)) for start, stop in places]
 
 
-def _raw_places(chat: ChatFormat, turns: Dialogue, answer: Turn, text: str) -> list[int]:
+def _raw_places(chat: ChatFormat, answer: Turn, text: str) -> list[int]:
     """The place in the raw response of every place of what the template writes for it.
 
     Read from the end: both have the same characters, but for blanks at the ends or around the marks of a thought;
     before them, and after the content where it has tool calls, stands what only the template says.
     """
     content = chat.escape(answer.content)
-    if answer.fields and content.strip():
-        marked = chat.response_text(turns, Turn("assistant", _CONTENT, answer.fields), finished=False)[1]
-        begin = marked.rfind(_CONTENT) - (len(content) - len(content.lstrip()))
-        return [min(max(at - begin, 0), len(content)) for at in range(len(text) + 1)]
     bare = content.strip()
-    found = text.rfind(bare)
-    if bare and not text[found + len(bare) :].strip():
+    thought = next((str(answer.fields[name]).strip() for name in THOUGHTS if name in answer.fields), "")
+    found = text.find(bare, text.find(thought) + len(thought)) if "tool_calls" in answer.fields else text.rfind(bare)
+    if bare and ("tool_calls" in answer.fields or not text[found + len(bare) :].strip()):
         begin = found - (len(content) - len(content.lstrip()))
         return [min(max(at - begin, 0), len(content)) for at in range(len(text) + 1)]
     places, at = [len(content)] * (len(text) + 1), len(content)

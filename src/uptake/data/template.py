@@ -39,7 +39,7 @@ class Template:
         Raises InputError where the template refuses the conversation.
         """
         turns = self._taken(turns)
-        text = self._render(turns, generation)
+        text = self.render(turns, generation)
         if any(turn.fields for turn in turns):
             self._note_unread(turns, generation, text)
         for turn in turns:
@@ -54,9 +54,10 @@ class Template:
         if name in THOUGHTS:
             without = Turn(turn.role, turn.content, {k: v for k, v in turn.fields.items() if k not in THOUGHTS})
         changed = (*turns[:place], without, *turns[place + 1 :])
-        return self._render(changed, generation) != self._render(turns, generation)
+        return self.render(changed, generation) != self.render(turns, generation)
 
-    def _render(self, turns: Dialogue, generation: bool) -> str:
+    def render(self, turns: Dialogue, generation: bool = False) -> str:
+        """The conversation as text, as it is and without a note; raises as a call does."""
         options: dict[str, Any] = {"chat_template": self.text, "add_generation_prompt": generation}
         spelled = of_conversation(turns)
         options |= spelled.get("chat_template_kwargs", {})
@@ -82,7 +83,7 @@ class Template:
     def _takes_opening(self) -> bool:
         opening = Turn("assistant", "Welcome.")
         try:
-            return opening.content in self._render((opening, Turn("user", "Hello.")), generation=False)
+            return opening.content in self.render((opening, Turn("user", "Hello.")), generation=False)
         except InputError:
             return False
 
