@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from uptake.cli.options import app, say
 from uptake.errors import UptakeError
-from uptake.support.notes import notes
+from uptake.support.notes import clear_notes, notes
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
@@ -30,6 +30,7 @@ def main() -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
+    clear_notes()
     try:
         copy_context().run(app)  # what an option sets for one command ends with it
     except UptakeError as error:
