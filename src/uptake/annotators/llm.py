@@ -141,6 +141,7 @@ class LLMJudgeSpec(AnnotatorSpec):
     model: str = "judge"
 
     short: ClassVar[tuple[str, ...]] = ("model",)
+    both_orders: ClassVar[bool] = True
     plain: ClassVar[str] = "it reads instructions and cue as one text"
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     cache: str = "judge.sqlite"
 
     short: ClassVar[tuple[str, ...]] = ("url",)
+    both_orders: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
