@@ -269,10 +269,14 @@ def test_a_model_about_to_say_something_else_gives_no_verdict() -> None:
     stem, one, first, second, other, *_ = (node.ids for node in tree.nodes)
     with torch.no_grad():
         rows = [lm.model(torch.tensor([stem + order])).logits[0, -1].softmax(-1) for order in (one, other)]
-    share = min(float(row[[*first, *second]].sum()) for row in rows)
+    row = min(rows, key=lambda row: float(row[[*first, *second]].sum()))
+    share = float(row[[*first, *second]].sum())
     (kept,) = verdicts(LLMJudge(lm, BRIEF, min_share=share - 1e-9), [duel])
     assert kept.valid
     (dropped,) = verdicts(LLMJudge(lm, BRIEF, min_share=share + 1e-9), [duel])
-    assert (dropped.valid, dropped.reason) == (False, "about to say neither 1 nor 2")
+    assert not dropped.valid
+    row[[*first, *second]] = 0
+    word = lm.tokenizer.decode([int(row.argmax())])
+    assert dropped.reason == f"about to say {word!r}, neither 1 nor 2"
     with pytest.raises(InputError, match=r"field 'min_share'.*0 to 1"):
         LLMJudge(lm, BRIEF, min_share=2.0)

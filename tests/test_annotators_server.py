@@ -118,11 +118,15 @@ def test_what_is_sent(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         verdicts(make(server), PAIRS[:1])
         bodies = sorted(server.requests, key=lambda body: str(body["messages"]))
         assert [body.pop("messages") for body in bodies] == [
-            [{"role": "user", "content": f"How is it?\nA: {first}\nB: {second}\nBetter: "}]
+            [
+                {"role": "user", "content": f"How is it?\nA: {first}\nB: {second}"},
+                {"role": "assistant", "content": "Better:"},
+            ]
             for first, second in (("bad", "good good"), ("good good", "bad"))
         ]
         settings = {"model": "oracle", "max_tokens": 8, "temperature": 0, "logprobs": True, "top_logprobs": 20}
-        assert bodies == [settings] * 2
+        going_on = {"continue_final_message": True, "add_generation_prompt": False}
+        assert bodies == [settings | going_on] * 2
         assert "sk-not-for-you" not in str(server.headers)
         verdicts(make(server, top_logprobs=0), PAIRS[:1])
         assert "logprobs" not in server.requests[-1]
@@ -283,7 +287,7 @@ def test_a_second_attempt_counts_both(make: Make) -> None:
         assert (verdict.valid, verdict.tokens, len(server.requests)) == (True, 404, 4)
 
 
-@pytest.mark.parametrize(("refused", "asked"), [("logprobs", 1 + 8), ("max_tokens", 2 + 8)])
+@pytest.mark.parametrize(("refused", "asked"), [("logprobs", 1 + 8), ("max_tokens", 4 + 8)])
 def test_settings_that_a_server_refuses_are_left_out(refused: str, asked: int, make: Make) -> None:
     plan = lambda number, request: failure(400, f"unsupported: {refused}") if refused in request else None  # noqa: E731
     with JudgeServer(plan) as server:
@@ -291,6 +295,43 @@ def test_settings_that_a_server_refuses_are_left_out(refused: str, asked: int, m
         assert len(server.requests) == asked
         assert server.requests[-1].get("max_completion_tokens") == (8 if refused == "max_tokens" else None)
     assert [each.p for each in found[:3]] == [1, 0, 0]
+
+
+def test_a_server_that_lets_nobody_begin_its_answer_reads_the_cue_as_the_last_line(make: Make) -> None:
+    refuses = lambda number, request: failure(400, "extra fields") if "continue_final_message" in request else None  # noqa: E731
+    with JudgeServer() as server:
+        begun = verdicts(make(server, model="begun"))
+    with JudgeServer(refuses) as server:
+        assert verdicts(make(server, concurrency=1)) == begun
+        assert len(server.requests) == 2 + 8
+        last = server.requests[-1]
+        assert [turn["role"] for turn in last["messages"]] == ["user"]
+        assert last["messages"][0]["content"].endswith("\nBetter: ")
+        assert last["top_logprobs"] == 20
+
+
+def test_an_answer_that_went_on_unreadably_is_asked_for_in_the_user_s_turn(make: Make) -> None:
+    """A server that takes the settings and does not know them."""
+    with JudgeServer(lambda number, request: said("?") if "continue_final_message" in request else None) as server:
+        (verdict,) = verdicts(make(server), PAIRS[:1])
+        assert (verdict.valid, verdict.p) == (True, pytest.approx(sigmoid(2)))
+        assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("readable", "quoted"), [([], True), ([0, 4], True), ([2, 5], False), ([0, 1, 2, 3, 4, 5, 6, 7], False)]
+)
+def test_three_unreadable_answers_in_a_row_are_quoted(
+    readable: list[int], quoted: bool, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, whatever comes after; places are those of the eight questions, each asked once."""
+    plan = lambda number, request: None if number in readable else said(f"You are {number}, correct")  # noqa: E731
+    with JudgeServer(plan) as server:
+        verdicts(make(server, concurrency=1, attempts=1))
+        first = next((place for place in range(6) if not {place, place + 1, place + 2} & {*readable}), None)
+        message = f"{server.url}, model oracle: not 1 or 2 but 'You are {first}, correct'"
+        assert (message in caplog.text) == quoted
+        assert caplog.text.count("not 1 or 2 but") == quoted
 
 
 def test_a_question_that_is_refused_is_invalid(make: Make) -> None:

@@ -14,6 +14,7 @@ from test_report import Reader
 from tiny import WORDS, in_process, saved, sentence, tiny_llama, tiny_tokenizer, write_followups, write_jsonl
 from tiny_cli import Cli
 
+from uptake.annotators.base import Annotator
 from uptake.annotators.from_reward import FromReward
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.datasets import EVALUATED, Absent, Benchmark, Candidates, Comparison, Rating, names
@@ -28,7 +29,7 @@ from uptake.rewards.length import Length
 from uptake.rewards.oracle import Oracle
 from uptake.tasks.bench import CHUNK, bench
 from uptake.town import Town
-from uptake.types import Dialogue, Judgement, Prompt, Turn, Where
+from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict, Where
 
 
 class Watched(Reward):
@@ -152,6 +153,88 @@ def test_an_annotator_takes_part_in_comparisons_only(done: tuple[BenchResults, T
     assert length.confidence is not None
     assert length.confidence.temperature is not None
     assert figures(board.by_benchmark["pairs"]["follow_up"]).accuracy.plain.n == 26
+
+
+class FirstPlace(Annotator):
+    """Prefers whatever is shown first, but for some pairs that it judges by length; `refused` are not judged."""
+
+    fingerprint = "first place"
+
+    def __init__(self, honest: int = 0, refused: int = 0) -> None:
+        self.honest, self.refused = honest, refused
+
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+        found = []
+        for number, (one, other) in enumerate(pairs):
+            p = float(len(one) > len(other))
+            verdict = Verdict(p, (p, p)) if number < self.honest else Verdict(0.5, (1.0, 0.0))
+            reason = "about to say 'A', neither 1 nor 2"
+            found.append(verdict if number >= self.refused else replace(verdict, valid=False, reason=reason))
+        return found
+
+
+def told(count: int = 8) -> Benchmark:
+    """Pairs whose longer response is preferred, every other time the first."""
+    texts = [("so it is", "so")[:: 1 if number % 2 else -1] for number in range(count)]
+    items = [Comparison(prompt(f"how {number}?"), pair, float(number % 2)) for number, pair in enumerate(texts)]
+    return Benchmark("told", "", items, {})
+
+
+def test_how_often_both_orders_agree_stands_beside_a_judge(tmp_path: Path) -> None:
+    board, _ = bench({"judge": FirstPlace(honest=2), "length": Length()}, [told()], tmp_path)
+    stats = board.by_benchmark["told"]["judge"].verdicts
+    assert stats is not None
+    assert stats.agreement is not None
+    assert (stats.agreement.rate, stats.agreement.n, stats.position_bias) == (2 / 8, 8, 6 / 8 / 2)
+    assert stats.longer_wins is not None
+    assert stats.longer_wins.rate == (2 + 6 / 2) / 8
+    assert board.by_benchmark["told"]["length"].verdicts is None
+    found = {table.title: table for table in tables(board)}
+    for title, text in (("Orders that agree", "25.0%"), ("Longer response", "62.5%")):
+        (row,) = found[title].rows
+        assert (found[title].columns, [entry and entry.text for entry in row.entries]) == (("judge",), [text])
+    place = "this judge goes by the place of a response, not by its text: both orders agree in 25% of 8 pairs"
+    assert f"told, judge: {place}, where guessing gives 50%" in list(notes(board))
+    assert "goes by the place" not in " ".join(notes(bench({"a": FirstPlace(4)}, [told()], tmp_path / "half")[0]))
+
+
+def test_verdicts_are_kept_whole(tmp_path: Path) -> None:
+    """A second call asks nothing but what was invalid, and has the same figures."""
+    board, _ = bench({"judge": FirstPlace(honest=5, refused=3)}, [told()], tmp_path)
+    again, timing = bench({"judge": FirstPlace(refused=3)}, [told()], tmp_path)
+    assert timing.answered == {"judge": 3}
+    assert again == board
+
+
+def test_one_that_judged_nothing_stands_in_the_table(tmp_path: Path) -> None:
+    board, _ = bench({"judge": FirstPlace(refused=8), "length": Length()}, [told(), ratings()], tmp_path)
+    (table, *_) = tables(board)
+    (row,) = table.rows
+    assert (table.columns, [entry and entry.text for entry in row.entries]) == (
+        ("judge", "length"),
+        ["0 of 8", "100.0%"],
+    )
+    assert "| told | 0 of 8 | 100.0% (" in markdown(board)
+    assert "told: not judged: about to say 'A', neither 1 nor 2 (judge 8)" in list(notes(board))
+    assert " 0 of 8 " in Reader((tmp_path / "page.html").read_text()).text
+    alone, _ = bench({"judge": FirstPlace(refused=8)}, [told()], tmp_path / "alone")
+    assert "| told | 0 of 8 | 0 |" in markdown(alone)
+
+
+class Unwilling(Reward):
+    fingerprint = "unwilling"
+
+    def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        return [Judgement(0.0, valid=False, reason="I would rather not") for _ in responses]
+
+
+def test_a_reward_that_rated_nothing_stands_in_every_row(tmp_path: Path) -> None:
+    board, _ = bench({"length": Length(), "none": Unwilling()}, [ratings(), candidates()], tmp_path)
+    for title, text in (("Ratings", "0 of 45"), ("Best of n", "0 of 12")):
+        table = next(each for each in tables(board) if each.title == title)
+        assert [row.entries[1] and row.entries[1].text for row in table.rows] == [text] * len(table.rows)
+    alone, _ = bench({"none": Unwilling()}, [ratings()], tmp_path / "alone")
+    assert "| ratings | 0 of 45 | 0 |" in markdown(alone)
 
 
 def test_the_oracle_knows_its_town(tmp_path: Path) -> None:

@@ -105,6 +105,15 @@ def test_a_model_judges(uptake: Cli, model: Path) -> None:
     figures = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if "│" in line}
     assert figures["as chosen in the file"] == f"{1 - swapped / 20:.1%}"
     assert figures["invalid"] == "0.0%"
+    longer = [
+        (len(each["chosen"]) > len(each["rejected"])) + (len(each["chosen"]) == len(each["rejected"])) / 2
+        for each in records
+    ]
+    assert figures["the longer is as chosen"] == f"{sum(longer) / 20:.1%}"
+    agree = sum((row["p_by_order"][0] > 0.5) == (row["p_by_order"][1] > 0.5) for row in labelled) / 20
+    assert figures["both orders agree"] == f"{agree:.1%}"
+    place = f"this judge goes by the place of a response, not by its text: both orders agree in {agree:.0%} of 20 pairs"
+    assert (place in out) == (agree < 0.5)
     assert not Path("out.jsonl.journal.jsonl").exists()
 
 

@@ -12,7 +12,7 @@ from tiny_models import forest, plain_logps, ready, tiny, tokenizer, twin
 
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, add_lora, load, pack, save_model, token_logps
-from uptake.models.load import resolve_dtype
+from uptake.models.load import load_classifier, resolve_dtype
 from uptake.models.rows import row_logps
 
 EXACT = 1e-5
@@ -141,6 +141,17 @@ def test_no_tokenizer(folder: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere: no tokenizer could be loaded"):
         load(tmp_path / "nowhere")
+
+
+def test_a_gguf_file_gets_one_line_with_the_way(tmp_path: Path) -> None:
+    (tmp_path / "tiny.Q4_1.gguf").write_bytes(b"GGUF")
+    message = r"tiny\.Q4_1\.gguf: a GGUF file holds quantized .* \(allowed: a Transformers folder; examples/smollm2\.py"
+    with pytest.raises(ModelError, match=message):
+        load(tmp_path / "tiny.Q4_1.gguf")
+    with pytest.raises(ModelError, match=message):
+        load_classifier(
+            tmp_path / "tiny.Q4_1.gguf", "TokenClassification", device=torch.device("cpu"), dtype=torch.float32
+        )
 
 
 def test_not_a_number(folder: Path) -> None:

@@ -129,6 +129,7 @@ def test_what_the_annotator_did_is_reported() -> None:
     groups, verdicts = ([*a, *b, *c] for a, b, c in zip(one, two, bad, strict=True))
     summary = ComparisonPairs()(groups, verdicts).summary
     assert summary["dropped"] == {"no answer": 1}
+    assert summary["orders_agree"] == pytest.approx((1 + 0) / 2)
     assert summary["order_gap"] == pytest.approx(0.2)
     assert summary["position_bias"] == pytest.approx(0.1)
     assert summary["unsure"] == pytest.approx(0.5)

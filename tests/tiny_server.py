@@ -11,7 +11,7 @@ from threading import Lock, Thread, Timer
 from typing import Any
 
 INSTRUCTIONS = "{prompt}\nA: {first}\nB: {second}\nBetter: "
-DUEL = re.compile(r"\nA: (.*)\nB: (.*)\nBetter: \Z", re.DOTALL)
+DUEL = re.compile(r"\nA: (.*)\nB: (.*)\nBetter: ?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,7 @@ class JudgeServer:
         return failure(401, f"the key in {given} is wrong")
 
     def _honest(self, request: dict[str, Any]) -> Answer:
-        (message,) = request["messages"]
-        p = preference(message["content"], self.bias)
+        p = preference("\n".join(message["content"] for message in request["messages"]), self.bias)
         text = "1" if p >= 0.5 else "2"
         asked = self.logprobs and request.get("logprobs")
         return said(text, {"1": 0.9 * p, "2": 0.9 * (1 - p), "Both": 0.05} if asked else None)

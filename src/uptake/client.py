@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar, final
@@ -19,6 +19,8 @@ from uptake.errors import InputError, UptakeError
 log = logging.getLogger(__name__)
 
 Body = Mapping[str, Any]
+# A question as it is sent.
+Form = Callable[[Body], Body]
 
 _Result = TypeVar("_Result")
 _Reply = TypeVar("_Reply", bound="Reply")
@@ -77,6 +79,11 @@ class Choices(Reply):
         return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
 
 
+def sent_with(settings: Body) -> Form:
+    """The form of a question with some settings beside it."""
+    return lambda question: {**question, **settings}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Server:
     """A model behind a server of OpenAI's protocol, and how it is reached.
@@ -115,15 +122,15 @@ class Server:
         self,
         path: str,
         questions: Mapping[str, Body],
-        forms: Sequence[Body],
+        forms: Sequence[Form],
         kind: type[_Reply],
         cache: Cache | None = None,
     ) -> dict[str, _Reply | None]:
         """The reply to every question under its key, from the cache or else from the server; None where there is none.
 
-        `forms` are what is sent along with every question, the fullest first: a server that refuses one (status 400 or
-        422) is asked in the next. Raises InputError for a key that is missing or refused and UptakeError where no
-        question could be answered: no such model, no credit, no server.
+        `forms` are ways to send a question, the fullest first: a server that refuses one (status 400 or 422) is asked
+        in the next. Raises InputError for a key that is missing or refused and UptakeError where no question could be
+        answered: no such model, no credit, no server.
         """
         found: dict[str, _Reply | None] = {**cache.get(questions, TypeAdapter(kind))} if cache else {}
         missing = {key: question for key, question in questions.items() if key not in found}
@@ -142,7 +149,7 @@ class Server:
             raise UptakeError(f"{place}: {self._censored(error)} (needed: {needs})") from error
 
     async def _ask(
-        self, path: str, questions: Mapping[str, Body], forms: Sequence[Body], kind: type[_Reply], cache: Cache | None
+        self, path: str, questions: Mapping[str, Body], forms: Sequence[Form], kind: type[_Reply], cache: Cache | None
     ) -> dict[str, _Reply | None]:
         secret, gate = self._secret(), asyncio.Semaphore(self.concurrency)
         async with AsyncOpenAI(
@@ -191,7 +198,7 @@ def check_ranges(part: object, **rules: tuple[bool, str]) -> None:
 class _Line:
     """An open line to a server: it remembers the fullest form of a request that the server takes."""
 
-    def __init__(self, server: Server, client: AsyncOpenAI, path: str, forms: Sequence[Body]) -> None:
+    def __init__(self, server: Server, client: AsyncOpenAI, path: str, forms: Sequence[Form]) -> None:
         self._server, self._client, self._path, self._forms = server, client, path, forms
         self._place, self._warned = 0, False
 
@@ -199,7 +206,7 @@ class _Line:
         """What the server answers, or None where it does not."""
         place = self._place
         while True:
-            body = {"model": self._server.model, **question, **self._forms[place]}
+            body = {"model": self._server.model, **self._forms[place](question)}
             try:
                 answer = await self._client.post(self._path, cast_to=str, body=body)
             except (APIStatusError, APIConnectionError) as error:

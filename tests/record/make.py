@@ -360,6 +360,7 @@ def online_ai_feedback_oracle() -> Record:
 def online_ai_feedback_model() -> Record:
     annotator = {"model": {"instructions": "brief.txt", "min_share": 0}}
     options = {**UPDATE, "judge": annotator, "label": "soft", "steps": 3, "ahead": 1, "max_new_tokens": 8}
+    options |= {"allow_position_bias": True}
     return train(
         "online_ai_feedback", policy(), prompt_records(6), options, "--model", f"judge={judge()}", samples=True
     )

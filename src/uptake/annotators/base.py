@@ -27,6 +27,8 @@ class AnnotatorSpec(Protocol):
     short: ClassVar[tuple[str, ...]] = ()
     # What it reads where a model brings no chat template.
     plain: ClassVar[str] = RewardSpec.plain
+    # Whether a pair is shown in both orders, so that they may disagree.
+    both_orders: ClassVar[bool] = False
 
     @property
     def uses(self) -> tuple[str, ...]:

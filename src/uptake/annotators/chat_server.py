@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uptake.annotators.completion import ChatCompletion
-from uptake.client import Server, check_ranges
+from uptake.client import Body, Form, Server, check_ranges, sent_with
 from uptake.data.cache import Cache, content_key
 
 
@@ -32,27 +32,48 @@ class ChatServer(Server):
             output_price=(self.output_price >= 0, "a number from 0"),
         )
 
-    def answers(self, texts: Collection[str], cache: Cache, attempt: int = 0) -> dict[str, ChatCompletion | None]:
+    def answers(
+        self, texts: Collection[str], cache: Cache, attempt: int = 0, beginning: str = ""
+    ) -> dict[str, ChatCompletion | None]:
         """The answer to every text, from the cache or else from the server; None where there was none.
 
-        Each `attempt` is another answer to the same text. Raises as `Server.ask` does.
+        With a `beginning`, which may be the last line of a text, the answer goes on with it; a server that refuses an
+        assistant's turn that has begun is asked without. Each `attempt` is another answer to the same text. Raises as
+        `Server.ask` does.
         """
-        keys = {text: self._key_of(text, attempt) for text in texts}
+        keys = {text: self._key_of(text, attempt, beginning) for text in texts}
         questions = {key: {"messages": [{"role": "user", "content": text}]} for text, key in keys.items()}
-        found = self.ask("/chat/completions", questions, self._forms(attempt), ChatCompletion, cache)
+        forms = [sent_with(settings) for settings in self._settings(attempt)]
+        if beginning.strip():
+            forms = [*(_begun(beginning, settings) for settings in self._settings(attempt)[:-1]), *forms]
+        found = self.ask("/chat/completions", questions, forms, ChatCompletion, cache)
         return {text: found[key] for text, key in keys.items()}
 
     def cost(self, read: int, written: int) -> float:
         """The price of some tokens, in the currency of the prices."""
         return (read * self.input_price + written * self.output_price) / 1e6
 
-    def _key_of(self, text: str, attempt: int) -> str:
-        return content_key("answer", self.model, self.max_tokens, self.top_logprobs, attempt, text)
+    def _key_of(self, text: str, attempt: int, beginning: str) -> str:
+        asked = (text, beginning) if beginning else (text,)
+        return content_key("answer", self.model, self.max_tokens, self.top_logprobs, attempt, *asked)
 
-    def _forms(self, attempt: int) -> list[dict[str, Any]]:
+    def _settings(self, attempt: int) -> list[dict[str, Any]]:
         # Asked again at temperature 0, a model would say the same again.
         plain = {"max_tokens": self.max_tokens, "temperature": min(attempt, 1)}
         full = {**plain, "logprobs": True, "top_logprobs": self.top_logprobs}
         # The newest models of OpenAI's own server take neither a temperature nor `max_tokens`.
         bare = {"max_completion_tokens": self.max_tokens}
         return [*([full] if self.top_logprobs else []), plain, bare]
+
+
+def _begun(beginning: str, settings: Body) -> Form:
+    """The form of a question whose answer has begun; the names are those of vLLM, SGLang and Transformers."""
+    going_on = {"continue_final_message": True, "add_generation_prompt": False, **settings}
+
+    def sent(question: Body) -> Body:
+        (turn,) = question["messages"]
+        asked = {**turn, "content": turn["content"].removesuffix(f"\n{beginning}")}
+        # Servers refuse a turn that ends with a blank, and tokenizers join the blank with what comes next.
+        return {"messages": [asked, {"role": "assistant", "content": beginning.rstrip()}], **going_on}
+
+    return sent

@@ -15,20 +15,16 @@ import torch
 from torch import Tensor
 
 from uptake.annotators.base import Annotator, AnnotatorSpec
+from uptake.annotators.cue import AS_IT_STANDS, BUDGET, FittedCue, answer_tree, fit_cue, likeliest
 from uptake.annotators.order import OrderAverage, average_orders
 from uptake.annotators.question import CHOICES, Instructions
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import Ids, shared, tokenize
+from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
-from uptake.models import LanguageModel, Node, TokenTree, load, score_trees
+from uptake.models import LanguageModel, TokenTree, load, score_trees
 from uptake.rewards.base import Resources
 from uptake.rewards.fingerprint import fingerprint
-from uptake.types import Prompt, Turn, Verdict
-
-# Tokens of one forward call.
-BUDGET = 4096
-
-_PROBE = Prompt((Turn("user", "Hello"),), key="")
+from uptake.types import Prompt, Verdict
 
 
 @final
@@ -41,8 +37,9 @@ class LLMJudge(Annotator):
     chat model gets the instructions as the user's turn and the cue as the beginning of its own; a model without a chat
     template gets one text. Equal responses are even at no cost. A pair is invalid where it is longer than the model's
     window, and where "1" and "2" hold less than `min_share` of the probability in either order: the model was about to
-    say something else. Raises InputError for a setting out of its range and ModelError where the tokenizer has no token
-    of its own for either answer.
+    say something else. Where they do so after a cue as it stands, `cue` has the form in which they hold most; see
+    `fit_cue`. Raises InputError for a setting out of its range and ModelError where the tokenizer has no token of its
+    own for either answer.
     """
 
     lm: LanguageModel
@@ -56,7 +53,7 @@ class LLMJudge(Annotator):
             raise InputError(repr(self.order_average), field="order_average", allowed=allowed)
         if not 0 <= self.min_share <= 1:
             raise InputError(f"{self.min_share}", field="min_share", allowed="a number from 0 to 1")
-        self._tree(_PROBE, "Hello.", "Bye.")
+        self.cue  # noqa: B018 - what no answer can follow is an error here
 
     @classmethod
     def from_pretrained(
@@ -79,11 +76,16 @@ class LLMJudge(Annotator):
     @cached_property
     def fingerprint(self) -> str:
         settings = self.instructions.fingerprint, self.order_average, self.min_share
-        return fingerprint("LLMJudge", self.lm.model, self.chat, *settings)
+        form = () if self.cue.form == AS_IT_STANDS else (self.cue.form,)
+        return fingerprint("LLMJudge", self.lm.model, self.chat, *settings, *form)
 
     @cached_property
     def chat(self) -> ChatFormat:
         return ChatFormat.of(self.lm)
+
+    @cached_property
+    def cue(self) -> FittedCue:
+        return fit_cue(self.lm, self.chat, self.instructions, self.min_share)
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises ModelError where the model gives not-a-number."""
@@ -103,11 +105,19 @@ class LLMJudge(Annotator):
         logps = torch.cat(tuple(answers)).double().reshape(2, 2)
         if not bool(logps.isfinite().all()):
             raise ModelError(f"{self.lm.name} gives not-a-number for an answer of 1 or 2")
-        if float(logps.logsumexp(1).exp().min()) < self.min_share:
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason="about to say neither 1 nor 2", tokens=len(tree))
+        shares = logps.logsumexp(1).exp()
+        if float(shares.min()) < self.min_share:
+            reason = f"about to say {self._rather(tree, int(shares.argmin()))!r}, neither 1 nor 2"
+            return Verdict(0.5, (0.5, 0.5), valid=False, reason=reason, tokens=len(tree))
         table = logps.softmax(1)
         by_order = float(table[0, 0]), float(table[1, 1])
         return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=len(tree))
+
+    def _rather(self, tree: TokenTree, order: int) -> str:
+        """The likeliest token in one of the two orders, besides the answers."""
+        stem, one, _, _, other, _, _ = (node.ids for node in tree.nodes)
+        ((text, _),) = likeliest(self.lm, [*stem, *(one, other)[order]], 1, self.cue.answers)
+        return text
 
     def _fits(self, tree: TokenTree) -> bool:
         stem, one, _, _, other, _, _ = (len(node.ids) for node in tree.nodes)
@@ -115,36 +125,10 @@ class LLMJudge(Annotator):
 
     def _tree(self, prompt: Prompt, first: str, second: str) -> TokenTree:
         """What both orders begin with alike, and after it each order with the two answers to it."""
-        orders = (first, second), (second, first)
-        texts = [self._text(self.instructions(prompt, *order)) + CHOICES[0] for order in orders]
-        one, other = (ids[:-1] for ids in tokenize(self.lm.tokenizer, texts))
-        stem = min(shared(one, other), len(one) - 1, len(other) - 1)  # so that no branch is empty
-        nodes = [Node(one[:stem], scored=False)]
-        for ids in (one, other):
-            nodes.append(Node(ids[stem:], 0, scored=False))
-            branch = len(nodes) - 1
-            nodes.extend(Node((answer,), branch) for answer in self._answers)
-        return TokenTree(tuple(nodes))
-
-    @cached_property
-    def _answers(self) -> Ids:
-        """The one id of each answer; every question ends with the same cue, so they are the same after all of them."""
-        text = self._text(self.instructions(_PROBE, "Hello.", "Bye."))
-        one, two = tokenize(self.lm.tokenizer, [text + choice for choice in CHOICES])
-        if one[:-1] != two[:-1] or one[-1] == two[-1]:
-            tokens = [self.lm.tokenizer.convert_ids_to_tokens(list(ids[-3:])) for ids in (one, two)]
-            raise ModelError(
-                f"{self.lm.name}: after the cue {self.instructions.cue!r}, 1 and 2 are not single tokens that differ: "
-                f"the texts end with {tokens[0]} and {tokens[1]}"
-            )
-        return one[-1], two[-1]
-
-    def _text(self, asked: str) -> str:
-        if not self.chat.plain:
-            return self.chat.render((Turn("user", asked),), generation=True) + self.instructions.cue
-        tokenizer = self.lm.tokenizer
-        begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
-        return f"{tokenizer.bos_token if begins else ''}{asked}\n{self.instructions.cue}"
+        asked = self.instructions(prompt, first, second), self.instructions(prompt, second, first)
+        texts = [self.cue.form.text(self.chat, question, self.instructions.cue) + CHOICES[0] for question in asked]
+        rows = [ids[:-1] for ids in tokenize(self.lm.tokenizer, texts)]
+        return answer_tree(rows, (self.cue.answers, self.cue.answers))
 
 
 @dataclass(frozen=True)
@@ -157,6 +141,7 @@ class LLMJudgeSpec(AnnotatorSpec):
     model: str = "judge"
 
     short: ClassVar[tuple[str, ...]] = ("model",)
+    both_orders: ClassVar[bool] = True
     plain: ClassVar[str] = "it reads instructions and cue as one text"
 
     def __post_init__(self) -> None:

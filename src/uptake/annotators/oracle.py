@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from math import exp
+from typing import ClassVar
 
 from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.order import OrderAverage, average_orders
@@ -30,6 +31,8 @@ class OracleAnnotator(Annotator, AnnotatorSpec):
     shorter: float = 0.0
     order_average: OrderAverage = "prob"
     one_order: bool = False
+
+    both_orders: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -1,5 +1,6 @@
 """A model behind a server as annotator: it is shown two responses in both orders and says 1 or 2."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from uptake.errors import InputError
 from uptake.rewards.base import Resources
 from uptake.types import Prompt, Verdict
 
+log = logging.getLogger(__name__)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +25,12 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     """Server annotator: prefers one of two responses by asking a server of OpenAI's chat protocol, once in each order.
 
     Where the server offers log-probabilities, P(the first is better) is the share of "1" against "2"; else it is 1 or
-    0. An answer that is neither is asked for again, `attempts` times in all; then the verdict is invalid, as it is
-    where the server does not answer. Every answer goes to the file `cache` before it is used, so nothing is paid for
-    twice, whatever stops the work; at most the answers on their way are lost. Equal responses are even at no cost.
-    `instructions` name a preset or a file. Raises as `ChatServer` does.
+    0. The cue begins the answer where the server lets it, else it is the question's last line. An answer that is
+    neither is asked for again, `attempts` times in all and in the second way; then the verdict is invalid, as it is
+    where the server does not answer. After three such questions in a row a warning quotes the first answer. Every
+    answer goes to the file `cache` before it is used, so nothing is paid for twice, whatever stops the work; at most
+    the answers on their way are lost. Equal responses are even at no cost. `instructions` name a preset or a file.
+    Raises as `ChatServer` does.
     """
 
     instructions: str = "helpfulness"
@@ -34,6 +39,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     cache: str = "judge.sqlite"
 
     short: ClassVar[tuple[str, ...]] = ("url",)
+    both_orders: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,7 +57,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     @property
     def fingerprint(self) -> str:
         settings = self.max_tokens, self.top_logprobs, self.attempts, self.order_average
-        return repr((self.model, self._instructions.fingerprint, *settings))
+        return repr((self.model, self._instructions.fingerprint, *settings, "begun"))
 
     @cached_property
     def _instructions(self) -> Instructions:
@@ -60,7 +66,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises as `ChatServer.answers` does."""
         asked = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
-        replies = self._replies({text for questions in asked for text in questions})
+        replies = self._replies(dict.fromkeys(text for questions in asked for text in questions))
         return [self._verdict([replies[text] for text in questions]) for questions in asked]
 
     def _questions(self, prompt: Prompt, first: str, second: str) -> tuple[str, ...]:
@@ -73,9 +79,18 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         cache = Cache(self.cache)
         for attempt in range(self.attempts):
             open_ = [text for text, reply in replies.items() if reply.reason == _UNREADABLE]
-            for text, answer in self.answers(open_, cache, attempt).items():
+            beginning = "" if attempt else self._instructions.cue
+            for text, answer in self.answers(open_, cache, attempt, beginning).items():
                 replies[text] = replies[text].then(answer, self._instructions.cue)
+        self._warn(list(replies.values()))
         return replies
+
+    def _warn(self, replies: Sequence["_Reply"]) -> None:
+        for start in range(len(replies) - 2):
+            row = replies[start : start + 3]
+            if all(reply.reason == _UNREADABLE for reply in row):
+                log.warning("%s, model %s: not 1 or 2 but %r", self.url, self.model, row[0].unreadable)
+                break
 
     def _verdict(self, replies: Sequence["_Reply"]) -> Verdict:
         if not replies:
@@ -94,12 +109,16 @@ _UNREADABLE = "neither 1 nor 2"
 
 @dataclass(frozen=True)
 class _Reply:
-    """P(the response shown first is better) as one question found it, or the reason why not, and its tokens so far."""
+    """P(the response shown first is better) as one question found it, or the reason why not, and its tokens so far.
+
+    `unreadable` is the first answer that was neither choice.
+    """
 
     p: float = 0.5
     reason: str = _UNREADABLE
     read: int = 0
     written: int = 0
+    unreadable: str = ""
 
     def then(self, answer: ChatCompletion | None, cue: str) -> "_Reply":
         """The reply after one more answer."""
@@ -108,4 +127,7 @@ class _Reply:
         read, written = answer.tokens
         p = first_preferred(answer, cue)
         spent = replace(self, read=self.read + read, written=self.written + written)
-        return spent if p is None else replace(spent, p=p, reason="")
+        if p is not None:
+            return replace(spent, p=p, reason="")
+        said = answer.choices[0].message.content if answer.choices else None
+        return replace(spent, unreadable=self.unreadable or said or "")

@@ -60,6 +60,8 @@ def judge(
 
 
 def _print_stats(stats: Any, accuracy: Any) -> None:
+    from uptake.evaluate.annotator import goes_by_place
+
     table = Table("verdicts", "share", "95 % interval", "n")
     shares = {
         "invalid": stats.invalid,
@@ -67,6 +69,7 @@ def _print_stats(stats: Any, accuracy: Any) -> None:
         "unsure: p within 0.05 of 1/2": stats.unsure,
         "longer response preferred": stats.longer_wins,
         "as chosen in the file": accuracy and accuracy.plain,
+        "the longer is as chosen": accuracy and accuracy.longer_wins,
     }
     for name, share in shares.items():
         if share is not None:
@@ -74,6 +77,8 @@ def _print_stats(stats: Any, accuracy: Any) -> None:
     out.print(table)
     for reason, count in stats.reasons.items():
         say(f"invalid: {reason} ({count})")
+    if warning := goes_by_place(stats):
+        say(warning)
     if stats.position_bias is not None:
         say(f"position bias {stats.position_bias:+.3f}, mean gap between orders {stats.order_gap:.3f}")
     say(f"{stats.tokens} tokens" + (f", cost {stats.cost:.4f}" if stats.cost else ""))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import columns, points
-from uptake.ops.verdicts import UNSURE, order_gap, position_bias
+from uptake.ops.verdicts import UNSURE, order_gap, orders_agree, position_bias
 from uptake.types import Verdict
 
 
@@ -36,6 +36,19 @@ class AnnotatorStats:
     cost: float
 
 
+# Orders that agree less often say that a judge goes by place: one that guesses in every order agrees with itself in
+# half of the pairs.
+AGREEMENT = 0.5
+
+
+def goes_by_place(stats: AnnotatorStats) -> str:
+    """A sentence on an annotator whose orders agree in fewer than half of the pairs; else nothing."""
+    if stats.agreement is None or stats.agreement.rate >= AGREEMENT:
+        return ""
+    told = f"both orders agree in {stats.agreement.rate:.0%} of {stats.agreement.n} pairs"
+    return f"this judge goes by the place of a response, not by its text: {told}, where guessing gives 50%"
+
+
 def annotator_stats(
     verdicts: Sequence[Verdict], first_lengths: Sequence[float], second_lengths: Sequence[float]
 ) -> AnnotatorStats:
@@ -54,13 +67,12 @@ def annotator_stats(
     valid = np.array([verdict.valid for verdict in verdicts])
     told = valid & ((one != 0.5) | (other != 0.5))
     uneven = valid & (first != second)
-    agree = 1 - np.abs(np.sign(one - 0.5) - np.sign(other - 0.5)) / 2
     longer = np.where(first > second, p, 1 - p)
     return AnnotatorStats(
         pairs=len(verdicts),
         invalid=share(1.0 - valid),
         reasons=dict(Counter(verdict.reason for verdict in verdicts if not verdict.valid)),
-        agreement=_share(agree, told),
+        agreement=_share(orders_agree(one, other), told),
         position_bias=_mean(position_bias(one, other), told),
         order_gap=_mean(order_gap(one, other), told),
         unsure=_share(np.abs(p - 0.5) < UNSURE, valid),

@@ -1,7 +1,5 @@
 """Results of a bench: the figures of each scorer on each benchmark, from its scores and the judgements of people."""
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -15,8 +13,10 @@ from uptake.datasets import Candidates, Comparison, Item, Rating
 from uptake.datasets.items import Level
 from uptake.errors import InputError
 from uptake.evaluate.agreement import Agreement, agreement
+from uptake.evaluate.annotator import AnnotatorStats
 from uptake.evaluate.best_of_n import BestOfN, best_of_n
 from uptake.evaluate.correlation import FEWEST_ROWS, Correlations, correlations
+from uptake.evaluate.reasons import counted
 from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
@@ -45,12 +45,13 @@ class Result:
 
     `figures` holds one record for comparisons and for candidates, one for every level, group and quality of ratings;
     where it is empty, `note` says why. `invalid` counts the rows that could not be judged, by reason: they are in no
-    figure.
+    figure. `verdicts` has the statistics of an annotator's, over all rows.
     """
 
     figures: tuple[Agreement, ...] | tuple[RatingCorrelations, ...] | tuple[BestOfN, ...]
     invalid: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    verdicts: AnnotatorStats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def result(items: Sequence[Item], scores: Sequence[Prediction | Sequence[float]]
     candidates, the scores of all; for any of them, the reason why it could not be judged. Lengths are in characters. A
     part of a rating benchmark with fewer than three rows is left out.
     """
-    invalid = dict(Counter(_alike(score) for score in scores if isinstance(score, str)))
+    invalid = counted([score for score in scores if isinstance(score, str)])
     kept = [(item, score) for item, score in zip(items, scores, strict=True) if not isinstance(score, str)]
     if not kept:
         return Result((), invalid, UNJUDGED)
@@ -165,12 +166,6 @@ def clusters(items: Sequence[Item]) -> NDArray[np.intp]:
 def _numbered(labels: Sequence[Any]) -> NDArray[np.intp]:
     number = {label: each for each, label in enumerate(dict.fromkeys(labels))}
     return np.array([number[label] for label in labels], dtype=np.intp)
-
-
-def _alike(reason: str) -> str:
-    """A reason without what differs from row to row: numbers, quoted text, and what would have been right."""
-    plain = re.sub(r" \(allowed: .*", "", reason, flags=re.DOTALL)
-    return re.sub(r"\d+", "N", re.sub(r"(['\"]).*\1", "…", plain, flags=re.DOTALL))
 
 
 def _compared(

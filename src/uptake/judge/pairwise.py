@@ -15,11 +15,13 @@ class PairwiseJudge:
     """Pairwise judge: one verdict over the two responses of every group.
 
     Responses that are equal, or say nothing, get an invalid verdict and do not reach the annotator, who may have to be
-    paid. `keep_unfinished` shows it cut-off responses too. Raises InputError for a group that is no pair.
+    paid. `keep_unfinished` shows it cut-off responses too; `allow_position_bias` lets a run start with an annotator
+    that goes by the place of a response. Raises InputError for a group that is no pair.
     """
 
     by: AnnotatorSpec
     keep_unfinished: bool = True
+    allow_position_bias: bool = False
 
     @property
     def uses(self) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ class Config(dpo.Config):
     # An annotator or a reward by name, or by name with its settings: {"oracle": {"noise": 0.1}}.
     judge: str | dict[str, Any] = "model"
     keep_unfinished: bool = True
+    # A judge whose two orders agree in fewer than half of 32 pairs is refused, unless this allows it.
+    allow_position_bias: bool = False
     label: Literal["hard", "sampled", "soft"] = "hard"
     # Optimizer steps in all, and how many of them learn from the samples of one round.
     steps: int = Field(2000, ge=1)
@@ -69,7 +71,7 @@ def build(config: Config) -> Recipe:
             Stage(
                 select=PromptBatches(config.batch_size * config.steps_per_round),
                 produce=fill(engine(config.engine), config),
-                judge=PairwiseJudge(annotator_spec(config.judge), config.keep_unfinished),
+                judge=PairwiseJudge(annotator_spec(config.judge), config.keep_unfinished, config.allow_position_bias),
                 signal=fill(ComparisonPairs, config),
                 reference=REFERENCES[config.reference],
                 objective=Pairs(dpo.kernel(config)),

@@ -49,6 +49,7 @@ def load(
     """
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
+    _refuse_gguf(name)
     base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
     own = _tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
@@ -67,6 +68,7 @@ def load_classifier(
 
     Raises ModelError where weights are missing or unreadable, were saved for another task, or an adapter does not fit.
     """
+    _refuse_gguf(name)
     base, over = split_adapter(name, task=task)
     brought = saved_modules(over) if over is not None else frozenset[str]()
     with base_of(over, base):
@@ -139,6 +141,12 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in names:
         raise InputError(f"unknown dtype {dtype!r}", field="dtype", allowed="auto, " + ", ".join(names))
     return names[dtype]
+
+
+def _refuse_gguf(name: str | Path) -> None:
+    if str(name).lower().endswith(".gguf"):
+        allowed = "a Transformers folder; examples/smollm2.py makes one of a GGUF file"
+        raise ModelError(f"{name}: a GGUF file holds quantized weights, which cannot be trained (allowed: {allowed})")
 
 
 # The libraries below pass on whatever theirs raise, down to bare Exception; every case gets the same message.

@@ -29,6 +29,12 @@ def position_bias(shown_first: P, shown_second: P) -> P:
     return (shown_first - shown_second) / 2
 
 
+def orders_agree(shown_first: P, shown_second: P) -> P:
+    """1 where both readings of a verdict prefer the same response, 0 where not, half where one of them is even."""
+    agree: P = 1 - np.abs(np.sign(shown_first - 0.5) - np.sign(shown_second - 0.5)) / 2
+    return agree
+
+
 def order_gap(shown_first: P, shown_second: P) -> P:
     """Distance of the two readings of a verdict, one for each order."""
     return abs(shown_first - shown_second)

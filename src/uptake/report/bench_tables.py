@@ -9,7 +9,7 @@ from statistics import fmean
 
 from uptake.evaluate import Share
 from uptake.evaluate.agreement import Agreement
-from uptake.evaluate.bench_results import BenchResults, RatingCorrelations, Result
+from uptake.evaluate.bench_results import UNJUDGED, BenchResults, RatingCorrelations, Result
 from uptake.evaluate.best_of_n import BestOfN
 from uptake.evaluate.bootstrap import Estimate
 from uptake.report.charts import ChartAxis, nice_axis
@@ -80,12 +80,14 @@ def tables(results: BenchResults) -> tuple[BenchTable, ...]:
         partial(_table, results, PICKS),
     )
     made = (
-        pairs(_accuracy, "Pairs", "How often the response that people prefer scores higher.", main=True),
+        pairs(_accuracy, "Pairs", "How often the response that people prefer scores higher.", kind="comparisons"),
         pairs(_like_length, "Pairs of like length", "The same where lengths differ by a fifth at most."),
+        pairs(_orders, "Orders that agree", "How often a judge prefers the same response whichever it is shown first."),
+        pairs(_longer, "Longer response", "How often a judge prefers the longer one, where lengths differ."),
         pairs(_even, "Pairs that people call even", "How often one has the smaller margin, beside another pair."),
-        ratings(_ratings, "Ratings", "Pearson correlation of scores with ratings.", main=True),
+        ratings(_ratings, "Ratings", "Pearson correlation of scores with ratings.", kind="ratings"),
         ratings(_systems, "Systems", "Spearman correlation of the systems' mean scores and mean ratings."),
-        picks(_picks, "Best of n", "How often the response that scores highest is one of the best.", main=True),
+        picks(_picks, "Best of n", "How often the response that scores highest is one of the best.", kind="candidates"),
         ratings(_gains, "Gain of the pick", "What picking by score gains: 0 is a random pick, 1 the best response."),
     )
     return tuple(table for table in made if table.rows)
@@ -128,13 +130,20 @@ def _table(
     title: str,
     about: str = "",
     *,
-    main: bool = False,
+    kind: str = "",
 ) -> BenchTable:
+    """Table of some figures; that of a `kind` of benchmark is a main one, in which every scorer of these stands."""
     rows: dict[str, dict[str, Estimate]] = {}
     for benchmark, by_scorer in results.by_benchmark.items():
+        labels_: list[str] = []
         for name, result in by_scorer.items():
             for part, found in figures(result):
-                rows.setdefault(f"{benchmark}, {part}" if part else benchmark, {})[name] = found
+                labels_.append(f"{benchmark}, {part}" if part else benchmark)
+                rows.setdefault(labels_[-1], {})[name] = found
+        if results.benchmarks[benchmark].kind == kind:
+            for name, nothing in _unjudged(by_scorer):
+                for label in labels_ or [benchmark]:
+                    rows.setdefault(label, {})[name] = nothing
     shown = {
         name: label for name, label in labels(results.scorers).items() if any(name in row for row in rows.values())
     }
@@ -144,7 +153,7 @@ def _table(
     return BenchTable(
         title,
         about,
-        main,
+        bool(kind),
         tuple(shown.values()),
         tuple(TableRow(label, _entries([row.get(name) for name in shown], scale)) for label, row in rows.items()),
         {shown[name]: fmean(given) for name, given in known.items() if len(given) == len(rows)},
@@ -162,12 +171,21 @@ def _entries(row: Sequence[Estimate | None], scale: Scale) -> tuple[Entry | None
 
 def _entry(estimate: Estimate, scale: Scale, top: float | None, most: int) -> Entry:
     """A figure of fewer rows than another one of its line says so."""
+    if not estimate.n:
+        return Entry(estimate, estimate.reason, "", False)
     if estimate.value is None:
         return Entry(estimate, "undefined", estimate.reason, False)
     ends = [scale.show(end) for end in (estimate.low, estimate.high) if end is not None]
     between = scale.between.join((ends[0].removesuffix("%"), ends[1])) if ends else ""
     fewer = f"n {number(estimate.n)}" if estimate.n < most else ""
     return Entry(estimate, scale.show(estimate.value), ", ".join(filter(None, (between, fewer))), estimate.value == top)
+
+
+def _unjudged(by_scorer: Mapping[str, Result]) -> Figures:
+    """A figure of no row for every scorer that could judge none."""
+    for name, result in by_scorer.items():
+        if result.note == UNJUDGED:
+            yield name, Estimate(None, None, None, 0, f"0 of {sum(result.invalid.values())}")
 
 
 def _of(share: Share) -> Estimate:
@@ -181,6 +199,16 @@ def _accuracy(result: Result) -> Figures:
 def _like_length(result: Result) -> Figures:
     matched = [each.accuracy.length_matched for each in result.figures if isinstance(each, Agreement)]
     return [("", _of(share)) for share in matched if share is not None]
+
+
+def _orders(result: Result) -> Figures:
+    agreed = result.verdicts and result.verdicts.agreement
+    return [("", _of(agreed))] if agreed else []
+
+
+def _longer(result: Result) -> Figures:
+    longer = result.verdicts and result.verdicts.longer_wins
+    return [("", _of(longer))] if longer else []
 
 
 def _even(result: Result) -> Figures:

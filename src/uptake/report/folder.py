@@ -78,6 +78,7 @@ class RoundSummary:
     mean_length_chosen: float | None = None
     mean_length_rejected: float | None = None
     longer_wins: float | None = None
+    orders_agree: float | None = None
     category_agreement: Mapping[str, float | None] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self, final
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from uptake.client import Body, Reply, Server, check_ranges
+from uptake.client import Body, Reply, Server, check_ranges, sent_with
 from uptake.data.cache import Cache, content_key
 from uptake.data.chat import ChatFormat
 from uptake.data.turns import message_list, of_conversation
@@ -92,7 +92,7 @@ class RewardServer(Server, Reward, RewardSpec):
     def _answers(self, questions: Mapping[str, Body], cache: Cache) -> Mapping[str, "_Answer | None"]:
         found: dict[str, _Answer | None] = {}
         for _ in range(self.attempts):
-            found |= self.ask(self.url, questions, [{}], _Answer, cache)
+            found |= self.ask(self.url, questions, [sent_with({})], _Answer, cache)
             questions = {key: each for key, each in questions.items() if (said := found[key]) and not said.whole}
         return found
 

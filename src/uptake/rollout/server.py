@@ -6,7 +6,7 @@ from typing import Literal, final, get_args
 
 from pydantic import BaseModel
 
-from uptake.client import Choices, Message, Server
+from uptake.client import Choices, Message, Server, sent_with
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError
 from uptake.rollout.samples import Samples
@@ -98,7 +98,7 @@ class ServerSamples(Samples):
         keys = [content_key("chat", self.model, question, forms[0]) for question in questions]
         server = self._server()
         asked = dict(zip(keys, questions, strict=True))
-        found = server.ask("/chat/completions", asked, forms, Conversation, cache)
+        found = server.ask("/chat/completions", asked, list(map(sent_with, forms)), Conversation, cache)
         said = first_choices(server, (found[key] for key in keys))
         return [self._cut(world, prompts[index // self.n], one, sampling) for index, one in enumerate(said)]
 

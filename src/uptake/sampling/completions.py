@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from uptake.client import Choices, Server
+from uptake.client import Choices, Server, sent_with
 from uptake.data.cache import Cache, content_key
 from uptake.errors import InputError, UptakeError
 from uptake.models import LanguageModel
@@ -58,7 +58,7 @@ def complete(
     ]
     form = _form(sampling, end_ids)
     keys = [content_key("completion", server.model, question, form) for question in questions]
-    found = server.ask("/completions", dict(zip(keys, questions, strict=True)), [form], Completion, cache)
+    found = server.ask("/completions", dict(zip(keys, questions, strict=True)), [sent_with(form)], Completion, cache)
     choices = first_choices(server, (found[key] for key in keys))
     return [Written() if choice is None else _written(server, choice, end_ids, sampling.own) for choice in choices]
 
@@ -67,7 +67,7 @@ def read_ids(server: Server, text: str, cache: Cache | None = None) -> tuple[int
     """The ids that the server's model reads a prompt as, without special tokens of its own; raises as `complete`."""
     question = {"prompt": text, "max_tokens": 1, "add_special_tokens": False, "return_token_ids": True}
     key = content_key("ids", server.model, question)
-    reply = server.ask("/completions", {key: question}, [{}], Completion, cache)[key]
+    reply = server.ask("/completions", {key: question}, [sent_with({})], Completion, cache)[key]
     return _ids(server, reply.choices[0].prompt_token_ids if reply and reply.choices else None)
 
 

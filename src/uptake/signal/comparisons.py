@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any, Literal, get_args
 
 from uptake.errors import InputError
-from uptake.ops.verdicts import UNSURE, is_tie, order_gap, position_bias
+from uptake.ops.verdicts import UNSURE, is_tie, order_gap, orders_agree, position_bias
 from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
 from uptake.types import Group, Pair, Rollout, RoundData, Verdict
@@ -66,7 +66,9 @@ class ComparisonPairs:
 def _verdicts(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """How the annotator judged: what depends on the order it was shown, how often it was unsure, what it cost."""
     valid = [each for each in verdicts if each.valid]
+    told = [each for each in valid if each.by_order != (0.5, 0.5)]
     return {
+        "orders_agree": float(fmean(orders_agree(*each.by_order) for each in told)) if told else None,
         "order_gap": fmean(order_gap(*each.by_order) for each in valid) if valid else None,
         "position_bias": fmean(position_bias(*each.by_order) for each in valid) if valid else None,
         "unsure": fmean(abs(each.p - 0.5) < UNSURE for each in valid) if valid else None,

@@ -3,11 +3,10 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -20,6 +19,7 @@ from uptake.data.resumable import digest, resumable_map
 from uptake.data.write import disk_errors
 from uptake.datasets import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.errors import InputError
+from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
 from uptake.evaluate.bench_results import (
     BenchmarkSummary,
     BenchResults,
@@ -36,6 +36,8 @@ from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
 from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
+
+T = TypeVar("T")
 
 # A dialogue that ends with a response, for a reward; a prompt with two responses, for an annotator.
 Query = tuple[Dialogue] | tuple[Dialogue, tuple[str, str]]
@@ -57,6 +59,7 @@ class _Judged:
     kind: Literal["reward", "annotator"]
     fingerprint: str
     answers: Mapping[str, Sequence[Prediction | Sequence[float]]]
+    verdicts: Mapping[str, AnnotatorStats]
     asked: int
     seconds: float
 
@@ -128,8 +131,13 @@ def _judged(name: str, scorer: Reward | Annotator, held: Sequence[Benchmark], ca
     to_questions = _duel if is_annotator else _dialogues
     asked = {each.name: [to_questions(item) for item in each.items] for each in taken}
     distinct = dict.fromkeys(question for rows in asked.values() for row in rows for question in row)
-    ask = partial(_verdicts, scorer) if scorer.kind == "annotator" else partial(_scores, scorer)
-    known, count, seconds = _ask(name, scorer.fingerprint, list(distinct), ask, cache)
+    if scorer.kind == "annotator":
+        said, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _verdicts(scorer), cache)
+        known = {question: _number(verdict, verdict.p - 0.5) for question, verdict in said.items()}
+        stats = {each.name: _stats(each, [said[question] for (question,) in asked[each.name]]) for each in taken}
+    else:
+        known, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _scores(scorer), cache)
+        stats = {}
     answers = {
         each.name: [
             _answer(item, [known[question] for question in row])
@@ -137,40 +145,53 @@ def _judged(name: str, scorer: Reward | Annotator, held: Sequence[Benchmark], ca
         ]
         for each in taken
     }
-    return _Judged(scorer.kind, scorer.fingerprint, answers, count, seconds)
+    return _Judged(scorer.kind, scorer.fingerprint, answers, stats, count, seconds)
+
+
+@dataclass(frozen=True)
+class _Asking(Generic[T]):
+    """How questions are put and answers kept; one that is not `final` is asked again by the next call."""
+
+    kind: str
+    ask: Callable[[Sequence[Query]], Sequence[T]]
+    adapter: TypeAdapter[T]
+    final: Callable[[T], bool]
+
+
+def _scores(reward: Reward) -> _Asking[Prediction]:
+    """Scores, of which reasons are not kept, so a kept one is a number."""
+
+    def ask(questions: Sequence[Query]) -> list[Prediction]:
+        return [_number(each, each.score) for each in reward.rate([question[0] for question in questions])]
+
+    return _Asking("bench", ask, TypeAdapter(float), lambda answer: not isinstance(answer, str))
+
+
+def _verdicts(annotator: Annotator) -> _Asking[Verdict]:
+    def ask(questions: Sequence[Query]) -> Sequence[Verdict]:
+        turns, pairs = zip(*questions, strict=True)
+        return annotator.compare([Prompt(each, prompt_key(each)) for each in turns], pairs)
+
+    return _Asking("bench verdict", ask, TypeAdapter(Verdict), lambda verdict: verdict.valid)
 
 
 def _ask(
-    name: str,
-    fingerprint: str,
-    questions: Sequence[Query],
-    ask: Callable[[Sequence[Query]], Sequence[Prediction]],
-    cache: Cache,
-) -> tuple[dict[Query, Prediction], int, float]:
-    """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds.
-
-    Reasons are not kept: what could not be judged is asked again.
-    """
+    name: str, fingerprint: str, questions: Sequence[Query], asking: _Asking[T], cache: Cache
+) -> tuple[dict[Query, T], int, float]:
+    """The answer to every question, from the cache as far as it is there; how many were asked, in how many seconds."""
     count, seconds = 0, 0.0
 
-    def timed(new: Sequence[Query]) -> Sequence[Prediction]:
+    def timed(new: Sequence[Query]) -> Sequence[T]:
         nonlocal count, seconds
         began = perf_counter()
-        answers = ask(new)
+        answers = asking.ask(new)
         count, seconds = count + len(new), seconds + perf_counter() - began
         return answers
 
-    keys = (digest("bench", fingerprint, _spelled(question)) for question in questions)
-    answers = resumable_map(questions, keys, timed, cache, _NUMBER, chunk=CHUNK, label=name, final=_is_number)
+    keys = (digest(asking.kind, fingerprint, _spelled(question)) for question in questions)
+    kept: dict[str, Any] = {"chunk": CHUNK, "label": name, "final": asking.final}
+    answers = resumable_map(questions, keys, timed, cache, asking.adapter, **kept)
     return dict(zip(questions, answers, strict=True)), count, seconds
-
-
-# Reasons are not kept, so a kept answer is a number.
-_NUMBER: TypeAdapter[Prediction] = TypeAdapter(float)
-
-
-def _is_number(answer: Prediction) -> bool:
-    return not isinstance(answer, str)
 
 
 def _dialogues(item: Item) -> list[Query]:
@@ -188,15 +209,10 @@ def _spelled(question: Query) -> list[Any]:
     return [[[turn.role, turn.content] for turn in turns], *pair]
 
 
-def _scores(reward: Reward, questions: Sequence[Query]) -> list[Prediction]:
-    return [_number(each, each.score) for each in reward.rate([question[0] for question in questions])]
-
-
-def _verdicts(annotator: Annotator, questions: Sequence[Query]) -> list[Prediction]:
-    """Margins of the first response: its probability less one half."""
-    turns, pairs = zip(*questions, strict=True)
-    prompts = [Prompt(each, prompt_key(each)) for each in turns]
-    return [_number(each, each.p - 0.5) for each in annotator.compare(prompts, pairs)]
+def _stats(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> AnnotatorStats:
+    """Statistics of the verdicts on a benchmark's pairs, lengths in characters."""
+    pairs = [item.responses for item in benchmark.items if isinstance(item, Comparison)]
+    return annotator_stats(verdicts, *([len(pair[side]) for pair in pairs] for side in (0, 1)))
 
 
 def _number(said: Judgement | Verdict, number: float) -> Prediction:
@@ -220,7 +236,10 @@ def _results(judged: Mapping[str, _Judged], held: Sequence[Benchmark], seed: int
         results: dict[str, dict[str, Result]] = {}
         for each in held:
             given = {name: every.answers[each.name] for name, every in judged.items() if each.name in every.answers}
-            results[each.name] = {name: result(each.items, answers, seed) for name, answers in given.items()}
+            results[each.name] = {
+                name: replace(result(each.items, answers, seed), verdicts=judged[name].verdicts.get(each.name))
+                for name, answers in given.items()
+            }
             bar.advance()
     return results
 

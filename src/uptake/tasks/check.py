@@ -11,6 +11,7 @@ from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Examples, Recipe, Stage
+from uptake.tasks.judge_probe import facts_of, probe_judge
 from uptake.types import Dropped, Prompt, RoundData, Row
 from uptake.update import trainable
 from uptake.world import World
@@ -18,6 +19,8 @@ from uptake.world import World
 # Rows that are rendered, and rows whose lengths stand for all.
 SHOWN = 2
 MEASURED = 64
+# Pairs that a judge is asked about.
+PROBED = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def check(recipe: Recipe, world: World) -> Preflight:
         samples, more = _recorded(stage, stage.examples, world)
     else:
         samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
+    stats = probe_judge(stage, world, PROBED)
+    more += facts_of(stats) if stats is not None else []
     return Preflight(samples, (*facts, *more, *_memory(stage, world)))
 
 

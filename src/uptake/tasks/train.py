@@ -10,6 +10,7 @@ import torch
 from uptake.data import ChatFormat, RowStream
 from uptake.models import LanguageModel, add_lora, load
 from uptake.recipe import Recipe
+from uptake.tasks.judge_probe import refuse_position_bias
 from uptake.tasks.run_config import RunConfig, models_used
 from uptake.train.loop import Options, run
 from uptake.train.run_folder import check_folder
@@ -26,6 +27,8 @@ def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Option
     check_folder(Path(folder), options.resume)
     world = build_world(config, folder)
     warn_of_own_judge(recipe, world)
+    if not options.resume:
+        refuse_position_bias(recipe, world)
     return run(recipe, world, replace(options, config=str(config)))
 
 

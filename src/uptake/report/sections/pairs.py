@@ -25,6 +25,7 @@ COLUMNS = {
     "mean_length_chosen": "Tokens, chosen",
     "mean_length_rejected": "rejected",
     "longer_wins": "Longer wins",
+    "orders_agree": "Orders agree",
 }
 
 
