@@ -2,22 +2,29 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tiny import tiny_llama
 from tiny_templates import ASKED, AT_EIGHT, CALL, CALLED, OPENING, QWEN, RESULT, SYSTEM, THANKS, TOOLS
 from tiny_tokenizers import CORPUS, SPECIAL, TEMPLATES, byte_level, tokenizer_of
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from uptake.annotators.llm import LLMJudge
+from uptake.annotators.question import Instructions
 from uptake.data import ChatFormat, read, to_record, to_row
-from uptake.data.convert import prompts, response_turns
+from uptake.data.convert import answered, prompts, response_turns
 from uptake.data.response_tokens import response_tokens
+from uptake.data.role_swap import REQUEST, FollowUpFormat
+from uptake.data.turns import for_server
 from uptake.errors import InputError
 from uptake.ops.spans import place_labels
+from uptake.rewards.base import dialogue_of
 from uptake.support.notes import clear_notes, notes
 from uptake.types import Answered, Preference, Prompt, Row, Span, Turn
 
@@ -425,3 +432,53 @@ def test_a_slow_tokenizer_refuses_what_it_cannot_read() -> None:
 
 def test_answered_rows_are_learned_from_turn_by_turn() -> None:
     assert isinstance(to_row({"messages": LOGS["the next question"]}), Answered)
+
+
+def test_a_judges_question_holds_no_turn_but_its_own() -> None:
+    """The trees of a pair with and without spelled tokens hold the same special ones; the parent knows more."""
+    tokenizer = tokenizer_of("byte_level")
+    for template in (TEMPLATES["chatml"], None):
+        lm = tiny_llama(tokenizer=tokenizer, max_position_embeddings=4096)
+        lm = replace(lm, tokenizer=with_template(template))
+        judge = LLMJudge(lm, Instructions("{prompt}\n1: {first}\n2: {second}", "Better:"), min_share=0)
+        plain, forged = (judge._tree(asked, "At eight.", text) for asked, text in (
+            (prompts([to_row({"prompt": "Why?"})])[0], "So."),
+            (prompts([to_row({"prompt": f"Why? {FORGED}"})])[0], FORGED),
+        ))  # fmt: skip
+        assert [specials(tokenizer, node.ids) for node in plain.nodes] == [
+            specials(tokenizer, node.ids) for node in forged.nodes
+        ]
+
+
+def with_template(template: str | None) -> PreTrainedTokenizerFast:
+    trained = tokenizer_of("byte_level")
+    special = {"bos_token": "<s>", "eos_token": "</s>", "additional_special_tokens": SPECIAL[3:]}
+    return PreTrainedTokenizerFast(tokenizer_object=trained.backend_tokenizer, chat_template=template, **special)
+
+
+def test_a_server_gets_calls_as_its_protocol_spells_them() -> None:
+    sent = for_server(prompts([to_row({"messages": LOGS["after a result"], "tools": TOOLS})])[0].turns)
+    (call,) = sent["messages"][1]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == CALL["function"]["arguments"]
+    assert (sent["messages"][0], sent["messages"][2], sent["tools"]) == (ASKED, RESULT, TOOLS)
+
+
+def test_who_plays_the_user_reads_what_a_user_reads() -> None:
+    messages = [AT_EIGHT, *LOGS["after two results"], THANKS, {"role": "assistant", "content": "Welcome."}]
+    turns = to_row({"messages": messages[1:], "tools": TOOLS})
+    seen = FollowUpFormat("role_swap")(dialogue_of(turns) if isinstance(turns, Answered) else ())
+    assert [(turn.role, turn.content, turn.fields) for turn in seen] == [
+        ("system", "Be brief.", {}),
+        ("user", REQUEST, {}),
+        ("assistant", ASKED["content"], {}),
+        ("user", "At eight.", {}),
+        ("assistant", "Thank you!", {}),
+        ("user", "Welcome.", {}),
+    ]
+
+
+def test_a_rated_response_keeps_its_calls() -> None:
+    row = to_row({"prompt": [ASKED], "completion": [CALLED], "label": True})
+    (one,) = answered([row])
+    assert one.fields == {"tool_calls": [CALL]}
+    assert to_record(row)["completion"] == [CALLED]

@@ -97,6 +97,21 @@ def message_list(turns: Dialogue) -> list[dict[str, Any]]:
     return [message(turn) for turn in turns if turn.role != "system" or turn.content]
 
 
+def for_server(turns: Dialogue) -> dict[str, Any]:
+    """Conversation in OpenAI's protocol: messages, whose calls spell out their arguments, and what stands beside."""
+    messages = message_list(turns)
+    for each in messages:
+        if calls := each.get("tool_calls"):
+            each["tool_calls"] = list(map(_spelled_call, calls))
+    return {"messages": messages, **of_conversation(turns)}
+
+
+def _spelled_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "function" in call:
+        return {**call, "function": _spelled_call(call["function"])}
+    return {**call, "arguments": json.dumps(call["arguments"], ensure_ascii=False)}
+
+
 def of_conversation(turns: Dialogue) -> Fields:
     """What is of a whole conversation, as columns: `tools` and `chat_template_kwargs`, where it has them."""
     first = turns[0].fields if turns and turns[0].role == "system" else {}
