@@ -1,7 +1,6 @@
 """A chat template: conversations as text, with all that their turns hold."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,8 +23,7 @@ _TRIALS = 8
 class Template:
     """Chat template of a tokenizer: renders conversations with tools, calls, results, thoughts and its own arguments.
 
-    What a turn holds goes to the template by the names of Transformers; a thought by all the names that templates have
-    for it. A field that the template does not read, a tool's result that it does not write and an opening turn of the
+    What a turn holds goes to the template by the names of Transformers, which knows several for a thought. A field that the template does not read, a tool's result that it does not write and an opening turn of the
     assistant that it does not take are noted (`support.notes`).
     """
 
@@ -61,7 +59,7 @@ class Template:
         options: dict[str, Any] = {"chat_template": self.text, "add_generation_prompt": generation}
         spelled = of_conversation(turns)
         options |= spelled.get("chat_template_kwargs", {})
-        messages: Any = [_with_thought(each) for each in message_list(turns)]
+        messages: Any = message_list(turns)
         try:
             return str(
                 self.tokenizer.apply_chat_template(messages, tools=spelled.get("tools"), tokenize=False, **options)
@@ -99,9 +97,3 @@ class Template:
                 self._read[kind] += 1
                 what = "conversations" if name in OF_CONVERSATION else "messages"
                 note(f"{what} hold {name}, which the chat template does not read", (turn, name, str(turn.fields[name])))
-
-
-def _with_thought(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message whose thought, if it has one, stands under every name."""
-    thought = next((message[name] for name in THOUGHTS if name in message), None)
-    return message if thought is None else {**dict.fromkeys(THOUGHTS, thought), **message}
