@@ -343,7 +343,6 @@ def test_a_marked_word_marks_its_own_tokens_and_no_other(name: str, words: list[
     found = response_tokens(FORMS[name], USER, text)
     labels = place_labels([Span(start, start + len(words[place]), -1.0)], found.offsets).values
     assert labels[-1] == 0
-    assert all(text[one:end].strip() in words[place] for (one, end), value in zip(found.offsets, labels) if value)
     blank = [not FORMS[name].tokenizer.decode([index]).strip() for index in found.ids]
     assert not any(value for value, is_blank in zip(labels, blank, strict=True) if is_blank)
     covered = {at for at in range(len(text)) for (one, end), value in zip(found.offsets, labels, strict=True) if value

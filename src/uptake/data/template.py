@@ -23,8 +23,9 @@ _TRIALS = 8
 class Template:
     """Chat template of a tokenizer: renders conversations with tools, calls, results, thoughts and its own arguments.
 
-    What a turn holds goes to the template by the names of Transformers, which knows several for a thought. A field that the template does not read, a tool's result that it does not write and an opening turn of the
-    assistant that it does not take are noted (`support.notes`).
+    What a turn holds goes to the template by the names of Transformers, which knows several for a thought. A field that
+    the template does not read, a tool's result that it does not write and an opening turn of the assistant that it does
+    not take are noted (`support.notes`).
     """
 
     tokenizer: PreTrainedTokenizerBase
