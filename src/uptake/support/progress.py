@@ -1,11 +1,24 @@
-"""Progress bars on standard error for long work; silent where standard error is not a terminal."""
+"""Progress of long work on standard error: bars on a terminal, elsewhere a line every half a minute."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from datetime import timedelta
+from threading import Event, Lock, Thread
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# Between two lines of a log.
+SECONDS = 30.0
 
 
 class Bar:
@@ -41,12 +54,16 @@ class _Display:
         self._lock = Lock()
         self._bars = 0
         self._progress = _new_progress()
+        self._closed = Event()
 
     def open(self) -> Progress:
         with self._lock:
             if not self._bars:
                 self._progress = _new_progress()
                 self._progress.start()
+                self._closed = Event()
+                if self._progress.disable:
+                    Thread(target=_log, args=(self._progress, self._closed), daemon=True).start()
             self._bars += 1
             return self._progress
 
@@ -55,6 +72,7 @@ class _Display:
             self._bars -= 1
             if not self._bars:
                 self._progress.stop()
+                self._closed.set()
 
 
 def _new_progress() -> Progress:
@@ -68,6 +86,22 @@ def _new_progress() -> Progress:
         TextColumn("[dim]{task.fields[note]}"),
     )
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _log(progress: Progress, closed: Event) -> None:
+    """A line for all bars that run, time and again until they are closed."""
+    while not closed.wait(SECONDS):
+        if lines := [_line(task) for task in progress.tasks]:
+            print("; ".join(lines), file=sys.stderr, flush=True)
+
+
+def _line(task: Task) -> str:
+    """How far some work is: "judge: 12 of 200, 0:00:30 gone, 0:07:50 left"."""
+    gone, left = (
+        None if each is None else timedelta(seconds=int(each)) for each in (task.elapsed, task.time_remaining)
+    )
+    times = [f"{time} {what}" for time, what in ((gone, "gone"), (left, "left")) if time is not None]
+    return ", ".join([f"{task.description}: {task.completed:.0f} of {task.total:.0f}", *times])
 
 
 _display = _Display()

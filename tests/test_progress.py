@@ -1,0 +1,44 @@
+"""Progress where there is no terminal: a line for all that runs, time and again, and none for what is quick."""
+
+import re
+import time
+
+import pytest
+
+from uptake.support import progress
+from uptake.support.progress import progress_bar
+
+
+def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.2)
+    with progress_bar("rounds", 4) as outer, progress_bar("update", 8) as inner:
+        outer.advance()
+        for _ in range(2):
+            inner.advance()
+            time.sleep(0.25)
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert re.match(r"rounds: 1 of 4, 0:00:00 gone.*; update: 1 of 8, 0:00:00 gone", first)
+    time.sleep(0.3)
+    assert capsys.readouterr().err == ""  # closed
+
+
+def test_the_time_that_is_left_follows_from_the_pace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of twenty in about two seconds: the other eighteen take about eighteen."""
+    monkeypatch.setattr(progress, "SECONDS", 2.2)
+    with progress_bar("score", 20) as bar:
+        for _ in range(2):
+            time.sleep(1)
+            bar.advance()
+        time.sleep(0.6)
+    (line,) = capsys.readouterr().err.splitlines()
+    done = re.fullmatch(r"score: 2 of 20, 0:00:02 gone, 0:00:(\d\d) left", line)
+    assert done
+    assert 14 <= int(done[1]) <= 22
+
+
+def test_what_is_quick_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("score", 3) as bar:
+        bar.advance(3)
+    assert capsys.readouterr() == ("", "")
