@@ -276,7 +276,13 @@ def test_rated_rows_and_preferences_are_labeled_alike(tmp_path: Path) -> None:
     expected = [world.chat.response_ids(turns, record[side])[1] for side in ("chosen", "rejected")]
     assert [tuple(each.response_ids) for each in found.examples[3:5]] == expected
     # The first rows of both kinds have one prompt.
-    assert found.summary == {"prompts": 4, "samples": 7, "good": 4, "bad": 3, "dropped": {"unfinished": 0}}
+    assert found.summary == {
+        "prompts": 4,
+        "samples": 7,
+        "good": 4,
+        "bad": 3,
+        "dropped": {"equal responses": 0, "unfinished": 0},
+    }
     for records in (answered_records(1), prompt_records(1)):
         world = tiny_world(tmp_path, records)
         with pytest.raises(InputError, match=r"no response of this row is rated .*completion and label"):

@@ -67,4 +67,11 @@ def check(
     for name, value in found.facts:
         table.add_row(name, value)
     out.print(table)
-    out.print("[bold green]ready[/bold green]: green text is trained on, dim text is only read")
+    for line in found.cautions:
+        out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
+    ready = (
+        "[bold yellow]ready, but read the cautions[/bold yellow]"
+        if found.cautions
+        else "[bold green]ready[/bold green]"
+    )
+    out.print(f"{ready}: green text is trained on, dim text is only read")

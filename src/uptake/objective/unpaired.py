@@ -45,6 +45,20 @@ class Unpaired(Objective):
         good = sum(example.good for example in examples)
         return _UnpairedBatch(self, max(0.0, total / max(1, len(trees))), good / len(examples))
 
+    def cautions(self, batches: Sequence[Sequence[Labeled]]) -> Sequence[str]:
+        lines = []
+        labels = {example.good for batch in batches for example in batch}
+        if len(labels) == 1:
+            kind, way = ("good", "likelier") if labels == {True} else ("bad", "less likely")
+            lines.append(f"every response is {kind}: all become {way}, and nothing says what sets them apart")
+        alone = sum(len({tuple(example.prompt_ids) for example in batch}) == 1 for batch in batches)
+        if alone:
+            lines.append(
+                f"{alone} of {len(batches)} batches hold one prompt only, so that their reference point is 0: "
+                "take a larger batch_size, or rows with more prompts"
+            )
+        return lines
+
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled]) -> Loss:
         """The loss of a whole batch at once."""
         return self.for_batch(policy, reference, examples, sys.maxsize)(policy, reference, examples)
