@@ -118,9 +118,10 @@ def _gains(model: nn.Module, settings: Optimization) -> Iterator[float]:
 
 def _adapter_gains(module: Any, settings: Optimization) -> Iterator[float]:
     """Those of a layer under LoRA, whose second matrix starts at 0: until it moves, the first one changes nothing."""
+    base = module.get_base_layer().weight
     for name, first in module.lora_A.items():
-        if first.weight.requires_grad:
-            share = _size(first.weight) / _size(module.get_base_layer().weight)
+        if first.weight.requires_grad and base.any() and first.weight.any():
+            share = _size(first.weight) / _size(base)
             yield _unit(module.lora_B[name].weight, settings) * module.scaling[name] * module.r[name] * share
 
 
