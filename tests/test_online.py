@@ -295,8 +295,8 @@ def test_the_policy_learns_what_the_annotator_prefers(tmp_path: Path) -> None:
     shares = [fmean(map(share_of_e, said)) for said in texts]
     assert fmean(shares[-6:]) > fmean(shares[:6]) + 0.02
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
-    assert lines[0]["kl"] == pytest.approx(0, abs=1e-5)
-    assert lines[-1]["kl"] > 0.1
+    assert lines[0]["log_ratio"] == pytest.approx(0, abs=1e-5)
+    assert lines[-1]["log_ratio"] > 0.1
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])

@@ -224,7 +224,7 @@ def _from_rows(examples: Examples, world: World, log: RunLog, place: Place) -> R
     with log.timed("examples", 0) as timer:
         data = examples(world, place[1])
         timer.count = len(data.examples)
-    log.summary(place, data.summary)
+    log.summary(place, {"rows": len(world.rows), **data.summary})
     if data.examples and (lost := dropped(data)):
         logger.warning("%d examples; dropped: %s", len(data.examples), lost)
     return data
