@@ -152,7 +152,8 @@ def _curve(arm: Arm, data: Any, seed: int, every: int, answers: int) -> list[dic
         [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         for name in ("curve", "metrics")
     )
-    curve[-1]["kl"] = metrics[-1].get("kl", 0.0)
+    # The pairs of this bench are fresh samples of the policy, whose mean log-ratio estimates the divergence.
+    curve[-1]["kl"] = metrics[-1].get("kl", metrics[-1].get("log_ratio", 0.0))
     with replacing(kept, overwrite=True) as partial:
         partial.write_text(json.dumps(curve))
     return curve

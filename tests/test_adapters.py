@@ -246,11 +246,11 @@ def test_every_role_has_its_adapter(lora: int, base: Path, tuned: Path, tmp_path
     rows = str(write_jsonl(tmp_path / "pairs.jsonl", pair_records(4)))
     config = RunConfig(method="dpo", policy=str(tuned), data=rows, lora=lora, device="cpu")
     models = dict(zip(("follow_up", "reference", "judge"), map(str, others), strict=True))
-    world = build_world(config.model_copy(update={"models": models}), tmp_path / "run")
+    world = build_world(methods.build("dpo"), config.model_copy(update={"models": models}), tmp_path / "run")
     assert read(world.policy) == pytest.approx(expected(base, tuned), abs=1e-4)
     for each in others:
         assert read(world.model(each.name)) == pytest.approx(expected(base, each), abs=1e-4)
-    alone = build_world(config, tmp_path / "run")
+    alone = build_world(methods.build("flr"), config, tmp_path / "run")
     assert read(alone.model("follow_up")) == pytest.approx(expected(base, tuned), abs=1e-4)
     # What they say is what they were tuned to say, all of it different.
     assert len({round(read(lm), 2) for lm in (world.policy, *world.models.values())}) == 4
@@ -272,8 +272,9 @@ def test_check_and_mine_read_the_adapter(uptake: Cli, base: Path, tuned: Path) -
     )
     assert one == two != three
     rows = write_jsonl(uptake.folder / "p.jsonl", pair_records(4))
-    world = build_world(RunConfig(method="dpo", policy=str(tuned), data=str(rows)), uptake.folder)
-    assert dict(check(methods.build("dpo", {}), world).facts)["loss before step 1"] == "0.693147, 0.693147"
+    recipe = methods.build("dpo", {})
+    world = build_world(recipe, RunConfig(method="dpo", policy=str(tuned), data=str(rows)), uptake.folder)
+    assert dict(check(recipe, world).facts)["loss before step 1"] == "0.693147, 0.693147"
 
 
 @pytest.mark.parametrize("head_in", ["base", "adapter"])

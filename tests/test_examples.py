@@ -84,7 +84,7 @@ def test_a_pair_is_its_ids_in_four_bytes_each(tmp_path: Path) -> None:
 def test_what_is_left_out_is_counted_under_its_reason(tmp_path: Path) -> None:
     same = {"prompt": "when ?", "chosen": "at eight .", "rejected": "at eight ."}
     summary = PreferenceRows()(tiny_world(tmp_path, [*pair_records(2), same]), 0).summary
-    assert summary == {"samples": 6, "pairs": 2, "unfinished": 0, "dropped": {"equal responses": 1}}
+    assert summary == {"pairs": 2, "unfinished": 0, "dropped": {"equal responses": 1}}
     assert json.loads(json.dumps(summary))["dropped"] == {str(Dropped.EQUAL_RESPONSES): 1}
 
 

@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_plain_rows(swapped: bool) -> None:
         total = total + weight * (1 - torch.sigmoid(BETA * sign * ahead))
     loss = Unpaired(KERNEL)(lm, reference, batch)
     torch.testing.assert_close(loss.total, total, atol=1e-5, rtol=1e-6)
-    assert float(loss.metrics["kl"]) / 7 == pytest.approx(divergence, abs=1e-5)
+    assert float(loss.metrics["reference_point"]) / 7 == pytest.approx(divergence, abs=1e-5)
     ours, by_hand = (torch.autograd.grad(each, [*trainable(lm).values()]) for each in (loss.total, total))
     for one, two in zip(ours, by_hand, strict=True):
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
@@ -103,7 +103,7 @@ def test_the_loss_is_that_of_plain_rows(swapped: bool) -> None:
 def test_the_divergence_is_at_least_zero() -> None:
     """One of the two directions is below zero, or the test above would not see the limit."""
     losses = [Unpaired(KERNEL)(*models(swapped), examples(models()[0])) for swapped in (False, True)]
-    found = [float(loss.metrics["kl"]) for loss in losses]
+    found = [float(loss.metrics["reference_point"]) for loss in losses]
     assert min(found) == 0.0 < max(found)
 
 
@@ -133,9 +133,9 @@ def test_the_divergence_is_that_of_the_batch() -> None:
     batch = examples(lm)
     alone = [Unpaired(KERNEL)(lm, reference, [each]) for each in batch]
     together = Unpaired(KERNEL)(lm, reference, batch)
-    assert [float(loss.metrics["kl"]) for loss in alone] == [0.0] * 7
+    assert [float(loss.metrics["reference_point"]) for loss in alone] == [0.0] * 7
     assert abs(sum(float(loss.metrics["loss"]) for loss in alone) - float(together.metrics["loss"])) > 1e-3
-    assert not together.metrics["kl"].requires_grad
+    assert not together.metrics["reference_point"].requires_grad
 
 
 def test_rewards_are_means_over_their_own_kind() -> None:
@@ -160,7 +160,7 @@ def test_a_policy_that_equals_its_reference() -> None:
     batch = examples(lm)
     metrics = Unpaired(KTO(2.0))(lm, reference, batch).metrics
     assert float(metrics["loss"]) == pytest.approx(0.5 * len(batch), abs=1e-6)
-    assert float(metrics["kl"]) == pytest.approx(0.0, abs=1e-6)
+    assert float(metrics["reference_point"]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_only_good_examples_still_learn() -> None:
@@ -276,7 +276,13 @@ def test_rated_rows_and_preferences_are_labeled_alike(tmp_path: Path) -> None:
     expected = [world.chat.response_ids(turns, record[side])[1] for side in ("chosen", "rejected")]
     assert [tuple(each.response_ids) for each in found.examples[3:5]] == expected
     # The first rows of both kinds have one prompt.
-    assert found.summary == {"prompts": 4, "samples": 7, "good": 4, "bad": 3, "dropped": {"unfinished": 0}}
+    assert found.summary == {
+        "prompts": 4,
+        "samples": 7,
+        "good": 4,
+        "bad": 3,
+        "dropped": {"equal responses": 0, "unfinished": 0},
+    }
     for records in (answered_records(1), prompt_records(1)):
         world = tiny_world(tmp_path, records)
         with pytest.raises(InputError, match=r"no response of this row is rated .*completion and label"):
@@ -369,4 +375,4 @@ def test_the_loss_is_that_of_trl(swapped: bool, tmp_path: Path) -> None:
     ]
     ours = Unpaired(KERNEL)(*models(swapped, torch.float32), batch)
     assert float(ours.total) / 6 == pytest.approx(theirs, abs=1e-4)
-    assert float(ours.metrics["kl"]) / 6 == pytest.approx(trainer._metrics["eval"]["kl"][0], abs=1e-3)
+    assert float(ours.metrics["reference_point"]) / 6 == pytest.approx(trainer._metrics["eval"]["kl"][0], abs=1e-3)

@@ -111,6 +111,13 @@ def test_an_even_verdict_is_a_tie_for_hard_labels() -> None:
     assert found.summary["dropped"] == {"tie": 1}
 
 
+@pytest.mark.parametrize("label", ["hard", "soft", "sampled"])
+def test_equal_samples_make_no_pair_whatever_is_said_of_them(label: Any) -> None:
+    found = ComparisonPairs(label)(*duel(0.9, "a", "a"))
+    assert not found.examples
+    assert found.summary["dropped"] == {"equal responses": 1}
+
+
 def test_sampled_labels_follow_the_probability() -> None:
     duels = [duel(0.3, f"a{index}", f"b{index}") for index in range(2000)]
     groups, verdicts = ([each for (each,) in side] for side in zip(*duels, strict=True))
@@ -289,8 +296,8 @@ def test_the_policy_learns_what_the_annotator_prefers(tmp_path: Path) -> None:
     shares = [fmean(map(share_of_e, said)) for said in texts]
     assert fmean(shares[-6:]) > fmean(shares[:6]) + 0.02
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
-    assert lines[0]["kl"] == pytest.approx(0, abs=1e-5)
-    assert lines[-1]["kl"] > 0.1
+    assert lines[0]["log_ratio"] == pytest.approx(0, abs=1e-5)
+    assert lines[-1]["log_ratio"] > 0.1
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])

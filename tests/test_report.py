@@ -1,6 +1,7 @@
 """The report of a small run folder, read back as a browser would, and of folders that lack or break something."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -10,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tiny import pair_records, prompt_records, read_jsonl, write_jsonl
+from tiny_cli import Cli, sets
 
 from uptake.errors import InputError, UptakeError
 from uptake.evaluate import compare_lengths, pairwise_accuracy, win_rate
@@ -232,6 +235,48 @@ def test_rounds_without_pairs_show_what_they_have(tmp_path: Path) -> None:
     assert "0-0 4,096 0 0-1 4,096 96" in text
     assert "unfinished 96" in text
     assert not any(word in text for word in ("\N{EN DASH}", "Pairs", "Margin", "rejected"))
+
+
+def test_recorded_pairs_are_read_and_neither_mined_nor_sampled(uptake: Cli, model: Path) -> None:
+    """A run of pairs from a file: what was read, the log-ratio that is no divergence, and the models that took part."""
+    same = {"prompt": "when ?", "chosen": "at eight .", "rejected": "at eight ."}
+    write_jsonl(Path("pairs.jsonl"), [*pair_records(6), same])
+    options = sets({"lr": 1e-2, "batch_size": 2})
+    uptake("train", "dpo", "--policy", model, "--data", "pairs.jsonl", "--out", "run", *options)
+    text = Reader(Path("run/report.html").read_text(encoding="utf-8")).text
+    assert "Trained for 3 steps on 6 pairs read from 7 rows." in text
+    assert "Pairs As the rows hold them, and why the rest was left out. Round Rows Pairs Dropped 0-0 7 6 1" in text
+    assert "equal responses 1" in text
+    assert not any(word in text for word in ("From prompts", " mined", "Mined", "Margin:", "KL", "sampled", "follow"))
+    last = read_jsonl(Path("run/metrics.jsonl"))[-1]
+    ratio = (last["chosen_reward"] + last["rejected_reward"]) / 2 / 0.1
+    assert f"Log-ratio to the reference, mean of both responses {number(ratio)}" in text
+    assert f"policy model {model} method dpo" in text
+    tokens = sum(line["tokens"] for line in read_jsonl(Path("run/metrics.jsonl")))
+    (phase,) = [line for line in read_jsonl(Path("run/timing.jsonl")) if line["phase"] == "update"]
+    assert phase["tokens"] == tokens
+    assert re.search(rf"update \S+ s \S+% {number(tokens)} \d", text)
+
+
+def test_rows_that_gave_no_response_are_shown_as_rows(tmp_path: Path) -> None:
+    counts = {"rows": 4, "samples": 8, "dropped": {"unfinished": 3}}
+    dump(tmp_path / "rounds/0-0/summary.json", counts)
+    told = "Rows How many were read, and why some were not learned from. Round Rows Responses Dropped 0-0 4 8 3"
+    assert told in read(tmp_path).text
+    dump(tmp_path / "rounds/0-0/summary.json", counts | {"pairs": 4})
+    assert "4 pairs read from 4 rows." in read(tmp_path).text
+
+
+def test_a_mined_run_names_the_model_that_rates(uptake: Cli, model: Path) -> None:
+    """The policy rates itself where no other model is given, and is named as both."""
+    write_jsonl(Path("prompts.jsonl"), prompt_records(4))
+    options = sets({"n": 2, "max_new_tokens": 4, "followups": "followups.yaml", "keep_unfinished": True, "lr": 1e-2})
+    options += sets({"min_category_agreement": 0, "max_length_ratio": 100})
+    uptake("train", "flr", "--policy", model, "--data", "prompts.jsonl", "--out", "run", *options)
+    text = Reader(Path("run/report.html").read_text(encoding="utf-8")).text
+    assert f"policy model {model} follow-up model {model} method" in text
+    assert "Pairs From prompts to pairs, and why the rest was dropped." in text
+    assert re.search(r"Trained for \d+ steps on \d pairs from 8 responses\.", text)
 
 
 def test_steps_that_were_not_skipped_are_drawn_at_zero(tmp_path: Path) -> None:

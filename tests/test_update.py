@@ -182,8 +182,19 @@ def rates(total: int, **settings: Any) -> list[float]:
 
 def test_warmup_in_steps() -> None:
     """The rate rises by lr / (steps + 1), so the first step is not lost, and the first after warmup has all of it."""
-    assert rates(6, warmup=3, schedule="constant") == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    assert rates(6, warmup=3, warmup_cap=None, schedule="constant") == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     assert Optimization(lr=5e-7, warmup=150, schedule="constant").rate(149, 10**6) == pytest.approx(5e-7 * 150 / 151)
+
+
+def test_a_warmup_in_steps_is_a_tenth_of_the_run_at_most() -> None:
+    """A run of 4 steps has all of the rate after its first one, unless the paper's length is asked for."""
+    assert rates(4, warmup=150, schedule="constant") == pytest.approx([1 / 2, 1, 1, 1])
+    assert rates(25, warmup=150, schedule="constant") == pytest.approx([1 / 4, 2 / 4, 3 / 4, *[1] * 22])
+    assert rates(10, warmup=150, warmup_cap=0.25, schedule="constant")[:4] == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1])
+    assert rates(4, warmup=150, warmup_cap=None, schedule="constant") == pytest.approx([n / 151 for n in (1, 2, 3, 4)])
+    # A share of the run is what somebody chose for it, and a short warm-up stays what it is.
+    assert rates(10, warmup=0.5, schedule="constant")[:5] == pytest.approx([n / 6 for n in (1, 2, 3, 4, 5)])
+    assert rates(2000, warmup=150, schedule="constant")[149] == pytest.approx(150 / 151)
 
 
 def test_warmup_as_a_share() -> None:
@@ -195,7 +206,7 @@ def test_linear_and_cosine_fall_to_almost_nothing() -> None:
     assert rates(4, warmup=0, schedule="linear") == pytest.approx([1, 0.75, 0.5, 0.25])
     half = math.sqrt(0.5)
     assert rates(4, warmup=0, schedule="cosine") == pytest.approx([1, (1 + half) / 2, 0.5, (1 - half) / 2])
-    assert rates(6, warmup=2, schedule="linear") == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
+    assert rates(6, warmup=2, warmup_cap=None, schedule="linear") == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
@@ -218,6 +229,8 @@ def test_rates_stay_between_nothing_and_all(schedule: Any, warmup: float) -> Non
         ("epochs", 0),
         ("micro_tokens", 0),
         ("clip", 0.0),
+        ("warmup_cap", 0.0),
+        ("warmup_cap", math.nan),
         ("clip", math.nan),
         ("schedule", "cosin"),
         ("optimizer", "sgd"),

@@ -189,7 +189,7 @@ def steps(run: Path) -> Record:
         "critic_gradient_norms": "module_grad_norm",
         "learning_rates": "lr",
         "token_counts": "tokens",
-        "divergences": "kl",
+        "divergences": next((name for name in ("log_ratio", "reference_point") if name in lines[0]), "kl"),
     }
     return {ours: [line[name] for line in lines] for ours, name in names.items() if name in lines[0]}
 

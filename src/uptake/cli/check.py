@@ -56,7 +56,7 @@ def check(
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
     options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
     recipe, run = prepared(method, config, models, sets, options, **flags)
-    found = run_check(recipe, build_world(run, Path(".")))
+    found = run_check(recipe, build_world(recipe, run, Path(".")))
     for sample in found.samples:
         text = Text()
         for piece in sample:
@@ -67,4 +67,11 @@ def check(
     for name, value in found.facts:
         table.add_row(name, value)
     out.print(table)
-    out.print("[bold green]ready[/bold green]: green text is trained on, dim text is only read")
+    for line in found.cautions:
+        out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
+    ready = (
+        "[bold yellow]ready, but read the cautions[/bold yellow]"
+        if found.cautions
+        else "[bold green]ready[/bold green]"
+    )
+    out.print(f"{ready}: green text is trained on, dim text is only read")

@@ -1,5 +1,6 @@
 """`uptake train`."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,7 @@ def train(
     options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
     recipe, run = prepared(method, config, models, sets, options, **flags)
     title = f"{run.method} on {Path(run.data).name}"
+    logging.getLogger("uptake.train").setLevel(logging.INFO)
     method_name = methods.find(run.method).__name__.rpartition(".")[2]
     run_train(recipe, run, folder, RunOptions(resume=resume, save_every=save_every, title=title, method=method_name))
     say(f"model: {folder / 'model'}\nreport: {write_report(folder)}")

@@ -26,12 +26,12 @@ class EditedRows:
 
     The rejected response of a preference counts as edited to the chosen one, too far to tell where. Prompt and response
     are read together, and the prompt is cut on the left where the longer side does not fit `max_tokens` or the policy's
-    window; a row of which a side alone does not fit, or whose two sides come after different tokens, is left out and
-    counted. Rows of one `group` edit the same response: with `multi_edit` "average" they make one example, in which
-    every token of the response has its mean label and every edit its own; with "rows", one each. The summary holds `q`,
-    the chance that a good token has the label 1, labels by class and side with those of end-of-turn tokens by
-    themselves, and counts of rows without a negative label, of omissions without a token and of alignments with others
-    as good. Raises InputError for a row of any other kind.
+    window. A row of which a side alone does not fit, or whose two sides come after different tokens, and a preference
+    of equal responses are left out and counted. Rows of one `group` edit the same response: with `multi_edit` "average"
+    they make one example, in which every token of the response has its mean label and every edit its own; with "rows",
+    one each. The summary holds `q`, the chance that a good token has the label 1, labels by class and side with those
+    of end-of-turn tokens by themselves, and counts of rows without a negative label, of omissions without a token and
+    of alignments with others as good. Raises InputError for a row of any other kind.
     """
 
     labels: EditLabels = EditLabels()
@@ -66,6 +66,8 @@ class EditedRows:
 
     def marked(self, world: World, row: Edited) -> tuple[Edit, EditCounts] | Dropped:
         """The example of a row by itself, with what its labels count."""
+        if row.demoted and row.edited == row.response:
+            return Dropped.EQUAL_RESPONSES
         texts = [row.response] if row.edited is None else [row.response, row.edited]
         turns, where = row.prompt.turns, row.prompt.where
         # An edit is whole, whatever became of the response.

@@ -24,20 +24,18 @@ class PreferenceRows:
 
     def __call__(self, world: World, round_: int) -> RoundData:
         pairs: list[Pair] = []
-        rows = equal = unfinished = 0
+        equal = unfinished = 0
         for row in each_row(world):
             preference = _preference(row)
             prompt_ids, chosen_ids, rejected_ids = map(compact, preference_ids(world, preference))
             margin = _margin(preference) if self.margins else 0.0
-            rows += 1
             unfinished += sum(ids[-1] not in world.chat.end_ids for ids in (chosen_ids, rejected_ids))
             if chosen_ids == rejected_ids:
                 equal += 1
             else:
                 pairs.append(Pair(prompt_ids, chosen_ids, rejected_ids, margin))
         dropped = {Dropped.EQUAL_RESPONSES: equal}
-        counts = {"samples": 2 * rows, "pairs": len(pairs), "unfinished": unfinished, "dropped": dropped}
-        return RoundData(pairs, counts)
+        return RoundData(pairs, {"pairs": len(pairs), "unfinished": unfinished, "dropped": dropped})
 
 
 def _preference(row: Row) -> Preference:

@@ -16,17 +16,21 @@ from uptake.world import World
 class RatedRows:
     """A labeled response for every rated row, and for each side of a preference: chosen is good, rejected bad.
 
-    A response that a row holds unfinished is left out and counted. Raises InputError for a row that says neither, and
-    for one that the model's window cannot hold.
+    Both sides of a preference of equal responses, and a response that a row holds unfinished, are left out and counted.
+    Raises InputError for a row that says neither, and for one that the model's window cannot hold.
     """
 
     def __call__(self, world: World, round_: int) -> RoundData:
         examples: list[Labeled] = []
-        dropped = {Dropped.UNFINISHED: 0}
+        dropped = {Dropped.EQUAL_RESPONSES: 0, Dropped.UNFINISHED: 0}
         prompts: Counter[str] = Counter()
         for row in each_row(world):
-            for prompt_ids, ids, is_good in _rated(world, row):
-                prompts[_prompt(row).key] += 1
+            sides = list(_rated(world, row))
+            prompts[_prompt(row).key] += len(sides)
+            if len({tuple(ids) for _, ids, _ in sides}) < len(sides):
+                dropped[Dropped.EQUAL_RESPONSES] += len(sides)
+                continue
+            for prompt_ids, ids, is_good in sides:
                 if ids[-1] in world.chat.end_ids:
                     examples.append(Labeled(compact(prompt_ids), compact(ids), is_good))
                 else:

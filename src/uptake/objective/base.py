@@ -59,6 +59,10 @@ class Objective(Protocol):
         """Early stop: whether the round's other steps are skipped after one with these metrics, by them alone."""
         return False
 
+    def cautions(self, batches: Sequence[Sequence[Any]]) -> Sequence[str]:
+        """What the batches of a round cannot teach, a line for each reason."""
+        return ()
+
 
 @runtime_checkable
 class RoundObjective(Objective, Protocol):

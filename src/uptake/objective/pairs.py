@@ -16,9 +16,10 @@ class Pairs(Objective):
 
     With `s` the log-probability of a response (summed, or its token mean where the kernel asks for it) the margin is
     `(s_policy - s_ref)(chosen) - (s_policy - s_ref)(rejected)`. Differs from a padded pair of rows in cost only: the
-    prompt is computed once. The label `p` of a pair mixes the losses of both orders. The metric `kl` is the mean
-    log-ratio of both responses, an estimate of the divergence from the reference where the policy has just sampled
-    them. Assumes both responses answer the same prompt ids. Gives no signal where the two are equal.
+    prompt is computed once. The label `p` of a pair mixes the losses of both orders. The metric `log_ratio` is the mean
+    of both responses' log-ratios: an estimate of the divergence from the reference where the policy has just sampled
+    both, and of nothing where they are recorded. Assumes both responses answer the same prompt ids. Gives no signal
+    where the two are equal.
     Source: Rafailov et al. 2023 (arXiv 2305.18290), eq. 7.
     """
 
@@ -50,6 +51,6 @@ class Pairs(Objective):
             "rejected_reward": beta * rejected.sum(),
             "chosen_logp": sums[0],
             "rejected_logp": sums[1],
-            "kl": (chosen + rejected).sum() / 2,
+            "log_ratio": (chosen + rejected).sum() / 2,
         }
         return Loss(losses.sum(), {name: value.detach() for name, value in metrics.items()})

@@ -19,10 +19,10 @@ from uptake.types import Labeled
 class Unpaired(Objective):
     """Unpaired loss: a kernel on the log-ratio of a good or bad response, against how far the policy has moved at all.
 
-    That is an estimate of the divergence from the reference, one number for the whole batch of an optimizer step and
-    without gradient: the mean log-ratio of every prompt with a response to another one, or 0 where this is negative.
-    The other response is the nearest before it in the batch, cyclically, that answers another prompt and fits the
-    model's window; a prompt without one does not count. Costs two forward calls over the batch beside the training.
+    That is the reference point, one number for the whole batch of an optimizer step and without gradient: the mean
+    log-ratio of every prompt with a response to another one, or 0 where this is negative. The other response is the
+    nearest before it in the batch, cyclically, that answers another prompt and fits the model's window; a prompt
+    without one does not count. Costs two forward calls over the batch beside the training.
     Source: Ethayarajh et al. 2024 (arXiv 2402.01306).
     """
 
@@ -45,6 +45,20 @@ class Unpaired(Objective):
         good = sum(example.good for example in examples)
         return _UnpairedBatch(self, max(0.0, total / max(1, len(trees))), good / len(examples))
 
+    def cautions(self, batches: Sequence[Sequence[Labeled]]) -> Sequence[str]:
+        lines = []
+        labels = {example.good for batch in batches for example in batch}
+        if len(labels) == 1:
+            kind, way = ("good", "likelier") if labels == {True} else ("bad", "less likely")
+            lines.append(f"every response is {kind}: all become {way}, and nothing says what sets them apart")
+        alone = sum(len({tuple(example.prompt_ids) for example in batch}) == 1 for batch in batches)
+        if alone:
+            lines.append(
+                f"{alone} of {len(batches)} batches hold one prompt only, so that their reference point is 0: "
+                "take a larger batch_size, or rows with more prompts"
+            )
+        return lines
+
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[Labeled]) -> Loss:
         """The loss of a whole batch at once."""
         return self.for_batch(policy, reference, examples, sys.maxsize)(policy, reference, examples)
@@ -52,10 +66,10 @@ class Unpaired(Objective):
 
 @dataclass(frozen=True)
 class _UnpairedBatch(Objective):
-    """`Unpaired` once the batch is known: its KL divergence, and its share of good examples for means of either."""
+    """`Unpaired` once the batch is known: its reference point, and its share of good examples for means of either."""
 
     whole: Unpaired
-    kl: float
+    point: float
     good: float
 
     def tree(self, example: Labeled) -> TokenTree:
@@ -68,12 +82,12 @@ class _UnpairedBatch(Objective):
         packed = pack([self.tree(example) for example in examples], lean=True)
         ratios = packed.node_sums(token_logps(policy, packed) - reference.token_logps(packed))
         good = torch.tensor([example.good for example in examples], device=ratios.device)
-        losses = self.whole.kernel(ratios, good, self.kl)
-        rewards, ahead = self.whole.kernel.beta * ratios.detach(), ratios.detach() - self.kl
+        losses = self.whole.kernel(ratios, good, self.point)
+        rewards, ahead = self.whole.kernel.beta * ratios.detach(), ratios.detach() - self.point
         metrics = {
             "loss": losses.detach().sum(),
             "accuracy": ((ahead > 0) == good)[ahead != 0].sum() + 0.5 * (ahead == 0).sum(),
-            "kl": ratios.new_tensor(self.kl * len(examples)),
+            "reference_point": ratios.new_tensor(self.point * len(examples)),
         }
         if self.good > 0:
             metrics["good_reward"] = rewards[good].sum() / self.good

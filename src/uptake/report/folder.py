@@ -68,8 +68,12 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class RoundSummary:
-    """Figures of a round, `rounds/<stage>-<round>/summary.json`: pairs made, responses dropped, lengths in tokens."""
+    """Figures of a round, `rounds/<stage>-<round>/summary.json`: pairs made, responses dropped, lengths in tokens.
 
+    `rows` are those that examples were read from, None where responses were sampled.
+    """
+
+    rows: int | None = None
     prompts: int | None = None
     samples: int | None = None
     pairs: int | None = None

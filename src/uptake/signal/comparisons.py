@@ -11,7 +11,7 @@ from uptake.errors import InputError
 from uptake.ops.verdicts import UNSURE, is_tie, order_gap, orders_agree, position_bias
 from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
-from uptake.types import Group, Pair, Rollout, RoundData, Verdict
+from uptake.types import Dropped, Group, Pair, Rollout, RoundData, Verdict
 
 Label = Literal["hard", "sampled", "soft"]
 
@@ -22,7 +22,8 @@ class ComparisonPairs:
 
     `label` says what becomes of its probability p: "hard" prefers the likelier side, "sampled" draws the side with
     probability p, "soft" keeps p as the label of the pair. Hard labels have no finite optimum; sampled and soft ones
-    have the same. An invalid verdict drops the pair under its reason, an even one under "tie" for hard labels.
+    have the same. Two equal responses are dropped, an invalid verdict drops the pair under its reason, and an even one
+    under "tie" for hard labels.
     Raises InputError for an unknown label. Source: arXiv 2402.04792 (hard labels).
     """
 
@@ -37,7 +38,8 @@ class ComparisonPairs:
         pairs: list[Pair] = []
         dropped = Counter[str]()
         for (first, second), verdict in zip(groups, verdicts, strict=True):
-            reason = self._unusable(verdict)
+            equal = first.response_ids == second.response_ids
+            reason = Dropped.EQUAL_RESPONSES if equal else self._unusable(verdict)
             if reason is None:
                 pairs.append(self._pair(first, second, verdict.p))
             else:

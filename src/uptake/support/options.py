@@ -30,6 +30,7 @@ class MethodConfig(BaseModel):
     lr: float
     epochs: int = 1
     warmup: float = 0.1
+    warmup_cap: float | None = 0.1
     schedule: Schedule = "cosine"
     optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)

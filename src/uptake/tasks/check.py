@@ -1,19 +1,23 @@
 """The preflight: what would a run read, train on and cost? Finds out in seconds what would otherwise fail in hours."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
+from torch import Tensor
 
 from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
 from uptake.recipe import Examples, Recipe, Stage
+from uptake.reference import Frozen, Given, NoReference
 from uptake.tasks.judge_probe import facts_of, probe_judge
+from uptake.train.loop import batch_plan
+from uptake.train.rounds import dropped
 from uptake.types import Dropped, Prompt, RoundData, Row
-from uptake.update import trainable
+from uptake.update import Reach, advice, rates_line, reach_of, steps_of, trainable
 from uptake.world import World
 
 # Rows that are rendered, and rows whose lengths stand for all.
@@ -33,10 +37,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Preflight:
-    """Preflight of a run: rendered samples, facts worth reading before a start, and the first step's loss."""
+    """Preflight of a run: rendered samples, facts worth reading before a start, and why the start may not be worth it.
+
+    `cautions` say what the settings cannot move and what the rows cannot teach.
+    """
 
     samples: tuple[tuple[Piece, ...], ...]
     facts: tuple[tuple[str, str], ...]
+    cautions: tuple[str, ...] = ()
 
 
 def check(recipe: Recipe, world: World) -> Preflight:
@@ -55,22 +63,23 @@ def check(recipe: Recipe, world: World) -> Preflight:
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
     if stage.examples is not None:
-        samples, more = _recorded(stage, stage.examples, world)
-    else:
-        samples, more = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN])), _sampled(world, rows)
+        return _recorded(stage, stage.examples, world, facts)
+    # Before anything is sampled, one example for every prompt is as good a guess as any.
+    found = reach_of(stage.update, world.policy.model, steps_of(stage.update, len(rows)) * stage.rounds)
+    samples = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN]))
+    more = [*_sampled(world, rows), *_steps(stage, found, " if every prompt gives one example")]
     stats = probe_judge(stage, world, PROBED)
     more += facts_of(stats) if stats is not None else []
-    return Preflight(samples, (*facts, *more, *_memory(stage, world)))
+    cautions = advice(stage.update, world.policy.model, found)
+    return Preflight(samples, (*facts, *more, *_memory(stage, world)), tuple(cautions))
 
 
-def _recorded(
-    stage: Stage, examples: Examples, world: World
-) -> tuple[tuple[tuple[Piece, ...], ...], list[tuple[str, str]]]:
-    """Samples and facts for rows that carry their responses."""
+def _recorded(stage: Stage, examples: Examples, world: World, facts: Sequence[tuple[str, str]]) -> Preflight:
+    """The preflight of rows that carry their responses, after facts that all rows have."""
     rows = list(islice(world.rows, MEASURED))
     data = examples(replace(world, rows=rows), 0)
     if not data.examples:
-        raise InputError(f"no training example in the first {len(rows)} rows: {dict(data.summary)}")
+        raise InputError(f"no training example in the first {len(rows)} rows; dropped: {dropped(data) or 'nothing'}")
     if _unfinished(data):
         one = next(row for row in rows if _unfinished(examples(replace(world, rows=[row]), 0)))
         where = one.where if isinstance(one, Prompt) else one.prompt.where
@@ -78,17 +87,40 @@ def _recorded(
     trees = [stage.objective.tree(example) for example in data.examples]
     mean = sum(map(len, trees)) / len(trees)
     count = round(len(world.rows) * len(data.examples) / len(rows))
-    steps = -(-count // stage.update.batch_size) * stage.update.epochs * stage.rounds
-    tokens = mean * count * stage.update.epochs
-    weights = sum(weight.numel() for weight in world.policy.model.parameters())
-    facts = [
+    found = reach_of(stage.update, world.policy.model, steps_of(stage.update, count) * stage.rounds)
+    plan = batch_plan(len(data.examples), stage, (world.seed, 0, 0))
+    more = [
         ("stop token", f"trained: every response ends with {_ends(world, _used(world, trees))}"),
         ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
-        ("optimizer steps", f"{steps}"),
-        ("compute", f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"),
+        *_steps(stage, found),
+        ("compute", _compute(stage, world, mean * count * stage.update.epochs)),
         ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
     ]
-    return tuple(_pieces(world, tree) for tree in trees[:SHOWN]), facts
+    lost = [f"of the first {len(rows)} rows, dropped: {dropped(data)}"] if dropped(data) else []
+    cautions = (
+        *lost,
+        *advice(stage.update, world.policy.model, found, count),
+        *stage.objective.cautions([[data.examples[index] for index in part] for part in plan]),
+    )
+    return Preflight(
+        tuple(_pieces(world, tree) for tree in trees[:SHOWN]), (*facts, *more, *_memory(stage, world)), cautions
+    )
+
+
+def _steps(stage: Stage, found: Reach, where: str = "") -> list[tuple[str, str]]:
+    share = "no layer is trained" if found.share is None else f"{100 * found.share:.2g} % of a layer's output, at most"
+    return [
+        ("optimizer steps", f"{found.steps}{where}"),
+        ("learning rates", rates_line(stage.update, found)),
+        ("reach", share),
+    ]
+
+
+def _compute(stage: Stage, world: World, tokens: float) -> str:
+    weights = sum(weight.numel() for weight in world.policy.model.parameters())
+    if isinstance(stage.reference, NoReference):
+        return f"{6 * weights * tokens:.2g} FLOPs: 6 a weight and token"
+    return f"{8 * weights * tokens:.2g} FLOPs: 6 a weight and token for the policy, 2 for the reference"
 
 
 def _unfinished(data: RoundData) -> int:
@@ -121,17 +153,38 @@ def _sampled(world: World, rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
-    moved = sum(weight.numel() for weight in trainable(world.policy).values())
-    weights = sum(weight.numel() for weight in world.policy.model.parameters())
-    size = torch.finfo(world.policy.dtype).bits // 8
-    gigabytes = (weights * size * 2 + moved * (size + 8)) / 2**30
+    """What lies in memory from the first step to the last, by its bytes; activations come on top."""
+    policy, trained = world.policy, list(trainable(world.policy).values())
+    modules = [weight for head in policy.heads.values() for weight in head.parameters()]
+    moments = {"adamw": 2, "rmsprop": 1, "adafactor": 0}[stage.update.optimizer]
+    parts = {
+        "policy": _bytes(policy.model.parameters()),
+        "modules beside it": _bytes(modules),
+        "reference": _reference_bytes(stage, world),
+        "gradients": _bytes(trained),
+        f"{moments} optimizer moment{'s' * (moments > 1)}": moments * _bytes(trained),
+    }
+    names = ", ".join(name for name, found in parts.items() if found)
+    weights = sum(weight.numel() for weight in policy.model.parameters())
     return [
-        ("weights", f"{weights:,}, of which {moved:,} are trained"),
-        (
-            "memory for weights",
-            f"about {gigabytes:.2f} GiB: policy, frozen reference, gradients, two optimizer moments",
-        ),
+        ("weights", f"{weights:,}, of which {sum(weight.numel() for weight in trained):,} are trained"),
+        ("memory for weights", f"about {sum(parts.values()) / 2**30:.2f} GiB: {names}"),
     ]
+
+
+def _reference_bytes(stage: Stage, world: World) -> int:
+    """What a reference takes beside the policy."""
+    match stage.reference:
+        case Frozen():
+            return _bytes(world.policy.model.parameters())
+        case Given(name):
+            return _bytes(world.model(name).model.parameters())
+        case _:
+            return 0
+
+
+def _bytes(weights: Iterable[Tensor]) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def _pieces(world: World, tree: TokenTree) -> tuple[Piece, ...]:

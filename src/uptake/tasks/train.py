@@ -25,7 +25,7 @@ def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Option
     The config is written above the recipe in the run's recipe.yaml, which repeats the run as a config of its own.
     """
     check_folder(Path(folder), options.resume)
-    world = build_world(config, folder)
+    world = build_world(recipe, config, folder)
     warn_of_own_judge(recipe, world)
     if not options.resume:
         refuse_position_bias(recipe, world)
@@ -40,14 +40,15 @@ def warn_of_own_judge(recipe: Recipe, world: World) -> None:
             log.warning("%s is its own %s model: it may prefer what it would say itself", world.policy.name, spoken)
 
 
-def build_world(config: RunConfig, folder: str | Path) -> World:
-    """Load what was named. Without a follow-up model the policy judges itself."""
+def build_world(recipe: Recipe, config: RunConfig, folder: str | Path) -> World:
+    """Load what was named. A recipe that asks for a follow-up model and is given none asks the policy itself."""
     rows = RowStream(config.data, config.limit)
     policy = load(config.policy, dtype=config.dtype, device=config.device)
     if config.lora:
         torch.manual_seed(config.seed)
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
-    models = {"follow_up": policy, **load_each(config.models, dtype=config.dtype, device=config.device)}
+    own = {"follow_up": policy} if "follow_up" in models_used(recipe) else {}
+    models = own | load_each(config.models, dtype=config.dtype, device=config.device)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
 
 

@@ -4,6 +4,7 @@ Every phase leaves a file behind, so that a run that is killed at any moment goe
 weights and metrics as one that was not.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +23,19 @@ from uptake.train.checkpoint import Cursor, Snapshot
 from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
 from uptake.types import RoundData
-from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
+from uptake.update import (
+    advice,
+    build_optimizer,
+    optimizer_step,
+    rates_line,
+    reach_of,
+    set_rate,
+    trainable,
+    trainable_modules,
+)
 from uptake.world import World
+
+logger = logging.getLogger(__name__)
 
 # Called between optimizer steps with the policy as it is; what it returns is written to curve.jsonl.
 Observer = Callable[[World, int], Mapping[str, Any]]
@@ -173,6 +185,8 @@ def _update(
     stage, world, examples = learner.stage, learner.world, data.examples
     plan = batch_plan(len(examples), stage, (world.seed, cursor.stage, cursor.round_))
     total = len(plan) * stage.rounds
+    if plan and not (cursor.round_ or cursor.done):
+        _announce(stage, world, [[examples[index] for index in part] for part in plan], total)
     if options.observe is not None and cursor.step == 0:
         log.curve(0, options.observe(world, 0))
     with log.timed("update", len(plan) - cursor.done) as timer, progress_bar("update", len(plan)) as bar:
@@ -187,6 +201,7 @@ def _update(
                 timer.count, left = timer.count - left, 0
             cursor = replace(cursor, done=done + 1, step=cursor.step + 1)
             tokens = sum(len(stage.objective.tree(example)) for example in batch)
+            timer.tokens += tokens
             age = {} if data.version is None else {"age": cursor.step - 1 - data.version}
             log.metrics(cursor, {**round_metrics, **metrics, **age, "lr": rate, "tokens": tokens})
             bar.advance()
@@ -200,6 +215,15 @@ def _update(
             if _due(cursor.step, options.save_every):
                 learner.save(log.folder, cursor)
     return cursor
+
+
+def _announce(stage: Stage, world: World, batches: Sequence[Sequence[Any]], total: int) -> None:
+    """Say before the first step of a stage how far its steps reach, and what its examples cannot teach."""
+    found = reach_of(stage.update, world.policy.model, total)
+    logger.info("learning rates: %s", rates_line(stage.update, found))
+    count = None if stage.examples is None else sum(map(len, batches)) // stage.update.epochs
+    for line in (*advice(stage.update, world.policy.model, found, count), *stage.objective.cautions(batches)):
+        logger.warning("%s", line)
 
 
 def batch_plan(examples: int, stage: Stage, seed: Sequence[int]) -> list[list[int]]:

@@ -5,6 +5,7 @@ policy learns from this one. Who samples, from which weights and in which order 
 such a run can be repeated and resumed too.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -32,6 +33,8 @@ from uptake.train.run_folder import RunLog
 from uptake.types import Assessment, Group, RoundData, Row
 from uptake.update import precision
 from uptake.world import World
+
+logger = logging.getLogger(__name__)
 
 # Rows that are produced and judged together, and journaled as one line.
 CHUNK = 32
@@ -138,10 +141,13 @@ def _part(kept: Path, kind: str) -> dict[str, Tensor]:
 
 def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:
     """The error of a round without any training example."""
-    dropped = ", ".join(f"{reason} {count}" for reason, count in data.summary.get("dropped", {}).items() if count)
-    return ModelError(
-        f"{_folder(log, place)}: no training example is left; dropped: {dropped or 'nothing, there were none'}"
-    )
+    lost = dropped(data) or "nothing, there were none"
+    return ModelError(f"{_folder(log, place)}: no training example is left; dropped: {lost}")
+
+
+def dropped(data: RoundData) -> str:
+    """What gave no example in a round, counted by reason; empty for nothing."""
+    return ", ".join(f"{reason} {count}" for reason, count in data.summary.get("dropped", {}).items() if count)
 
 
 @contextmanager
@@ -218,7 +224,9 @@ def _from_rows(examples: Examples, world: World, log: RunLog, place: Place) -> R
     with log.timed("examples", 0) as timer:
         data = examples(world, place[1])
         timer.count = len(data.examples)
-    log.summary(place, data.summary)
+    log.summary(place, {"rows": len(world.rows), **data.summary})
+    if data.examples and (lost := dropped(data)):
+        logger.warning("%d examples; dropped: %s", len(data.examples), lost)
     return data
 
 

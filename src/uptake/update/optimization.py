@@ -18,15 +18,17 @@ class Optimization:
 
     `batch_size` examples make one optimizer step whatever the memory: they are cut into micro-batches of at most
     `micro_tokens` distinct tokens. The learning rate rises linearly over `warmup` (a share of all steps below 1, a
-    number of steps from 1 on) and then follows `schedule`. `precision` "bf16" computes in bfloat16 under autocast and
-    keeps weights, log-softmax and optimizer in fp32. Modules beside the policy learn at `module_lr`, on the same
-    schedule and clipped by themselves, where it is given; else they are one group with the policy.
+    number of steps from 1 on, of which a run takes no more than the share `warmup_cap` of its steps) and then follows
+    `schedule`. `precision` "bf16" computes in bfloat16 under autocast and keeps weights, log-softmax and optimizer in
+    fp32. Modules beside the policy learn at `module_lr`, on the same schedule and clipped by themselves, where it is
+    given; else they are one group with the policy.
     """
 
     lr: float
     batch_size: int = 64
     epochs: int = 1
     warmup: float = 0.1
+    warmup_cap: float | None = 0.1
     schedule: Schedule = "cosine"
     optimizer: OptimizerName = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
@@ -48,16 +50,23 @@ class Optimization:
         for name in ("batch_size", "epochs", "micro_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{getattr(self, name)}", field=name, allowed="a whole number from 1 up")
-        if self.clip is not None and not self.clip > 0:
-            raise InputError(f"{self.clip}", field="clip", allowed="a number above 0, or null for none")
+        for name in ("clip", "warmup_cap"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"{getattr(self, name)}", field=name, allowed="a number above 0, or null for none")
 
         for name, known in (("schedule", Schedule), ("optimizer", OptimizerName), ("precision", Precision)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(f"{getattr(self, name)!r}", field=name, allowed=", ".join(get_args(known)))
 
+    def warmup_steps(self, total: int) -> float:
+        """Length of the warm-up in a run of `total` steps; a number of steps stays below `warmup_cap`, rounded up."""
+        if self.warmup < 1:
+            return self.warmup * total
+        return self.warmup if self.warmup_cap is None else min(self.warmup, math.ceil(self.warmup_cap * total))
+
     def rate(self, step: int, total: int) -> float:
         """The learning rate of optimizer step `step` (from 0) of `total`."""
-        warmup = self.warmup if self.warmup >= 1 else self.warmup * total
+        warmup = self.warmup_steps(total)
         if step < warmup:
             return self.lr * (step + 1) / (math.ceil(warmup) + 1)
         progress = (step - warmup) / max(1.0, total - warmup)

@@ -35,5 +35,5 @@ def _cost(name: str, phases: Sequence[Phase], total: float) -> PhaseCost:
 
 
 def _machine(facts: RunFacts) -> str:
-    threads = f", {facts.threads} threads" if facts.threads else ""
+    threads = f", {facts.threads} thread{'s' * (facts.threads != 1)}" if facts.threads else ""
     return f" on {facts.device}{threads}" if facts.device else ""

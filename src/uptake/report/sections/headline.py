@@ -71,12 +71,15 @@ def _quality(quality: MeanChange, lengths: Lengths | None) -> str:
 
 
 def _work_done(run: RunFolder) -> Iterator[str]:
-    pairs, samples = (sum(getattr(each, name) or 0 for each in run.rounds.values()) for name in ("pairs", "samples"))
-    made = f"{number(pairs)} pairs from {number(samples)} responses" if pairs else ""
+    pairs, samples, rows = (
+        sum(getattr(each, name) or 0 for each in run.rounds.values()) for name in ("pairs", "samples", "rows")
+    )
+    source = f"read from {number(rows)} rows" if rows else f"from {number(samples)} responses"
+    made = f"{number(pairs)} pairs {source}" if pairs else ""
     if run.metrics:
         yield f"Trained for {number(_steps(run))} steps{made and ' on '}{made}."
     elif made:
-        yield f"Made {made}."
+        yield f"{made}." if rows else f"Made {made}."
     if run.samples:
         yield f"Sampled responses to {number(len(run.samples))} prompts."
 

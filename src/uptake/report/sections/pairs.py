@@ -15,9 +15,12 @@ PAIRS = (
     "Margin: score of the chosen response over that of the rejected one."
 )
 RESPONSES = "How many were sampled, and why some were not learned from."
+READ_PAIRS = "As the rows hold them, and why the rest was left out."
+READ = "How many were read, and why some were not learned from."
 
 # What a round is known by; a column that no round fills is left out.
 COLUMNS = {
+    "rows": "Rows",
     "prompts": "Prompts",
     "samples": "Responses",
     "pairs": "Pairs",
@@ -41,7 +44,7 @@ class RoundTable:
 
 
 def build(run: RunFolder) -> Section | LeftOut:
-    """The rounds of the run; left out where no pairs were made and every response was learned from."""
+    """The rounds of the run; left out where no pairs were made or read and every response was learned from."""
     rounds = run.rounds
     if not rounds:
         return LeftOut.no("rounds/*/summary.json", "Pairs")
@@ -50,7 +53,10 @@ def build(run: RunFolder) -> Section | LeftOut:
         return LeftOut("Pairs", "the method makes none, and no response was dropped.")
     columns = tuple(_columns(rounds.values()))
     table = RoundTable(columns, rounds, _margins(rounds), _dropped(rounds.values()), _agreement(rounds))
-    return Section("Pairs", PAIRS, table) if makes_pairs else Section("Responses", RESPONSES, table)
+    read = all(each.rows is not None for each in rounds.values())
+    if makes_pairs:
+        return Section("Pairs", READ_PAIRS if read else PAIRS, table)
+    return Section("Rows", READ, table) if read else Section("Responses", RESPONSES, table)
 
 
 def _columns(rounds: Collection[RoundSummary]) -> Iterator[tuple[str, str]]:

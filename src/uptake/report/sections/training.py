@@ -16,6 +16,8 @@ METRICS = {
     "loss": "Loss",
     "accuracy": "Accuracy",
     "margin": "Margin",
+    "log_ratio": "Log-ratio to the reference, mean of both responses",
+    "reference_point": "Reference point: log-ratio of mismatched responses, at least 0",
     "kl": "KL to the reference",
     "grad_norm": "Gradient norm",
     "advantage_std": "Spread of advantages",
