@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -648,7 +649,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "moment",
     [
         ("open", "0-1/judged.jsonl", 1),
-        ("os.rename", "0-2/.prepared", 1),
+        ("os.rename", "0-2/prepared.partial", 1),
         ("os.mkdir", "00000006-", 1),
         ("os.mkdir", "00000015-", 1),
         ("os.mkdir", "model.partial", 1),
@@ -660,7 +661,7 @@ def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp
     folder = tmp_path / "run"
     assert in_process(train, str(folder), False, moment) == -signal.SIGKILL
     assert in_process(train, str(folder), True) == 0
-    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared.safetensors"):
+    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared/tensors.safetensors"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
@@ -704,8 +705,8 @@ def test_killed_where_a_round_stopped(moment: tuple[str, str, int], stopped: Pat
 def test_a_round_that_has_begun_needs_what_it_began_with(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert in_process(train, str(folder), False, ("os.mkdir", "00000008-", 1)) == -signal.SIGKILL
-    (folder / "rounds" / "0-1" / "prepared.safetensors").unlink()
-    with pytest.raises(InputError, match=r"prepared\.safetensors.*the round has begun"):
+    shutil.rmtree(folder / "rounds" / "0-1" / "prepared")
+    with pytest.raises(InputError, match=r"0-1/prepared: it is gone, and the round has begun"):
         train(str(folder), True)
 
 

@@ -131,7 +131,7 @@ MOMENTS = [
     ("open", "recipe.yaml", 1),
     ("open", ".summary.json.", 1),
     ("os.mkdir", "00000002.partial", 1),
-    ("open", "00000004.partial/cursor.json", 1),
+    ("open", "00000004.partial/manifest.json", 1),
     ("os.rename", "00000004.partial", 1),
     ("os.rmdir", "00-00000", 1),
     ("os.mkdir", "model.partial", 1),

@@ -11,7 +11,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from uptake.errors import InputError
 from uptake.models import save_model
@@ -21,6 +20,7 @@ from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
 from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
+from uptake.train.tensor_folder import read_tensors, write_tensors
 from uptake.types import RoundData
 from uptake.update import build_optimizer, optimizer_step, set_rate, trainable, trainable_modules
 from uptake.world import World
@@ -73,9 +73,9 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         stage = recipe.stages[index]
         start = _stage_start(folder, index)
         if index:
-            _load_weights(world, load_file(start))
+            _load_weights(world, read_tensors(start, "weights"))
         elif stage.finish is not None and not start.exists():
-            checkpoint.save_weights(start, trainable(world.policy))
+            write_tensors(start, {"weights": trainable(world.policy)})
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
         learner = Learner(stage, world)
@@ -85,9 +85,9 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
-            stage.finish(learner.world, load_file(start))
+            stage.finish(learner.world, read_tensors(start, "weights"))
         if index + 1 < len(recipe.stages):
-            checkpoint.save_weights(_stage_start(folder, index + 1), trainable(world.policy))
+            write_tensors(_stage_start(folder, index + 1), {"weights": trainable(world.policy)})
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
@@ -232,4 +232,4 @@ def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
 
 def _stage_start(folder: Path, index: int) -> Path:
     """The weights a stage begins with, kept so that its reference can be started again after a kill."""
-    return folder / "stages" / f"{index:02d}.safetensors"
+    return folder / "stages" / f"{index:02d}"

@@ -89,7 +89,7 @@ def _has_begun(folder: Path) -> bool:
     """Whether a run has done anything: judged a row, made the examples of a round, taken a step, saved a checkpoint."""
     names = ("sampled.jsonl", "judged.jsonl", "summary.json")
     rounds = (path for name in names for path in folder.glob(f"rounds/*/{name}"))
-    done = (*rounds, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    done = (*rounds, folder / "metrics.jsonl", *folder.glob("checkpoints/*/manifest.json"))
     return any(path.exists() and path.stat().st_size for path in done)
 
 
