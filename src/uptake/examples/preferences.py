@@ -1,7 +1,7 @@
 """Preference pairs as the data set gives them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from uptake.data.convert import responses
 from uptake.data.where import bad_row
@@ -21,6 +21,8 @@ class PreferenceRows:
     """
 
     margins: bool = False
+
+    columns: ClassVar[tuple[str, ...]] = ("token_ids", "margin")
 
     def __call__(self, world: World, round_: int) -> RoundData:
         pairs: list[Pair] = []

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from uptake.data.where import bad_row
 from uptake.examples.recorded import each_row, preference_ids, response_ids
@@ -18,6 +19,8 @@ class RatedRows:
     A response that a row holds unfinished is left out and counted. Raises InputError for a row that says neither, and
     for one that the model's window cannot hold.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("token_ids",)
 
     def __call__(self, world: World, round_: int) -> RoundData:
         examples: list[Labeled] = []
