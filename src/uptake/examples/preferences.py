@@ -1,7 +1,7 @@
 """Preference pairs as the data set gives them."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from uptake.data.convert import responses
 from uptake.data.where import bad_row
@@ -22,7 +22,10 @@ class PreferenceRows:
 
     margins: bool = False
 
-    columns: ClassVar[tuple[str, ...]] = ("token_ids", "margin")
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it uses beside what rows say."""
+        return ("token_ids", "margin") if self.margins else ("token_ids",)
 
     def __call__(self, world: World, round_: int) -> RoundData:
         pairs: list[Pair] = []
