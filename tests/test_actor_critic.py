@@ -710,6 +710,25 @@ def test_a_round_that_has_begun_needs_what_it_began_with(undisturbed: Path, tmp_
         train(str(folder), True)
 
 
+@pytest.mark.parametrize(("step", "begun"), [("00000006-", False), ("00000008-", True)])
+def test_what_a_round_was_prepared_with_is_looked_at(
+    step: str, begun: bool, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before its first step a round is prepared again; after it the weights are others."""
+    folder = tmp_path / "run"
+    assert in_process(train, str(folder), False, ("os.mkdir", step, 1)) == -signal.SIGKILL
+    (damaged,) = (folder / "rounds" / "0-1" / "prepared").glob("tensors*")
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    if begun:
+        with pytest.raises(UptakeError, match="0-1/prepared/tensors.safetensors is damaged: crc32"):
+            train(str(folder), True)
+        return
+    train(str(folder), True)
+    assert "0-1/prepared/tensors.safetensors is damaged" in caplog.text
+    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-1/prepared/tensors.safetensors"):
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
 # --- a reward that fails ---------------------------------------------------------------------------------------------
 
 
