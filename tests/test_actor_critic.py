@@ -28,7 +28,7 @@ from torch import Tensor
 
 from uptake import methods
 from uptake.data import read as read_rows
-from uptake.errors import InputError, ModelError
+from uptake.errors import InputError, ModelError, UptakeError
 from uptake.methods import fine_grained_ppo, ppo
 from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
@@ -720,7 +720,7 @@ def test_what_a_round_was_prepared_with_is_looked_at(
     (damaged,) = (folder / "rounds" / "0-1" / "prepared").glob("tensors*")
     damaged.write_bytes(bytes(damaged.stat().st_size))
     if begun:
-        with pytest.raises(UptakeError, match="0-1/prepared/tensors.safetensors is damaged: crc32"):
+        with pytest.raises(UptakeError, match=r"0-1/prepared/tensors\.safetensors is damaged: crc32"):
             train(str(folder), True)
         return
     train(str(folder), True)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.markup import escape
 
 from uptake.cli.options import app
 from uptake.errors import UptakeError
+from uptake.support.stop import Stopped, stopped_by_signals
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
@@ -22,14 +24,27 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; an error that a person can act on is one message and exit code 2."""
+    """Run the command line; an error that a person can act on is one message and exit code 2.
+
+    So is the end by a signal: one line, and exit code 130, 143 or 129.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
-    try:
-        app()
-    except UptakeError as error:
-        Console(stderr=True).print(f"[bold red]error[/bold red]: {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise SystemExit(2) from None
+    with stopped_by_signals():
+        try:
+            app()
+        except UptakeError as error:
+            _say(f"[bold red]error[/bold red]: {escape(str(error))}")
+            raise SystemExit(2) from None
+        except Stopped as stop:
+            _say(escape(str(stop)))
+            raise SystemExit(stop.code) from None
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error, where there is one still."""
+    with suppress(OSError):
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
 
 
 def _quiet_libraries() -> None:

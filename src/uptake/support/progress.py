@@ -7,6 +7,8 @@ from threading import Lock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from uptake.support.stop import Stopped
+
 
 class Bar:
     """One running bar: `advance()` by some units of work, `say()` something beside it."""
@@ -21,6 +23,10 @@ class Bar:
     def say(self, note: str) -> None:
         self._progress.update(self.task, note=note)
 
+    def __str__(self) -> str:
+        (task,) = (each for each in self._progress.tasks if each.id == self.task)
+        return f"{task.description} {task.completed:.0f} of {task.total:.0f}"
+
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Bar]:
@@ -29,6 +35,9 @@ def progress_bar(description: str, total: int) -> Iterator[Bar]:
     bar = Bar(progress, description, total)
     try:
         yield bar
+    except Stopped as stop:
+        stop.at.insert(0, str(bar))
+        raise
     finally:
         progress.remove_task(bar.task)
         _display.close()

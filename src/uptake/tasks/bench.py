@@ -34,6 +34,7 @@ from uptake.report.bench import write_bench_report
 from uptake.rewards.base import Reward
 from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
+from uptake.support.stop import going_on
 from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
 
@@ -91,7 +92,7 @@ def bench(
             refuse_comparing(scorer)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with locked(folder), going_on(lambda: f"{folder}: the same command goes on from the scores that are kept"):
         kept = Cache(folder / "scores.sqlite" if cache is None else cache)
         judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
         results = BenchResults(

@@ -12,6 +12,7 @@ from uptake.data.write import may_write
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.signal import BestWorst, MinedPair
+from uptake.support.stop import going_on
 from uptake.tasks.train import warn_of_own_judge
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
@@ -42,7 +43,10 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
         raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
     beside = out.with_name(f"{out.name}.summary.json")
     warn_of_own_judge(recipe, world)
-    with locked(out, beside):
+    with (
+        locked(out, beside),
+        going_on(lambda: f"{out}: the same command goes on from what is judged, which is in {world.folder}"),
+    ):
         may_write(out, overwrite=overwrite or resumes)
         with open_run(recipe, world, resume=True) as folder:
             log = RunLog(folder, 0)

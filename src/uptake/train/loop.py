@@ -16,6 +16,7 @@ from uptake.errors import InputError
 from uptake.models import save_model
 from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
+from uptake.support.stop import going_on
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
 from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
@@ -56,8 +57,13 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
     another process is at work in it.
     """
     opened = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
-    with opened as folder:
+    with opened as folder, going_on(lambda: _goes_on(folder)):
         return _run(recipe, world, options, folder)
+
+
+def _goes_on(folder: Path) -> str:
+    step = (checkpoint.newest(folder) or Cursor()).step
+    return f"{folder}: the same command with --resume goes on from step {step}"
 
 
 def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
