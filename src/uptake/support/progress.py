@@ -1,7 +1,7 @@
 """Progress bars on standard error for long work; silent where standard error is not a terminal."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 
 from rich.console import Console
@@ -63,7 +63,8 @@ class _Display:
         with self._lock:
             self._bars -= 1
             if not self._bars:
-                self._progress.stop()
+                with suppress(OSError):  # the terminal may be closed by now
+                    self._progress.stop()
 
 
 def _new_progress() -> Progress:
