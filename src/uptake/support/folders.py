@@ -30,6 +30,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         _settle(folder, old, new)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of which no half keeps the name: a kill leaves it whole, or under a temporary name."""
+    leaving = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    folder.rename(leaving)
+    shutil.rmtree(leaving)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)

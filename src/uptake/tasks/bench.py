@@ -250,6 +250,7 @@ def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
 
 
 def _write(results: BenchResults, timing: Timing, folder: Path) -> None:
-    write_json(folder / "results.json", asdict(results))
+    """Write the figures last: they are what a program looks for."""
     write_json(folder / "timing.json", asdict(timing))
     write_bench_report(results, timing, folder)
+    write_json(folder / "results.json", asdict(results))

@@ -38,7 +38,7 @@ class Options:
     """Options of carrying a run out, as opposed to what it computes: nothing here changes a weight.
 
     `title` and `method` are for the report; `config` is what the run was asked for, as YAML, for people and for a run
-    that repeats this one.
+    that repeats this one. `report` is called with the folder when all but the trained model is in it.
     """
 
     title: str = ""
@@ -48,6 +48,7 @@ class Options:
     observe_every: int = 0
     method: str = ""
     config: str = ""
+    report: Callable[[Path], object] | None = None
 
 
 def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
@@ -97,6 +98,8 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
+    if options.report is not None:
+        options.report(folder)
     chat = trained.chat
     save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
