@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -39,6 +39,15 @@ def locked(path: Path, *beside: Path) -> Iterator[None]:
         with suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
+
+
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[None]:
+    """Lock of a file that is written in a moment, as `locked`; where somebody else holds it, nobody waits or fails."""
+    with ExitStack() as stack:
+        with suppress(UptakeError):
+            stack.enter_context(locked(path))
+        yield
 
 
 def check_unlocked(path: Path, *beside: Path) -> None:
