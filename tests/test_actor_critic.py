@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from uptake import methods
 from uptake.data import read as read_rows
-from uptake.errors import InputError, ModelError
+from uptake.errors import InputError, ModelError, UptakeError
 from uptake.methods import fine_grained_ppo, ppo
 from uptake.models import LanguageModel, add_lora, pack, token_logps
 from uptake.models.heads import AddCritic, AddHead, Critic, last_values, read
@@ -648,7 +649,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "moment",
     [
         ("open", "0-1/judged.jsonl", 1),
-        ("os.rename", "0-2/.prepared", 1),
+        ("os.rename", "0-2/prepared.partial", 1),
         ("os.mkdir", "00000006-", 1),
         ("os.mkdir", "00000015-", 1),
         ("os.mkdir", "model.partial", 1),
@@ -660,7 +661,7 @@ def test_killed_and_resumed(moment: tuple[str, str, int], undisturbed: Path, tmp
     folder = tmp_path / "run"
     assert in_process(train, str(folder), False, moment) == -signal.SIGKILL
     assert in_process(train, str(folder), True) == 0
-    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared.safetensors"):
+    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-3/prepared/tensors.safetensors"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
@@ -704,9 +705,28 @@ def test_killed_where_a_round_stopped(moment: tuple[str, str, int], stopped: Pat
 def test_a_round_that_has_begun_needs_what_it_began_with(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert in_process(train, str(folder), False, ("os.mkdir", "00000008-", 1)) == -signal.SIGKILL
-    (folder / "rounds" / "0-1" / "prepared.safetensors").unlink()
-    with pytest.raises(InputError, match=r"prepared\.safetensors.*the round has begun"):
+    shutil.rmtree(folder / "rounds" / "0-1" / "prepared")
+    with pytest.raises(InputError, match=r"0-1/prepared: it is gone, and the round has begun"):
         train(str(folder), True)
+
+
+@pytest.mark.parametrize(("step", "begun"), [("00000006-", False), ("00000008-", True)])
+def test_what_a_round_was_prepared_with_is_looked_at(
+    step: str, begun: bool, undisturbed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before its first step a round is prepared again; after it the weights are others."""
+    folder = tmp_path / "run"
+    assert in_process(train, str(folder), False, ("os.mkdir", step, 1)) == -signal.SIGKILL
+    (damaged,) = (folder / "rounds" / "0-1" / "prepared").glob("tensors*")
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    if begun:
+        with pytest.raises(UptakeError, match=r"0-1/prepared/tensors\.safetensors is damaged: crc32"):
+            train(str(folder), True)
+        return
+    train(str(folder), True)
+    assert "0-1/prepared/tensors.safetensors is damaged" in caplog.text
+    for name in ("metrics.jsonl", "model/model.safetensors", "rounds/0-1/prepared/tensors.safetensors"):
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
 # --- a reward that fails ---------------------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ def test_killed_and_resumed_from_the_command_line(tmp_path: Path) -> None:
     given = ["train", "kto", "--policy", str(policy), "--data", str(data), "--save-every", "2", *options]
     assert in_process(command_line, [*given, "--out", str(tmp_path / "whole")]) == 0
     arguments = [*given, "--out", str(tmp_path / "run")]
-    moment = ("open", "00000004.partial/cursor.json", 1)
+    moment = ("open", "00000004.partial/manifest.json", 1)
     assert in_process(command_line, arguments, moment) == -signal.SIGKILL
     assert in_process(command_line, [*arguments, "--resume"]) == 0
     assert same_run(tmp_path / "run", tmp_path / "whole")

@@ -131,7 +131,7 @@ MOMENTS = [
     ("open", "recipe.yaml", 1),
     ("open", ".summary.json.", 1),
     ("os.mkdir", "00000002.partial", 1),
-    ("open", "00000004.partial/cursor.json", 1),
+    ("open", "00000004.partial/manifest.json", 1),
     ("os.rename", "00000004.partial", 1),
     ("os.rmdir", "00-00000", 1),
     ("os.mkdir", "model.partial", 1),
@@ -296,13 +296,13 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     ("recipe", "changes", "message"),
     [
         (two_stages(lr=0.5), {}, r"another recipe: 'lr: 0.01' there, 'lr: 0.5' now"),
-        (two_stages(), {"seed": 1}, r"field 'seed': .*other seed: 0 there, 1 now"),
+        (two_stages(), {"seed": 1}, r"field 'seed': .*another seed: 0 there, 1 now"),
         (two_stages(), {"records": pair_records(4, seed=1)}, r"field 'rows'"),
         (two_stages(), {"records": pair_records(3)}, r"field 'rows'"),
         (
             two_stages(),
             {"lm": replace(tiny_llama(seed=2), name="tiny-0")},
-            r"field 'weights': .*other weights: .*policy",
+            r"field 'weights': .*other weights of the model 'policy': tiny-0, \w{16} there, tiny-0, \w{16} now",
         ),
     ],
 )

@@ -126,7 +126,7 @@ def test_mine_logs_keeps_its_summary(moment: tuple[str, str, int], uptake: Cli, 
     assert not [path for path in (*Path().glob(".*"), *Path().glob("*journal*")) if path.is_file()]
 
 
-@pytest.mark.parametrize("moment", [("os.rename", "out.jsonl.summary", 1), ("shutil.rmtree", "out.jsonl.work", 1)])
+@pytest.mark.parametrize("moment", [("os.rename", "out.jsonl.summary", 1), ("os.rename", "out.jsonl.work", 1)])
 def test_mine_keeps_its_summary(moment: tuple[str, str, int], uptake: Cli, model: Path) -> None:
     write_jsonl(Path("prompts.jsonl"), prompt_records(4))
     options = {"n": 4, "max_new_tokens": 6, "min_margin_quantile": 0.0, "max_length_ratio": 100.0}

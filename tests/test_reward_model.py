@@ -186,7 +186,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_killed_and_resumed(given: list[str], tmp_path: Path) -> None:
     assert in_process(command_line, [*given, "--out", str(tmp_path / "whole")]) == 0
-    for number, moment in enumerate([("open", "00000004.partial/cursor.json", 1), ("os.rename", "model.partial", 1)]):
+    for number, moment in enumerate([("open", "00000004.partial/manifest.json", 1), ("os.rename", "model.partial", 1)]):
         arguments = [*given, "--out", str(tmp_path / str(number))]
         assert in_process(command_line, arguments, moment) == -signal.SIGKILL
         assert in_process(command_line, [*arguments, "--resume"]) == 0

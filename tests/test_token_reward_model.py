@@ -455,7 +455,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     sets = [f"--set={name}={value}" for name, value in {**FAST, "epochs": 2, "batch_size": 4}.items()]
     given = ["train", "token_rm", "--policy", str(policy), "--data", str(data), "--save-every", "2", *sets]
     assert in_process(command_line, [*given, "--out", str(tmp_path / "whole")]) == 0
-    moment = ("open", "00000002.partial/cursor.json", 1)
+    moment = ("open", "00000002.partial/manifest.json", 1)
     arguments = [*given, "--out", str(tmp_path / "killed")]
     assert in_process(command_line, arguments, moment) == -signal.SIGKILL
     assert in_process(command_line, [*arguments, "--resume"]) == 0

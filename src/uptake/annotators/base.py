@@ -1,6 +1,6 @@
 """Annotators: what one is, and the settings that build it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Protocol
 
 from uptake.rewards.base import Resources, RewardSpec
@@ -34,5 +34,9 @@ class AnnotatorSpec(Protocol):
     def uses(self) -> tuple[str, ...]:
         """The names of the models that it is built from."""
         return ()
+
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        """The settings that name a file or folder, each with a hash of what is there: the name does not count."""
+        return {}
 
     def build(self, resources: Resources) -> Annotator: ...

@@ -5,7 +5,7 @@ what it thinks of first places cancels. Both orders are branches of one token tr
 once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -149,6 +149,9 @@ class LLMJudgeSpec(AnnotatorSpec):
     @property
     def uses(self) -> tuple[str, ...]:
         return (self.model,)
+
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        return {"instructions": Instructions.load(self.instructions).fingerprint}
 
     def build(self, resources: Resources) -> LLMJudge:
         options: dict[str, Any] = {"order_average": self.order_average, "min_share": self.min_share}

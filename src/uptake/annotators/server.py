@@ -1,7 +1,7 @@
 """A model behind a server as annotator: it is shown two responses in both orders and says 1 or 2."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, final, get_args
@@ -49,6 +49,9 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         if self.attempts < 1:
             raise InputError(f"{self.attempts}", field="attempts", allowed="a whole number from 1")
         self._instructions  # noqa: B018 - instructions that cannot be read are an error here, not hours later
+
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        return {"instructions": self._instructions.fingerprint}
 
     def build(self, resources: Resources) -> "ServerJudge":
         """The annotator that keeps its answers in the folder at hand."""

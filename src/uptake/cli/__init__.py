@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from contextvars import copy_context
 from importlib import import_module
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from uptake.cli.options import app, say
 from uptake.errors import UptakeError
 from uptake.support.notes import clear_notes, notes
+from uptake.support.stop import Stopped, stopped_by_signals
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
@@ -26,19 +28,30 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line; an error that a person can act on is one message and exit code 2.
 
-    The last lines say what was noted of rows: what they hold and no model read.
+    So is the end by a signal: one line, and exit code 130, 143 or 129. The last lines say what was noted of rows: what
+    they hold and no model read.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
     clear_notes()
-    try:
-        copy_context().run(app)  # what an option sets for one command ends with it
-    except UptakeError as error:
-        Console(stderr=True).print(f"[bold red]error[/bold red]: {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise SystemExit(2) from None
-    finally:
-        for line in notes():
-            say(line)
+    with stopped_by_signals():
+        try:
+            copy_context().run(app)  # what an option sets for one command ends with it
+        except UptakeError as error:
+            _say(f"[bold red]error[/bold red]: {escape(str(error))}")
+            raise SystemExit(2) from None
+        except Stopped as stop:
+            _say(escape(str(stop)))
+            raise SystemExit(stop.code) from None
+        finally:
+            for line in notes():
+                say(line)
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error, where there is one still."""
+    with suppress(OSError):
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
 
 
 def _quiet_libraries() -> None:

@@ -26,11 +26,12 @@ def corpus(
 
     Example: `uptake corpus --data ./data --out corpus.jsonl`
     """
+    from uptake.data.lock import was_killed
     from uptake.data.write import may_write
     from uptake.tasks.corpus import OUTCOMES, write_corpus
 
     for path in filter(None, (target, validation)):
-        may_write(path, overwrite=overwrite)
+        may_write(path, overwrite=overwrite or was_killed(target))
     summary = write_corpus(data, target, validation=validation, hold_out=hold_out or (), overwrite=overwrite)
     table = Table(Column("source", no_wrap=True), *OUTCOMES, "user turns")
     for name, outcomes in summary.outcomes.items():

@@ -238,8 +238,8 @@ def check_output(
     from uptake.data.write import FORMATS, may_write
 
     suffix(target, formats or FORMATS)
+    check_unlocked(target, *([] if resumes is None else [resumes]))
     may_write(target, overwrite=overwrite or (resumes is not None and resumes.exists()))
-    check_unlocked(target)
 
 
 def options_of(sets: list[str] | None) -> dict[str, Any]:

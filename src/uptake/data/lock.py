@@ -1,8 +1,9 @@
 """One process at a time: the lock of a file or folder that is worked on."""
 
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,7 +32,7 @@ def locked(path: Path, *beside: Path) -> Iterator[None]:
     try:
         for each in _left_over(path, *beside):
             with suppress(OSError):
-                each.unlink()
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
         yield
     finally:
         # Unlinked while it is held: whoever has opened the old file meanwhile sees that it has no name any more.
@@ -40,11 +41,25 @@ def locked(path: Path, *beside: Path) -> Iterator[None]:
         lock.release()
 
 
-def check_unlocked(path: Path) -> None:
-    """Raise UptakeError where another process works on a file or folder."""
-    if _lock_file(path).exists():
-        with locked(path):
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[None]:
+    """Lock of a file that is written in a moment, as `locked`; where somebody else holds it, nobody waits or fails."""
+    with ExitStack() as stack:
+        with suppress(UptakeError):
+            stack.enter_context(locked(path))
+        yield
+
+
+def check_unlocked(path: Path, *beside: Path) -> None:
+    """Raise UptakeError where another process works on a file or folder; what a killed one has left goes, as above."""
+    if was_killed(path):
+        with locked(path, *beside):
             pass
+
+
+def was_killed(path: Path) -> bool:
+    """Whether a process was killed at work on a file or folder, or is at work on it, and none has come after it."""
+    return _lock_file(path).exists()
 
 
 def _lock_file(path: Path) -> Path:
@@ -52,7 +67,7 @@ def _lock_file(path: Path) -> Path:
 
 
 def _left_over(*paths: Path) -> Iterator[Path]:
-    """The temporary files of `replacing` for these files, or anywhere in a folder."""
+    """What `replacing` and `remove_folder` leave of these files and folders, or of any file in a folder."""
     for path in paths:
         name = ".+" if path.is_dir() else re.escape(path.name)
         found = path.rglob(".*.tmp") if path.is_dir() else path.parent.glob(".*.tmp")

@@ -1,11 +1,12 @@
 """Data sets from files and from the Hub as rows."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar, final, overload
+from typing import Any, Generic, TypeVar, final, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from uptake.data.rows import FIELDS, to_record, to_row
 from uptake.data.where import Record, bad_row, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
-from uptake.types import Row, Where
+from uptake.types import Prompt, Row, Where
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ class RowStream(Sequence[Row]):
         self._held: list[Row] | None = None
         digest = _Digest()
         self._count = sum(1 for _ in digest.over(self._read()))
-        self.fingerprint = digest.text
+        self.fingerprint = digest.fingerprint
         if not self._count:
             raise _no_rows(source)
 
@@ -158,35 +159,55 @@ class RowStream(Sequence[Row]):
     def _again(self) -> Iterator[Row]:
         digest = _Digest()
         yield from digest.over(self._read())
-        if digest.text != self.fingerprint:
+        if digest.fingerprint != self.fingerprint:
             problem = "the rows are others than when they were first read"
             raise InputError(problem, path=self._source, allowed="a file that nobody changes")
 
 
-def fingerprint(rows: Iterable[Row]) -> str:
-    """A content hash of rows, wherever they were read from."""
+# Among the columns that a part of a recipe uses: it may read any.
+EVERY_COLUMN = "*"
+
+
+@dataclass(frozen=True)
+class RowsFingerprint:
+    """Fingerprint of rows, wherever they were read from: a content hash of them, and one of every further column."""
+
+    rows: str
+    columns: Mapping[str, str]
+
+
+def fingerprint(rows: Iterable[Row]) -> RowsFingerprint:
+    """The fingerprint of rows; a column that says nothing but null is none."""
     if isinstance(rows, RowStream):
         return rows.fingerprint
     digest = _Digest()
     for _ in digest.over(rows):
         pass
-    return digest.text
+    return digest.fingerprint
 
 
 class _Digest:
-    """A content hash of the rows that pass by."""
+    """The fingerprint of the rows that pass by."""
 
     def __init__(self) -> None:
-        self._seen = sha256()
+        self._rows = sha256()
+        self._columns = defaultdict[str, Any](sha256)
 
     def over(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            self._seen.update(repr(to_record(row)).encode(errors="backslashreplace"))
+        for number, row in enumerate(rows):
+            prompt = row if isinstance(row, Prompt) else row.prompt
+            bare = replace(prompt, extra={})
+            record = to_record(bare if isinstance(row, Prompt) else replace(row, prompt=bare))
+            self._rows.update(repr(record).encode(errors="backslashreplace"))
+            for name, value in prompt.extra.items():
+                if value is not None:
+                    self._columns[name].update(f"{number} {value!r}\n".encode(errors="backslashreplace"))
             yield row
 
     @property
-    def text(self) -> str:
-        return self._seen.hexdigest()[:16]
+    def fingerprint(self) -> RowsFingerprint:
+        columns = {name: seen.hexdigest()[:16] for name, seen in sorted(self._columns.items())}
+        return RowsFingerprint(self._rows.hexdigest()[:16], columns)
 
 
 def _rows(

@@ -25,6 +25,7 @@ from uptake.data.lock import locked
 from uptake.data.write import json_line, may_write, output_exists
 from uptake.errors import InputError, UptakeError
 from uptake.support.progress import progress_bar
+from uptake.support.stop import going_on
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,10 @@ def resumable_output(out: Path, *beside: Path, overwrite: bool) -> Iterator["Res
     with locked(out, *beside):
         resumes = path.exists()
         may_write(out, overwrite=overwrite or resumes)
-        with ResultJournal(path, resumes=resumes, finished=out if out.exists() and not overwrite else None) as journal:
+        with (
+            ResultJournal(path, resumes=resumes, finished=out if out.exists() and not overwrite else None) as journal,
+            going_on(lambda: f"{out}: the same command goes on from {len(journal)} results"),
+        ):
             yield journal
         path.unlink(missing_ok=True)
 
@@ -176,6 +180,9 @@ class ResultJournal:
         except BaseException:
             self._file.close()
             raise
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def get(self, keys: Iterable[str], kind: TypeAdapter[ResultT]) -> dict[str, ResultT]:
         """The results that are there and of the `kind`."""

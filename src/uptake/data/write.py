@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from uptake.data.files import suffix
 from uptake.data.where import Record
 from uptake.errors import InputError, UptakeError
+from uptake.support.folders import sync
 
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
 
@@ -42,11 +43,11 @@ def replacing(path: Path, *, overwrite: bool = False, resumes: bool = False) -> 
             temporary.unlink(missing_ok=True)  # whatever has the name, a link too
         yield temporary
         with disk_errors(path):
-            _sync(temporary)
+            sync(temporary)
             if not overwrite and path.exists() and not cmp(temporary, path, shallow=False):
                 raise output_exists(path)
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -170,11 +171,3 @@ def _cell(value: Any) -> str:
 
 def _write_parquet(records: list[Record], columns: list[str], file: _File) -> None:
     pq.write_table(pa.table({name: [record.get(name) for record in records] for name in columns}), file)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

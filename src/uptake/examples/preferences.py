@@ -22,6 +22,11 @@ class PreferenceRows:
 
     margins: bool = False
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it uses beside what rows say."""
+        return ("token_ids", "margin") if self.margins else ("token_ids",)
+
     def __call__(self, world: World, round_: int) -> RoundData:
         pairs: list[Pair] = []
         equal = unfinished = 0

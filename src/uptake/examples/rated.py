@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from uptake.data.convert import response_turns
 from uptake.data.where import bad_row
@@ -19,6 +20,8 @@ class RatedRows:
     Both sides of a preference of equal responses, and a response that a row holds unfinished, are left out and counted.
     Raises InputError for a row that says neither, and for one that the model's window cannot hold.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("token_ids",)
 
     def __call__(self, world: World, round_: int) -> RoundData:
         examples: list[Labeled] = []

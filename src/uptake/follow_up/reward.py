@@ -313,6 +313,9 @@ class FollowUpSpec(RewardSpec):
     def offers(self) -> frozenset[Detail]:
         return frozenset({"logps"})
 
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        return {"followups": FollowUpSet.load(self.followups).fingerprint}
+
     def build(self, resources: Resources) -> FollowUpReward:
         options = {each.name: getattr(self, each.name) for each in fields(self)}
         model, followups = resources.model(options.pop("model")), options.pop("followups")

@@ -1,7 +1,6 @@
 """Write a trained model as a folder that Transformers and vLLM load as it is."""
 
 import json
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from uptake.models.card import write_card
 from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer, merged
 from uptake.models.language_model import LanguageModel
 from uptake.models.token_classifier import LABELS, as_token_classifier
+from uptake.support.folders import replacing_folder
 
 GENERATION = "generation_config.json"
 
@@ -32,30 +32,24 @@ def save_model(
     heads are not saved. The folder appears whole or not at all; one that exists is replaced. Raises UptakeError where
     it cannot be written.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    model: Any = lm.model
+    tokenizer = lm.tokenizer
+    tokenizer.chat_template = chat_template
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        model: Any = lm.model
-        tokenizer = lm.tokenizer
-        tokenizer.chat_template = chat_template
-        if SCORE in lm.heads:
-            tokenizer = classifier_tokenizer(tokenizer, chat_template, closing)
-            model = as_classifier(lm, tokenizer)
-        elif LABELS.keys() & lm.heads.keys():
-            model = as_token_classifier(lm)
-        elif not lm.source:
-            model = merged(lm)
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        if (partial / GENERATION).is_file():
-            _name_ends(partial / GENERATION, {*lm.end_ids, *end_ids})
-        write_card(lm.card, partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.replace(folder)
+        with replacing_folder(folder) as partial:
+            if SCORE in lm.heads:
+                tokenizer = classifier_tokenizer(tokenizer, chat_template, closing)
+                model = as_classifier(lm, tokenizer)
+            elif LABELS.keys() & lm.heads.keys():
+                model = as_token_classifier(lm)
+            elif not lm.source:
+                model = merged(lm)
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            if (partial / GENERATION).is_file():
+                _name_ends(partial / GENERATION, {*lm.end_ids, *end_ids})
+            write_card(lm.card, partial)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UptakeError(f"{folder}: the model could not be written ({error})") from error
 
 

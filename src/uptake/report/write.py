@@ -6,6 +6,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from uptake.data import replacing
 from uptake.data.files import suffix
+from uptake.data.lock import locked_if_free
 from uptake.data.write import disk_errors
 from uptake.report import sections, text
 from uptake.report.folder import read_run
@@ -44,7 +45,7 @@ def write_token_page(map_: HeatMap, out: Path, title: str, *, overwrite: bool = 
 def write_page(page: Page, out: Path, *, overwrite: bool) -> None:
     """Write a page, whole or not at all; InputError where `out` exists, unless `overwrite`."""
     html = _environment().get_template("page.html.j2").render(page=page)
-    with replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
+    with locked_if_free(out), replacing(out, overwrite=overwrite) as temporary, disk_errors(out):
         temporary.write_text(html, encoding="utf-8")
 
 

@@ -129,6 +129,10 @@ class RewardSpec(Protocol):
         """What the reward knows beside a number."""
         return frozenset()
 
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        """The settings that name a file or folder, each with a hash of what is there: the name does not count."""
+        return {}
+
     def build(self, resources: Resources) -> Reward: ...
 
 

@@ -147,6 +147,9 @@ class ClassifierSpec(RewardSpec):
     temperature: ClassVar[float | None] = 1.0
     short: ClassVar[tuple[str, ...]] = ("path", "label")
 
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        return {"path": self.build(resources).fingerprint}
+
     def build(self, resources: Resources) -> Reward:
         return _classifier(self.path, self.label, resources.device, resources.dtype)
 

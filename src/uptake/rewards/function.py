@@ -3,7 +3,7 @@
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import module_from_spec, spec_from_loader
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from uptake.data.cache import content_key
 from uptake.data.chat import ChatFormat
+from uptake.data.read import EVERY_COLUMN
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.ops.spans import place_rewards
@@ -123,6 +124,7 @@ class FunctionSpec(RewardSpec):
     on_error: OnError = "stop"
 
     short: ClassVar[tuple[str, ...]] = ("path",)
+    columns: ClassVar[tuple[str, ...]] = (EVERY_COLUMN,)
 
     def __post_init__(self) -> None:
         if not all(self._parts):
@@ -136,6 +138,11 @@ class FunctionSpec(RewardSpec):
     def _parts(self) -> tuple[str, str]:
         file, _, name = self.path.rpartition(":")
         return file, name
+
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        """The names alone of file and function: a run goes on with a function that was mended."""
+        file, name = self._parts
+        return {"path": f"{Path(file).name}:{name}"}
 
     def build(self, resources: Resources) -> Reward:
         file, name = self._parts

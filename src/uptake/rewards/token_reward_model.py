@@ -1,6 +1,6 @@
 """A token reward model as a reward: what it says of the tokens of a response, added up or averaged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -139,6 +139,9 @@ class TokenRewardSpec(RewardSpec):
     @property
     def offers(self) -> frozenset[Detail]:
         return frozenset({"tokens"})
+
+    def contents(self, resources: Resources) -> Mapping[str, str]:
+        return {"path": self.build(resources).fingerprint}
 
     def build(self, resources: Resources) -> Reward:
         lm = resources.models.get(self.path) or _loaded(self.path, resources.device, resources.dtype)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from threading import Event, Lock, Thread
 
@@ -16,6 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from uptake.support.stop import Stopped
 
 # Between two lines of a log.
 SECONDS = 30.0
@@ -34,6 +36,10 @@ class Bar:
     def say(self, note: str) -> None:
         self._progress.update(self.task, note=note)
 
+    def __str__(self) -> str:
+        (task,) = (each for each in self._progress.tasks if each.id == self.task)
+        return f"{task.description} {task.completed:.0f} of {task.total:.0f}"
+
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Bar]:
@@ -42,6 +48,9 @@ def progress_bar(description: str, total: int) -> Iterator[Bar]:
     bar = Bar(progress, description, total)
     try:
         yield bar
+    except Stopped as stop:
+        stop.at.insert(0, str(bar))
+        raise
     finally:
         progress.remove_task(bar.task)
         _display.close()
@@ -71,8 +80,9 @@ class _Display:
         with self._lock:
             self._bars -= 1
             if not self._bars:
-                self._progress.stop()
                 self._closed.set()
+                with suppress(OSError):  # the terminal may be closed by now
+                    self._progress.stop()
 
 
 def _new_progress() -> Progress:

@@ -34,6 +34,7 @@ from uptake.report.bench import write_bench_report
 from uptake.rewards.base import Reward
 from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
+from uptake.support.stop import going_on
 from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
 
@@ -94,7 +95,7 @@ def bench(
             refuse_comparing(scorer)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with locked(folder), going_on(lambda: f"{folder}: the same command goes on from the scores that are kept"):
         kept = Cache(folder / "scores.sqlite" if cache is None else cache)
         judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
         results = BenchResults(
@@ -268,6 +269,7 @@ def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
 
 
 def _write(results: BenchResults, timing: Timing, folder: Path) -> None:
-    write_json(folder / "results.json", asdict(results))
+    """Write the figures last: they are what a program looks for."""
     write_json(folder / "timing.json", asdict(timing))
     write_bench_report(results, timing, folder)
+    write_json(folder / "results.json", asdict(results))

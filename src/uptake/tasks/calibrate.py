@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from uptake.data.convert import response_turns
+from uptake.data.lock import locked
 from uptake.data.write import may_write
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy
 from uptake.evaluate.interval import share
@@ -77,19 +78,19 @@ def calibrate_file(
 ) -> CalibrationReport:
     """Fit the set to preferences, write it to `out`, and the report beside it as `.report.json`.
 
-    Raises InputError for a row that cannot be scored, for what `Calibrate` refuses, and for a file that exists, unless
-    `overwrite`.
+    Raises InputError for a row that cannot be scored, for what `Calibrate` refuses, and for an `out` that exists,
+    unless `overwrite`.
     """
     out = Path(out)
     beside = out.with_suffix(".report.json")
-    for path in (out, beside):
-        may_write(path, overwrite=overwrite)
-    reward = FollowUpReward(lm, followups)
-    pairs = label(rows, reward)
-    result = calibrate(pairs)
-    report = _report(rows, pairs, result, _costs(rows, reward, FollowUpReward(lm, result.followups)))
-    result.followups.save(out, overwrite=overwrite)
-    write_json(beside, asdict(report))
+    with locked(out, beside):
+        may_write(out, overwrite=overwrite)
+        reward = FollowUpReward(lm, followups)
+        pairs = label(rows, reward)
+        result = calibrate(pairs)
+        report = _report(rows, pairs, result, _costs(rows, reward, FollowUpReward(lm, result.followups)))
+        write_json(beside, asdict(report))
+        result.followups.save(out, overwrite=overwrite)
     return report
 
 

@@ -1,6 +1,7 @@
 """Compare two models on the same prompts: who answers better, in the eyes of a judge that neither was trained by."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from uptake.data import ChatFormat, Writer, prompts, read
+from uptake.data.lock import locked
 from uptake.data.turns import message_list
 from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
@@ -18,6 +20,9 @@ from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
 from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Prompt, Rollout, Turn
+
+# The files of a comparison: its figures, and some answers beside them.
+_FILES = ("evaluation.json", "samples.jsonl")
 
 # A judge of a whole dialogue that ends with the response, higher is better.
 QualityOf = Callable[[Dialogue], float]
@@ -111,30 +116,34 @@ def compare_files(
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
-    asked, folder = prompts(read(source, limit=limit)), comparison_folder(folder)
-    rated_by = models[reward.model]
-    built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
-    before, after = (
-        answers(load(models[side], **loading), asked, built, sampling, seed=seed) for side in ("before", "after")
-    )
-    figures = comparison(before, after, judge=f"follow-up reward of {rated_by}")
-    write_comparison(folder, figures, side_by_side(before, after, count=40))
+    asked, rated_by = prompts(read(source, limit=limit)), models[reward.model]
+    with comparison_folder(folder) as target:
+        built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
+        before, after = (
+            answers(load(models[side], **loading), asked, built, sampling, seed=seed) for side in ("before", "after")
+        )
+        figures = comparison(before, after, judge=f"follow-up reward of {rated_by}")
+        write_comparison(target, figures, side_by_side(before, after, count=40))
     return figures
 
 
-def comparison_folder(folder: str | Path) -> Path:
-    """Make the folder of a comparison before there is anything to lose; UptakeError where that cannot be."""
+@contextmanager
+def comparison_folder(folder: str | Path) -> Iterator[Path]:
+    """The folder of a comparison, made and locked before there is anything to lose; UptakeError where it cannot be."""
+    figures, samples = (Path(folder) / name for name in _FILES)
     with disk_errors(Path(folder)):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
+    with locked(figures, samples):
+        yield Path(folder)
 
 
 def write_comparison(folder: Path, figures: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> None:
-    """Put a comparison where `write_report` finds it; an earlier one is replaced."""
-    write_json(folder / "evaluation.json", figures)
-    with Writer(folder / "samples.jsonl", overwrite=True) as writer:
+    """Put a comparison where `write_report` finds it, the figures last; an earlier one is replaced."""
+    path, beside = (folder / name for name in _FILES)
+    with Writer(beside, overwrite=True) as writer:
         for sample in samples:
             writer.write(dict(sample))
+    write_json(path, figures)
 
 
 def _two(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from itertools import cycle, takewhile
 from pathlib import Path
 
 from uptake.data import Writer, prompts, read
+from uptake.data.lock import locked, was_killed
 from uptake.datasets import EVALUATED, Item, Rating, find, folder_of, names, offers, read_set
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
@@ -63,10 +64,13 @@ def write_corpus(
     conversations = [(name, clean(turns)) for name, dialogues in found.items() for turns in dialogues()]
     outcomes = sort_out([turns for _, turns in conversations], held_out, VALIDATION if validation else None)
     counts, turns_of = {name: Counter(dict.fromkeys(OUTCOMES, 0)) for name in found}, Counter(dict.fromkeys(found, 0))
+    # A killed call may have left one of both.
+    how = {"overwrite": overwrite, "resumes": was_killed(Path(out))}
     with ExitStack() as stack:
-        files = {"kept": stack.enter_context(Writer(out, overwrite=overwrite))}
+        stack.enter_context(locked(Path(out), *([Path(validation)] if validation is not None else [])))
+        files = {"kept": stack.enter_context(Writer(out, **how))}
         if validation is not None:
-            files["validation"] = stack.enter_context(Writer(validation, overwrite=overwrite))
+            files["validation"] = stack.enter_context(Writer(validation, **how))
         for (name, turns), outcome in zip(conversations, outcomes, strict=True):
             counts[name][outcome] += 1
             if outcome in files:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uptake.data import Writer
+from uptake.data.lock import locked
 from uptake.datasets import KINDS, Comparison, Feedback, offers, read_set, spelled
 from uptake.datasets.records import DataRow, question_of, record_of, split_of_row
 from uptake.errors import InputError
@@ -55,7 +56,7 @@ def write_rows(
     if not any("" in each for each in reasons.values()):
         counts = ", ".join(f"{reason} {count}" for each in left_out.values() for reason, count in each.items())
         raise InputError(f"no {kind} left; left out: {counts}", path=folder, allowed="another set or split")
-    with Writer(out, overwrite=overwrite) as writer:
+    with locked(Path(out)), Writer(out, overwrite=overwrite) as writer:
         for name, rows in found.items():
             for row, reason in zip(rows, reasons[name], strict=True):
                 if not isinstance(row, str) and not reason:

@@ -1,6 +1,5 @@
 """Mine preference pairs from the samples of a policy, judged by follow-ups."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,8 @@ from uptake.data.write import may_write
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.signal import BestWorst, MinedPair
+from uptake.support.folders import remove_folder
+from uptake.support.stop import going_on
 from uptake.tasks.train import warn_of_own_judge
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
@@ -43,7 +44,10 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
         raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
     beside = out.with_name(f"{out.name}.summary.json")
     warn_of_own_judge(recipe, world)
-    with locked(out, beside):
+    with (
+        locked(out, beside, world.folder),
+        going_on(lambda: f"{out}: the same command goes on from what is judged, which is in {world.folder}"),
+    ):
         may_write(out, overwrite=overwrite or resumes)
         with open_run(recipe, world, resume=True) as folder:
             log = RunLog(folder, 0)
@@ -54,7 +58,7 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
                 for mined in data.examples:
                     writer.write(pair_record(mined, world.chat.fingerprint))
                 write_json(beside, data.summary)
-            shutil.rmtree(folder)
+            remove_folder(folder)
     return MineSummary(len(data.examples), out, data.summary)
 
 

@@ -1,22 +1,25 @@
 """Checkpoints: weights, optimizer, reference, random state and cursor, written so that a kill at any moment is safe."""
 
-import json
-import os
+import logging
+import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from uptake.data import replacing
 from uptake.errors import UptakeError
+from uptake.train.tensor_folder import DamagedFolder, read_tensors, write_tensors
+
+log = logging.getLogger(__name__)
 
 KEPT = 2
+
+# A folder's name is the cursor of its snapshot; they sort from the oldest to the newest.
+_NAME = re.compile(r"(\d{2,})-(\d{5,})-(\d{8,})-(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -41,52 +44,51 @@ class Snapshot:
 
 
 def save(folder: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot under `folder/checkpoints`; it counts once its last rename is done, and older ones go."""
-    root = folder / "checkpoints"
-    cursor = snapshot.cursor
+    """Write a snapshot under `folder/checkpoints`; it counts once its last rename is done, and older ones go.
+
+    So do later ones: whoever writes this one could not read them.
+    """
+    cursor, root = snapshot.cursor, _root(folder)
     target = root / f"{cursor.stage:02d}-{cursor.round_:05d}-{cursor.step:08d}-{cursor.done:08d}"
-    partial = root / f"{target.name}.partial"
+    groups = {"weights": snapshot.weights, "optimizer": snapshot.optimizer, "reference": snapshot.reference}
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tensors = {"weights": snapshot.weights, "optimizer": snapshot.optimizer, "reference": snapshot.reference}
-        for name, group in tensors.items():
-            save_file(_plain(group), partial / f"{name}.safetensors")
-        save_file({"torch": snapshot.rng}, partial / "rng.safetensors")
-        (partial / "cursor.json").write_text(json.dumps(asdict(cursor)))
-        _sync(partial)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UptakeError(
-            f"{target}: the checkpoint could not be written ({error}); the one before it is whole"
-        ) from error
-    for old in _all(root)[:-KEPT]:
-        shutil.rmtree(old)
-
-
-def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write weights alone to a file that appears whole; raises UptakeError where the disk refuses."""
-    with replacing(path, overwrite=True) as temporary:
-        try:
-            save_file(_plain(weights), temporary)
-        except SafetensorError as error:
-            raise UptakeError(f"{path}: the weights could not be written ({error})") from error
+        write_tensors(target, {**groups, "rng": {"torch": snapshot.rng}})
+    except UptakeError as error:
+        raise UptakeError(f"{error}; the checkpoint before it is whole") from error
+    kept = [path for path in _snapshots(folder) if path <= target][-KEPT:]
+    for path in root.iterdir():
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def load(folder: Path) -> Snapshot | None:
-    """The newest whole snapshot; None where there is none."""
-    found = _all(folder / "checkpoints")
-    if not found:
-        return None
-    newest = found[-1]
-    cursor = Cursor(**json.loads((newest / "cursor.json").read_text()))
-    weights, optimizer, reference = (
-        load_file(newest / f"{name}.safetensors") for name in ("weights", "optimizer", "reference")
-    )
-    rng = load_file(newest / "rng.safetensors")["torch"]
-    return Snapshot(cursor, weights, optimizer, reference, rng)
+    """The newest whole snapshot; None where there is none.
+
+    One that is damaged is passed over with a warning. Raises UptakeError where all are.
+    """
+    damages: list[str] = []
+    for path in reversed(_snapshots(folder)):
+        try:
+            weights, optimizer, reference, rng = (
+                read_tensors(path, name) for name in ("weights", "optimizer", "reference", "rng")
+            )
+            snapshot = Snapshot(_cursor(path), weights, optimizer, reference, rng["torch"])
+        except DamagedFolder as error:
+            damages.append(str(error))
+            continue
+        if damages:
+            log.warning("%s; the run goes on from the checkpoint before, %s", "; ".join(damages), path)
+        return snapshot
+    if damages:
+        anew = f"remove {_root(folder)} to take all steps again, from what was judged"
+        raise UptakeError(f"{'; '.join(damages)}; no checkpoint is whole ({anew})")
+    return None
+
+
+def newest(folder: Path) -> Cursor | None:
+    """The cursor of the newest snapshot, whole or not; None where there is none."""
+    found = _snapshots(folder)
+    return _cursor(found[-1]) if found else None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -104,15 +106,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _root(folder: Path) -> Path:
+    return folder / "checkpoints"
 
 
-def _all(root: Path) -> list[Path]:
-    return sorted(path for path in root.glob("*-*-*-*") if path.suffix != ".partial")
+def _snapshots(folder: Path) -> list[Path]:
+    return sorted(path for path in _root(folder).glob("*") if _NAME.fullmatch(path.name))
 
 
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+def _cursor(path: Path) -> Cursor:
+    stage, round_, step, done = map(int, path.name.split("-"))
+    return Cursor(stage, round_, done, step)

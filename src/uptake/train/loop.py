@@ -12,16 +12,17 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from uptake.errors import InputError
 from uptake.models import save_model
 from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
+from uptake.support.stop import going_on
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
 from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
+from uptake.train.tensor_folder import read_tensors, write_tensors
 from uptake.types import RoundData
 from uptake.update import (
     advice,
@@ -49,7 +50,7 @@ class Options:
     """Options of carrying a run out, as opposed to what it computes: nothing here changes a weight.
 
     `title` and `method` are for the report; `config` is what the run was asked for, as YAML, for people and for a run
-    that repeats this one.
+    that repeats this one. `report` is called with the folder when all but the trained model is in it.
     """
 
     title: str = ""
@@ -59,6 +60,7 @@ class Options:
     observe_every: int = 0
     method: str = ""
     config: str = ""
+    report: Callable[[Path], object] | None = None
 
 
 def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
@@ -68,8 +70,13 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
     another process is at work in it.
     """
     opened = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
-    with opened as folder:
+    with opened as folder, going_on(lambda: _goes_on(folder)):
         return _run(recipe, world, options, folder)
+
+
+def _goes_on(folder: Path) -> str:
+    step = (checkpoint.newest(folder) or Cursor()).step
+    return f"{folder}: the same command with --resume goes on from step {step}"
 
 
 def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
@@ -85,9 +92,9 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         stage = recipe.stages[index]
         start = _stage_start(folder, index)
         if index:
-            _load_weights(world, load_file(start))
+            _load_weights(world, read_tensors(start, "weights"))
         elif stage.finish is not None and not start.exists():
-            checkpoint.save_weights(start, trainable(world.policy))
+            write_tensors(start, {"weights": trainable(world.policy)})
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
         learner = Learner(stage, world)
@@ -97,12 +104,14 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
-            stage.finish(learner.world, load_file(start))
+            stage.finish(learner.world, read_tensors(start, "weights"))
         if index + 1 < len(recipe.stages):
-            checkpoint.save_weights(_stage_start(folder, index + 1), trainable(world.policy))
+            write_tensors(_stage_start(folder, index + 1), {"weights": trainable(world.policy)})
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
+    if options.report is not None:
+        options.report(folder)
     chat = trained.chat
     save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
@@ -256,4 +265,4 @@ def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
 
 def _stage_start(folder: Path, index: int) -> Path:
     """The weights a stage begins with, kept so that its reference can be started again after a kill."""
-    return folder / "stages" / f"{index:02d}.safetensors"
+    return folder / "stages" / f"{index:02d}"

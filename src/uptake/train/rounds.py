@@ -17,10 +17,7 @@ from statistics import fmean
 from threading import Event
 from typing import Any, final
 
-import torch
 from pydantic import TypeAdapter
-from safetensors import safe_open
-from torch import Tensor
 
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
@@ -28,8 +25,9 @@ from uptake.objective import RoundObjective
 from uptake.recipe import Examples, Stage
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
-from uptake.train.checkpoint import Cursor, save_weights
+from uptake.train.checkpoint import Cursor
 from uptake.train.run_folder import RunLog
+from uptake.train.tensor_folder import DamagedFolder, exact, read_tensors, write_tensors
 from uptake.types import Assessment, Group, RoundData, Row
 from uptake.update import precision
 from uptake.world import World
@@ -39,8 +37,8 @@ logger = logging.getLogger(__name__)
 # Rows that are produced and judged together, and journaled as one line.
 CHUNK = 32
 
-# The file of a round with what its objective has worked out before the first step.
-PREPARED = "prepared.safetensors"
+# The folder of a round with what its objective has worked out before the first step.
+PREPARED = "prepared"
 
 # Responses of a round that are kept for the report, with numbers for their tokens.
 SHOWN = 2
@@ -88,35 +86,39 @@ def prepare_round(
     """The examples of a round as its loss takes them, and metrics that go into each of its lines.
 
     What the objective works out before the round's first step is kept, since later the weights are others. Raises
-    InputError where a round that was begun has lost it.
+    InputError where a round that was begun has lost it, and DamagedFolder where it is damaged.
     """
     objective = stage.objective
     if not (isinstance(objective, RoundObjective) and examples):
         return examples, {}
     kept = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
-    if not kept.exists():
-        if cursor.done:
-            raise InputError("the file is gone, and the round has begun", path=kept, allowed="the run folder as it was")
+    if not _is_prepared(kept, cursor):
         memory = _memory(log, cursor)
         with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
             found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
-        save_weights(kept, _flat(*found))
-    prepared = objective.with_prepared(examples, _part(kept, "tensors"))
+        tensors, handed_on, figures = found
+        write_tensors(kept, {"tensors": tensors, "memory": exact(handed_on), "metrics": exact(figures)})
+    prepared = objective.with_prepared(examples, read_tensors(kept, "tensors"))
     views = islice(objective.token_values(prepared), SHOWN)
     log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in views])
     return prepared, _numbers(kept, "metrics")
 
 
-def _flat(
-    tensors: Mapping[str, Tensor], memory: Mapping[str, float], metrics: Mapping[str, float]
-) -> dict[str, Tensor]:
-    """What an objective has prepared, as tensors of one file; numbers stay exact."""
-    exact = {
-        f"{kind}.{name}": torch.tensor(number, dtype=torch.float64)
-        for kind, numbers in (("memory", memory), ("metrics", metrics))
-        for name, number in numbers.items()
-    }
-    return exact | {f"tensors.{name}": tensor for name, tensor in tensors.items()}
+def _is_prepared(kept: Path, cursor: Cursor) -> bool:
+    """Whether a round is prepared; what is damaged is worked out again while the weights are those of its start."""
+    if not kept.exists():
+        if cursor.done:
+            raise InputError("it is gone, and the round has begun", path=kept, allowed="the run folder as it was")
+        return False
+    try:
+        for name in ("tensors", "memory", "metrics"):
+            read_tensors(kept, name)
+    except DamagedFolder as error:
+        if cursor.done:
+            raise
+        logger.warning("%s; it is worked out again", error)
+        return False
+    return True
 
 
 def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
@@ -129,14 +131,7 @@ def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
 
 
 def _numbers(kept: Path, kind: str) -> dict[str, float]:
-    return {name: float(value) for name, value in _part(kept, kind).items()}
-
-
-def _part(kept: Path, kind: str) -> dict[str, Tensor]:
-    """One part of what was kept of a round; the others are not read."""
-    with safe_open(kept, "pt") as file:
-        names = [name for name in file.keys() if name.startswith(f"{kind}.")]  # noqa: SIM118  # it is no mapping
-        return {name.partition(".")[2]: file.get_tensor(name) for name in names}
+    return {name: float(value) for name, value in read_tensors(kept, kind).items()}
 
 
 def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:

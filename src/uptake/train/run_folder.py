@@ -25,16 +25,12 @@ from pydantic import TypeAdapter
 import uptake
 from uptake.data import Journal, TokenView, Writer, replacing
 from uptake.data.lock import FOLDER_LOCK, check_unlocked, locked
-from uptake.data.read import fingerprint
 from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.recipe import Recipe
-from uptake.rewards.fingerprint import model_fingerprint
 from uptake.train.checkpoint import Cursor
+from uptake.train.identity import check_same, identity
 from uptake.world import World
-
-# What makes a run another one beside its recipe, by its name in run.json.
-IDENTITY = ("seed", "weights", "rows")
 
 _VIEWS = TypeAdapter(TokenView)
 
@@ -48,16 +44,17 @@ def open_run(
     The folder is locked until the block ends: UptakeError where another process is at work in it. `title` and `method`
     are for the report. `config` is what the run was asked for, as YAML; it stands above the recipe in recipe.yaml.
     """
-    folder, text = world.folder, str(recipe)
+    folder = world.folder
     _holds_run(folder, resume)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         if _holds_run(folder, resume):
-            _check_same(folder, text, world)
+            check_same(folder, recipe, world)
         else:
-            write_json(folder / "run.json", {"title": title or folder.name, "method": method, **_facts(world)})
-            _write(folder / "recipe.yaml", config + text)
+            facts = {"title": title or folder.name, "method": method, **_machine(world), **identity(recipe, world)}
+            write_json(folder / "run.json", facts)
+            _write(folder / "recipe.yaml", config + str(recipe))
         yield folder
 
 
@@ -89,27 +86,13 @@ def _has_begun(folder: Path) -> bool:
     """Whether a run has done anything: judged a row, made the examples of a round, taken a step, saved a checkpoint."""
     names = ("sampled.jsonl", "judged.jsonl", "summary.json")
     rounds = (path for name in names for path in folder.glob(f"rounds/*/{name}"))
-    done = (*rounds, folder / "metrics.jsonl", *folder.glob("checkpoints/*/cursor.json"))
+    done = (*rounds, folder / "metrics.jsonl", *folder.glob("checkpoints/*/manifest.json"))
     return any(path.exists() and path.stat().st_size for path in done)
 
 
 def _holds_something(folder: Path) -> bool:
     """Whether a folder holds more than the beginnings of a run that was killed before its recipe was written."""
     return any(path.name not in ("run.json", FOLDER_LOCK) and path.suffix != ".tmp" for path in folder.iterdir())
-
-
-def _check_same(folder: Path, text: str, world: World) -> None:
-    """Raise InputError where the run in a folder is not the one of this recipe and world."""
-    allowed = "what the run was started with, or another folder; delete this one to start anew"
-    written = _recipe_text((folder / "recipe.yaml").read_text())
-    if written != text:
-        problem = f"the run was started with another recipe: {_first_change(written, text)}"
-        raise InputError(problem, path=folder / "recipe.yaml", allowed=allowed)
-    then, now = json.loads((folder / "run.json").read_text()), _facts(world)
-    for name in IDENTITY:
-        if then.get(name) != now[name]:
-            problem = f"the run was started with other {name}: {then.get(name)} there, {now[name]} now"
-            raise InputError(problem, path=folder / "run.json", field=name, allowed=allowed)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -183,30 +166,11 @@ def _journal_until(path: Path, step: int) -> Journal:
     return Journal(path)
 
 
-def _facts(world: World) -> dict[str, Any]:
-    models = {"policy": world.policy, **world.models}
-    contents = {id(lm.model): model_fingerprint(lm.model) for lm in models.values()}
+def _machine(world: World) -> dict[str, Any]:
     return {
         "uptake_version": uptake.__version__,
         "torch_version": torch.__version__,
         "transformers_version": transformers.__version__,
-        "seed": world.seed,
-        "models": {name: lm.name for name, lm in models.items()},
-        "weights": {name: contents[id(lm.model)] for name, lm in models.items()},
-        "rows": {"count": len(world.rows), "fingerprint": fingerprint(world.rows)},
         "device": str(world.policy.device),
         "threads": torch.get_num_threads(),
     }
-
-
-def _recipe_text(written: str) -> str:
-    """The recipe in the text of a recipe.yaml, without the config above it."""
-    _, found, recipe = f"\n{written}".partition("\nRecipe:")
-    return f"{found.strip()}{recipe}"
-
-
-def _first_change(old: str, new: str) -> str:
-    for line, other in zip(old.splitlines(), new.splitlines(), strict=False):
-        if line != other:
-            return f"{line.strip()!r} there, {other.strip()!r} now"
-    return "one is longer than the other"

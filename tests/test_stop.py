@@ -1,0 +1,240 @@
+"""Signals that stop a command: one line, the exit status of the signal, nothing left behind, and the work goes on."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_loop import FAST, OPEN, SAMPLED, same_run
+from test_two_processes import begun, child, until
+from tiny import answered_records, command_line, in_process, pair_records, prompt_records, started, write_jsonl
+from tiny_cli import sets
+from tiny_server import INSTRUCTIONS, Answer, JudgeServer
+
+from uptake.support import stop
+from uptake.support.stop import Stopped, stopped_by_signals
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+SCORE = ("score", "in.jsonl", "--reward", "length", "--out")
+TRAIN = ("train", "dpo", "--data", "pairs.jsonl", "--save-every", "2", *sets({**FAST, "epochs": 2}), "--out")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files, locks and half folders."""
+    return [path for path in folder.rglob("*") if re.search(r"\.tmp$|\.lock$|\.partial$|\.old$", path.name)]
+
+
+def stopped(arguments: Sequence[str], moment: tuple[str, str, int], *numbers: int) -> tuple[int | None, str]:
+    """The exit status of a process that gets signals at a moment of its work, and what it has said."""
+    process = begun(arguments, "stopped", True, moment)
+    assert process.is_alive()
+    assert process.pid is not None
+    for number in numbers:
+        os.kill(process.pid, number)
+    process.join(60)
+    Path("stopped.waits").rmdir()
+    return process.exitcode, last_words("stopped")
+
+
+def last_words(name: str) -> str:
+    """What a process has said, but for the notes and bars of loading a model before it."""
+    said = Path(f"{name}.errors").read_text()
+    assert said.count("stopped by") == 1
+    assert "Traceback" not in said
+    return said[said.index("stopped by") :]
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_score_that_is_stopped(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(64))
+    assert in_process(command_line, [*SCORE, "whole.jsonl"]) == 0
+    name = signal.Signals(number).name
+    # The journal is opened for every chunk of 16 rows.
+    status, said = stopped([*SCORE, "out.jsonl"], ("open", "out.jsonl.journal", 4), number)
+    assert status == STATUS[number]
+    where = "score 16 of 64; out.jsonl: the same command goes on from 16 results"
+    assert said == f"stopped by {name} at {where}\n"
+    # While the output is written its temporary file is there.
+    status, said = stopped([*SCORE, "out.jsonl"], ("os.rename", "out.jsonl", 1), number)
+    assert (status, said) == (
+        STATUS[number],
+        f"stopped by {name}; out.jsonl: the same command goes on from 64 results\n",
+    )
+    assert not Path("out.jsonl").exists()
+    assert not leftovers(tmp_path)
+    assert in_process(command_line, [*SCORE, "out.jsonl"]) == 0
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+    assert not Path("out.jsonl.journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_run_that_is_stopped(
+    number: signal.Signals, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("pairs.jsonl"), pair_records(8))
+    arguments = [*TRAIN[:2], "--policy", str(model), *TRAIN[2:]]
+    assert in_process(command_line, [*arguments, "whole"]) == 0
+    status, said = stopped([*arguments, "run"], ("os.mkdir", "00000004.partial", 1), number)
+    assert status == STATUS[number]
+    where = "rounds 0 of 1, update 4 of 8; run: the same command with --resume goes on from step 2"
+    assert said == f"stopped by {signal.Signals(number).name} at {where}\n"
+    assert not leftovers(tmp_path)
+    assert in_process(command_line, [*arguments, "run", "--resume"]) == 0
+    assert same_run(Path("run"), Path("whole"))
+
+
+def test_mining_that_is_stopped(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("prompts.jsonl"), prompt_records(40))
+    options = {**OPEN, **SAMPLED, "n": 2, "max_new_tokens": 3}
+    arguments = ["mine", "prompts.jsonl", "--policy", str(model), *sets(options), "--out"]
+    assert in_process(command_line, [*arguments, "whole.jsonl"]) == 0
+    status, said = stopped([*arguments, "out.jsonl"], ("open", "timing.jsonl", 2), signal.SIGTERM)
+    assert status == 143
+    where = "out.jsonl: the same command goes on from what is judged, which is in out.jsonl.work"
+    assert said == f"stopped by SIGTERM; {where}\n"
+    assert in_process(command_line, [*arguments, "out.jsonl"]) == 0
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_a_command_that_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    command = ["init-model", "in.jsonl", "--out", "m", "--vocabulary", "300", "--width", "64", "--layers", "1"]
+    status, said = stopped(command, ("open", "m.partial", 1), signal.SIGTERM)
+    assert (status, said) == (143, "stopped by SIGTERM; the same command begins anew\n")
+    assert not Path("m").exists()
+    assert not leftovers(tmp_path)
+
+
+def test_answers_on_their_way_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge behind a server that answers some questions and then lets wait: what was answered is not asked again."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), pair_records(8))
+
+    def plan(number: int, request: Any) -> Answer | None:
+        return Answer(b"", wait=30) if number >= 8 else None
+
+    with JudgeServer(plan) as server:
+        Path("oracle.txt").write_text(INSTRUCTIONS)
+        options = {"url": server.url, "model": "x", "concurrency": 4, "instructions": "oracle.txt"}
+        settings = [f"--judge-set={name}={value}" for name, value in options.items()]
+        arguments = ["judge", "in.jsonl", "--judge", "server", *settings, "--out", "out.jsonl"]
+        process = started(child, arguments, "one", True, None)
+        until(lambda: len(server.requests) == 12)
+        began = time.monotonic()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        process.join()
+        assert time.monotonic() - began < 10
+        assert process.exitcode == 143
+        assert (
+            last_words("one")
+            == "stopped by SIGTERM at judge 0 of 8; out.jsonl: the same command goes on from 0 results\n"
+        )
+        paid = set(server.paid)
+        assert len(paid) == 8
+        server.plan = lambda number, request: None
+        assert in_process(command_line, arguments) == 0
+        assert len(server.paid) == 16
+        assert len(set(server.paid)) == 16
+
+
+def test_copies_of_a_signal_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(64))
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
+    status, said = stopped([*SCORE, "out.jsonl"], ("os.rename", "out.jsonl", 1), *numbers)
+    assert status in (129, 143)
+    assert said.count("\n") == 1
+    assert not leftovers(tmp_path)
+
+
+def hold(seconds: float, ready: Path) -> None:
+    """A process that does not end by itself when it is stopped."""
+    stop.COPIES = seconds
+    with stopped_by_signals():
+        try:
+            ready.mkdir()
+            time.sleep(60)
+        except Stopped:
+            (ready / "stopped").touch()
+            time.sleep(60)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.0, -signal.SIGTERM), (60.0, None)])
+def test_a_later_signal_ends_the_process_at_once(seconds: float, status: int | None, tmp_path: Path) -> None:
+    process = started(hold, seconds, tmp_path / "ready")
+    assert process.pid is not None
+    for name in ("ready", "ready/stopped"):
+        until((tmp_path / name).exists)
+        os.kill(process.pid, signal.SIGTERM)
+    process.join(10 if status else 0.5)
+    assert process.exitcode == status
+    process.kill()
+    process.join()
+
+
+def ignoring(function: Callable[..., None], *arguments: Any) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    function(*arguments)
+
+
+def test_what_is_to_be_ignored_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under nohup."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    process = started(ignoring, child, [*SCORE, "out.jsonl"], "one", True, ("os.rename", "out.jsonl", 1))
+    until(Path("one.waits").exists)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGHUP)
+    time.sleep(0.2)
+    Path("go").touch()
+    process.join()
+    assert process.exitcode == 0
+    assert Path("out.jsonl").exists()
+
+
+def test_signals_mean_what_they_did_before() -> None:
+    before = [signal.getsignal(number) for number in STATUS]
+    with stopped_by_signals():
+        assert all(signal.getsignal(number) != found for number, found in zip(STATUS, before, strict=True))
+    assert [signal.getsignal(number) for number in STATUS] == before
+
+
+def test_a_terminal_that_closes(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bars are drawn on it until then; nobody can be told anything any more."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("pairs.jsonl"), pair_records(8))
+    arguments = [*TRAIN[:2], "--policy", str(model), *TRAIN[2:], "run", "--set=epochs=2000"]
+    parent, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uptake", *arguments],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=open_terminal,  # noqa: PLW1509  # no thread is there
+    )
+    os.close(terminal)
+    drawn = b""
+    while b"update" not in drawn:
+        drawn += os.read(parent, 1 << 16)
+    os.close(parent)
+    assert process.wait(60) == 129
+    assert not leftovers(tmp_path)
+
+
+def open_terminal() -> None:
+    """Opening it makes it the terminal of the session that has just begun."""
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
