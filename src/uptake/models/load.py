@@ -21,8 +21,9 @@ from uptake.models import attention
 from uptake.models.adapters import Task, base_of, has_file, put_adapter, saved_modules, split_adapter
 from uptake.models.backend import attend_for
 from uptake.models.card import read_card
-from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window
+from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window, rope_tables
 from uptake.models.language_model import LanguageModel
+from uptake.models.rope import apart, declared_tables, forget_lengths, joined
 from uptake.models.rows import row_logps
 from uptake.models.scorer import tree_logps
 
@@ -73,6 +74,7 @@ def load_classifier(
         model: Any = _weights(base, dtype, task, brought)
         tokenizer = _tokenizer(over if over is not None and has_file(over, "tokenizer_config.json") else base)
     model.to(device)
+    forget_lengths(model)
     if over is not None:
         model = put_adapter(model, over).merge_and_unload()
     return model.eval(), tokenizer
@@ -85,7 +87,12 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
     """
     attention.register()
     model.eval()
+    forget_lengths(model)
     lm = LanguageModel(name, model, tokenizer)
+    lm = replace(lm, rope=rope_tables(lm))
+    if lm.rope != declared_tables(lm.config):
+        problem = "its numbers depend on the longest row of a call in a way that its configuration does not tell"
+        log.warning("%s: %s, so that rows of unlike length are computed apart, which is slower", name, problem)
     own = lm.base.config._attn_implementation
     note = _why_not_trees(lm)
     if not note:
@@ -99,13 +106,14 @@ def _why_not_trees(lm: LanguageModel) -> str:
     """Switch the model to tree attention; return why it must not stay there, or nothing."""
     packed = check_trees(lm.vocabulary)
     with torch.no_grad():
-        expected = row_logps(lm, packed)
+        parts = apart(packed, lm.rope)
+        expected = joined(parts, [row_logps(lm, part) for part, _ in parts])
         if not bool(expected.isfinite().all()):
             raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
         try:
             lm.base.set_attn_implementation(attention.NAME)
-            attend = Watched(attend_for(packed.segments, lm.device))
-            found = tree_logps(lm, packed, attend)
+            attends = [Watched(attend_for(part.segments, lm.device)) for part, _ in parts]
+            found = joined(parts, [tree_logps(lm, part, own) for (part, _), own in zip(parts, attends, strict=True)])
         except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
             # Architectures without a registered attention interface fail here in ways of their own.
             return f"tree attention raises {type(error).__name__}: {error}"
@@ -113,7 +121,7 @@ def _why_not_trees(lm: LanguageModel) -> str:
     allowed = TOLERANCE[lm.dtype]
     if difference > allowed:
         return f"self-check differs by {difference:.2g} (allowed: {allowed:.0e})"
-    return hidden_window(lm.config, attend.windows)
+    return hidden_window(lm.config, attends[0].windows)
 
 
 def resolve_device(device: str) -> torch.device:
