@@ -206,10 +206,10 @@ def test_heads_read_the_states_of_the_row_alone(kind: tuple[str, LanguageModel])
 def test_a_sampled_token_comes_after_its_own_row_alone(kind: tuple[str, LanguageModel]) -> None:
     """Below the switch, past it and across it, all in one call, with samples that end at different times."""
     name, lm = kind
-    sizes = (10, SWITCH - 13, SWITCH - 12, SWITCH - 11, SWITCH - 6, SWITCH - 1, SWITCH, SWITCH + 1, 90)
+    sizes = (10, SWITCH - 12, SWITCH - 11, SWITCH - 10, SWITCH - 6, SWITCH - 1, SWITCH, SWITCH + 1, 90)
     prompts = [PromptIds(Prompt((Turn("user", str(size)),), key=str(size)), random_ids(size, size)) for size in sizes]
     prompts = [prompt for prompt in prompts if lm.window is None or len(prompt.ids) < lm.window]
-    rollouts = sample(lm, prompts, Sampling(n=3, temperature=1.0, top_p=1.0, max_new_tokens=12, seed=5), range(0, 12))
+    rollouts = sample(lm, prompts, Sampling(n=3, temperature=1.0, top_p=1.0, max_new_tokens=12, seed=5), range(6))
     assert len({len(each.response_ids) for each in rollouts}) > 3
     crossing = 0
     for each in rollouts:
@@ -306,6 +306,13 @@ def test_the_load_time_check_sees_a_switch_that_is_declared_too_late(
     assert ready(model_of(name)).rope == RopeTables(0, by_length=True)
 
 
+def test_the_load_time_check_sees_a_second_table_past_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "declared_tables", lambda _: RopeTables(SWITCH, by_length=False))
+    model: Any = tiny("Llama")
+    model.model.rotary_emb = Stretched(model.model.rotary_emb, 200)
+    assert ready(model).rope == RopeTables(0, by_length=True)
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_load_time_check_agrees_with_the_configuration(name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert ready(model_of(name)).rope == RopeTables(SWITCH, by_length=name == "dynamic")
@@ -316,7 +323,7 @@ def test_the_load_time_check_agrees_with_the_configuration(name: str, caplog: py
 def folder(tmp_path: Path) -> Path:
     """A model of Phi-3's kind with a chat template, as a folder."""
     words = tiny_tokenizer()
-    model = tiny("Phi3", rope_parameters={"rope_theta": 10000.0, **LONG, "original_max_position_embeddings": SWITCH})
+    model = model_of("Phi-3")
     assert len(words) <= model.config.vocab_size
     model.save_pretrained(tmp_path / "m")
     words.save_pretrained(tmp_path / "m")
