@@ -1,22 +1,89 @@
 """Self-check of a model at load time: what it runs on, and what it accepts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from uptake.models.attention import Attend, Scores
+from uptake.errors import ModelError
+from uptake.models.attention import NAME, Attend, Scores, TreeAttention
+from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
-from uptake.models.rope import RopeTables, declared_tables
+from uptake.models.rope import RopeTables, TablePart, apart, declared_tables, joined
+from uptake.models.rows import row_logps
+from uptake.models.scorer import tree_logps
 from uptake.models.tree import Node, Packed, TokenTree, pack
+from uptake.models.upcast import HALVES, in_float32
 
-# Largest accepted difference of one token's log-probability. Rounding on random tokens stays far below; a mask or a
-# position that is ignored shows far above.
+# Largest accepted difference of one token's log-probability. In fp32 and wider, rounding on random tokens stays far
+# below; a mask or a position that is ignored shows far above. Half precision is checked in fp32 first.
 TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05, torch.float64: 1e-9}
 
+# How far half precision may be from fp32 in trees, in times of what it is in rows.
+SPREAD: Final = 3.0
 
-def check_trees(vocabulary: int) -> Packed:
+
+@torch.no_grad()
+def check_trees(lm: LanguageModel) -> LanguageModel:
+    """The model switched to tree attention, or as it is but for "rows", with the reason in its `note`.
+
+    Random trees are compared with their plain rows through the model's own attention. A model in half precision is read
+    in fp32 for it, since rounding there may be as large as what a forgotten mask does; its own rounding in trees is
+    then held against that in rows, and both stand in `note`. Raises ModelError on numbers that are not finite.
+    """
+    parts, wide = apart(random_trees(lm.vocabulary), lm.rope), in_float32(lm.dtype)
+    half = lm.dtype in HALVES
+    rough = _by_rows(lm, parts)
+    if not bool(rough.isfinite().all()):
+        raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
+    try:
+        with wide:
+            exact = _by_rows(lm, parts) if half else rough
+        lm.base.set_attn_implementation(NAME)
+        attends = [Watched(attend_for(part.segments, lm.device)) for part, _ in parts]
+        found = _by_trees(lm, parts, attends)
+        with wide:
+            plain = [TreeAttention(part.segments, lm.device) for part, _ in parts]
+            found_wide = _by_trees(lm, parts, plain) if half else found
+    except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        # Architectures without a registered attention interface fail here in ways of their own.
+        return replace(lm, attention="rows", note=f"tree attention raises {type(error).__name__}: {error}")
+    reason, rounding = _verdict(lm.dtype, _gap(found_wide, exact), _gap(found, exact), _gap(rough, exact))
+    reason = reason or hidden_window(lm.config, attends[0].windows)
+    return replace(lm, attention="rows" if reason else "tree", note=reason or rounding)
+
+
+def _verdict(dtype: torch.dtype, wide: float, trees: float, rows: float) -> tuple[str, str]:
+    """Why a model may not be read in trees, or nothing, and what half precision rounds."""
+    kind, exact = (str(each).removeprefix("torch.") for each in (dtype, torch.promote_types(dtype, torch.float32)))
+    allowed = TOLERANCE[torch.promote_types(dtype, torch.float32)]
+    if wide > allowed:
+        return f"self-check differs by {wide:.2g} in {exact} (allowed: {allowed:g})", ""
+    if dtype not in HALVES:
+        return "", ""
+    rounding = f"{kind} is up to {trees:.2g} from fp32 in trees and {rows:.2g} in rows"
+    allowed = max(TOLERANCE[dtype], SPREAD * rows)
+    return (f"{rounding} (allowed: {allowed:.2g})" if trees > allowed else ""), rounding
+
+
+Parts = Sequence[TablePart]
+
+
+def _by_rows(lm: LanguageModel, parts: Parts) -> Tensor:
+    return joined(parts, [row_logps(lm, part) for part, _ in parts])
+
+
+def _by_trees(lm: LanguageModel, parts: Parts, attends: Sequence[Attend]) -> Tensor:
+    return joined(parts, [tree_logps(lm, part, attend) for (part, _), attend in zip(parts, attends, strict=True)])
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().nan_to_num(torch.inf).max())
+
+
+def random_trees(vocabulary: int) -> Packed:
     """Random tokens in two trees with branches of branches.
 
     A model that ignores positions, masks or what lies outside its own segment scores them differently from plain rows.
@@ -47,9 +114,11 @@ def rope_tables(lm: LanguageModel) -> RopeTables | None:
     if declared and not declared.by_length:
         one_table.append((declared.switch + 1, max(declared.switch + 1, lm.window or FAR)))
     try:
-        alike = all(_differ(lm, *ends) <= TOLERANCE[lm.dtype] for ends in one_table)
+        with in_float32(lm.dtype):
+            differences = [_differ(lm, *ends) for ends in one_table]
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError):
         return declared  # it takes no positions from us, so none can be far
+    alike = max(differences) <= TOLERANCE[torch.promote_types(lm.dtype, torch.float32)]
     return declared if alike else RopeTables(0, by_length=True)
 
 
@@ -72,7 +141,7 @@ def _differ(lm: LanguageModel, near: int, far: int) -> float:
         for end in (near, far)
     ]
     one, other = (logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1) for logits in seen)
-    return float((one - other).abs().nan_to_num(torch.inf).max())
+    return _gap(one, other)
 
 
 @dataclass(frozen=True)

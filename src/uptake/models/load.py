@@ -19,13 +19,10 @@ from transformers import (
 from uptake.errors import InputError, ModelError
 from uptake.models import attention
 from uptake.models.adapters import Task, base_of, has_file, put_adapter, saved_modules, split_adapter
-from uptake.models.backend import attend_for
 from uptake.models.card import read_card
-from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window, rope_tables
+from uptake.models.check import TOLERANCE, check_trees, rope_tables
 from uptake.models.language_model import LanguageModel
-from uptake.models.rope import apart, declared_tables, forget_lengths, joined
-from uptake.models.rows import row_logps
-from uptake.models.scorer import tree_logps
+from uptake.models.rope import declared_tables, forget_lengths
 
 log = logging.getLogger(__name__)
 
@@ -94,34 +91,11 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
         problem = "its numbers depend on the longest row of a call in a way that its configuration does not tell"
         log.warning("%s: %s, so that rows of unlike length are computed apart, which is slower", name, problem)
     own = lm.base.config._attn_implementation
-    note = _why_not_trees(lm)
-    if not note:
-        return lm
-    lm.base.set_attn_implementation(own)
-    log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, note)
-    return replace(lm, attention="rows", note=note)
-
-
-def _why_not_trees(lm: LanguageModel) -> str:
-    """Switch the model to tree attention; return why it must not stay there, or nothing."""
-    packed = check_trees(lm.vocabulary)
-    with torch.no_grad():
-        parts = apart(packed, lm.rope)
-        expected = joined(parts, [row_logps(lm, part) for part, _ in parts])
-        if not bool(expected.isfinite().all()):
-            raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
-        try:
-            lm.base.set_attn_implementation(attention.NAME)
-            attends = [Watched(attend_for(part.segments, lm.device)) for part, _ in parts]
-            found = joined(parts, [tree_logps(lm, part, own) for (part, _), own in zip(parts, attends, strict=True)])
-        except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
-            # Architectures without a registered attention interface fail here in ways of their own.
-            return f"tree attention raises {type(error).__name__}: {error}"
-    difference = float((found - expected).abs().nan_to_num(torch.inf).max())
-    allowed = TOLERANCE[lm.dtype]
-    if difference > allowed:
-        return f"self-check differs by {difference:.2g} (allowed: {allowed:.0e})"
-    return hidden_window(lm.config, attends[0].windows)
+    checked = check_trees(lm)
+    if checked.attention == "rows":
+        lm.base.set_attn_implementation(own)
+        log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, checked.note)
+    return checked
 
 
 def resolve_device(device: str) -> torch.device:
