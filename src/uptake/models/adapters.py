@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from uptake.errors import InputError, ModelError
-from uptake.models.check import TOLERANCE, check_trees
+from uptake.models.check import TOLERANCE, random_trees
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
 
@@ -158,14 +158,14 @@ def _without_adapter(lm: LanguageModel) -> LanguageModel:
     if not hasattr(model, "merge_and_unload"):
         problem = "there are adapters in its layers already, which a new one would take the place of"
         raise ModelError(f"{lm.name}: {problem} (allowed: the model that add_lora or uptake.load gave with them)")
-    packed = check_trees(lm.vocabulary)
+    packed = random_trees(lm.vocabulary)
     with torch.no_grad():
         before = row_logps(lm, packed)
         merged = replace(lm, model=model.merge_and_unload())
         difference = float((row_logps(merged, packed) - before).abs().max())
     if not difference <= TOLERANCE[lm.dtype]:
         problem = f"merging its adapter changes log-probabilities by {difference:.2g}"
-        raise ModelError(f"{lm.name}: {problem} (allowed: {TOLERANCE[lm.dtype]:.0e}; or no second adapter)")
+        raise ModelError(f"{lm.name}: {problem} (allowed: {TOLERANCE[lm.dtype]:g}; or no second adapter)")
     lm.base.name_or_path = ""
     log.warning(
         "%s: its adapter is merged into its base before a new one is added; the whole model will be saved", lm.name

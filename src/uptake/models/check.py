@@ -1,20 +1,89 @@
-"""Self-check of tree attention at load time: what it runs on, and what it accepts."""
+"""Self-check of a model at load time: what it runs on, and what it accepts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from uptake.models.attention import Attend, Scores
+from uptake.errors import ModelError
+from uptake.models.attention import NAME, Attend, Scores, TreeAttention
+from uptake.models.backend import attend_for
+from uptake.models.language_model import LanguageModel
+from uptake.models.rope import RopeTables, TablePart, apart, declared_tables, joined
+from uptake.models.rows import row_logps
+from uptake.models.scorer import tree_logps
 from uptake.models.tree import Node, Packed, TokenTree, pack
+from uptake.models.upcast import HALVES, in_float32
 
-# Largest accepted difference of one token's log-probability. Rounding on random tokens stays far below; a mask or a
-# position that is ignored shows far above.
+# Largest accepted difference of one token's log-probability. In fp32 and wider, rounding on random tokens stays far
+# below; a mask or a position that is ignored shows far above. Half precision is checked in fp32 first.
 TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05, torch.float64: 1e-9}
 
+# How far half precision may be from fp32 in trees, in times of what it is in rows.
+SPREAD: Final = 3.0
 
-def check_trees(vocabulary: int) -> Packed:
+
+@torch.no_grad()
+def check_trees(lm: LanguageModel) -> LanguageModel:
+    """The model switched to tree attention, or as it is but for "rows", with the reason in its `note`.
+
+    Random trees are compared with their plain rows through the model's own attention. A model in half precision is read
+    in fp32 for it, since rounding there may be as large as what a forgotten mask does; its own rounding in trees is
+    then held against that in rows, and both stand in `note`. Raises ModelError on numbers that are not finite.
+    """
+    parts, wide = apart(random_trees(lm.vocabulary), lm.rope), in_float32(lm.dtype)
+    half = lm.dtype in HALVES
+    rough = _by_rows(lm, parts)
+    if not bool(rough.isfinite().all()):
+        raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
+    try:
+        with wide:
+            exact = _by_rows(lm, parts) if half else rough
+        lm.base.set_attn_implementation(NAME)
+        attends = [Watched(attend_for(part.segments, lm.device)) for part, _ in parts]
+        found = _by_trees(lm, parts, attends)
+        with wide:
+            plain = [TreeAttention(part.segments, lm.device) for part, _ in parts]
+            found_wide = _by_trees(lm, parts, plain) if half else found
+    except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        # Architectures without a registered attention interface fail here in ways of their own.
+        return replace(lm, attention="rows", note=f"tree attention raises {type(error).__name__}: {error}")
+    reason, rounding = _verdict(lm.dtype, _gap(found_wide, exact), _gap(found, exact), _gap(rough, exact))
+    reason = reason or hidden_window(lm.config, attends[0].windows)
+    return replace(lm, attention="rows" if reason else "tree", note=reason or rounding)
+
+
+def _verdict(dtype: torch.dtype, wide: float, trees: float, rows: float) -> tuple[str, str]:
+    """Why a model may not be read in trees, or nothing, and what half precision rounds."""
+    kind, exact = (str(each).removeprefix("torch.") for each in (dtype, torch.promote_types(dtype, torch.float32)))
+    allowed = TOLERANCE[torch.promote_types(dtype, torch.float32)]
+    if wide > allowed:
+        return f"self-check differs by {wide:.2g} in {exact} (allowed: {allowed:g})", ""
+    if dtype not in HALVES:
+        return "", ""
+    rounding = f"{kind} is up to {trees:.2g} from fp32 in trees and {rows:.2g} in rows"
+    allowed = max(TOLERANCE[dtype], SPREAD * rows)
+    return (f"{rounding} (allowed: {allowed:.2g})" if trees > allowed else ""), rounding
+
+
+Parts = Sequence[TablePart]
+
+
+def _by_rows(lm: LanguageModel, parts: Parts) -> Tensor:
+    return joined(parts, [row_logps(lm, part) for part, _ in parts])
+
+
+def _by_trees(lm: LanguageModel, parts: Parts, attends: Sequence[Attend]) -> Tensor:
+    return joined(parts, [tree_logps(lm, part, attend) for (part, _), attend in zip(parts, attends, strict=True)])
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().nan_to_num(torch.inf).max())
+
+
+def random_trees(vocabulary: int) -> Packed:
     """Random tokens in two trees with branches of branches.
 
     A model that ignores positions, masks or what lies outside its own segment scores them differently from plain rows.
@@ -27,6 +96,52 @@ def check_trees(vocabulary: int) -> Packed:
     first = TokenTree((Node(ids(9), scored=False), Node(ids(5), 0), Node(ids(3), 0), Node(ids(4), 1), Node(ids(4), 1)))
     second = TokenTree((Node(ids(6)), Node(ids(2), 0), Node(ids(7), 0), Node(ids(1), 2)))
     return pack((first, second))
+
+
+# Tokens of a row beside another, and how long that one seems where neither window nor rope names a length.
+PROBE: Final = 16
+FAR: Final = 1 << 15
+
+
+def rope_tables(lm: LanguageModel) -> RopeTables | None:
+    """The tables that a model's rows need, by its configuration where a look at the model itself agrees.
+
+    A model whose numbers go by the longest row of a call in a way that its configuration does not tell gets a table for
+    every length.
+    """
+    declared = declared_tables(lm.config)
+    one_table = [(1, declared.switch if declared else lm.window or FAR)]
+    if declared and not declared.by_length:
+        one_table.append((declared.switch + 1, max(declared.switch + 1, lm.window or FAR)))
+    try:
+        with in_float32(lm.dtype):
+            differences = [_differ(lm, *ends) for ends in one_table]
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError):
+        return declared  # it takes no positions from us, so none can be far
+    alike = max(differences) <= TOLERANCE[torch.promote_types(lm.dtype, torch.float32)]
+    return declared if alike else RopeTables(0, by_length=True)
+
+
+@torch.no_grad()
+def _differ(lm: LanguageModel, near: int, far: int) -> float:
+    """How far a row's log-probabilities move when the row beside it ends at position `far` instead of `near`.
+
+    Only positions are far, so a switch at thousands of tokens costs no more than one at a hundred.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(lm.vocabulary, (2, PROBE), generator=generator).to(lm.device)
+    own = torch.arange(PROBE)
+    seen = [
+        lm.model(
+            input_ids=ids,
+            position_ids=torch.stack((own, (own + end - PROBE).clamp(min=0))).to(lm.device),
+            attention_mask=torch.ones_like(ids),
+            use_cache=False,
+        ).logits[0]
+        for end in (near, far)
+    ]
+    one, other = (logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1) for logits in seen)
+    return _gap(one, other)
 
 
 @dataclass(frozen=True)

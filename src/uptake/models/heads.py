@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 from uptake.errors import InputError
 from uptake.models.classifier import SCORE, check_classifier
 from uptake.models.language_model import LanguageModel
-from uptake.models.rows import row_logps
+from uptake.models.rope import apart, joined
 from uptake.models.scorer import packed_states, project, token_logps
 from uptake.models.token_classifier import LABELS, check_token_classifier
 from uptake.models.tree import Packed
@@ -114,6 +114,12 @@ def read(lm: LanguageModel, packed: Packed, head: str, temperature: float = 1.0)
 
     A head shares the policy's trunk: one forward call (two in padded rows). A `Critic` has a trunk of its own.
     """
+    parts = apart(packed, lm.rope)
+    found = [_read(lm, part, head, temperature) for part, _ in parts]
+    return Read(joined(parts, [each.logps for each in found]), joined(parts, [each.values for each in found]))
+
+
+def _read(lm: LanguageModel, packed: Packed, head: str, temperature: float) -> Read:
     value = _head(lm, head)
     before = packed.sources[packed.target_source]
     if isinstance(value, Critic):
@@ -121,7 +127,7 @@ def read(lm: LanguageModel, packed: Packed, head: str, temperature: float = 1.0)
     states = packed_states(lm, packed)
     values = values_before(lm, packed, head, states)
     if lm.attention == "rows":
-        return Read(row_logps(lm, packed, temperature), values)
+        return Read(token_logps(lm, packed, temperature), values)
     return Read(project(lm, states, packed, temperature), values)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from uptake.errors import ModelError
+from uptake.models.rope import RopeTables
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,9 +17,9 @@ class LanguageModel:
     """A model with its tokenizer, and how its trees are scored.
 
     `attention` is "tree" where the load-time self-check found tree attention exact, else "rows" (padded rows, slower,
-    same numbers), with the reason in `note`. `model` may be wrapped by a PEFT adapter. `heads` are trainable modules
-    beside the model, by name (a value head, say). `card` is what must be known of how it was trained, for whoever
-    loads it again.
+    same numbers), with the reason in `note`. `rope` is there where rows of unlike length must not share a call. `model`
+    may be wrapped by a PEFT adapter. `heads` are trainable modules beside the model, by name (a value head, say).
+    `card` is what must be known of how it was trained, for whoever loads it again.
     """
 
     name: str
@@ -26,6 +27,7 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerBase
     attention: Literal["tree", "rows"] = "tree"
     note: str = ""
+    rope: RopeTables | None = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 

@@ -19,12 +19,10 @@ from transformers import (
 from uptake.errors import InputError, ModelError
 from uptake.models import attention
 from uptake.models.adapters import Task, base_of, has_file, put_adapter, saved_modules, split_adapter
-from uptake.models.backend import attend_for
 from uptake.models.card import read_card
-from uptake.models.check import TOLERANCE, Watched, check_trees, hidden_window
+from uptake.models.check import TOLERANCE, check_trees, rope_tables
 from uptake.models.language_model import LanguageModel
-from uptake.models.rows import row_logps
-from uptake.models.scorer import tree_logps
+from uptake.models.rope import declared_tables, forget_lengths
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +73,7 @@ def load_classifier(
         model: Any = _weights(base, dtype, task, brought)
         tokenizer = _tokenizer(over if over is not None and has_file(over, "tokenizer_config.json") else base)
     model.to(device)
+    forget_lengths(model)
     if over is not None:
         model = put_adapter(model, over).merge_and_unload()
     return model.eval(), tokenizer
@@ -87,35 +86,18 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
     """
     attention.register()
     model.eval()
+    forget_lengths(model)
     lm = LanguageModel(name, model, tokenizer)
+    lm = replace(lm, rope=rope_tables(lm))
+    if lm.rope != declared_tables(lm.config):
+        problem = "its numbers depend on the longest row of a call in a way that its configuration does not tell"
+        log.warning("%s: %s, so that rows of unlike length are computed apart, which is slower", name, problem)
     own = lm.base.config._attn_implementation
-    note = _why_not_trees(lm)
-    if not note:
-        return lm
-    lm.base.set_attn_implementation(own)
-    log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, note)
-    return replace(lm, attention="rows", note=note)
-
-
-def _why_not_trees(lm: LanguageModel) -> str:
-    """Switch the model to tree attention; return why it must not stay there, or nothing."""
-    packed = check_trees(lm.vocabulary)
-    with torch.no_grad():
-        expected = row_logps(lm, packed)
-        if not bool(expected.isfinite().all()):
-            raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
-        try:
-            lm.base.set_attn_implementation(attention.NAME)
-            attend = Watched(attend_for(packed.segments, lm.device))
-            found = tree_logps(lm, packed, attend)
-        except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
-            # Architectures without a registered attention interface fail here in ways of their own.
-            return f"tree attention raises {type(error).__name__}: {error}"
-    difference = float((found - expected).abs().nan_to_num(torch.inf).max())
-    allowed = TOLERANCE[lm.dtype]
-    if difference > allowed:
-        return f"self-check differs by {difference:.2g} (allowed: {allowed:.0e})"
-    return hidden_window(lm.config, attend.windows)
+    checked = check_trees(lm)
+    if checked.attention == "rows":
+        lm.base.set_attn_implementation(own)
+        log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, checked.note)
+    return checked
 
 
 def resolve_device(device: str) -> torch.device:

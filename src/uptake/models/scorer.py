@@ -8,6 +8,7 @@ whole batch.
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +19,7 @@ from uptake.models.attention import NAME, Attend
 from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
 from uptake.models.products import fast_products
+from uptake.models.rope import apart, joined
 from uptake.models.rows import row_logps, row_states
 from uptake.models.tree import Packed, TokenTree, batches
 
@@ -33,6 +35,11 @@ def token_logps(lm: LanguageModel, packed: Packed, temperature: float = 1.0) -> 
     With a `temperature`, that of the distribution softmax(logits / temperature). Differentiable; wrap in
     `torch.no_grad()` to score only.
     """
+    parts = apart(packed, lm.rope)
+    return joined(parts, [_part_logps(lm, part, temperature) for part, _ in parts])
+
+
+def _part_logps(lm: LanguageModel, packed: Packed, temperature: float) -> Float[Tensor, " wanted"]:
     if lm.attention == "rows":
         return row_logps(lm, packed, temperature)
     return tree_logps(lm, packed, attend_for(packed.segments, lm.device), temperature)
@@ -45,7 +52,28 @@ def tree_logps(lm: LanguageModel, packed: Packed, attend: Attend, temperature: f
 
 
 def packed_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width"]:
-    """Final hidden state of every token of the packed row; differentiable."""
+    """Final hidden state of every token of the packed row; differentiable.
+
+    Where the model's rope keeps rows apart, only the sources and the wanted tokens have a state, and a source of
+    several nodes that of the shortest row.
+    """
+    parts = apart(packed, lm.rope)
+    if parts[0][0] is packed:
+        return _part_states(lm, packed)
+    sources = packed.sources[packed.target_source]
+    places, found = [], []
+    for part, wanted in parts:
+        states = _part_states(lm, part)
+        mine = torch.cat((part.sources[part.target_source], part.target_positions))
+        theirs = torch.cat((sources[wanted], packed.target_positions[wanted]))
+        places.append(theirs[theirs >= 0])
+        found.append(states[mine[theirs >= 0].to(lm.device)])
+    place, once = np.unique(torch.cat(places), return_index=True)
+    states = torch.cat(found)[torch.from_numpy(once).to(lm.device)]
+    return states.new_zeros(len(packed), states.shape[1]).index_copy(0, torch.from_numpy(place).to(lm.device), states)
+
+
+def _part_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width"]:
     if lm.attention == "rows":
         return row_states(lm, packed)
     attend = attend_for(packed.segments, lm.device)

@@ -78,7 +78,8 @@ class Packed:
 
     Wanted log-probabilities are ordered by tree, node and token. The i-th wanted token, `targets[i]`, stands at row
     position `target_positions[i]` (-1 where a lean row leaves it out) and is predicted from row position
-    `sources[target_source[i]]`; `owner[i]` numbers its node among all scored nodes (`scored_nodes`).
+    `sources[target_source[i]]`; `owner[i]` numbers its node among all scored nodes (`scored_nodes`). `trees` are what
+    was laid out, and `lean` how.
     """
 
     ids: Int[Tensor, " tokens"]
@@ -90,6 +91,8 @@ class Packed:
     owner: Int[Tensor, " wanted"]
     scored_nodes: int
     segments: tuple[Segment, ...]
+    trees: tuple[TokenTree, ...]
+    lean: bool
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -138,6 +141,8 @@ def pack(trees: Sequence[TokenTree], *, lean: bool = False) -> Packed:
         owner=table[:, 3].contiguous(),
         scored_nodes=scored,
         segments=tuple(row.segments),
+        trees=tuple(trees),
+        lean=lean,
     )
 
 

@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from uptake.errors import InputError, ModelError
-from uptake.models import LanguageModel, Packed, TokenTree, batches, branches, pack
+from uptake.models import LanguageModel, Packed, TokenTree, batches, branches, pack, token_logps
 from uptake.models.check import TOLERANCE
 from uptake.models.heads import last_values, read, values_before
-from uptake.models.rows import row_logps
 from uptake.models.scorer import SCORING_CHUNK, logits, packed_states
 from uptake.ops.axes import PerResponse, PerToken, ResponseMask, TokenTable
 from uptake.ops.divergence import ESTIMATORS, Estimator, full_kl
@@ -143,7 +142,7 @@ def compare(
 def _check_head(lm: LanguageModel, packed: Packed, logps: PerToken, temperature: float) -> None:
     """Trees were checked when the model was loaded; in rows, a model may do more to its logits than we know of."""
     if lm.attention == "rows":
-        gap = temperature * float((row_logps(lm, packed, temperature) - logps).abs().max())
+        gap = temperature * float((token_logps(lm, packed, temperature) - logps).abs().max())
         if gap > TOLERANCE[torch.bfloat16]:
             problem = f"{lm.name}: its log-probabilities differ by {gap:.2g} from those of its hidden states"
             raise InputError(problem, field="kl", allowed="k1, k2, k3")

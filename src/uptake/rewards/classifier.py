@@ -16,6 +16,7 @@ from uptake.data.chat import ChatFormat
 from uptake.data.turns import as_text
 from uptake.errors import InputError, ModelError
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
+from uptake.models.rope import declared_tables
 from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import rate_each
@@ -105,10 +106,16 @@ class Classifier(Reward):
         return [Judgement(score) for score in scores.tolist()]
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of rows by length, cut so that no batch, padded to its longest row, is beyond its tokens."""
+        """Places of rows by length, cut so that no batch, padded to its longest row, is beyond its tokens.
+
+        Nor are there rows of two rotary tables in one.
+        """
+        rope = declared_tables(self.model.config.get_text_config())
+        table = [rope.of(length) if rope else 0 for length in lengths]
         batch: list[int] = []
         for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-            if batch and (self._pad is None or (len(batch) + 1) * lengths[place] > self.batch_tokens):
+            full = self._pad is None or (len(batch) + 1) * lengths[place] > self.batch_tokens
+            if batch and (full or table[place] != table[batch[0]]):
                 yield batch
                 batch = []
             batch.append(place)

@@ -1,6 +1,7 @@
 """Token rewards: one value for every token of a response, in the ids that were sampled or in the model's own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from sys import maxsize
 
@@ -14,6 +15,7 @@ from uptake.losses.token_level import token_rewards
 from uptake.models import LanguageModel, branches, pack
 from uptake.models.heads import ScalarHead, token_values
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
+from uptake.models.rope import declared_tables
 from uptake.models.token_classifier import TOKEN_LOGIT, head_of
 from uptake.ops.spans import place_rewards
 from uptake.types import Rollout, Span, Turn
@@ -36,7 +38,9 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
     kind, weight, bias = head_of(model)
     head = ScalarHead(weight.shape[1], bias=True).to(place, torch.promote_types(model.dtype, torch.float32))
     head.load_state_dict({"weight": weight, "bias": bias})
-    return LanguageModel(str(name), model, tokenizer, "rows", "a token classifier", {kind: head.requires_grad_(False)})
+    heads = {kind: head.requires_grad_(False)}
+    lm = LanguageModel(str(name), model, tokenizer, attention="rows", note="a token classifier", heads=heads)
+    return replace(lm, rope=declared_tables(lm.config))
 
 
 def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[TokenValues]:

@@ -1,10 +1,13 @@
-"""Sampling for models that keep their own cache (state space, hybrid, attention sinks): prompt by prompt, n rows each.
+"""Sampling prompt by prompt, n rows each, for what the shared store cannot hold.
+
+That is models that keep their own cache (state space, hybrid, attention sinks), and answers in whose course the rotary
+table changes: there the cache is dropped and the whole row read again, as Transformers does for Phi-3.
 
 A prompt is computed n times, and a finished row until the last one of its prompt is finished, which the shared store of
 other models avoids. The samples come from the same random numbers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -17,10 +20,10 @@ CACHES = ("past_key_values", "cache_params")
 
 
 def in_rows(
-    lm: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, end_ids: frozenset[int]
+    lm: LanguageModel, prompts: Mapping[int, PromptIds], sampling: Sampling, end_ids: frozenset[int]
 ) -> Iterator[tuple[int, list[Answer]]]:
     """The answers to each prompt beside its index, in order."""
-    for index, prompt in enumerate(prompts):
+    for index, prompt in prompts.items():
         answers = answers_to(lm, index, prompt, sampling)
         _finish(lm, answers, sampling, end_ids)
         yield index, answers
@@ -37,7 +40,10 @@ def _finish(lm: LanguageModel, answers: Sequence[Answer], sampling: Sampling, en
         last = last.to(torch.promote_types(last.dtype, torch.float32))
         record(lm, last, [[answer] for answer in rows], sampling, end_ids)
         cache = {name: output[name] for name in CACHES if output.get(name) is not None}
+        size = len(answers[0].prompt.ids) + max(len(answer.ids) for answer in answers)
+        if lm.rope is not None and lm.rope.of(size) != lm.rope.of(size - 1):
+            cache = {}  # its keys are of another table
         live = [answer for answer in answers if not answer.done]
         # Rows cannot leave a cache before all are done; a model without one reads the live ones again.
-        rows = answers if cache and live else live
+        rows = rows if cache and live else live
         fresh = [tuple(answer.ids[-1:]) if cache else (*answer.prompt.ids, *answer.ids) for answer in rows]

@@ -4,8 +4,9 @@ Prompts wait in a queue, longest first, and enter while there is room for keys a
 leaves with its last token, a prompt with its last sample.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TypeVar, final
 
 import torch
@@ -70,21 +71,34 @@ def stream(
     that is empty or as long as the model's window, ModelError on logits that are not numbers.
     """
     check_prompts(lm, prompts)
-    if lm.attention == "rows":
-        done = in_rows(lm, prompts, sampling, frozenset(end_ids))
-    else:
-        done = _pooled(lm, prompts, sampling, frozenset(end_ids), budget)
-    for index, answers in done:
+    pools, alone = _ways(lm, prompts, sampling)
+    done = [_pooled(lm, pool, sampling, frozenset(end_ids), budget) for pool in pools]
+    for index, answers in chain(*done, in_rows(lm, alone, sampling, frozenset(end_ids))):
         yield index, tuple(rollout(lm, answer, version) for answer in answers)
 
 
+def _ways(
+    lm: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling
+) -> tuple[list[dict[int, PromptIds]], dict[int, PromptIds]]:
+    """The prompts, by index, that go through a pool together, and those that do not go through one.
+
+    In a pool, keys are never computed again, so that all answers in it must have one rotary table from start to end.
+    """
+    pools: defaultdict[int, dict[int, PromptIds]] = defaultdict(dict)
+    alone: dict[int, PromptIds] = {}
+    for index, prompt in enumerate(prompts):
+        size = len(prompt.ids)
+        read = size + answer_limit(lm, prompt, sampling) - 1
+        first, last = (lm.rope.of(size), lm.rope.of(read)) if lm.rope else (0, 0)
+        (alone if lm.attention == "rows" or first != last else pools[first])[index] = prompt
+    return list(pools.values()), alone
+
+
 def _pooled(
-    lm: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, end_ids: frozenset[int], budget: int
+    lm: LanguageModel, prompts: Mapping[int, PromptIds], sampling: Sampling, end_ids: frozenset[int], budget: int
 ) -> Iterator[tuple[int, list[Answer]]]:
-    if not prompts:
-        return
     # Longest first: a later prompt fits into the slot of an earlier one, and neighbors are of like length.
-    waiting = deque(sorted(range(len(prompts)), key=lambda index: -len(prompts[index].ids)))
+    waiting = deque(sorted(prompts, key=lambda index: -len(prompts[index].ids)))
     pool = _Pool(lm, prompts, sampling, end_ids, budget)
     while waiting or pool.rows:
         while entering := pool.admit(waiting):
@@ -100,11 +114,16 @@ class _Pool:
     """The prompts and answers in work: slot s of the store holds the prompt `slots[s]`, row r is that of `rows[r]`."""
 
     def __init__(
-        self, lm: LanguageModel, prompts: Sequence[PromptIds], sampling: Sampling, end_ids: frozenset[int], budget: int
+        self,
+        lm: LanguageModel,
+        prompts: Mapping[int, PromptIds],
+        sampling: Sampling,
+        end_ids: frozenset[int],
+        budget: int,
     ) -> None:
         self.lm, self.prompts, self.sampling, self.end_ids = lm, prompts, sampling, end_ids
-        longest = max(len(prompt.ids) for prompt in prompts)
-        new_tokens = max(answer_limit(lm, prompt, sampling) for prompt in prompts)
+        longest = max(len(prompt.ids) for prompt in prompts.values())
+        new_tokens = max(answer_limit(lm, prompt, sampling) for prompt in prompts.values())
         # Two slots for every n rows, so that prompts with few samples left do not keep others waiting.
         together = min(max(1, budget // (2 * longest + sampling.n * new_tokens)), len(prompts))
         self.store = KeyValueStore(min(2 * together, len(prompts)), together * sampling.n, longest, new_tokens)
