@@ -1,6 +1,7 @@
 """The command line: what every command does."""
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -247,6 +248,19 @@ def test_train_with_the_method_of_the_architecture_page(uptake: Cli, model: Path
     assert "signal: Best" in Path("run/recipe.yaml").read_text()
     assert len(read_jsonl(Path("run/metrics.jsonl"))) == 1
     assert "Best-of-n imitation" in uptake("methods", "show", "./best_of_n.py")
+
+
+def test_threads_that_wait_do_so_asleep(uptake: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user says how they are to wait."""
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    uptake("--version")
+    assert (os.environ["GOMP_SPINCOUNT"], os.environ["KMP_BLOCKTIME"]) == ("1000", "0")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    uptake("--version")
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_version_and_help(uptake: Cli) -> None:
