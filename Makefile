@@ -3,13 +3,16 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test figures bench experiments real lint format clean
+.PHONY: help demo demo-real test figures bench experiments real lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/ready ## align a tiny model from its readers' reactions and open the report
 	@$(BIN)/uptake demo
+
+demo-real: .venv/ready ## the same on a real model and real pairs: can it judge, and does it learn? (six minutes)
+	@$(BIN)/python examples/demo_real.py
 
 # Two workers of one thread each. A worker begins with half of the files in a row, so that a fixture of a file is made
 # once, and takes over tests of the other when it has no more: no worker waits for the longest file.
