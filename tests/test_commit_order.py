@@ -146,8 +146,13 @@ def arguments(*parts: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    at_hand(model)
+
+
+def at_hand(model: Path) -> None:
+    """Put what commands name into the folder."""
     Path("model").symlink_to(model)
-    write_followups(tmp_path)
+    write_followups(Path())
 
 
 def noting(target: str, given: Sequence[str]) -> None:

@@ -150,6 +150,19 @@ def test_answers_on_their_way_are_let_go(tmp_path: Path, monkeypatch: pytest.Mon
         assert len(set(server.paid)) == 16
 
 
+def test_a_page_that_waits_for_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), pair_records(2))
+    process = started(child, ["annotate", "in.jsonl", "--out", "out.jsonl"], "one", True, None)
+    until(lambda: Path("one.errors").exists() and "http" in Path("one.errors").read_text())
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(20)
+    assert process.exitcode == 143
+    where = "judge 0 of 2; out.jsonl: the same command goes on from 0 results"
+    assert last_words("one") == f"stopped by SIGTERM at {where}\n"
+
+
 def test_copies_of_a_signal_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(Path("in.jsonl"), answered_records(64))

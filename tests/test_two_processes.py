@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_commit_order import COMMANDS, arguments, at_hand
 from test_loop import FAST
 from tiny import answered_records, command_line, in_process, pair_records, read_jsonl, started, write_jsonl
 from tiny_cli import sets
@@ -97,6 +98,26 @@ def test_two_that_score_to_one_output(locks: bool, tmp_path: Path, monkeypatch: 
     assert {path.name for path in tmp_path.iterdir() if path.is_file() and "errors" not in path.name} == {
         *("in.jsonl", "whole.jsonl", "out.jsonl")
     }
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"report"}))
+def test_a_second_is_refused_at_once(name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the command, and though the first only holds the lock."""
+    monkeypatch.chdir(tmp_path)
+    at_hand(model)
+    prepare, command, output, _ = COMMANDS[name]
+    prepare()
+    held = Path("out") if name in ("bench", "train") else Path(output)
+    held.mkdir() if name in ("bench", "train") else held.parent.mkdir(exist_ok=True)
+    with lock.locked(held):
+        before = set(tmp_path.rglob("*"))
+        assert in_process(child, arguments(*command), "two", True, None) == 2
+        said = Path("two.errors").read_text()
+        assert f"error: {held}: {REFUSED}; wait for it or stop it\n" in said
+        assert set(tmp_path.rglob("*")) - before == {tmp_path / "two.errors"}
+    Path("two.errors").unlink()
+    assert in_process(child, arguments(*command), "two", True, None) == 0
+    assert Path(output).exists()
 
 
 @pytest.mark.parametrize("locks", [True, False])

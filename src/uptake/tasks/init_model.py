@@ -5,6 +5,7 @@ from pathlib import Path
 
 from uptake.data import prompts, read
 from uptake.data.convert import responses
+from uptake.data.lock import locked
 from uptake.errors import InputError
 from uptake.models import LanguageModel, save_model
 from uptake.models.init import CHAT_TEMPLATE, init_dialogue_model
@@ -27,9 +28,10 @@ def init_model(
     """
     if Path(folder).exists():
         raise InputError("the folder exists", path=folder, allowed="a new path")
-    texts = _texts(read(corpus))
-    lm = init_dialogue_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
-    save_model(lm, CHAT_TEMPLATE, Path(folder))
+    with locked(Path(folder)):
+        texts = _texts(read(corpus))
+        lm = init_dialogue_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
+        save_model(lm, CHAT_TEMPLATE, Path(folder))
     return lm
 
 
