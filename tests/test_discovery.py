@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from uptake.errors import InputError
-from uptake.follow_up.discovery import Discover, _p, first_sentence, topic_words, vectors
+from uptake.follow_up.discovery import Discover, _p, first_sentence, rare_words, topic_words, vectors
 
 GLAD = ("Thanks, great!", "Great, thanks!", "Thanks a lot, great.", "Great thanks.")
 CROSS = ("I already told you.", "I told you already.", "I already told you that.", "You know I already told you.")
@@ -73,6 +73,23 @@ def test_words_that_are_taken_up() -> None:
     # "jaws" was there before both who say it, and before 3 of 5 in all: 2/5 more; "alien" 1 against 3/5 likewise.
     assert topic_words(texts, before) == {"the"}
     assert topic_words(texts, ["Jaws", "Jaws", "Alien", "no", "x"]) == {"jaws", "alien", "no"}
+
+
+def test_words_that_few_conversations_have() -> None:
+    texts, talks = ["so it is", "so it was", "so be it", "was it ?"], [0, 0, 1, 2]
+    assert rare_words(texts, talks, 2) == {"is", "be", "?"}
+    assert rare_words(texts, talks, 3) == {"is", "be", "?", "so", "was"}
+
+
+def test_a_name_that_few_conversations_have_is_not_proposed() -> None:
+    """Of a cluster, the next sentence without such a word is."""
+    said, signal, talks = log(200)
+    glad = [place for place, text in enumerate(said) if text.startswith("Great thanks.")]
+    for place, name in zip(glad, ("Ann", "Bo", "Cy", "Di"), strict=False):
+        said[place] = f"Great thanks {name}."
+    found = Discover(clusters=8, each=9)(said, signal, talks)
+    assert found.positive
+    assert {each.text for each in found.positive} <= set(GLAD)
 
 
 def test_noise_is_no_reaction() -> None:

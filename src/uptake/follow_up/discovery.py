@@ -98,7 +98,8 @@ class Discover:
     ) -> Discovered:
         """Discover in turns of users, each with its signal, the number of its conversation and what was said before it.
 
-        With the latter, sentences that name what their conversation is about are proposed by none.
+        A sentence with a word that too few conversations have is not proposed, nor, where it is known what was said
+        before, one that names what its conversation is about.
         """
         firsts = [first_sentence(text) for text in said]
         rows = [row for row, text in enumerate(firsts) if text and len(text.split()) <= self.words]
@@ -111,7 +112,9 @@ class Discover:
             raise InputError(problem, field="support", allowed=f"at least {least}, twice the support")
         if np.ptp(values) == 0:
             raise InputError("the signal is the same for all turns", allowed="ratings or rewards that differ")
-        topics = topic_words(texts, [before[row] for row in rows]) if before is not None else frozenset[str]()
+        topics = rare_words(texts, talks.tolist(), self.support)
+        if before is not None:
+            topics |= topic_words(texts, [before[row] for row in rows])
         places = vectors(texts, self.seed)
         distinct = len(np.unique(places.round(6), axis=0))
         count = max(1, min(self.clusters, len(texts) // self.support, distinct))
@@ -176,13 +179,22 @@ def topic_words(texts: Sequence[str], before: Sequence[str]) -> frozenset[str]:
     """Words that users take up from their own conversation, of texts and what was said before each.
 
     A word of a reaction comes up before it as often as before any other turn; one that names the topic comes up much
-    more often: in half of all conversations, or more, beyond what the word has anyway.
+    more often, by half of all turns or more.
     """
     said, heard = ([set(_words(text)) for text in column] for column in (texts, before))
     common = Counter(word for words in heard for word in words)
     uses = Counter(word for words in said for word in words)
     taken_up = Counter(word for words, own in zip(said, heard, strict=True) for word in words & own)
     return frozenset(word for word, n in uses.items() if taken_up[word] / n - common[word] / len(heard) >= TAKEN_UP)
+
+
+def rare_words(texts: Sequence[str], conversations: Sequence[int], support: int) -> frozenset[str]:
+    """Words that come up in fewer conversations than a reaction has to."""
+    spread: dict[str, set[int]] = {}
+    for text, talk in zip(texts, conversations, strict=True):
+        for word in _words(text):
+            spread.setdefault(word, set()).add(talk)
+    return frozenset(word for word, talks in spread.items() if len(talks) < support)
 
 
 def names_topic(text: str, topics: frozenset[str]) -> bool:
