@@ -11,9 +11,10 @@ from tiny import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from uptake.annotators.cue import AS_IT_STANDS, CueForm
+from uptake.annotators.cue import AS_IT_STANDS, FORMS, CueForm
 from uptake.annotators.llm import LLMJudge
 from uptake.annotators.question import Instructions
+from uptake.data import ChatFormat
 from uptake.errors import ModelError
 from uptake.models import LanguageModel, prepare
 from uptake.types import Prompt, Turn
@@ -106,6 +107,16 @@ def test_a_cue_that_works_stands(caplog: pytest.LogCaptureFixture) -> None:
     assert judged(creature({"Ġ": SURE}, TEMPLATE), min_share=0)[0].form == AS_IT_STANDS
 
 
+def test_what_stands_before_an_answer() -> None:
+    chat = ChatFormat.of(digit_tokenizer(TEMPLATE))
+    texts = {form: form.text(chat, "Which?", "Better= ") for form in (AS_IT_STANDS, *FORMS)}
+    assert list(texts.values()) == [
+        *("<user>Which?>Better= ", "<user>Which?>Better=", "<user>Which?>Better= ", "<user>Which?>Better=\n"),
+        *("<user>Which?\nBetter=>", "<user>Which?\nBetter=> ", "<user>Which?\nBetter=>\n"),
+    ]
+    assert CueForm(" ").text(ChatFormat.of(digit_tokenizer()), "Which?", "Better=") == "Which?\nBetter= "
+
+
 def test_a_cue_of_one_s_own_that_ends_with_a_blank() -> None:
     brief = replace(BRIEF, cue="Better= ")
     assert judged(creature({"Ġ": SURE}), brief)[0].form == AS_IT_STANDS
@@ -119,6 +130,13 @@ def test_a_model_that_takes_no_form_says_what_it_would_rather_say(caplog: pytest
     assert (cue.form, cue.mass) == (CueForm(" "), pytest.approx(0.3))
     assert "1 and 2 hold 30% of the probability at most, with a blank; it would rather say 'R' (50%), " in caplog.text
     assert (verdict.valid, verdict.reason) == (False, "about to say 'R', neither 1 nor 2")
+
+
+def test_an_answer_is_nothing_that_a_model_would_rather_say(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even where it is the likeliest token, as the other one is not likely enough."""
+    _, verdict = judged(creature({"=": {"1": 0.4, "R": 0.3, "2": 0.05}}))
+    assert verdict.reason == "about to say 'R', neither 1 nor 2"
+    assert "rather say 'R' (30%), " in caplog.text
 
 
 def test_one_fit_serves_every_judge_of_a_model(caplog: pytest.LogCaptureFixture) -> None:

@@ -319,7 +319,8 @@ def test_an_answer_that_went_on_unreadably_is_asked_for_in_the_user_s_turn(make:
 
 
 @pytest.mark.parametrize(
-    ("readable", "quoted"), [([], True), ([0, 4], True), ([2, 5], False), ([0, 1, 2, 3, 4, 5, 6, 7], False)]
+    ("readable", "quoted"),
+    [([], True), ([0, 4], True), ([2, 4], True), ([2, 5], False), ([0, 1, 2, 3, 4, 5, 6, 7], False)],
 )
 def test_three_unreadable_answers_in_a_row_are_quoted(
     readable: list[int], quoted: bool, make: Make, caplog: pytest.LogCaptureFixture
@@ -332,6 +333,12 @@ def test_three_unreadable_answers_in_a_row_are_quoted(
         message = f"{server.url}, model oracle: not 1 or 2 but 'You are {first}, correct'"
         assert (message in caplog.text) == quoted
         assert caplog.text.count("not 1 or 2 but") == quoted
+
+
+def test_of_several_unreadable_answers_the_first_is_quoted(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    with JudgeServer(lambda number, request: said(f"You are {number}, correct")) as server:
+        verdicts(make(server, concurrency=1, attempts=2))
+    assert "not 1 or 2 but 'You are 0, correct'" in caplog.text
 
 
 def test_a_question_that_is_refused_is_invalid(make: Make) -> None:

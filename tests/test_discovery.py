@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from uptake.errors import InputError
-from uptake.follow_up.discovery import Discover, _p, first_sentence, vectors
+from uptake.follow_up.discovery import Discover, _p, first_sentence, rare_words, topic_words, vectors
 
 GLAD = ("Thanks, great!", "Great, thanks!", "Thanks a lot, great.", "Great thanks.")
 CROSS = ("I already told you.", "I told you already.", "I already told you that.", "You know I already told you.")
@@ -37,6 +37,59 @@ def test_planted_reactions_are_found_on_their_side() -> None:
         assert each.turns >= each.conversations >= 5
         assert (each.above > 0) == (each in found.positive)
         assert each.text not in each.examples
+
+
+FILMS = ("Captain Marvel", "The Lion King", "Toy Story", "Frozen", "Jaws", "Alien", "Titanic", "Casablanca")
+
+
+def about_films(count: int) -> tuple[list[str], list[float], list[int], list[str]]:
+    """Conversations about a film each; who is offered one by name takes it, or thanks, or complains."""
+    rng = random.Random(0)
+    columns: tuple[list[str], list[float], list[int], list[str]] = ([], [], [], [])
+    for talk in range(count):
+        film = rng.choice(FILMS)
+        said, rating = rng.choice([(f"{film} sounds good.", 1.0), ("Thanks, great!", 1.0), ("That is wrong.", -1.0)])
+        row = said, rating + rng.gauss(0, 0.1), talk, f"That is what to see tonight?\nHow about {film}?"
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)  # type: ignore[arg-type]
+    return columns
+
+
+def test_what_names_the_topic_is_not_proposed() -> None:
+    said, signal, talks, before = about_films(300)
+    without = Discover(clusters=10)(said, signal, talks)
+    assert any("sounds good" in each.text for each in without.positive)
+    found = Discover(clusters=10)(said, signal, talks, before)
+    assert [each.text for each in found.positive] == ["Thanks, great!"]
+    # Words that come up before any turn name nothing.
+    assert [each.text for each in found.negative] == ["That is wrong."]
+    assert found.dropped["clusters that are about a topic"] >= 1
+    assert without.dropped["clusters that are about a topic"] == 0
+
+
+def test_words_that_are_taken_up() -> None:
+    texts = ["Jaws please", "Jaws please", "Alien please", "no thanks", "the usual"]
+    before = ["see Jaws", "see Alien or Jaws", "see Alien", "see Jaws, please", "see the Alien"]
+    # "jaws" was there before both who say it, and before 3 of 5 in all: 2/5 more; "alien" 1 against 3/5 likewise.
+    assert topic_words(texts, before) == {"the"}
+    assert topic_words(texts, ["Jaws", "Jaws", "Alien", "no", "x"]) == {"jaws", "alien", "no"}
+
+
+def test_words_that_few_conversations_have() -> None:
+    texts, talks = ["so it is", "so it was", "so be it", "was it ?"], [0, 0, 1, 2]
+    assert rare_words(texts, talks, 2) == {"is", "be", "?"}
+    assert rare_words(texts, talks, 3) == {"is", "be", "?", "so", "was"}
+
+
+def test_a_name_that_few_conversations_have_is_not_proposed() -> None:
+    """Of a cluster, the next sentence without such a word is."""
+    said, signal, talks = log(200)
+    glad = [place for place, text in enumerate(said) if text.startswith("Great thanks.")]
+    for place, name in zip(glad, ("Ann", "Bo", "Cy", "Di"), strict=False):
+        said[place] = f"Great thanks {name}."
+    found = Discover(clusters=8, each=9)(said, signal, talks)
+    assert found.positive
+    assert {each.text for each in found.positive} <= set(GLAD)
 
 
 def test_noise_is_no_reaction() -> None:

@@ -77,6 +77,20 @@ def test_shipped_pairs_mirror_each_other(shipped: FollowUpSet) -> None:
             assert len(shared) >= 2, (positive, negative)
 
 
+def test_the_short_set_is_a_fifth_of_the_default_one(shipped: FollowUpSet) -> None:
+    """Two pairs of every category, in their order, with sides as equally long."""
+    short = FollowUpSet.load("short-en")
+    assert (short.name, len(short.sentences)) == ("short-en", 24)
+    for few, all_ in zip(short.categories, shipped.categories, strict=True):
+        assert few.name == all_.name
+        places = [all_.positive.index(text) for text in few.positive]
+        assert places == [all_.negative.index(text) for text in few.negative]
+        assert places == sorted(set(places))
+        lengths = [sum(len(words(text)) for text in side) / 2 for side in (few.positive, few.negative)]
+        assert abs(lengths[0] - lengths[1]) <= 0.5
+    assert FollowUpSet.load("default-en") == shipped
+
+
 def test_sentences_stand_in_the_order_of_the_columns(tmp_path: Path) -> None:
     small = FollowUpSet.load(write(tmp_path / "s.json", CONTENT))
     assert list(small.sentences) == ["I like it.", "It helps me!", "I do not like it.", "I don't get it."]

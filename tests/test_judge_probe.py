@@ -44,7 +44,7 @@ class EveryThird(Annotator, AnnotatorSpec):
 def stage(by: AnnotatorSpec, **options: Any) -> Stage:
     sampled = {"batch_size": 12, "steps": 8, "temperature": 1.0, "max_new_tokens": 80}
     (made,) = methods.build("oaif", {"judge": "oracle", **sampled, **options}).stages
-    return replace(made, judge=PairwiseJudge(by, allow_position_bias=options.get("allow_position_bias", False)))
+    return replace(made, judge=PairwiseJudge(by, False, options.get("allow_position_bias", False)))
 
 
 def test_the_pairs_are_two_answers_to_the_first_prompts(tmp_path: Path) -> None:

@@ -133,13 +133,15 @@ def test_sampled_labels_follow_the_probability() -> None:
 def test_what_the_annotator_did_is_reported() -> None:
     one, two = duel(0.8, by_order=(0.9, 0.7)), duel(0.51, by_order=(0.61, 0.41))
     bad = [(rollout("x"), rollout("y", 1))], [Verdict(0.5, (0.5, 0.5), valid=False, reason="no answer", tokens=7)]
-    groups, verdicts = ([*a, *b, *c] for a, b, c in zip(one, two, bad, strict=True))
+    even = duel(0.5, by_order=(0.5, 0.5))
+    groups, verdicts = ([*a, *b, *c, *d] for a, b, c, d in zip(one, two, bad, even, strict=True))
     summary = ComparisonPairs()(groups, verdicts).summary
-    assert summary["dropped"] == {"no answer": 1}
+    assert summary["dropped"] == {"no answer": 1, "tie": 1}
+    # What is even in both orders says nothing of order.
     assert summary["orders_agree"] == pytest.approx((1 + 0) / 2)
-    assert summary["order_gap"] == pytest.approx(0.2)
-    assert summary["position_bias"] == pytest.approx(0.1)
-    assert summary["unsure"] == pytest.approx(0.5)
+    assert summary["order_gap"] == pytest.approx((0.2 + 0.2 + 0) / 3)
+    assert summary["position_bias"] == pytest.approx((0.1 + 0.1 + 0) / 3)
+    assert summary["unsure"] == pytest.approx(2 / 3)
     assert summary["annotator_tokens"] == 7
 
 

@@ -220,7 +220,7 @@ def test_hyphens_and_underscores_are_alike() -> None:
     [
         (
             "followup",
-            r"no reward 'followup'; did you mean follow_up\? .allowed: follow_up, follow_up:negatives, released",
+            r"no reward 'followup'; did you mean follow_up\? .allowed: follow_up, follow_up:negatives, ",
         ),
         ("length:words", "no reward 'length:words'"),
         ("oracle:1", "no reward 'oracle:1'"),

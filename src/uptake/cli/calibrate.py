@@ -10,10 +10,12 @@ from uptake.cli.options import (
     Device,
     Dtype,
     FollowupsOption,
+    FormatOption,
     LimitOption,
     Overwrite,
     SeedOption,
     app,
+    check_format,
     check_output,
     only_model,
     out,
@@ -39,6 +41,7 @@ def calibrate(
     model: Annotated[str, typer.Option(help="The follow-up model: Transformers folder, PEFT folder or Hub name.")],
     target: SetFile,
     followups: FollowupsOption = None,
+    format: FormatOption = None,
     weighting: WeightedBy = "followup",
     folds: Folds = 5,
     keep: KeptShare = 0.99,
@@ -60,6 +63,7 @@ def calibrate(
     from uptake.models import load
     from uptake.tasks.calibrate import calibrate_file
 
+    check_format(format)
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
     model = only_model(model, "follow_up")
     check_output(target, formats=FORMATS, overwrite=overwrite)
@@ -67,7 +71,7 @@ def calibrate(
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     say_plain(ChatFormat.of(lm).plain, model)
-    report = calibrate_file(pairs, lm, chosen, target, calibrate=how, overwrite=overwrite)
+    report = calibrate_file(pairs, lm, chosen, target, calibrate=how, format=format, overwrite=overwrite)  # type: ignore[arg-type]
     _print_items(report.items)
     _print_accuracy(report)
     _print_cost(*report.cost)

@@ -11,6 +11,7 @@ from uptake.cli.options import (
     DropBad,
     Dtype,
     FollowupsOption,
+    FormatOption,
     LimitOption,
     LogArgument,
     Overwrite,
@@ -18,6 +19,7 @@ from uptake.cli.options import (
     Remove,
     SeedOption,
     app,
+    check_format,
     check_output,
     one_sided,
     only_model,
@@ -37,6 +39,7 @@ def discover(
         str | None, typer.Option(help="Without ratings: the model that reads what users said. Folder or Hub name.")
     ] = None,
     followups: FollowupsOption = None,
+    format: FormatOption = None,
     clusters: Annotated[int, typer.Option(help="Groups of like sentences, at most.")] = 100,
     support: Annotated[int, typer.Option(help="Conversations a group has to come up in.")] = 5,
     words: Annotated[int, typer.Option(help="Longest sentence, in words.")] = 10,
@@ -63,6 +66,7 @@ def discover(
     from uptake.tasks.discover import discover as run
     from uptake.tasks.mine_logs import read_log
 
+    check_format(format)
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)
     remove = Redact.ready() if redact else None
     check_output(target, formats=FORMATS, overwrite=overwrite, resumes=journal_path(target))
@@ -71,7 +75,8 @@ def discover(
     if ratings is None and model is not None:
         from uptake.follow_up.reward import FollowUpReward
 
-        reward = FollowUpReward.from_pretrained(only_model(model, "follow_up"), followups, device=device, dtype=dtype)
+        options: Any = {"format": format, "device": device, "dtype": dtype}
+        reward = FollowUpReward.from_pretrained(only_model(model, "follow_up"), followups, **options)
         say_plain(reward.chat.plain, reward.lm.name)
     summary = run(log, target, reward=reward, how=how, language=language, overwrite=overwrite)
     _print_found(summary.found)

@@ -12,12 +12,14 @@ from uptake.cli.options import (
     DropBad,
     Dtype,
     FollowupsOption,
+    FormatOption,
     LimitOption,
     LogArgument,
     Overwrite,
     Ratings,
     Remove,
     app,
+    check_format,
     check_output,
     one_sided,
     only_model,
@@ -49,6 +51,7 @@ def mine_logs(
         typer.Option(help="The model that reads what users said; needless by rating_regression. Folder or Hub name."),
     ] = None,
     followups: FollowupsOption = None,
+    format: FormatOption = None,
     keep: Annotated[
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
     ] = "rated",
@@ -76,12 +79,13 @@ def mine_logs(
     from uptake.tasks.mine_logs import MineLogs, read_log
     from uptake.tasks.mine_logs import mine_logs as run
 
+    check_format(format)
     how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
     model = None if model is None else only_model(model, "follow_up")
     check_output(target, overwrite=overwrite, resumes=journal_path(target))
     log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
-    reward = _reward(model, followups, reduction=reduction, device=device, dtype=dtype)
+    reward = _reward(model, followups, reduction=reduction, format=format, device=device, dtype=dtype)
     summary = run(log, reward, target, how=how, any_language=any_language, overwrite=overwrite)
     _print_counts(summary)
     _print_correlations(summary)

@@ -74,10 +74,19 @@ LimitOption = Annotated[int | None, typer.Option(help="Take the first rows only.
 SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="user_role: a follow-up is the user's turn (default); role_swap: the model plays the user.",
+    ),
+]
 FollowupsOption = Annotated[
     Path | None,
     typer.Option(
-        "--followups", "--follow-ups", help="Follow-up set, YAML or JSON. Default: the English set of Uptake."
+        "--followups",
+        "--follow-ups",
+        help="Follow-up set: YAML, JSON or short-en. Default: the English set of Uptake.",
     ),
 ]
 LogArgument = Annotated[
@@ -263,6 +272,14 @@ def _yaml(text: str, field: str, shown: str | None = None) -> Any:
 def say_plain(plain: bool, model: str) -> None:
     if plain:
         say(f"{model} brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines")
+
+
+def check_format(format: str | None) -> None:
+    """Refuse an unknown format of follow-ups, before a model is loaded for it."""
+    from uptake.data.role_swap import FollowUpFormat
+
+    if format is not None:
+        FollowUpFormat(format)  # type: ignore[arg-type]
 
 
 def one_sided(followups: "FollowUpSet") -> list[str]:

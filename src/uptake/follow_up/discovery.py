@@ -27,6 +27,8 @@ from uptake.follow_up.set import ASCII_QUOTES, letters
 
 # Dimensions of the space in which sentences are compared.
 DIMENSIONS = 50
+# A word names a topic where it was said before by so much more often than it is before any turn.
+TAKEN_UP = 0.5
 # The longest sentence that is taken for a reaction, in characters; some languages put no blanks between words.
 LONGEST = 80
 
@@ -87,8 +89,18 @@ class Discover:
         if not 0 < self.wrong < 1:
             raise InputError(f"{self.wrong}", field="wrong", allowed="a share between 0 and 1")
 
-    def __call__(self, said: Sequence[str], signal: Sequence[float], conversations: Sequence[int]) -> Discovered:
-        """Discover in turns of users, each with its signal and the number of its conversation."""
+    def __call__(
+        self,
+        said: Sequence[str],
+        signal: Sequence[float],
+        conversations: Sequence[int],
+        before: Sequence[str] | None = None,
+    ) -> Discovered:
+        """Discover in turns of users, each with its signal, the number of its conversation and what was said before it.
+
+        A sentence with a word that too few conversations have is not proposed, nor, where it is known what was said
+        before, one that names what its conversation is about.
+        """
         firsts = [first_sentence(text) for text in said]
         rows = [row for row, text in enumerate(firsts) if text and len(text.split()) <= self.words]
         dropped = Counter({"turns that begin with a long sentence": len(said) - len(rows)})
@@ -100,6 +112,9 @@ class Discover:
             raise InputError(problem, field="support", allowed=f"at least {least}, twice the support")
         if np.ptp(values) == 0:
             raise InputError("the signal is the same for all turns", allowed="ratings or rewards that differ")
+        topics = rare_words(texts, talks.tolist(), self.support)
+        if before is not None:
+            topics |= topic_words(texts, [before[row] for row in rows])
         places = vectors(texts, self.seed)
         distinct = len(np.unique(places.round(6), axis=0))
         count = max(1, min(self.clusters, len(texts) // self.support, distinct))
@@ -109,7 +124,10 @@ class Discover:
         dropped["clusters of too few conversations"] = count - len(supported)
         found = list(self._telling(supported, values, talks))
         dropped["clusters that tell nothing for sure"] = len(supported) - len(found)
-        proposals = [one for test in found for one in self._proposals(*test, texts, places, talks)]
+        named = [names_topic(text, topics) for text in texts]
+        about = [test for test in found if all(named[row] for row in test[0])]
+        dropped["clusters that are about a topic"] = len(about)
+        proposals = [one for test in found for one in self._proposals(*test, texts, places, talks, topics=topics)]
         unique = list({letters(each.text): each for each in sorted(proposals, key=lambda each: -each.p)}.values())
         dropped["sentences that repeat another's"] = len(proposals) - len(unique)
         sides = [[one for one in unique if (one.above > 0) == good] for good in (True, False)]
@@ -138,12 +156,14 @@ class Discover:
         texts: Sequence[str],
         places: Floats,
         talks: NDArray[np.int64],
+        *,
+        topics: frozenset[str],
     ) -> Iterator[ProposedFollowUp]:
-        """The sentences in the middle of a cluster that name no number."""
+        """The sentences in the middle of a cluster that name no number and no topic."""
         distances = np.linalg.norm(places[rows] - places[rows].mean(axis=0), axis=1)
         near = [texts[row] for row in rows[np.argsort(distances, kind="stable")]]
         distinct = list({letters(text): text for text in reversed(near) if letters(text)}.values())[::-1]
-        usable = [text for text in distinct if not _SPECIFIC.search(text)]
+        usable = [text for text in distinct if not (_SPECIFIC.search(text) or names_topic(text, topics))]
         for place, text in enumerate(usable[: self.each]):
             examples = tuple(other for other in distinct if other not in usable[: place + 1])[:3]
             yield ProposedFollowUp(text, len(rows), len(set(talks[rows].tolist())), above, p, examples)
@@ -153,6 +173,37 @@ def first_sentence(text: str) -> str:
     """The first sentence of a turn with straight quotes; nothing where it is longer than a reaction is."""
     first = next((part for part in _END.split(text.strip().translate(ASCII_QUOTES)) if part), "")
     return " ".join(first.split()) if len(first) <= LONGEST else ""
+
+
+def topic_words(texts: Sequence[str], before: Sequence[str]) -> frozenset[str]:
+    """Words that users take up from their own conversation, of texts and what was said before each.
+
+    A word of a reaction comes up before it as often as before any other turn; one that names the topic comes up much
+    more often, by half of all turns or more.
+    """
+    said, heard = ([set(_words(text)) for text in column] for column in (texts, before))
+    common = Counter(word for words in heard for word in words)
+    uses = Counter(word for words in said for word in words)
+    taken_up = Counter(word for words, own in zip(said, heard, strict=True) for word in words & own)
+    return frozenset(word for word, n in uses.items() if taken_up[word] / n - common[word] / len(heard) >= TAKEN_UP)
+
+
+def rare_words(texts: Sequence[str], conversations: Sequence[int], support: int) -> frozenset[str]:
+    """Words that come up in fewer conversations than a reaction has to."""
+    spread: dict[str, set[int]] = {}
+    for text, talk in zip(texts, conversations, strict=True):
+        for word in _words(text):
+            spread.setdefault(word, set()).add(talk)
+    return frozenset(word for word, talks in spread.items() if len(talks) < support)
+
+
+def names_topic(text: str, topics: frozenset[str]) -> bool:
+    """Whether a sentence names what the conversation is about."""
+    return not topics.isdisjoint(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(_WORD, text.lower())
 
 
 def vectors(texts: Sequence[str], seed: int = 0) -> Floats:

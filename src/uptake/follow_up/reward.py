@@ -290,7 +290,7 @@ class _Asked:
 class FollowUpSpec(RewardSpec):
     """Follow-up reward under the model called `model`, with the options of `FollowUpReward`.
 
-    `followups` is the path of a follow-up set, or None for the set that comes with Uptake.
+    `followups` is the path of a follow-up set or the name of one that comes with Uptake, by default "default-en".
     """
 
     followups: str | None = None
@@ -301,6 +301,7 @@ class FollowUpSpec(RewardSpec):
     prior: Prior = "none"
     mode: ScoreMode = "log_likelihood"
     model: str = "follow_up"
+    format: FormatName | None = None
 
     def __post_init__(self) -> None:
         FollowUpSet.load(self.followups)  # what cannot be read is an error here, before a model is loaded

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from uptake.data.write import disk_errors, replacing
 from uptake.errors import InputError
 
-DEFAULT = Path(__file__).with_name("default-en.yaml")
+DEFAULT = "default-en"
+# Sets that come with Uptake, by name.
+PRESETS = {name: Path(__file__).with_name(f"{name}.yaml") for name in (DEFAULT, "short-en")}
 FORMATS = (".yaml", ".yml", ".json")
 ASCII_QUOTES = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
@@ -106,11 +108,12 @@ class FollowUpSet:
     def load(cls, path: str | Path | None = None, strict: bool = False) -> Self:
         """Read a set from a `.yaml`, `.yml` or `.json` file; without a path, Uptake's own English set.
 
+        A name is enough for a set that comes with Uptake: "default-en", or "short-en", which has a fifth of its lines.
         Blanks around a follow-up are removed. Curly quotes become straight ones, and a follow-up that repeats an
         earlier one of the set, but for case and punctuation, is removed: both with a warning and a count, or an
         `InputError` where `strict`. Raises `InputError`, naming file and key, for whatever else is not in the format.
         """
-        path = DEFAULT if path is None else Path(path)
+        path = PRESETS.get(str(path or DEFAULT)) or Path(path or DEFAULT)
         file = _validated(path)
         try:
             return cls(file.name, file.version, file.language, _cleaned(file, path, strict), file.calibration)

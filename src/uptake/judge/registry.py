@@ -48,6 +48,9 @@ REWARDS: Mapping[str, Kind] = {
     "follow_up:negatives": Kind(
         "follow-up likelihood without approving follow-ups", FollowUpSpec, {"polarity": "negative_only"}
     ),
+    "follow_up:role_swap": Kind(
+        "follow-up likelihood of a model that plays the user in its own turn", FollowUpSpec, {"format": "role_swap"}
+    ),
     "released": Kind(
         "what the released code of follow-up likelihood computes; not a likelihood",
         FollowUpSpec,

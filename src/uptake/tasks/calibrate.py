@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from uptake.data.convert import response_turns
 from uptake.data.lock import locked
+from uptake.data.role_swap import FormatName
 from uptake.data.write import may_write
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy
 from uptake.evaluate.interval import share
@@ -74,21 +75,23 @@ def calibrate_file(
     out: str | Path,
     *,
     calibrate: Calibrate = Calibrate(),
+    format: FormatName | None = None,
     overwrite: bool = False,
 ) -> CalibrationReport:
     """Fit the set to preferences, write it to `out`, and the report beside it as `.report.json`.
 
-    Raises InputError for a row that cannot be scored, for what `Calibrate` refuses, and for an `out` that exists,
-    unless `overwrite`.
+    `format` is that of `FollowUpReward`. Raises InputError for a row that cannot be scored, for what `Calibrate`
+    refuses, and for an `out` that exists, unless `overwrite`.
     """
     out = Path(out)
     beside = out.with_suffix(".report.json")
     with locked(out, beside):
         may_write(out, overwrite=overwrite)
-        reward = FollowUpReward(lm, followups)
+        reward = FollowUpReward(lm, followups, format=format)
         pairs = label(rows, reward)
         result = calibrate(pairs)
-        report = _report(rows, pairs, result, _costs(rows, reward, FollowUpReward(lm, result.followups)))
+        costs = _costs(rows, reward, FollowUpReward(lm, result.followups, format=format))
+        report = _report(rows, pairs, result, costs)
         write_json(beside, asdict(report))
         result.followups.save(out, overwrite=overwrite)
     return report
@@ -161,5 +164,6 @@ def _seconds(reward: FollowUpReward, dialogues: Sequence[Dialogue]) -> float:
 
 
 def _tokens(reward: FollowUpReward, dialogues: Sequence[Dialogue]) -> float:
-    trees = [reward.chat.follow_ups(turns, reward.followups.sentences) for turns in dialogues]
+    shaped, speaker = map(reward.format, dialogues), reward.format.speaker
+    trees = [reward.chat.follow_ups(turns, reward.followups.sentences, speaker=speaker) for turns in shaped]
     return sum(len(stem) + sum(map(len, branches)) for stem, branches in trees) / len(trees)

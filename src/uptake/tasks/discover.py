@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from uptake.data.exchanges import merged
+from uptake.data.exchanges import Exchange, merged
 from uptake.data.language import language_of
 from uptake.data.resumable import Store, resumable_output
 from uptake.data.write import disk_errors, replacing
@@ -19,6 +19,9 @@ from uptake.train.run_folder import write_json
 # The category that proposals stand in, until a person sorts them.
 CATEGORY = "reaction"
 FORMATS = (".yaml", ".yml")
+
+# What a user said, its signal, the number of the conversation, and all that was said before.
+Heard = tuple[str, float, int, str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def discover(
     return DiscoverySummary(followups, found, len(units), kind, dropped)
 
 
-def _found(log: Log, units: Sequence[tuple[str, float, int]], how: Discover) -> Discovered:
+def _found(log: Log, units: Sequence[Heard], how: Discover) -> Discovered:
     """What the turns of users tell; raises InputError where that is nothing."""
     if not units:
         raise InputError("no turn of a user has a signal", path=log.source, allowed="ratings of answered responses")
@@ -114,13 +117,18 @@ def _category(found: Discovered) -> Category:
     return Category(CATEGORY, 1.0, positive, negative)
 
 
-def _rated(log: Log) -> list[tuple[str, float, int]]:
-    """Turns after responses that have a rating: what was said, the rating, the conversation."""
-    return [(each.said, each.rating, each.conversation) for each in log.exchanges if each.rating is not None]
+def _rated(log: Log) -> list[Heard]:
+    """Turns after responses that have a rating, which is the signal."""
+    return [_heard(each, each.rating) for each in log.exchanges if each.rating is not None]
 
 
-def _read(log: Log, reward: FollowUpReward, store: Store) -> list[tuple[str, float, int]]:
-    """Turns that the model could read: what was said, how it reads, the conversation."""
+def _heard(each: Exchange, signal: float) -> Heard:
+    before = "\n".join((*(turn.content for turn in each.prompt.turns), each.response))
+    return each.said, signal, each.conversation, before
+
+
+def _read(log: Log, reward: FollowUpReward, store: Store) -> list[Heard]:
+    """Turns that the model could read; the signal is how they read."""
     heard = merged(log.exchanges)
     read = {
         (each.prompt.key, each.response, words): value
@@ -129,4 +137,4 @@ def _read(log: Log, reward: FollowUpReward, store: Store) -> list[tuple[str, flo
         if value is not None
     }
     keyed = [(each, read.get((each.prompt.key, each.response, each.said))) for each in log.exchanges]
-    return [(each.said, value, each.conversation) for each, value in keyed if value is not None]
+    return [_heard(each, value) for each, value in keyed if value is not None]
