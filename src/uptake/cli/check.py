@@ -56,7 +56,7 @@ def check(
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
     options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
     recipe, run = prepared(method, config, models, sets, options, **flags)
-    found = run_check(recipe, build_world(run, Path(".")))
+    found = run_check(recipe, build_world(run, Path("."), recipe))
     for sample in found.samples:
         text = Text()
         for piece in sample:

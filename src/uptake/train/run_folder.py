@@ -34,7 +34,7 @@ from uptake.train.checkpoint import Cursor
 from uptake.world import World
 
 # What makes a run another one beside its recipe, by its name in run.json.
-IDENTITY = ("seed", "weights", "rows")
+IDENTITY = ("seed", "weights", "precision", "rows")
 
 _VIEWS = TypeAdapter(TokenView)
 
@@ -193,6 +193,7 @@ def _facts(world: World) -> dict[str, Any]:
         "seed": world.seed,
         "models": {name: lm.name for name, lm in models.items()},
         "weights": {name: contents[id(lm.model)] for name, lm in models.items()},
+        "precision": {name: str(lm.compute_dtype).removeprefix("torch.") for name, lm in models.items()},
         "rows": {"count": len(world.rows), "fingerprint": fingerprint(world.rows)},
         "device": str(world.policy.device),
         "threads": torch.get_num_threads(),
