@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from uptake.tasks.can_judge import can_judge
 
 from uptake import ChatFormat, methods
 from uptake.data import read, to_row
@@ -28,6 +27,7 @@ from uptake.rewards.base import Reward
 from uptake.rewards.implicit import ImplicitReward
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.rollout import PolicySamples
+from uptake.tasks.can_judge import can_judge
 from uptake.tasks.run_config import RunConfig
 from uptake.tasks.train import train
 from uptake.train.loop import Options

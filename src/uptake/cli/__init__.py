@@ -58,9 +58,9 @@ def _say(line: str) -> None:
 def _patient_threads() -> None:
     """Threads of OpenMP that wait for another do so asleep.
 
-    By default they spin, and where a neighbour has taken a core they spin for the thread that this core would run: a step
-    of the town model was seen to take 934 ms on two threads instead of 25. What the user has set stays. Torch reads this
-    when it is imported, which no command has done yet.
+    By default they spin, and where a neighbour has taken a core they spin for the thread that this core would run: a
+    step of the town model was seen to take 934 ms on two threads instead of 25. What the user has set stays. Torch
+    reads this when it is imported, which no command has done yet.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")

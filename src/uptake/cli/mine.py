@@ -59,7 +59,7 @@ def mine(
     recipe, run = prepared("follow_up_likelihood", config, models, sets, options, **flags)
     work = target.with_name(f"{target.name}.work")
     check_output(target, overwrite=overwrite, resumes=work)
-    world = build_world(recipe, run, work)
+    world = build_world(recipe, run, work, learns=False)
     say_plain(world.chat.plain, run.policy)
     summary = run_mine(recipe, world, target, overwrite=overwrite)
     _print_dropped(summary.figures)

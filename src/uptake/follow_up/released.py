@@ -24,7 +24,7 @@ def released_logits(
         ids = torch.tensor(chat.tokenize([chat.text((*turns, Turn(speaker, text)))])).to(lm.device)
         # The tokenizer's default special tokens belong to the bag: a begin-of-text token is scored with the rest.
         bag = chat.tokenizer(text, return_tensors="pt")["input_ids"][0].to(lm.device)
-        with torch.no_grad():
+        with torch.no_grad(), lm.computing():
             logits = lm.model(input_ids=ids, use_cache=False, logits_to_keep=len(bag)).logits
         scores.append(logits[0, 0, bag].float().mean())
     return torch.stack(scores).cpu()

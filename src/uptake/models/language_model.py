@@ -1,6 +1,7 @@
 """A causal language model as the rest of Uptake sees it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,9 +18,10 @@ class LanguageModel:
     """A model with its tokenizer, and how its trees are scored.
 
     `attention` is "tree" where the load-time self-check found tree attention exact, else "rows" (padded rows, slower,
-    same numbers), with the reason in `note`. `rope` is there where rows of unlike length must not share a call. `model`
-    may be wrapped by a PEFT adapter. `heads` are trainable modules beside the model, by name (a value head, say).
-    `card` is what must be known of how it was trained, for whoever loads it again.
+    same numbers), with the reason in `note`. `rope` is there where rows of unlike length must not share a call, and
+    `autocast` where products are computed in another precision than that of the weights. `model` may be wrapped by a
+    PEFT adapter. `heads` are trainable modules beside the model, by name (a value head, say). `card` is what must be
+    known of how it was trained, for whoever loads it again.
     """
 
     name: str
@@ -28,6 +30,7 @@ class LanguageModel:
     attention: Literal["tree", "rows"] = "tree"
     note: str = ""
     rope: RopeTables | None = None
+    autocast: torch.dtype | None = None
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,6 +71,15 @@ class LanguageModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.base.dtype
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What its products are computed in; `dtype` is that of its weights."""
+        return self.autocast or self.dtype
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """The block in which the model is called."""
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
 
     @property
     def vocabulary(self) -> int:

@@ -23,6 +23,7 @@ from uptake.models.card import read_card
 from uptake.models.check import TOLERANCE, check_trees, rope_tables
 from uptake.models.language_model import LanguageModel
 from uptake.models.rope import declared_tables, forget_lengths
+from uptake.models.upcast import HALVES
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,19 @@ _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
 
 
 def load(
-    name: str | Path, *, dtype: str = "auto", device: str = "auto", adapter: str | Path | None = None
+    name: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    adapter: str | Path | None = None,
+    fp32_weights: bool = False,
 ) -> LanguageModel:
     """Load a model and its tokenizer.
 
     `name` is a Transformers folder, a PEFT adapter folder (its base model is loaded under it) or a Hub name. `dtype`
-    "auto" is bfloat16 on CUDA and float32 elsewhere; `device` "auto" is CUDA where there is one.
+    "auto" is bfloat16 on CUDA and float32 elsewhere; `device` "auto" is CUDA where there is one. `fp32_weights` are for
+    a model that is trained, and for its reference: a dtype of half precision is then bfloat16 under autocast, since at
+    the usual rates most steps are lost in the rounding of a weight. An adapter's own weights are in fp32 anyway.
 
     Raises ModelError where the weights or the tokenizer are missing, incomplete or unreadable, and where an adapter
     and its base do not fit each other.
@@ -48,14 +56,16 @@ def load(
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
     _refuse_gguf(name)
+    wide = fp32_weights and kind in HALVES
     base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
     own = _tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
     with base_of(over, base):
         tokenizer = own or _tokenizer(base)
-        model: Any = _weights(base, kind)
+        model: Any = _weights(base, torch.float32 if wide else kind)
     model.to(place)
     lm = prepare(model if over is None else put_adapter(model, over), tokenizer, str(name))
+    lm = replace(lm, autocast=torch.bfloat16 if wide else None)
     return replace(lm, card=read_card(base) | (read_card(over) if over is not None else {}))
 
 

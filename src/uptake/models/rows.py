@@ -41,7 +41,7 @@ def row_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width
     parts = []
     for start in range(0, len(paths), size):
         ids, mask = _padded(paths[start : start + size], packed)
-        with fast_products(lm.device):
+        with fast_products(lm.device), lm.computing():
             output = lm.decoder(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
         parts.append(output.last_hidden_state[mask.to(lm.device)])
     # A stem stands in several rows, with the same states; its first place is taken.
@@ -98,7 +98,7 @@ def _columns(claims: Sequence[tuple[int, int, int]]) -> Claims:
 
 def _row_logits(lm: LanguageModel, rows: Sequence[Sequence[int]], packed: Packed) -> Float[Tensor, "rows length vocab"]:
     ids, mask = _padded(rows, packed)
-    with fast_products(lm.device):
+    with fast_products(lm.device), lm.computing():
         output = lm.model(input_ids=ids.to(lm.device), attention_mask=mask.long().to(lm.device), use_cache=False)
     scores: Tensor = output.logits
     return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -100,7 +100,7 @@ def hidden_states(lm: LanguageModel, ids: Tensor, positions: Tensor, attend: Att
         raise ModelError(f"{lm.name}: its attention was exchanged after loading; load or prepare the model again")
     # A 4-D mask tells Transformers that the caller has taken care of masking; `attend` has.
     handled = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device)
-    with fast_products(ids.device):
+    with fast_products(ids.device), lm.computing():
         output = lm.decoder(
             input_ids=ids[None], position_ids=positions[None], attention_mask=handled, use_cache=False, attend=attend
         )
@@ -116,7 +116,7 @@ def logits(
     They are divided by the temperature last, as the sampler does.
     """
     config = lm.config
-    with fast_products(states.device):
+    with fast_products(states.device), lm.computing():
         out: Tensor = lm.head(states)
     out = out.to(torch.promote_types(out.dtype, torch.float32))
     scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)

@@ -63,7 +63,7 @@ class FrozenModel(RunningReference):
 
 
 def check_same_tokens(policy: LanguageModel, reference: LanguageModel) -> None:
-    """Raise InputError where two models do not read the same token ids as the same text, or differ in dtype."""
+    """Raise InputError where two models do not read the same token ids as the same text, or compute otherwise."""
     ours, theirs = policy.tokenizer.get_vocab(), reference.tokenizer.get_vocab()
     if ours != theirs:
         different = sorted(set(ours.items()) ^ set(theirs.items()))[:3]
@@ -73,9 +73,10 @@ def check_same_tokens(policy: LanguageModel, reference: LanguageModel) -> None:
             field="reference",
             allowed="a reference with the policy's tokenizer",
         )
-    if policy.dtype != reference.dtype:
+    if (policy.dtype, policy.autocast) != (reference.dtype, reference.autocast):
+        kinds = [f"{lm.dtype} computed in {lm.compute_dtype}" for lm in (policy, reference)]
         raise InputError(
-            f"the policy is {policy.dtype} and the reference {reference.dtype}: they would differ by rounding alone",
+            f"the policy is {kinds[0]} and the reference {kinds[1]}: they would differ by rounding alone",
             field="reference",
-            allowed="the same dtype for both",
+            allowed="the same weights and precision for both: load both with the same dtype and fp32_weights",
         )

@@ -125,7 +125,7 @@ def _compare(engine: Engine, world: World, prompt: PromptIds) -> None:
     with torch.no_grad():
         expected = token_logps(lm, pack([branches(prompt.ids, answer.ids)])).cpu()
     difference = float((torch.tensor(answer.logps) - expected).abs().mean())
-    close = HALF if lm.dtype.itemsize == 2 else CLOSE
+    close = HALF if lm.compute_dtype.itemsize == 2 else CLOSE
     if not difference <= close:
         problem = f"vLLM answers by other weights: log-probabilities differ by {difference:.2g} nats on average"
         cause = "another base model, another precision, or weights that vLLM did not take over"

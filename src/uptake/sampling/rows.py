@@ -35,7 +35,8 @@ def _finish(lm: LanguageModel, answers: Sequence[Answer], sampling: Sampling, en
     cache: dict[str, object] = {}
     rows, fresh = answers, [answer.prompt.ids for answer in answers]
     while rows:
-        output = lm.model(input_ids=torch.tensor(fresh, device=lm.device), use_cache=True, **cache)
+        with lm.computing():
+            output = lm.model(input_ids=torch.tensor(fresh, device=lm.device), use_cache=True, **cache)
         last = output.logits[:, -1]
         last = last.to(torch.promote_types(last.dtype, torch.float32))
         record(lm, last, [[answer] for answer in rows], sampling, end_ids)

@@ -143,7 +143,7 @@ def _start(lm: LanguageModel, folder: Path, options: Mapping[str, Any]) -> Any:
         model = lm.source
         room = min((each for each in RANKS if each >= rank), default=RANKS[-1])
         options = {"enable_lora": True, "max_lora_rank": room, **options}
-    dtype = str(lm.dtype).removeprefix("torch.")
+    dtype = str(lm.compute_dtype).removeprefix("torch.")
     fixed = {"dtype": dtype, "skip_tokenizer_init": True, "logprobs_mode": "processed_logprobs"}
     return LLM(model=model, **fixed, **options)
 

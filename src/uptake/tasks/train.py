@@ -1,7 +1,7 @@
 """Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import torch
 
 from uptake.data import ChatFormat, RowStream
 from uptake.models import LanguageModel, add_lora, load
+from uptake.models.adapters import split_adapter
 from uptake.recipe import Recipe
 from uptake.tasks.judge_probe import refuse_position_bias
 from uptake.tasks.run_config import RunConfig, models_used
@@ -40,19 +41,30 @@ def warn_of_own_judge(recipe: Recipe, world: World) -> None:
             log.warning("%s is its own %s model: it may prefer what it would say itself", world.policy.name, spoken)
 
 
-def build_world(recipe: Recipe, config: RunConfig, folder: str | Path) -> World:
-    """Load what was named. A recipe that asks for a follow-up model and is given none asks the policy itself."""
+def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns: bool = True) -> World:
+    """Load what was named. A recipe that asks for a follow-up model and is given none asks the policy itself.
+
+    Where the policy `learns`, all weights that it trains are in fp32, and references compute as it does.
+    """
     rows = RowStream(config.data, config.limit)
-    policy = load(config.policy, dtype=config.dtype, device=config.device)
+    whole = learns and not config.lora and split_adapter(config.policy)[1] is None
+    policy = load(config.policy, dtype=config.dtype, device=config.device, fp32_weights=whole)
     if config.lora:
         torch.manual_seed(config.seed)
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
     own = {"follow_up": policy} if "follow_up" in models_used(recipe) else {}
-    models = own | load_each(config.models, dtype=config.dtype, device=config.device)
+    alike = models_used([stage.reference for stage in recipe.stages]) if whole else ()
+    models = own | load_each(config.models, alike, dtype=config.dtype, device=config.device)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
 
 
-def load_each(paths: Mapping[str, str], *, device: str = "auto", dtype: str = "auto") -> dict[str, LanguageModel]:
-    """The models of some paths by name; one that has several names is loaded once."""
-    loaded = {path: load(path, dtype=dtype, device=device) for path in dict.fromkeys(paths.values())}
-    return {name: loaded[path] for name, path in paths.items()}
+def load_each(
+    paths: Mapping[str, str], fp32_weights: Collection[str] = (), *, device: str = "auto", dtype: str = "auto"
+) -> dict[str, LanguageModel]:
+    """The models of some paths by name, some with weights in fp32; one that has several names is loaded once."""
+    asked = {name: (path, name in fp32_weights) for name, path in paths.items()}
+    loaded = {
+        (path, wide): load(path, dtype=dtype, device=device, fp32_weights=wide)
+        for path, wide in dict.fromkeys(asked.values())
+    }
+    return {name: loaded[key] for name, key in asked.items()}

@@ -32,6 +32,7 @@ def identity(recipe: Recipe, world: World) -> dict[str, Any]:
         "seed": world.seed,
         "models": {name: lm.name for name, lm in models.items()},
         "weights": {name: weights[id(lm.model)] for name, lm in models.items()},
+        "precision": {name: str(lm.compute_dtype).removeprefix("torch.") for name, lm in models.items()},
         "chat": world.chat.fingerprint,
         "contents": _contents(recipe, Resources.of(world)),
         "rows": {"count": len(world.rows), "fingerprint": rows.rows, "columns": rows.columns},
@@ -69,6 +70,9 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any], used: Sequence[str
             yield f"the run was started with other weights of the model {name!r}: {there} there, {here} now", "weights"
     if gone := sorted(weights.keys() - now["weights"].keys()):
         yield f"the run was started with a model {gone[0]!r}, {names.get(gone[0])}; there is none now", "models"
+    for name, found in now["precision"].items():
+        if (before := (then.get("precision") or {}).get(name)) != found:
+            yield f"the run was started with {name!r} in another precision: {before} there, {found} now", "precision"
     if then.get("chat") != now["chat"]:
         yield "the run was started with another chat template or vocabulary of the policy", "chat"
     for setting, held in now["contents"].items():

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from uptake.errors import InputError
+from uptake.errors import InputError, ModelError
+from uptake.models.upcast import HALVES
 from uptake.support.options import OptimizerName, Precision, Schedule
 
 
@@ -80,8 +81,15 @@ class Optimization:
 def build_optimizer(
     settings: Optimization, weights: Iterable[nn.Parameter], modules: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """The optimizer over the policy's weights and those of modules beside it; rates are set anew at every step."""
+    """The optimizer over the policy's weights and those of modules beside it; rates are set anew at every step.
+
+    Raises ModelError for weights in half precision, in whose rounding most of a step would be lost.
+    """
     kept, beside = list(weights), list(modules)
+    for weight in (*kept, *beside):
+        if weight.dtype in HALVES:
+            problem = f"trained weights in {str(weight.dtype).removeprefix('torch.')} lose most of a step to rounding"
+            raise ModelError(f"{problem} (allowed: fp32, as uptake.load(..., fp32_weights=True) gives them)")
     if settings.module_lr is None or not beside:
         return _optimizer(settings, [{"params": kept + beside}])
     own = {"params": beside, "lr": settings.module_lr, "share": settings.module_lr / settings.lr}
