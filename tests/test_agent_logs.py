@@ -19,7 +19,7 @@ from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import logistic
 from uptake.models import LanguageModel, branches, load, score_trees
 from uptake.support.notes import clear_notes
-from uptake.types import Pair
+from uptake.types import Dropped, Pair
 from uptake.world import World
 
 WRONG = {"role": "assistant", "content": "At nine."}
@@ -142,3 +142,18 @@ def test_a_turn_of_weight_0_teaches_nothing(uptake: Cli) -> None:
     (tree,) = Conversations("responses")(world, 0).examples
     learned = [lm.tokenizer.decode(list(node.ids)) for node in tree.nodes if node.scored]
     assert learned == ["<think>\n\n</think>\n\nAt nine.<|im_end|>"]
+
+
+def test_a_conversation_without_weight_is_dropped_and_counted(uptake: Cli) -> None:
+    rows = [{"messages": [ASKED, {**AT_EIGHT, "weight": 0}]}, {"messages": [ASKED, AT_EIGHT]}]
+    lm = load(model(uptake.folder / "m"))
+    world = World(lm, ChatFormat.of(lm), list(map(to_row, rows)), {}, uptake.folder / "run", 0)
+    data = Conversations("responses")(world, 0)
+    assert (len(data.examples), data.summary["dropped"][Dropped.NO_WEIGHT]) == (1, 1)
+
+
+def test_calls_that_no_template_writes_have_no_score(uptake: Cli) -> None:
+    path = model(uptake.folder / "m", TEMPLATES["chatml"] or "")
+    rows = write_jsonl(uptake.folder / "in.jsonl", [{"messages": [ASKED, CALLED]}])
+    message = uptake.fails("score", rows, "--model", path, "--out", "out.jsonl")
+    assert "in.jsonl:1: the chat template does not write tool calls" in message

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from uptake.annotators.llm import LLMJudge
 from uptake.annotators.question import Instructions
 from uptake.data import ChatFormat, read, to_record, to_row
+from uptake.data.chat import SPELLED_TOKENS
 from uptake.data.convert import answered, prompts, response_turns
 from uptake.data.response_tokens import response_tokens
 from uptake.data.role_swap import REQUEST, FollowUpFormat
-from uptake.data.turns import for_server
+from uptake.data.turns import as_text, for_server
 from uptake.errors import InputError
 from uptake.ops.spans import place_labels
 from uptake.rewards.base import dialogue_of
@@ -309,7 +311,7 @@ NORMALIZERS = {
     "Prepend": normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
     "none": normalizers.Sequence([]),
 }
-WORDS = "cafe\u0301 naive Ǆ ﬁn 한국어 각 مرحبًا 👩‍👩‍👧 e\u0301\u0323x İstanbul 日本 ½ \u2009thin"
+WORDS = "cafe\u0301 naive Ǆ ﬁn 한국어 각 مرحبًا 👩‍👩‍👧 e\u0301\u0323x İstanbul 日本 ½"
 
 
 def normalizing(name: str) -> ChatFormat:
@@ -485,3 +487,145 @@ def test_a_rated_response_keeps_its_calls() -> None:
     (one,) = answered([row])
     assert one.fields == {"tool_calls": [CALL]}
     assert to_record(row)["completion"] == [CALLED]
+
+
+# --- what a hostile reader found --------------------------------------------------------------------------------------
+
+
+def test_names_of_arguments_spell_no_tokens() -> None:
+    call = {"type": "function", "function": {"name": "opening", "arguments": {FORGED: 1}}}
+    tool = {"type": "function", "function": {**OPENING, "parameters": {"type": "object", "properties": {FORGED: {}}}}}
+    row = to_row({"messages": [ASKED, {**CALLED, "tool_calls": [call]}], "tools": [tool]})
+    plain = to_row({"messages": [ASKED, CALLED], "tools": TOOLS})
+    for one, same in zip(*(qwen().response_ids(*parts(each)) for each in (row, plain)), strict=True):
+        assert specials(qwen().tokenizer, one) == specials(qwen().tokenizer, same)
+
+
+def test_nulls_of_a_table_reach_no_model() -> None:
+    """A table gives every call the arguments of all; a text of JSON means its nulls."""
+    function = {"name": "opening", "arguments": {"shop": "bakery", "sum": None}, "parameters": None}
+    row = to_row(
+        {"messages": [ASKED, {**CALLED, "tool_calls": [{"type": "function", "id": None, "function": function}]}]}
+    )
+    (call,) = parts(row)[1].fields["tool_calls"]
+    assert call == {"type": "function", "function": {"name": "opening", "arguments": {"shop": "bakery"}}}
+    spelled = {"name": "opening", "arguments": '{"shop": null}'}
+    (call,) = parts(to_row({"messages": [ASKED, {**CALLED, "tool_calls": [spelled]}]}))[1].fields["tool_calls"]
+    assert call["arguments"] == {"shop": None}
+    for empty in ("", None):
+        bare = {"name": "opening", "arguments": empty}
+        (call,) = parts(to_row({"messages": [ASKED, {**CALLED, "tool_calls": [bare]}]}))[1].fields["tool_calls"]
+        assert call == {"name": "opening", "arguments": {}}
+
+
+def test_who_wrote_a_message_down_makes_no_other_conversation() -> None:
+    one, other = ({**ASKED, "id": number, "timestamp": f"2026-11-{number}"} for number in (1, 2))
+    assert prompts([to_row({"messages": [one]})])[0].key == prompts([to_row({"messages": [ASKED]})])[0].key
+    answers = {"role": "assistant", "content": "At eight."}, {"role": "assistant", "content": "At nine."}
+    row = to_row({"chosen": [one, answers[0]], "rejected": [other, answers[1]]})
+    assert isinstance(row, Preference)
+    assert (row.chosen, row.rejected) == ("At eight.", "At nine.")
+    named = {"role": "user", "content": ASKED["content"], "name": "ann"}
+    beside = to_row({"prompt": ASKED["content"], "chosen": [named, answers[0]], "rejected": [named, answers[1]]})
+    assert isinstance(beside, Preference)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"value": 42}',
+        '{"from": "Paris", "to": "Rome"}',
+        '{"content": "a", "score": 3}',
+        '{"value": 3}\nIs this valid JSON?',
+        '[{"value": 1}]',
+        "{'role': 'admin', 'content': 'x'}",
+    ],
+)
+def test_json_that_is_no_message_is_text(text: str) -> None:
+    row = to_row({"prompt": text, "completion": text})
+    assert isinstance(row, Answered)
+    assert (row.prompt.turns, row.response) == ((Turn("user", text),), text)
+
+
+def test_a_message_in_both_forms_is_refused() -> None:
+    with pytest.raises(InputError, match="content beside from and value"):
+        to_row({"messages": [{"from": "human", "value": "real", "content": "other"}]})
+
+
+def test_a_special_token_of_one_letter_is_a_letter_too() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "♠", "♣♣"]})
+    form = ChatFormat.of(tokenizer, TEMPLATES["chatml"])
+    _, ids = form.response_ids(USER, f"Art. ♠ 5 ♣♣ {FORGED}")
+    assert specials(tokenizer, ids) == list(ids[-1:])
+    assert tokenizer.decode(ids, skip_special_tokens=True) == f"Art. ♠ 5 ♣♣ {FORGED}"
+
+
+def test_too_many_short_tokens_are_refused_and_not_read() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(), eos_token="</s>")
+    short = [chr(letter) for letter in range(0x2460, 0x2460 + 40)]
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", *short]})
+    form = ChatFormat.of(tokenizer, TEMPLATES["chatml"])
+    assert form.response_ids(USER, "None of them.")
+    with pytest.raises(InputError, match="too short to be read as letters"):
+        form.response_ids(USER, short[-1])
+
+
+def test_a_thought_that_the_header_opens_is_the_responses() -> None:
+    opening = QWEN.replace(
+        "{{- '<|im_start|>assistant\n' }}\n{%- if enable", "{{- '<|im_start|>assistant\n<think>\n' }}\n{%- if enable"
+    )
+    assert opening != QWEN
+    form = ChatFormat.of(tokenizer_of("byte_level"), opening)
+    prompt, ids = form.response_ids(USER, "<think>\na b\n</think>\n\nIt is 4.")
+    assert form.tokenizer.decode(prompt).endswith("<think>\n")
+    assert form.tokenizer.decode(ids) == "a b\n</think>\n\nIt is 4.<|im_end|>"
+    found = response_tokens(form, USER, "<think>\na b\n</think>\n\nIt is 4.")
+    assert found.ids == ids
+    assert found.offsets[-1][1] == len("<think>\na b\n</think>\n\nIt is 4.") + 1
+
+
+def test_notes_count_conversations_and_thoughts_that_are_read_are_not_noted() -> None:
+    form = qwen()
+    for number in range(20):
+        asked = {"role": "user", "content": f"When does shop {number} open?"}
+        history = [asked, AT_EIGHT, THANKS, {**AT_EIGHT, "reasoning_content": f"Thought {number}."}]
+        form.response_ids(*parts(to_row({"messages": history})))
+    assert notes() == ["20 messages hold reasoning_content, which the chat template does not read"]
+    clear_notes()
+    plain = ChatFormat.of(tokenizer_of("byte_level"), TEMPLATES["chatml"])
+    for number in range(50):
+        plain.render(prompts([to_row({"prompt": f"Why {number}?", "tools": TOOLS})])[0].turns)
+    assert notes() == ["50 conversations hold tools, which the chat template does not read"]
+
+
+def test_a_result_that_a_template_spells_as_json_is_written() -> None:
+    template = TEMPLATES["chatml"].replace(
+        "m['content']", "(m['content'] | tojson if m['role'] == 'tool' else m['content'])"
+    )
+    form = ChatFormat.of(tokenizer_of("byte_level"), template)
+    form.render(parts(to_row({"messages": LOGS["after a result"]}))[0])
+    assert not any("results" in line for line in notes())
+
+
+def test_arguments_are_text_for_a_template_that_joins_them() -> None:
+    template = TEMPLATES["chatml"].replace(
+        "m['content'] +", "m['content'] + (m.tool_calls[0].function.arguments + '' if m.tool_calls else '') +"
+    )
+    form = ChatFormat.of(tokenizer_of("byte_level"), template)
+    assert '{"shop": "bakery", "day": "café"}' in form.render(parts(to_row({"messages": LOGS["after a result"]}))[0])
+
+
+def test_threads_and_processes_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SPELLED_TOKENS, "tokens")
+    with ThreadPoolExecutor(1) as pool:
+        form = pool.submit(qwen).result()
+    assert form.spelled_tokens == "tokens"
+    monkeypatch.setenv(SPELLED_TOKENS, "letters")
+    with pytest.raises(InputError, match="UPTAKE_SPELLED_TOKENS"):
+        qwen()
+
+
+def test_a_text_for_people_has_no_thoughts_and_says_so() -> None:
+    assert as_text(parts(to_row({"messages": [ASKED, AT_EIGHT]}))[1]) == "At eight."
+    assert notes() == ["1 thoughts are not shown where a conversation is read as text"]

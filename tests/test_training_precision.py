@@ -195,4 +195,4 @@ def test_a_run_of_another_precision_is_not_gone_on_with(uptake: Cli, model: Path
     options = ["--policy", model, "--data", "pairs.jsonl", "--out", "run", *sets(SLOW)]
     uptake("train", "dpo", *options, "--dtype", "bfloat16")
     message = uptake.fails("train", "dpo", *options, "--dtype", "float32", "--resume")
-    assert "the run was started with other precision" in message
+    assert "the run was started with 'policy' in another precision" in message

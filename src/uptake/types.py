@@ -255,6 +255,7 @@ class Dropped(StrEnum):
 
     EQUAL_RESPONSES = "equal responses"
     UNFINISHED = "unfinished"
+    NO_WEIGHT = "no response of weight 1"
     EXCHANGE_TOO_LONG = "last exchange longer than the window"
     NO_COMMON_PROMPT = "longer than the window, or after other tokens"
 

@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
-from contextlib import suppress
-from contextvars import copy_context
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from rich.console import Console
@@ -35,9 +35,9 @@ def main() -> None:
     _quiet_libraries()
     _patient_threads()
     clear_notes()
-    with stopped_by_signals():
+    with stopped_by_signals(), _own_environment():
         try:
-            copy_context().run(app)  # what an option sets for one command ends with it
+            app()
         except UptakeError as error:
             _say(f"[bold red]error[/bold red]: {escape(str(error))}")
             raise SystemExit(2) from None
@@ -53,6 +53,18 @@ def _say(line: str) -> None:
     """Print a line on standard error, where there is one still."""
     with suppress(OSError):
         Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """What an option sets for the threads and processes of one command ends with it."""
+    before = os.environ.get("UPTAKE_SPELLED_TOKENS")
+    try:
+        yield
+    finally:
+        os.environ.pop("UPTAKE_SPELLED_TOKENS", None)
+        if before is not None:
+            os.environ["UPTAKE_SPELLED_TOKENS"] = before
 
 
 def _patient_threads() -> None:

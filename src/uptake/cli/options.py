@@ -1,5 +1,6 @@
 """Options of the command line that several commands take, with the application and the console."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -49,9 +50,7 @@ def main(
 ) -> None:
     """Align language models from the way their readers react."""
     if spelled_tokens != "text":
-        from uptake.data.chat import SPELLED_TOKENS
-
-        SPELLED_TOKENS.set(spelled_tokens)
+        os.environ["UPTAKE_SPELLED_TOKENS"] = spelled_tokens
 
 
 def say(line: str) -> None:

@@ -1,12 +1,12 @@
 """Conversations to token ids through a chat template, with the exact span of every part that is scored or trained."""
 
+import os
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from logging import getLogger
-from typing import TYPE_CHECKING, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, get_args
 from zlib import crc32
 
 from transformers import PreTrainedTokenizerBase
@@ -39,7 +39,17 @@ _PROBE = (Turn("user", "Hello"), Turn("assistant", "Hello."))
 
 # What a conversation says where it spells out a special token: these letters, or that token.
 SpelledTokens = Literal["text", "tokens"]
-SPELLED_TOKENS: ContextVar[SpelledTokens] = ContextVar("spelled_tokens", default="text")
+# The variable of the environment with it, so that threads and processes of a command read alike.
+SPELLED_TOKENS = "UPTAKE_SPELLED_TOKENS"
+# Letters at the end of a header in which a thought may be opened.
+_OPENED = 64
+
+
+def _spelled_tokens() -> SpelledTokens:
+    found = os.environ.get(SPELLED_TOKENS, "text")
+    if found not in get_args(SpelledTokens):
+        raise InputError(repr(found), field=SPELLED_TOKENS, allowed=", ".join(get_args(SpelledTokens)))
+    return found  # type: ignore[return-value] # a literal by now
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class ChatFormat:
     plain: bool
     closing: str = ""
     end_ids: frozenset[int] = frozenset()
-    spelled_tokens: SpelledTokens = field(default_factory=SPELLED_TOKENS.get)
+    spelled_tokens: SpelledTokens = field(default_factory=_spelled_tokens)
     _probed: dict[tuple[Role, str], FollowUpIds] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -172,14 +182,27 @@ class ChatFormat:
         prompt, whole = self.text(turns, generation=True), self.text((*turns, answer))
         if not whole.startswith(prompt):
             refuse("the template renders the prompt differently once it is answered", prompt, whole, where)
-        end = whole.rfind(self.closing, len(prompt)) if self.closing else len(whole)
+        end, closing = self._end(whole, len(prompt), answer)
         text, content = whole[len(prompt) : max(end, 0)], self._escaped(answer.content)
-        if end < 0 or not is_written(content, text, whole=not answer.fields):
+        opened = prompt[-_OPENED:] + text  # a header may open the thought that the response begins with
+        whole_text = not answer.fields
+        if end < 0 or not (is_written(content, text, whole=whole_text) or is_written(content, opened)):
             refuse("the template changes the response", content + self.closing, whole[len(prompt) :], where)
-        if "tool_calls" in answer.fields and not self._template.reads((*turns, answer), len(turns), "tool_calls"):
+        self._check_calls((*turns, answer), where)
+        return prompt, text + (closing if finished else "")
+
+    def _end(self, whole: str, start: int, answer: Turn) -> tuple[int, str]:
+        """Where the content of the last turn ends, and what closes it; calls may have an end of their own."""
+        end = whole.rfind(self.closing, start) if self.closing else len(whole)
+        if end < 0 and "tool_calls" in answer.fields and (last := self._markers.last(whole, start)):
+            return last
+        return end, self.closing
+
+    def _check_calls(self, turns: Dialogue, where: Where | None) -> None:
+        """Raise InputError where the template leaves out the tool calls of the last turn."""
+        if "tool_calls" in turns[-1].fields and not self._template.reads(turns, len(turns) - 1, "tool_calls"):
             allowed = "a template for tools, or responses without calls"
             raise bad_row("the chat template does not write tool calls", where, allowed=allowed)
-        return prompt, text + (self.closing if finished else "")
 
     def continued(self, prompt: str, text: str) -> tuple[Ids, Ids, list[tuple[int, int]]]:
         """Ids of a prompt, ids of the text after it, and the offsets of these in it; none where a tokenizer has none.
@@ -189,7 +212,9 @@ class ChatFormat:
         tokenizer, (before, after) = self._encoder([prompt, text])
         found, merged = continued(tokenizer, before, after)
         if merged:
-            note("responses begin with what a token would join to the prompt, and are read on their own", text)
+            note(
+                "responses begin with what a token would join to the prompt, and are read on their own", (prompt, text)
+            )
         return found
 
     def follow_up(
@@ -288,6 +313,7 @@ class ChatFormat:
         follow_up = Turn(speaker, _FOLLOW_UP)
         header, found, footer = self.text((*turns, follow_up)).rpartition(_FOLLOW_UP)
         if found and not response.content.strip():  # nothing but tool calls
+            self._check_calls(turns, where)
             return header, footer
         marked = self._template.render(self._all_escaped((*history, replace(response, content=_RESPONSE), follow_up)))
         before, _, after = marked.partition(_RESPONSE)
@@ -369,7 +395,7 @@ def _warn(line: str) -> None:
 
 def _end_of_turn(chat: ChatFormat, tail: str) -> tuple[str, int | None]:
     """What follows a turn's content up to the first special token, and that token; nothing where there is none."""
-    special = chat.end_ids.union(special_tokens(chat.tokenizer).values())
+    special = chat.end_ids | chat._markers.ids
     end = next((token for token in chat.tokenize([tail])[0] if token in special), None)
     if end is None:
         return "", None

@@ -9,6 +9,7 @@ such spellings: the template's markers are respelled, the escaped ones are spell
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,14 @@ from uptake.errors import InputError
 
 T = TypeVar("T")
 
-# Noncharacters: valid in every encoding of Unicode, and in no text. Two alphabets, for escaped and for real markers;
-# a code begins with the first of its alphabet and with no other, so codes in a row fall apart in one way.
+# Noncharacters: valid in every encoding of Unicode, and in no text. Two alphabets, for escaped and for real markers.
+# The second half of each are codes of one letter; others begin with the first letter and go on with what is between, so
+# that codes in a row fall apart in one way.
 _ESCAPED = "".join(map(chr, range(0xFDD0, 0xFDF0)))
 _REAL = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-_CODE = re.compile(f"{_ESCAPED[0]}[{_ESCAPED[1:]}]*")
+_HALF = 16
+_CODE = re.compile(f"[{_ESCAPED[_HALF:]}]|{_ESCAPED[0]}[{_ESCAPED[1:_HALF]}]+")
+_ANY_ESCAPED, _ANY_REAL = re.compile(f"[{_ESCAPED}]"), re.compile(f"[{_REAL}]")
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> Mapping[str, int]:
@@ -44,12 +48,17 @@ class Markers:
         """A text, or all texts in a value of JSON, with every marker escaped; places stay as they are."""
         spelled: Any = value
         if isinstance(value, str):
-            spelled = self._pattern.sub(lambda found: self._codes[found[0]][0], value)
+            spelled = self._pattern.sub(lambda found: self._code(found[0])[0], value)
         elif isinstance(value, Mapping):
-            spelled = {name: self.escape(each) for name, each in value.items()}
+            spelled = {self.escape(name): self.escape(each) for name, each in value.items()}
         elif isinstance(value, list | tuple):
             spelled = [self.escape(each) for each in value]
         return spelled  # type: ignore[no-any-return]
+
+    def last(self, text: str, start: int) -> tuple[int, str] | None:
+        """The last marker in a text, after `start`, and where it begins."""
+        found = list(self._pattern.finditer(text, start))
+        return (found[-1].start(), found[-1][0]) if found else None
 
     def spell(self, text: str) -> str:
         """The text that was escaped, for people."""
@@ -60,14 +69,14 @@ class Markers:
 
         Raises InputError for a text that holds such a spelling already.
         """
-        if _REAL[0] in text:
-            raise InputError(f"the text holds U+{ord(_REAL[0]):04X}, which is no character", allowed="characters")
-        return self.spell(self._pattern.sub(lambda found: self._codes[found[0]][1], text))
+        if found := _ANY_REAL.search(text):
+            raise InputError(f"the text holds U+{ord(found[0]):04X}, which is no character", allowed="characters")
+        return self.spell(self._pattern.sub(lambda found: self._code(found[0])[1], text))
 
     @cached_property
     def encoder(self) -> PreTrainedTokenizerBase | None:
         """The copy of the tokenizer for respelled texts; None where none can be made, as of a slow one."""
-        if not self.tokenizer.is_fast or len(self._codes) < len(special_tokens(self.tokenizer)):
+        if not self.tokenizer.is_fast:
             return None
         spelled: dict[str, Any] = json.loads(self.tokenizer.backend_tokenizer.to_str())
         names = {marker: real for marker, (_, real) in self._codes.items()}
@@ -88,15 +97,28 @@ class Markers:
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        longest = sorted(self._codes, key=len, reverse=True)
+        longest = sorted(special_tokens(self.tokenizer), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """The ids of the special tokens."""
+        return frozenset(special_tokens(self.tokenizer).values())
+
+    def _code(self, marker: str) -> tuple[str, str]:
+        if marker not in self._codes:
+            problem = f"the text spells out the special token {marker!r}, which is too short to be read as letters"
+            raise InputError(problem, field="tokenizer", allowed="special tokens of more letters, or read as tokens")
+        return self._codes[marker]
 
     @cached_property
     def _codes(self) -> Mapping[str, tuple[str, str]]:
         """Every marker as it is spelled where it is escaped and where it is real, in its own length."""
-        found = {}
-        for number, marker in enumerate(special_tokens(self.tokenizer)):
-            codes = _code(number, len(marker), _ESCAPED), _code(number, len(marker), _REAL)
+        found, numbers = {}, Counter[int]()
+        for marker in special_tokens(self.tokenizer):
+            size = len(marker)
+            codes = _code(numbers[size], size, _ESCAPED), _code(numbers[size], size, _REAL)
+            numbers[size] += 1
             if all(codes):
                 found[marker] = codes
         return found
@@ -108,12 +130,14 @@ class Markers:
 
 def is_escaped(text: str) -> bool:
     """Whether a text holds an escaped marker."""
-    return _ESCAPED[0] in text
+    return _ANY_ESCAPED.search(text) is not None
 
 
 def _code(number: int, length: int, alphabet: str) -> str:
     """A number as so many letters; empty where they are too few."""
-    digits = alphabet[1:]
+    singles, digits = alphabet[_HALF:], alphabet[1:_HALF]
+    if length == 1:
+        return singles[number] if number < len(singles) else ""
     code = ""
     for _ in range(length - 1):
         number, digit = divmod(number, len(digits))

@@ -131,7 +131,7 @@ def _raw_places(chat: ChatFormat, answer: Turn, text: str) -> list[int]:
     bare = content.strip()
     thought = next((str(answer.fields[name]).strip() for name in THOUGHTS if name in answer.fields), "")
     found = text.find(bare, text.find(thought) + len(thought)) if "tool_calls" in answer.fields else text.rfind(bare)
-    if bare and ("tool_calls" in answer.fields or not text[found + len(bare) :].strip()):
+    if bare and found >= 0 and ("tool_calls" in answer.fields or not text[found + len(bare) :].strip()):
         begin = found - (len(content) - len(content.lstrip()))
         return [min(max(at - begin, 0), len(content)) for at in range(len(text) + 1)]
     places, at = [len(content)] * (len(text) + 1), len(content)

@@ -17,7 +17,7 @@ from uptake.data.turns import (
     unspelled,
 )
 from uptake.data.where import Record, bad_row
-from uptake.support.keys import prompt_key
+from uptake.support.keys import prompt_key, words
 from uptake.types import Answered, Dialogue, Edited, Fields, Preference, Prompt, Rated, Row, Turn, Where
 
 FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", *MARKS)
@@ -124,7 +124,9 @@ def _preference(record: Record, where: Where | None) -> Row:
         return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields)
     both = conversation(sides[0], where, "chosen"), conversation(sides[1], where, "rejected")
     row = _after_common_turns(both, ("chosen", "rejected"), record, where)
-    if "prompt" in record and _question(record["prompt"], where)[-1] not in row.prompt.turns:
+    if "prompt" in record and _question(record["prompt"], where)[-1].content not in (
+        turn.content for turn in row.prompt.turns
+    ):
         raise bad_row(
             "the prompt is not in the conversations beside it", where, field="prompt", allowed="one of the two"
         )
@@ -144,7 +146,7 @@ def _after_common_turns(
     sides: tuple[Dialogue, Dialogue], fields: tuple[str, str], record: Record, where: Where | None
 ) -> Preference:
     """The preference between two whole conversations, after the turns that they begin with alike."""
-    differ = (place for place, (one, other) in enumerate(zip(*sides, strict=False)) if one != other)
+    differ = (place for place, (one, other) in enumerate(zip(*sides, strict=False)) if words(one) != words(other))
     alike = next(differ, min(map(len, sides)) - 1)
     for side, field in zip(sides, fields, strict=True):
         rest = ", ".join(turn.role for turn in side[alike:])

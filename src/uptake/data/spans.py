@@ -45,18 +45,29 @@ def continued(
     Where the ids of the first text do not begin those of both, because a token joins the two, the second is read on its
     own, and the last value is true.
     """
-    first, whole = tokenize(tokenizer, [before, before + after])
-    if whole[: len(first)] == first:
-        places = _offsets(tokenizer, before + after)[len(first) :]
-        return (first, whole[len(first) :], [(start - len(before), end - len(before)) for start, end in places]), False
+    (first, _), (whole, places) = _encoded(tokenizer, [before, before + after])
+    joined = [stop for _, stop in places[: len(first)][-1:] if (before + after)[len(before) : stop].strip()]
+    if whole[: len(first)] == first and not joined:
+        return (first, whole[len(first) :], _moved(places[len(first) :], len(before))), False
     # After an anchor, since what begins a text gets a blank from many tokenizers.
     for anchor in (*map(str, tokenizer.all_special_tokens), "\n", ""):
-        alone, both = tokenize(tokenizer, [anchor, anchor + after])
+        (alone, _), (both, places) = _encoded(tokenizer, [anchor, anchor + after])
         if both[: len(alone)] == alone:
-            places = _offsets(tokenizer, anchor + after)[len(alone) :]
-            moved = [(start - len(anchor), end - len(anchor)) for start, end in places]
-            return (first, both[len(alone) :], moved), True
+            return (first, both[len(alone) :], _moved(places[len(alone) :], len(anchor))), True
     raise InputError("no token of this tokenizer stands alone", field="tokenizer")
+
+
+def _moved(places: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
+    return [(start - by, end - by) for start, end in places]
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[Ids, list[tuple[int, int]]]]:
+    """Ids and offsets of each text; no offsets of a slow tokenizer."""
+    if not tokenizer.is_fast:
+        return [(ids, []) for ids in tokenize(tokenizer, texts)]
+    options = {"add_special_tokens": False, "return_attention_mask": False, "return_offsets_mapping": True}
+    batch = tokenizer(list(texts), verbose=False, **options)
+    return [(tuple(ids), places) for ids, places in zip(batch["input_ids"], batch["offset_mapping"], strict=True)]
 
 
 def is_written(content: str, text: str, *, whole: bool = True) -> bool:
@@ -84,13 +95,6 @@ def _ends_thought(text: str) -> bool:
 
 def _without_blanks(text: str) -> str:
     return "".join(text.split())
-
-
-def _offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
-    if not tokenizer.is_fast:
-        return []
-    batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [(int(start), int(end)) for start, end in batch["offset_mapping"]]
 
 
 def refuse(problem: str, expected: Sequence[str], found: Sequence[str], where: Where | None = None) -> NoReturn:

@@ -1,5 +1,6 @@
 """A chat template: conversations as text, with all that their turns hold."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from uptake.data.turns import OF_CONVERSATION, THOUGHTS, message_list, of_conversation
+from uptake.data.turns import OF_CONVERSATION, THOUGHTS, for_server, message_list, of_conversation
 from uptake.errors import InputError
 from uptake.support.notes import note
 from uptake.types import Dialogue, Turn
@@ -39,19 +40,20 @@ class Template:
         """
         turns = self._taken(turns)
         text = self.render(turns, generation)
-        if any(turn.fields for turn in turns):
-            self._note_unread(turns, generation, text)
-        for turn in turns:
-            if turn.role == "tool" and turn.content.strip() not in text:
-                note("results of tools are not written by the chat template", turn)
+        for place, turn in enumerate(turns):
+            told = turns[: place + 1]
+            if turn.fields:
+                self._note_unread(turns, place, generation, text)
+            if turn.role == "tool" and not _is_in(turn.content, text):
+                note("results of tools are not written by the chat template", told)
+            if "tool_calls" in turn.fields and not _is_in(turn.content, text):
+                note("messages have words beside a tool call, which the chat template does not write", told)
         return text
 
     def reads(self, turns: Dialogue, place: int, name: str, generation: bool = False) -> bool:
         """Whether the text of a conversation depends on a field of one of its turns."""
         turn = turns[place]
         without = Turn(turn.role, turn.content, {key: value for key, value in turn.fields.items() if key != name})
-        if name in THOUGHTS:
-            without = Turn(turn.role, turn.content, {k: v for k, v in turn.fields.items() if k not in THOUGHTS})
         changed = (*turns[:place], without, *turns[place + 1 :])
         return self.render(changed, generation) != self.render(turns, generation)
 
@@ -60,11 +62,13 @@ class Template:
         options: dict[str, Any] = {"chat_template": self.text, "add_generation_prompt": generation}
         spelled = of_conversation(turns)
         options |= spelled.get("chat_template_kwargs", {})
+        options |= {"tools": spelled.get("tools"), "tokenize": False}
         messages: Any = message_list(turns)
         try:
-            return str(
-                self.tokenizer.apply_chat_template(messages, tools=spelled.get("tools"), tokenize=False, **options)
-            )
+            try:
+                return str(self.tokenizer.apply_chat_template(messages, **options))
+            except TypeError:  # some join the arguments of a call to a text
+                return str(self.tokenizer.apply_chat_template(for_server(turns)["messages"], **options))
         except Exception as error:  # a template is a program of somebody else's
             roles = ", ".join(turn.role for turn in turns)
             raise InputError(f"the chat template refuses a conversation of {roles}: {error}") from error
@@ -86,15 +90,26 @@ class Template:
         except InputError:
             return False
 
-    def _note_unread(self, turns: Dialogue, generation: bool, text: str) -> None:
-        for place, turn in enumerate(turns):
-            for name in turn.fields:
-                kind = turn.role, name
-                if name in _NAMES or self._read[kind] < 0:
-                    continue
-                if self._read[kind] < _TRIALS and self.reads(turns, place, name, generation):
-                    self._read[kind] = -1
-                    continue
-                self._read[kind] += 1
+    def _note_unread(self, turns: Dialogue, place: int, generation: bool, text: str) -> None:
+        turn = turns[place]
+        for name, value in turn.fields.items():
+            if name in THOUGHTS:
+                unread = not _is_in(str(value), text)  # it may be read in the last turn and left out of the others
+            else:
+                unread = name not in _NAMES and not self._is_read(turns, place, name, generation)
+            if unread:
                 what = "conversations" if name in OF_CONVERSATION else "messages"
-                note(f"{what} hold {name}, which the chat template does not read", (turn, name, str(turn.fields[name])))
+                note(f"{what} hold {name}, which the chat template does not read", turns[: max(place, 1) + 1])
+
+    def _is_read(self, turns: Dialogue, place: int, name: str, generation: bool) -> bool:
+        """Whether a field is read, which one conversation in which it is tells for all."""
+        kind = turns[place].role, name
+        if 0 <= self._read[kind] < _TRIALS:
+            self._read[kind] = -1 if self.reads(turns, place, name, generation) else self._read[kind] + 1
+        return self._read[kind] < 0
+
+
+def _is_in(words: str, text: str) -> bool:
+    """Whether a text has some words in it, as they are or as JSON spells them."""
+    words = words.strip()
+    return words in text or any(json.dumps(words, ensure_ascii=ascii_)[1:-1] in text for ascii_ in (False, True))

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from uptake.data.where import bad_row
+from uptake.support.notes import note
 from uptake.types import Dialogue, Fields, Role, Turn, Where
 
 _ROLES: Mapping[str, Role] = {
@@ -22,7 +23,8 @@ _ROLES: Mapping[str, Role] = {
 _KEYS = (("role", "content"), ("from", "value"))
 _MARKS: Mapping[str, Role] = {"Human": "user", "Assistant": "assistant"}
 _MARK = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
-_SPELLED_LIST = re.compile(r"""\s*(\[\s*)?\{\s*(['"])(role|from|content|value)\2\s*:""")
+_OPENS = re.compile(r"\s*\[?\s*\{")
+_SPELLS = re.compile(r"""\s*\[\s*\{\s*(['"])(role|from|content|value)\1\s*:""")
 _NEXT: Mapping[Role, tuple[Role, ...]] = {
     "system": ("user", "assistant"),
     "user": ("assistant",),
@@ -71,9 +73,9 @@ def messages(value: Any, where: Where | None, field: str) -> Dialogue:
 def unspelled(value: Any, where: Where | None, field: str) -> Any:
     """The list of messages that a text spells, as JSON or as Python prints it; any other value as it is.
 
-    Raises InputError for a text that begins as such a list and is none.
+    Raises InputError for a text that has the form of such a list and cannot be read.
     """
-    if not isinstance(value, str) or not _SPELLED_LIST.match(value):
+    if not isinstance(value, str) or not _OPENS.match(value) or not any(all(map(value.__contains__, k)) for k in _KEYS):
         return value
     try:
         found = json.loads(value)
@@ -81,9 +83,19 @@ def unspelled(value: Any, where: Where | None, field: str) -> Any:
         try:
             found = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            if not _SPELLS.match(value):
+                return value
             problem = f"this text spells a list of messages, and cannot be read: {value[:60]!r}"
             raise bad_row(problem, where, field=field, allowed="a list of messages, in JSON or as Python's") from error
-    return [found] if isinstance(found, Mapping) else found
+    listed = [found] if isinstance(found, Mapping) else found
+    return listed if isinstance(listed, list) and listed and all(map(_is_message, listed)) else value
+
+
+def _is_message(value: Any) -> bool:
+    """Whether a value has the form of a message, of a role that there is."""
+    if not isinstance(value, Mapping):
+        return False
+    return any(value.get(role) in _ROLES and (content in value or "tool_calls" in value) for role, content in _KEYS)
 
 
 def message(turn: Turn) -> dict[str, Any]:
@@ -120,6 +132,8 @@ def of_conversation(turns: Dialogue) -> Fields:
 
 def as_text(turn: Turn) -> str:
     """A turn as people read it: its content, then its tool calls, one a line."""
+    if any(name in turn.fields for name in THOUGHTS):
+        note("thoughts are not shown where a conversation is read as text", (turn, str(turn.fields)))
     calls = [call.get("function", call) for call in turn.fields.get("tool_calls", ())]
     lines = [f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in calls]
     return "\n".join(filter(None, (turn.content, *lines)))
@@ -143,13 +157,15 @@ def _message(item: Any, where: Where | None, field: str) -> Turn:
         return item
     if not isinstance(item, Mapping):
         raise bad_row(f"found a {type(item).__name__}", where, field=field, allowed="a message {role, content}")
-    present = {name: value for name, value in item.items() if value is not None}  # null is absent
+    present = _present(item)
     called = bool(present.get("tool_calls"))
     keys = next((keys for keys in _KEYS if keys[0] in present and (keys[1] in item or called)), None)
     if keys is None:
         allowed = " or ".join("{" + ", ".join(keys) + "}" for keys in _KEYS)
         raise bad_row(f"a message with {', '.join(map(str, item)) or 'nothing'}", where, field=field, allowed=allowed)
     role, content = present.pop(keys[0]), present.pop(keys[1], "" if called else None)
+    if twice := sorted(present.keys() & {"role", "content", "from", "value"}):
+        raise bad_row(f"{twice[0]} beside {keys[0]} and {keys[1]}", where, field=field, allowed="one of the two forms")
     if role not in _ROLES:
         raise bad_row(f"role {role!r}", where, field=f"{field}.{keys[0]}", allowed=", ".join(_ROLES))
     if not isinstance(content, str):
@@ -179,7 +195,7 @@ def _fields(present: Mapping[str, Any], where: Where | None, field: str) -> Fiel
 
 def of_row(name: str, value: Any, where: Where | None) -> Any:
     """A column of `OF_CONVERSATION` as templates take it, a text read as JSON; InputError for one that is not such."""
-    found = _json(value, where, name)
+    found = _json(value, where, name) if isinstance(value, str) else _present(value)
     if name == "tools" and isinstance(found, list) and all(isinstance(each, Mapping) for each in found):
         return found
     if name == "chat_template_kwargs" and isinstance(found, Mapping):
@@ -201,10 +217,17 @@ def _calls(value: Any, where: Where | None, field: str) -> list[Any]:
 def _call(call: Mapping[str, Any], where: Where | None, field: str) -> Mapping[str, Any]:
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _call(call["function"], where, f"{field}.function")}
-    arguments = _json(call.get("arguments", {}), where, f"{field}.arguments")
+    arguments = _json(call.get("arguments") or {}, where, f"{field}.arguments")
     if not isinstance(call.get("name"), str) or not isinstance(arguments, Mapping):
         raise bad_row(f"found {str(call)[:40]!r}", where, field=field, allowed="{name, arguments: {...}}")
     return {**call, "arguments": arguments}
+
+
+def _present(value: Any) -> Any:
+    """A value without the nulls in its objects, which tables have for what other rows have."""
+    if isinstance(value, Mapping):
+        return {name: _present(each) for name, each in value.items() if each is not None}
+    return list(map(_present, value)) if isinstance(value, list) else value
 
 
 def _json(value: Any, where: Where | None, field: str) -> Any:

@@ -40,7 +40,9 @@ class Conversations:
         """The runs of a conversation, whose ids, one after another, are the conversation."""
         prompt, turns = self._conversation(row)
         kept = _fitted(world, turns, prompt.where)
-        return Dropped.EXCHANGE_TOO_LONG if kept is None else list(self._runs(world.chat, kept, prompt.where))
+        if kept is None:
+            return Dropped.EXCHANGE_TOO_LONG
+        return list(self._runs(world.chat, kept, prompt.where)) or Dropped.NO_WEIGHT
 
     def _conversation(self, row: Row) -> tuple[Prompt, Dialogue]:
         if not isinstance(row, Prompt):
@@ -78,7 +80,7 @@ def conversation_trees(conversations: Iterable[list[Run] | Dropped]) -> RoundDat
     dropped = {Dropped.EXCHANGE_TOO_LONG: 0}
     for runs in conversations:
         if isinstance(runs, Dropped):
-            dropped[runs] += 1
+            dropped[runs] = dropped.get(runs, 0) + 1
         else:
             trees.append(_chain(runs))
     kept = len(trees)

@@ -2,16 +2,26 @@
 
 import hashlib
 import json
+from typing import Any
 
-from uptake.types import Dialogue
+from uptake.types import Dialogue, Turn
+
+# The fields of a turn that are a part of what is said, and not of who wrote it down, and when.
+_FIELDS = ("tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "thinking")
+_OF_CONVERSATION = ("tools", "chat_template_kwargs")
+
+
+def words(turn: Turn) -> dict[str, Any]:
+    """The role, the content and the fields of a turn that a chat template may read."""
+    read = {name: turn.fields[name] for name in (*_FIELDS, *_OF_CONVERSATION) if name in turn.fields}
+    return {"role": turn.role, "content": turn.content, **read}
 
 
 def prompt_key(turns: Dialogue) -> str:
     """Return the first 16 hex digits of the SHA-256 of the canonical JSON of `turns`.
 
-    Canonical JSON is an array of `{"content": ..., "role": ...}` objects, with the turn's other fields: keys sorted, no
-    blanks, UTF-8.
+    Canonical JSON is an array of what `words` says of every turn: keys sorted, no blanks, UTF-8.
     """
-    rows = [{"role": turn.role, "content": turn.content, **turn.fields} for turn in turns]
+    rows = [words(turn) for turn in turns]
     text = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]

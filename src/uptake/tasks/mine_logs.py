@@ -17,6 +17,7 @@ from uptake.data.language import check_language
 from uptake.data.redact import Redact
 from uptake.data.resumable import Store, digest, resumable_map, resumable_output
 from uptake.data.spans import tokenize
+from uptake.data.turns import as_text
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
 from uptake.evaluate.correlation import FEWEST_ROWS, correlations
@@ -290,7 +291,7 @@ def _judgement(reading: ReactionReward, by: By) -> Judgement:
 
 def _rollouts(heard: Sequence[Reacted], reward: FollowUpReward | None) -> list[Rollout]:
     """The responses as rollouts; their ids are there to be counted: tokens of a model, else characters."""
-    texts = [each.response for each in heard]
+    texts = [as_text(each.dialogue[-1]) for each in heard]
     ids = [tuple(map(ord, text)) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
     before = Counter[str]()
     rollouts = []
