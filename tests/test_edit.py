@@ -544,7 +544,8 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
     arguments = ["edit", "in.jsonl", "--editor", "model", "--model", folder, "--judge", "none"]
     code, _, error = uptake.run(*arguments, "--editor-set", "max_new_tokens=8", "--out", "out.jsonl")
     assert code == 2
-    assert "no edit can be written: parse 3" in error
+    assert "no edit can be written: parse 3; the first answer: " in error
+    assert "see out.rejects.jsonl (allowed: at least one edit)" in error
     rejects = read_jsonl(Path("out.rejects.jsonl"))
     assert [row["reason"] for row in rejects] == ["parse"] * 3
     assert all(row["said"] for row in rejects)
