@@ -174,6 +174,6 @@ def preferences(count: int, split: str, questions: int, seed: int) -> list[Prefe
     asked = town.questions(questions, 0, "heldout" if split == "heldout" else "train")
     cases = rng.sample([(question, fault) for question in asked for fault in town.faults(question)], count)
     return [
-        Preference(question.prompt, *(town.answer(question, each, rng) for each in (None, fault)))
+        Preference(question.prompt, town.answer(question, None, rng), town.answer(question, fault, rng))
         for question, fault in cases
     ]

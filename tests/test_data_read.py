@@ -39,7 +39,8 @@ HUMAN = "\n\nHuman: When does it open?"
         ({"messages": [ASKED, SAID]}, Answered(PROMPT, "At eight.")),
         ({"messages": [{"from": "human", "value": "When does it open?"}, {"from": "gpt", "value": "At eight."}]},
          Answered(PROMPT, "At eight.")),
-        ({"messages": [WORSE, ASKED, SAID]}, Answered(PROMPT, "At eight.")),
+        ({"messages": [WORSE, ASKED, SAID]},
+         Answered(prompt_of(Turn("assistant", "It sells bread."), *QUESTION), "At eight.")),
         ({"prompt": "When does it open?"}, PROMPT),
         ({"prompt": [ASKED]}, PROMPT),
         ({"prompt": "When does it open? Assistant: "}, PROMPT),
@@ -83,7 +84,7 @@ def test_a_prompt_beside_whole_conversations_must_be_in_them() -> None:
     record = {"prompt": "When does it open?", "chosen": [ASKED, SAID], "rejected": [ASKED, WORSE]}
     row = to_row(record, HERE)
     assert row == Preference(PROMPT, "At eight.", "It sells bread.")
-    assert prompts([row])[0].extra == {"prompt": "When does it open?"}
+    assert prompts([row])[0].extra == {}
     with pytest.raises(InputError, match=r"rows.jsonl:7, field 'prompt'"):
         to_row({**record, "prompt": "Who sells bread?"}, HERE)
 
@@ -105,7 +106,8 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"messages": [SAID]}, r"turns out of order: assistant .*alternation"),
     ({"messages": [ASKED, ASKED]}, r"field 'messages': turns out of order: user, user"),
     ({"messages": [ASKED, SAID, {"role": "system", "content": ""}]}, r"turns out of order: user, assistant, system"),
-    ({"messages": [{"role": "tool", "content": "3"}]}, r"field 'messages\[0\].role': role 'tool' .*assistant"),
+    ({"messages": [{"role": "bot", "content": "3"}]}, r"field 'messages\[0\].role': role 'bot' .*assistant"),
+    ({"messages": [{"role": "tool", "content": "3"}, ASKED]}, r"field 'messages': turns out of order: tool, user"),
     ({"messages": [ASKED, {**SAID, "content": None}]}, r"field 'messages\[1\].content': found a NoneType .*a string"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, r"field 'messages\[0\].content': found a list"),
     ({"messages": [{"sender": "user"}]}, r"field 'messages\[0\]': a message with sender .*role, content"),

@@ -174,7 +174,7 @@ def test_ratings_and_candidates_keep_what_was_given(tmp_path: Path) -> None:
     (row,) = read(tmp_path / "rated.jsonl")
     assert isinstance(row, Answered)
     assert (row.prompt.turns, row.response) == ((Turn("user", "Hi!"),), "Hey.")
-    given = {"ratings": {"overall": 3.5}, "level": "dialogue", "system": "Meena", "follow_up": "Bye"}
+    given = {"ratings": {"overall": 3.5}, "level": "dialogue", "answered_by": "Meena", "follow_up": "Bye"}
     assert row.prompt.extra == {"source": "fed", **given}
     best = {"bon_best": {"answer": "a"}, "loser_list": [{"answer": "b"}], "category_path": "x/Helpfulness/y"}
     asked = [{"role": "user", "content": "Hi"}]

@@ -346,14 +346,14 @@ def test_batch_and_order_do_not_matter(standardize: Any, lm: LanguageModel, foll
 
 
 def test_turns_are_messages(lm: LanguageModel, followups: FollowUpSet) -> None:
-    """Turns, dictionaries, and a leading assistant turn, which is dropped, are one conversation."""
+    """Turns and dictionaries are one conversation; a turn that the assistant opens with is read where it is taken."""
     reward = FollowUpReward(lm, followups)
     spelled = messages("when ?", "at eight .")
     turns = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     led = [{"role": "assistant", "content": "thanks ."}, *spelled]
     one, two, three = reward.score([spelled, turns, led]).rewards.tolist()
     assert one == pytest.approx(two, abs=1e-12)
-    assert one == pytest.approx(three, abs=1e-12)
+    assert one != pytest.approx(three, abs=1e-6)
 
 
 def test_no_dialogue_no_score(lm: LanguageModel, followups: FollowUpSet) -> None:

@@ -6,7 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
+# What a message holds beside role and content, by the names of Transformers' chat templates.
+Fields = Mapping[str, Any]
 # Rows to learn from, and rows to measure with.
 Split = Literal["train", "heldout"]
 
@@ -22,10 +24,16 @@ TokenIds = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation: `Turn("user", "When does the bakery open?")`."""
+    """Message of a conversation: `Turn("user", "When does the bakery open?")`.
+
+    `fields` is what else it holds that a chat template may read: `tool_calls`, `reasoning_content`, `name`. Those of
+    the system turn are of the conversation: its `tools`, and `chat_template_kwargs`; a system turn without content is
+    there for them alone, and no template sees it as a message.
+    """
 
     role: Role
     content: str
+    fields: Fields = field(default_factory=dict, hash=False)
 
 
 Dialogue = tuple[Turn, ...]
@@ -41,7 +49,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation that waits for the assistant: its last turn is the user's.
+    """Conversation that waits for the assistant: its last turn is the user's, or the result of a tool.
 
     `Prompt((Turn("user", "When does the bakery open?"),), key="3f2a90c1d4e5b677")`. `key` is a content hash: equal
     conversations have equal keys, whatever file or order they come in. `extra` keeps the row's other columns.
@@ -55,28 +63,35 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A prompt with one response: `Answered(prompt, "At eight.")`. The unit that is scored and imitated."""
+    """Response to a prompt: `Answered(prompt, "At eight.")`. The unit that is scored and imitated.
+
+    Here and below `fields` are those of the response's turn, such as its tool calls.
+    """
 
     prompt: Prompt
     response: str
+    fields: Fields = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A prompt with a better and a worse response: `Preference(prompt, "At eight.", "It sells bread.")`."""
+    """Better and worse response to a prompt: `Preference(prompt, "At eight.", "It sells bread.")`."""
 
     prompt: Prompt
     chosen: str
     rejected: str
+    chosen_fields: Fields = field(default_factory=dict, hash=False)
+    rejected_fields: Fields = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """A prompt with one response that is good or bad (unpaired preference): `Rated(prompt, "At eight.", True)`."""
+    """Response to a prompt that is good or bad (unpaired preference): `Rated(prompt, "At eight.", True)`."""
 
     prompt: Prompt
     response: str
     good: bool
+    fields: Fields = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,7 @@ class Rollout:
     text, without special tokens, for judges and people. `logps` holds the log-probability of every response token
     under the distribution it was sampled from (empty where that is not known). `sample` counts the samples of a prompt
     from 0. `version` counts the optimizer steps of the policy by then; `source` is who answered: "policy", "server"
-    (another model) or "dataset".
+    (another model) or "dataset". `fields` are those of a recorded response's turn.
     """
 
     prompt: Prompt
@@ -138,6 +153,7 @@ class Rollout:
     sample: int = 0
     version: int = 0
     source: Source = "policy"
+    fields: Fields = field(default_factory=dict, hash=False)
 
 
 # Responses to one prompt: what a producer makes of a row, and what a judge sees together.

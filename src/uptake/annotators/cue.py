@@ -14,7 +14,7 @@ import torch
 
 from uptake.annotators.question import CHOICES, Instructions
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import Ids, shared, tokenize
+from uptake.data.spans import Ids, shared
 from uptake.errors import ModelError
 from uptake.models import LanguageModel, Node, TokenTree, score_trees
 from uptake.types import Prompt, Turn
@@ -48,15 +48,15 @@ class CueForm:
         return gaps[self.gap] + (" after the user's turn" if self.in_user_turn else "")
 
     def text(self, chat: ChatFormat, question: str, cue: str) -> str:
-        """All that stands before the answer to a question."""
+        """All that stands before the answer to a question, as text for `ChatFormat.tokenize`."""
         cue, gap = (cue, "") if self.gap is None else (cue.rstrip(), self.gap)
         if self.in_user_turn:
-            return chat.render((Turn("user", f"{question}\n{cue}"),), generation=True) + gap
+            return chat.text((Turn("user", f"{question}\n{cue}"),), generation=True) + gap
         if not chat.plain:
-            return chat.render((Turn("user", question),), generation=True) + cue + gap
+            return chat.text((Turn("user", question),), generation=True) + cue + gap
         tokenizer = chat.tokenizer
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
-        return f"{tokenizer.bos_token if begins else ''}{question}\n{cue}{gap}"
+        return f"{tokenizer.bos_token if begins else ''}{chat.escape(question)}\n{cue}{gap}"
 
 
 AS_IT_STANDS = CueForm()
@@ -124,7 +124,7 @@ def _fit(lm: LanguageModel, chat: ChatFormat, instructions: Instructions, min_sh
     best = max((*first, *others), key=lambda cue: cue.mass or 0.0)
     told = f"{lm.name}: after the cue {instructions.cue!r} "
     if (best.mass or 0.0) < min_share:
-        row = _rows(lm, chat, instructions, best.form)[0]
+        row = _rows(chat, instructions, best.form)[0]
         rather = ", ".join(f"{token!r} ({p:.0%})" for token, p in likeliest(lm, row, 5, best.answers))
         log.warning(
             "%s1 and 2 hold %.0f%% of the probability at most, %s; it would rather say %s",
@@ -140,7 +140,7 @@ def _cues(lm: LanguageModel, chat: ChatFormat, instructions: Instructions, forms
     """The cue in each of the forms after which the answers are tokens, with the mass that they have there."""
     ids = {form: _answers(lm, chat, instructions, form) for form in forms}
     answers = {form: both for form, both in ids.items() if both is not None}
-    rows = [_rows(lm, chat, instructions, form) for form in answers]
+    rows = [_rows(chat, instructions, form) for form in answers]
     trees = [answer_tree(some, tuple(answers.values())) for some in zip(*rows, strict=True)]
     fitting = [tree for tree in trees if lm.window is None or _depth(tree) <= lm.window]
     shares = [torch.cat(logps).double().reshape(-1, 2).exp().sum(1) for logps in score_trees(lm, fitting, BUDGET)]
@@ -154,11 +154,9 @@ def _depth(tree: TokenTree) -> int:
     return len(tree.nodes[0].ids) + max(len(node.ids) for node in tree.nodes[1:]) + 1
 
 
-def _rows(lm: LanguageModel, chat: ChatFormat, instructions: Instructions, form: CueForm) -> list[Ids]:
+def _rows(chat: ChatFormat, instructions: Instructions, form: CueForm) -> list[Ids]:
     """Each neutral question in both orders, up to the answer."""
-    return [
-        ids[:-1] for ids in tokenize(lm.tokenizer, [text + CHOICES[0] for text in _texts(chat, instructions, form)])
-    ]
+    return [ids[:-1] for ids in chat.tokenize([text + CHOICES[0] for text in _texts(chat, instructions, form)])]
 
 
 def _texts(chat: ChatFormat, instructions: Instructions, form: CueForm) -> list[str]:
@@ -173,13 +171,13 @@ def _texts(chat: ChatFormat, instructions: Instructions, form: CueForm) -> list[
 def _answers(lm: LanguageModel, chat: ChatFormat, instructions: Instructions, form: CueForm) -> Ids | None:
     """The one id of each answer; every question ends alike, so they are the same after all of them."""
     text = _texts(chat, instructions, form)[0]
-    one, two = tokenize(lm.tokenizer, [text + choice for choice in CHOICES])
+    one, two = chat.tokenize([text + choice for choice in CHOICES])
     return None if one[:-1] != two[:-1] or one[-1] == two[-1] else (one[-1], two[-1])
 
 
 def _no_answers(lm: LanguageModel, chat: ChatFormat, instructions: Instructions) -> str:
     text = _texts(chat, instructions, AS_IT_STANDS)[0]
-    ends = [lm.tokenizer.convert_ids_to_tokens(list(tokenize(lm.tokenizer, [text + each])[0][-3:])) for each in CHOICES]
+    ends = [lm.tokenizer.convert_ids_to_tokens(list(chat.tokenize([text + each])[0][-3:])) for each in CHOICES]
     return (
         f"{lm.name}: after the cue {instructions.cue!r}, 1 and 2 are not single tokens that differ: "
         f"the texts end with {ends[0]} and {ends[1]}"

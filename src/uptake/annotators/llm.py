@@ -19,7 +19,6 @@ from uptake.annotators.cue import AS_IT_STANDS, BUDGET, FittedCue, answer_tree, 
 from uptake.annotators.order import OrderAverage, average_orders
 from uptake.annotators.question import CHOICES, Instructions
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, TokenTree, load, score_trees
 from uptake.rewards.base import Resources
@@ -127,7 +126,7 @@ class LLMJudge(Annotator):
         """What both orders begin with alike, and after it each order with the two answers to it."""
         asked = self.instructions(prompt, first, second), self.instructions(prompt, second, first)
         texts = [self.cue.form.text(self.chat, question, self.instructions.cue) + CHOICES[0] for question in asked]
-        rows = [ids[:-1] for ids in tokenize(self.lm.tokenizer, texts)]
+        rows = [ids[:-1] for ids in self.chat.tokenize(texts)]
         return answer_tree(rows, (self.cue.answers, self.cue.answers))
 
 

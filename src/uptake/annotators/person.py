@@ -9,6 +9,7 @@ from typing import final
 from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
 from uptake.data.cache import Cache, content_key
+from uptake.data.turns import as_text
 from uptake.rewards.base import Resources
 from uptake.types import Dialogue, Prompt, Verdict
 
@@ -71,7 +72,7 @@ class ShownPair:
 
     def question(self) -> SurveyQuestion:
         """The pair as the page shows it."""
-        turns = [{"role": turn.role, "content": turn.content} for turn in self.turns]
+        turns = [{"role": turn.role, "content": as_text(turn)} for turn in self.turns]
         return SurveyQuestion(self.key, {"turns": turns, "answers": list(self.shown)})
 
 

@@ -1,5 +1,6 @@
 """Instructions of an LLM judge: a text that anyone can edit, filled with a prompt and two responses."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Self
 
 from uptake.data.cache import content_key
 from uptake.data.presets import Presets
+from uptake.data.turns import as_text, of_conversation
 from uptake.errors import InputError
 from uptake.types import Dialogue, Prompt
 
@@ -68,7 +70,9 @@ _FORMAT = "a text with {prompt}, then {first} and {second}, and a last line that
 
 
 def spoken(turns: Dialogue) -> str:
-    """A single turn as it is, a conversation as paragraphs that name the speaker."""
+    """A single turn as it is, a conversation as paragraphs that name the speaker, after the tools that it has."""
     if len(turns) == 1:
         return turns[0].content
-    return "\n\n".join(f"{turn.role.capitalize()}: {turn.content}" for turn in turns)
+    tools = [f"Tool: {json.dumps(tool, ensure_ascii=False)}" for tool in of_conversation(turns).get("tools", ())]
+    paragraphs = (f"{turn.role.capitalize()}: {text}" for turn in turns if (text := as_text(turn)))
+    return "\n\n".join((*tools, *paragraphs))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import yaml
@@ -42,8 +42,16 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, and no more.")
     ] = False,
+    spelled_tokens: Annotated[
+        Literal["text", "tokens"],
+        typer.Option(help="What a row says that spells out a special token: these letters, or that token."),
+    ] = "text",
 ) -> None:
     """Align language models from the way their readers react."""
+    if spelled_tokens != "text":
+        from uptake.data.chat import SPELLED_TOKENS
+
+        SPELLED_TOKENS.set(spelled_tokens)
 
 
 def say(line: str) -> None:

@@ -1,19 +1,22 @@
 """Conversations to token ids through a chat template, with the exact span of every part that is scored or trained."""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from logging import getLogger
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Literal, NoReturn, Self
 from zlib import crc32
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from uptake.data.spans import Ids, refuse, split, tokenize
+from uptake.data.markers import Markers, is_escaped, special_tokens
+from uptake.data.spans import Ids, continued, is_written, is_written_later, refuse, split, tokenize
+from uptake.data.template import Template
 from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError
+from uptake.support.notes import note
 from uptake.types import Dialogue, Role, Turn, Where
 
 if TYPE_CHECKING:
@@ -34,6 +37,10 @@ PLAIN_TEMPLATE = (
 _RESPONSE, _FOLLOW_UP = "UptakeResponse7Qx", "UptakeFollowUp7Qx"
 _PROBE = (Turn("user", "Hello"), Turn("assistant", "Hello."))
 
+# What a conversation says where it spells out a special token: these letters, or that token.
+SpelledTokens = Literal["text", "tokens"]
+SPELLED_TOKENS: ContextVar[SpelledTokens] = ContextVar("spelled_tokens", default="text")
+
 
 @dataclass(frozen=True)
 class FollowUpIds:
@@ -53,8 +60,14 @@ class ChatFormat:
     Qwen and Phi have several): a model that says one of them has finished. What is trained is the template's own. A
     blank, or a token that is text to the tokenizer, ends nothing.
 
-    Special tokens are those that the template writes, and no others. A conversation that spells out a special token
-    gets that token. `where`, in every method, names the row in error messages.
+    Special tokens are those that the template writes, and no others: a conversation that spells out a special token
+    says so many letters, and is noted (`support.notes`). With `spelled_tokens` "tokens" it says that token, for data
+    that is meant so. `where`, in every method, names the row in error messages.
+
+    **The border.** The ids of a prompt are those of the conversation with the header of the assistant's turn, as the
+    policy is sampled from. Those of a response are all that the template writes after that text, up to the end-of-turn
+    token: tool calls and thoughts, and also the empty thought of a template that begins every answer with one. Where a
+    token of the whole text holds characters of both, the response is read on its own after the prompt, and noted.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -62,10 +75,16 @@ class ChatFormat:
     plain: bool
     closing: str = ""
     end_ids: frozenset[int] = frozenset()
+    spelled_tokens: SpelledTokens = field(default_factory=SPELLED_TOKENS.get)
     _probed: dict[tuple[Role, str], FollowUpIds] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, model: "LanguageModel | PreTrainedTokenizerBase", template: str | None = None) -> Self:
+    def of(
+        cls,
+        model: "LanguageModel | PreTrainedTokenizerBase",
+        template: str | None = None,
+        spelled_tokens: SpelledTokens | None = None,
+    ) -> Self:
         """The format of a model: `template`, else its tokenizer's own template, else `PLAIN_TEMPLATE`.
 
         A tokenizer alone will do for all but sampling, as it knows one end of text where the model may have more.
@@ -77,12 +96,13 @@ class ChatFormat:
         plain = template is None and not tokenizer.chat_template
         text = _plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
         bare = cls(tokenizer, text, plain, end_ids=_known(*named, tokenizer.eos_token_id))
+        bare = replace(bare, spelled_tokens=spelled_tokens) if spelled_tokens else bare
         closing, end = _end_of_turn(bare, _after_response(bare))
         return replace(bare, closing=closing, end_ids=bare.end_ids | _known(end))
 
     def check_ends(self, model: "LanguageModel") -> None:
         """Raise InputError where a token that ends the model's texts is no end to this format, as of another model."""
-        unknown = sorted((model.end_ids & _special(self.tokenizer)) - self.end_ids)
+        unknown = sorted((model.end_ids & set(special_tokens(self.tokenizer).values())) - self.end_ids)
         if unknown:
             tokens = ", ".join(repr(str(token)) for token in model.tokenizer.convert_ids_to_tokens(unknown))
             problem = f"{model.name} ends a text with {tokens} too, where its answers would go on"
@@ -92,48 +112,85 @@ class ChatFormat:
     def fingerprint(self) -> str:
         """A content hash of vocabulary and template: equal texts get equal ids under formats that share it."""
         seen = sha256(self.template.encode())
+        if self.spelled_tokens != "text":
+            seen.update(self.spelled_tokens.encode())
         for token, index in sorted(self.tokenizer.get_vocab().items()):
             seen.update(f"{token}\0{index}\0".encode("utf-8", "backslashreplace"))
         return seen.hexdigest()[:16]
 
     def render(self, turns: Dialogue, generation: bool = False) -> str:
-        """The conversation as text; with `generation`, the header of the assistant's next turn is at its end.
+        """The conversation as text, for people; with `generation`, the assistant's header is at its end.
 
         Raises InputError where the template refuses the conversation.
         """
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        options: dict[str, Any] = {"chat_template": self.template, "add_generation_prompt": generation}
-        try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
-        except TemplateError as error:
-            roles = ", ".join(turn.role for turn in turns)
-            raise InputError(f"the chat template refuses a conversation of {roles}: {error}") from error
+        return self._markers.spell(self.text(turns, generation))
+
+    def text(self, turns: Dialogue, generation: bool = False) -> str:
+        """The conversation as text for `tokenize`, in which no turn opens another; raises as `render` does."""
+        return self._template(self._all_escaped(turns), generation)
+
+    def escape(self, text: str) -> str:
+        """A text for `tokenize` that says no special token, as long as before."""
+        if self.spelled_tokens == "tokens":
+            return text
+        escaped = self._markers.escape(text)
+        if escaped != text:
+            note("texts spell out a special token, and are read as these letters", text)
+        return escaped
+
+    def tokenize(self, texts: Sequence[str]) -> list[Ids]:
+        """Ids of each text, as of `text` and `escape`; no special tokens beside those that are written out there."""
+        return tokenize(*self._encoder(texts))
 
     def prompt_ids(self, turns: Dialogue) -> Ids:
         """Ids of a conversation that waits for the assistant, up to and including the generation prompt."""
-        return self._ids(self.render(turns, generation=True))
+        return self.tokenize([self.text(turns, generation=True)])[0]
 
-    def response_ids(self, turns: Dialogue, response: str, *, where: Where | None = None) -> tuple[Ids, Ids]:
+    def response_ids(self, turns: Dialogue, response: Turn | str, *, where: Where | None = None) -> tuple[Ids, Ids]:
         """Ids of the prompt, and ids of the response with the end-of-turn token that closes it.
 
-        Raises ModelError where the template writes no end-of-turn token, and InputError where the ids of the prompt
-        are not a prefix of those of prompt and response, or the template changes the response.
+        Raises ModelError where the template writes no end-of-turn token, and InputError where the template renders the
+        prompt differently once it is answered, or changes the response.
         """
-        if not self.closing:
+        prompt, text = self.response_text(turns, response, where=where)
+        prompt_ids, ids, _ = self.continued(prompt, text)
+        return prompt_ids, ids
+
+    def response_text(
+        self, turns: Dialogue, response: Turn | str, *, finished: bool = True, where: Where | None = None
+    ) -> tuple[str, str]:
+        """The prompt as text for `tokenize`, and what the template writes after it: the response, and its end.
+
+        One that is not `finished` has no end. Raises as `response_ids` does.
+        """
+        if finished and not self.closing:
             raise ModelError(
                 "the chat template ends the assistant's turn without a special token, so no model could learn to stop; "
                 "give the tokenizer an eos_token or a template that writes one"
             )
-        prompt, whole = self.render(turns, generation=True), self.render((*turns, Turn("assistant", response)))
+        answer = Turn("assistant", response) if isinstance(response, str) else response
+        prompt, whole = self.text(turns, generation=True), self.text((*turns, answer))
         if not whole.startswith(prompt):
             refuse("the template renders the prompt differently once it is answered", prompt, whole, where)
-        end = whole.rfind(self.closing, len(prompt))
-        if end < 0 or not whole[len(prompt) : end].rstrip().endswith(response.strip()):
-            refuse("the template changes the response", response + self.closing, whole[len(prompt) :], where)
-        prompt_ids, ids = tokenize(self.tokenizer, [prompt, whole[: end + len(self.closing)]])
-        if ids[: len(prompt_ids)] != prompt_ids:
-            self._refuse_ids("the ids of the prompt change once it is answered", prompt_ids, ids, where)
-        return prompt_ids, ids[len(prompt_ids) :]
+        end = whole.rfind(self.closing, len(prompt)) if self.closing else len(whole)
+        text, content = whole[len(prompt) : max(end, 0)], self._escaped(answer.content)
+        if end < 0 or not is_written(content, text, whole=not answer.fields):
+            refuse("the template changes the response", content + self.closing, whole[len(prompt) :], where)
+        if "tool_calls" in answer.fields and not self._template.reads((*turns, answer), len(turns), "tool_calls"):
+            allowed = "a template for tools, or responses without calls"
+            raise bad_row("the chat template does not write tool calls", where, allowed=allowed)
+        return prompt, text + (self.closing if finished else "")
+
+    def continued(self, prompt: str, text: str) -> tuple[Ids, Ids, list[tuple[int, int]]]:
+        """Ids of a prompt, ids of the text after it, and the offsets of these in it; none where a tokenizer has none.
+
+        The first do not depend on the second: they are what a model is given, and the rest is what it would say.
+        """
+        tokenizer, (before, after) = self._encoder([prompt, text])
+        found, merged = continued(tokenizer, before, after)
+        if merged:
+            note("responses begin with what a token would join to the prompt, and are read on their own", text)
+        return found
 
     def follow_up(
         self, turns: Dialogue, text: str, *, speaker: Role = "user", closed: bool = False, where: Where | None = None
@@ -193,10 +250,10 @@ class ChatFormat:
         """
         system = turns[:1] if turns[0].role == "system" else ()
         size = 0
-        for start in [place for place, turn in enumerate(turns) if turn.role == "user"]:
+        for start in sorted({len(system), *(place for place, turn in enumerate(turns) if turn.role == "user")}):
             kept = (*system, *turns[start:])
             shaped = shape(kept)
-            size = len(self._ids(self.render(shaped, generation=shaped[-1].role == "user")))
+            size = len(self.tokenize([self.text(shaped, generation=shaped[-1].role != "assistant")])[0])
             if size + reserve <= max_tokens:
                 return kept, len(turns) - len(kept)
         raise bad_row(
@@ -212,15 +269,16 @@ class ChatFormat:
         if not texts:
             return []
         header, footer = self._around_follow_up(turns, speaker, where)
-        contents = [text.strip() for text in texts]
+        contents = [self._escaped(text.strip()) for text in texts]
         for content in contents:
             if not content:
                 raise InputError("a follow-up is blank", allowed="a sentence that a user would send")
-            found = self.render((*turns, Turn(speaker, content)))
+            found = self.text((*turns, Turn(speaker, content)))
             if found != header + content + footer:
                 refuse("the template changes the follow-up", header + content + footer, found, where)
         end = _end_of_turn(self, footer)[0] if closed else ""
-        return [FollowUpIds(*part) for part in split(self.tokenizer, header, [each + end for each in contents], where)]
+        tokenizer, (header, *contents) = self._encoder([header, *(each + end for each in contents)])
+        return [FollowUpIds(*part) for part in split(tokenizer, header, contents, where)]
 
     def _around_follow_up(self, turns: Dialogue, speaker: Role, where: Where | None) -> tuple[str, str]:
         """The text before and after the content of the speaker's next turn, if the turn before stands unchanged."""
@@ -228,17 +286,45 @@ class ChatFormat:
         if response.role == speaker == "user":
             raise InputError("the conversation to follow up ends with a user turn", allowed="a response at the end")
         follow_up = Turn(speaker, _FOLLOW_UP)
-        marked = self.render((*history, Turn(response.role, _RESPONSE), follow_up))
+        header, found, footer = self.text((*turns, follow_up)).rpartition(_FOLLOW_UP)
+        if found and not response.content.strip():  # nothing but tool calls
+            return header, footer
+        marked = self._template.render(self._all_escaped((*history, replace(response, content=_RESPONSE), follow_up)))
         before, _, after = marked.partition(_RESPONSE)
-        header, found, footer = self.render((*turns, follow_up)).rpartition(_FOLLOW_UP)
         between = after.rpartition(_FOLLOW_UP)[0]
-        kept = header.removeprefix(before).removesuffix(between)
-        if not found or kept.strip() != response.content.strip():
-            refuse("the template changes the response", before + response.content + between, header, where)
+        written, content = header.removeprefix(before).removesuffix(between), self._escaped(response.content)
+        if not found or not is_written_later(content, written):
+            refuse("the template changes the response", before + content + between, header, where)
+        if written.strip() != content.strip():
+            note("responses are read without the thought that they begin with, as the chat template has it", response)
         return header, footer
 
-    def _ids(self, text: str) -> Ids:
-        return tokenize(self.tokenizer, [text])[0]
+    @cached_property
+    def _template(self) -> Template:
+        return Template(self.tokenizer, self.template)
+
+    @cached_property
+    def _markers(self) -> Markers:
+        return Markers(self.tokenizer)
+
+    def _escaped(self, text: str) -> str:
+        return text if self.spelled_tokens == "tokens" else self._markers.escape(text)
+
+    def _all_escaped(self, turns: Dialogue) -> Dialogue:
+        """The turns, in which special tokens are letters."""
+        if self.spelled_tokens == "tokens":
+            return turns
+        escape = self._markers.escape
+        return tuple(replace(turn, content=self.escape(turn.content), fields=escape(turn.fields)) for turn in turns)
+
+    def _encoder(self, texts: Sequence[str]) -> tuple[PreTrainedTokenizerBase, list[str]]:
+        """The tokenizer that reads some texts, and the texts as it reads them, of equal lengths."""
+        if not any(map(is_escaped, texts)):
+            return self.tokenizer, list(texts)
+        if self._markers.encoder is None:
+            problem = "a text spells out a special token, and this tokenizer cannot read it as letters"
+            raise InputError(problem, field="tokenizer", allowed="a fast tokenizer, or special tokens read as tokens")
+        return self._markers.encoder, [self._markers.respell(text) for text in texts]
 
     def _refuse_ids(self, problem: str, expected: Ids, found: Ids, where: Where | None) -> NoReturn:
         tokens = [[str(self.tokenizer.convert_ids_to_tokens(one)) for one in ids] for ids in (expected, found)]
@@ -253,7 +339,7 @@ def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def _after_response(bare: ChatFormat) -> str:
     """What the template writes after the content of an assistant turn."""
-    text = bare.render((*_PROBE[:1], Turn("assistant", _RESPONSE)))
+    text = bare.text((*_PROBE[:1], Turn("assistant", _RESPONSE)))
     _, found, tail = text.rpartition(_RESPONSE)
     if not found:
         refuse("the template changes the assistant's turn", _RESPONSE, text)
@@ -264,15 +350,9 @@ def _known(*tokens: int | None) -> frozenset[int]:
     return frozenset(token for token in tokens if token is not None)
 
 
-def _special(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The special tokens of a vocabulary, but for blanks; one that was added to it need not be special."""
-    added = tokenizer.added_tokens_decoder.items()
-    return frozenset(index for index, token in added if token.special and token.content.strip())
-
-
 def _named_ends(model: "LanguageModel") -> frozenset[int]:
     """The ends of a model that are special tokens."""
-    special = _special(model.tokenizer)
+    special = frozenset(special_tokens(model.tokenizer).values())
     others = model.tokenizer.convert_ids_to_tokens(sorted(model.end_ids - special))
     if text := ", ".join(repr(token) for token in others if token):
         _warn(
@@ -289,8 +369,8 @@ def _warn(line: str) -> None:
 
 def _end_of_turn(chat: ChatFormat, tail: str) -> tuple[str, int | None]:
     """What follows a turn's content up to the first special token, and that token; nothing where there is none."""
-    special = _special(chat.tokenizer) | chat.end_ids
-    end = next((token for token in chat._ids(tail) if token in special), None)
+    special = chat.end_ids.union(special_tokens(chat.tokenizer).values())
+    end = next((token for token in chat.tokenize([tail])[0] if token in special), None)
     if end is None:
         return "", None
     spelled = str(chat.tokenizer.convert_ids_to_tokens(end))

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from uptake.data.turns import THOUGHTS
 from uptake.data.where import bad_row
 from uptake.errors import InputError
-from uptake.types import Answered, Preference, Prompt, Rated, Row
+from uptake.types import Answered, Fields, Preference, Prompt, Rated, Row, Turn
 
 
 def prompts(rows: Iterable[Row]) -> list[Prompt]:
@@ -33,12 +34,33 @@ def responses(row: Row) -> tuple[str, ...]:
     return (row.chosen, row.rejected) if isinstance(row, Preference) else (row.response,)
 
 
+def response_turns(row: Row) -> tuple[Turn, ...]:
+    """The recorded responses of a row as turns, with their fields; raises as `responses` does."""
+    match row:
+        case Preference():
+            fields: tuple[Fields, ...] = (row.chosen_fields, row.rejected_fields)
+        case Answered() | Rated():
+            fields = (row.fields,)
+        case _:
+            fields = ({},)
+    return tuple(Turn("assistant", text, more) for text, more in zip(responses(row), fields, strict=True))
+
+
+def as_texts(row: Row) -> Row:
+    """The row, whose responses are texts and nothing else: InputError where one has tool calls or a thought beside."""
+    for turn in () if isinstance(row, Prompt) else response_turns(row):
+        if names := sorted(turn.fields.keys() & {"tool_calls", *THOUGHTS}):
+            where = row.where if isinstance(row, Prompt) else row.prompt.where
+            raise bad_row(f"a response with {', '.join(names)}", where, allowed="responses that are texts alone")
+    return row
+
+
 def _answered(row: Row) -> Answered:
     match row:
         case Answered():
             return row
         case Rated():
-            return Answered(row.prompt, row.response)
+            return Answered(row.prompt, row.response, row.fields)
     raise _wrong_kind(row, "one response: messages that end with the assistant, or prompt and completion")
 
 

@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from uptake.data.convert import response_turns
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
-from uptake.types import Dialogue, Preference, Prompt, Row, Turn, Where
+from uptake.types import Dialogue, Fields, Preference, Prompt, Row, Turn, Where
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Exchange:
     said: str
     conversation: int
     rating: float | None = None
+    fields: Fields = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,12 @@ class Reacted:
     said: tuple[str, ...]
     conversation: int = 0
     rating: float | None = None
+    fields: Fields = field(default_factory=dict, hash=False)
 
     @property
     def dialogue(self) -> Dialogue:
         """The conversation up to the response."""
-        return (*self.prompt.turns, Turn("assistant", self.response))
+        return (*self.prompt.turns, Turn("assistant", self.response, self.fields))
 
 
 def exchanges(rows: Sequence[Row], ratings: str | None = None) -> tuple[list[Exchange], Counter[str]]:
@@ -75,38 +78,44 @@ def exchanges(rows: Sequence[Row], ratings: str | None = None) -> tuple[list[Exc
 
 def merged(found: Iterable[Exchange]) -> list[Reacted]:
     """Exchanges by prompt and response, in the order in which each first comes up; equal words of users count once."""
-    groups: dict[tuple[str, str], list[Exchange]] = {}
+    groups: dict[tuple[str, str, str], list[Exchange]] = {}
     for each in found:
-        groups.setdefault((each.prompt.key, each.response), []).append(each)
+        groups.setdefault((each.prompt.key, each.response, repr(each.fields)), []).append(each)
     return [_heard(group) for group in groups.values()]
 
 
 def _heard(group: Sequence[Exchange]) -> Reacted:
     first, given = group[0], [each.rating for each in group if each.rating is not None]
     said = tuple(dict.fromkeys(each.said for each in group))
-    return Reacted(first.prompt, first.response, said, first.conversation, fmean(given) if given else None)
+    return Reacted(
+        first.prompt, first.response, said, first.conversation, fmean(given) if given else None, first.fields
+    )
 
 
 def _cut(turns: Dialogue, number: int, where: Where | None, given: Sequence[float | None]) -> Iterator[Exchange | str]:
     for place, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
-        if not turn.content.strip():
+        if not turn.content.strip() and "tool_calls" not in turn.fields:
             yield "blank response"
+        elif all(before.role != "user" for before in turns[:place]):
+            yield "before the user's first turn"
         elif place + 1 == len(turns):
             yield "no user turn after the response"
+        elif turns[place + 1].role == "tool":
+            yield "a tool was called, and answered first"
         elif not turns[place + 1].content.strip():
             yield "blank user turn after the response"
         else:
             prompt = Prompt(turns[:place], prompt_key(turns[:place]), where)
             said = turns[place + 1].content.strip()
-            yield Exchange(prompt, turn.content, said, number, given[place] if given else None)
+            yield Exchange(prompt, turn.content, said, number, given[place] if given else None, turn.fields)
 
 
 def _turns(row: Row) -> Dialogue:
     """All turns of a row; of a preference those of its prompt, since neither answer was the last word."""
     prompt = _prompt(row)
-    return prompt.turns if isinstance(row, Prompt | Preference) else (*prompt.turns, Turn("assistant", row.response))
+    return prompt.turns if isinstance(row, Prompt | Preference) else (*prompt.turns, *response_turns(row))
 
 
 def _prompt(row: Row) -> Prompt:

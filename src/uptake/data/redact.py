@@ -5,7 +5,7 @@ none, and stay. The library is Presidio, by its recognizers of patterns and chec
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -57,11 +57,20 @@ class Redact:
         changed = replace(row.prompt, turns=self._turns(row.prompt.turns))
         match row:
             case Preference():
-                return Preference(changed, self(row.chosen), self(row.rejected))
+                fields = self._value(row.chosen_fields), self._value(row.rejected_fields)
+                return Preference(changed, self(row.chosen), self(row.rejected), *fields)
             case Answered() | Rated():
-                return replace(row, prompt=changed, response=self(row.response))
+                return replace(row, prompt=changed, response=self(row.response), fields=self._value(row.fields))
             case Edited():
                 raise UptakeError("rows with edits cannot be redacted: their spans would no longer fit")
 
     def _turns(self, turns: Dialogue) -> Dialogue:
-        return tuple(replace(turn, content=self(turn.content)) for turn in turns)
+        return tuple(replace(turn, content=self(turn.content), fields=self._value(turn.fields)) for turn in turns)
+
+    def _value(self, value: Any) -> Any:
+        """A value of JSON with all its texts redacted."""
+        if isinstance(value, Mapping):
+            return {name: self._value(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [self._value(each) for each in value]
+        return self(value) if isinstance(value, str) else value

@@ -4,7 +4,8 @@ A text that is read has the tokenizer's own offsets, prompt and response in one 
 those that the tokenizer would choose, so theirs are read off the text that they decode to. Both count code points,
 half-open, by the same rules:
 
-* every code point up to the end of the last token belongs to a token, and blanks that no token spells to the one after;
+* every code point up to the end of the last token belongs to a token: what no token spells, such as the accent that a
+  normalizer joins to its letter, to the token before, and blanks to the one after;
 * tokens that are parts of one character all have that character, so that offsets may overlap;
 * special tokens that the text does not spell, and what a template writes after it, are empty;
 * the token that ends the turn is `(n, n + 1)` after a text of n code points, and there is none where it was cut off.
@@ -16,49 +17,39 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import Ids, refuse, shared
-from uptake.errors import InputError, ModelError
+from uptake.data.spans import Ids, shared
+from uptake.data.turns import THOUGHTS
+from uptake.errors import InputError
 from uptake.ops.spans import Offsets
 from uptake.types import Dialogue, Rollout, Turn, Where
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseTokens:
-    """Ids of prompt and response, read together, and the offsets of every response token in the raw response.
-
-    `merged` says that the prompt alone has other ids: a token holds the end of the prompt and the beginning of the
-    response, and counts as the response's.
-    """
+    """Ids of prompt and response, as of `ChatFormat.response_ids`, and the offsets of every response token."""
 
     prompt_ids: Ids
     ids: Ids
     offsets: tuple[tuple[int, int], ...]
-    merged: bool = False
 
 
 def response_tokens(
-    chat: ChatFormat, turns: Dialogue, response: str, *, finished: bool = True, where: Where | None = None
+    chat: ChatFormat, turns: Dialogue, response: Turn | str, *, finished: bool = True, where: Where | None = None
 ) -> ResponseTokens:
     """The tokens of a response; one that is not `finished` has no end-of-turn token.
 
-    Raises InputError where the template changes the response or renders the prompt differently once it is answered,
-    and where the tokenizer knows no offsets; ModelError where a finished response has no end-of-turn token.
+    Raises as `ChatFormat.response_ids` does, and InputError where the tokenizer knows no offsets.
     """
-    if finished and not chat.closing:
-        raise ModelError(
-            "the chat template ends the assistant's turn without a special token, so it has no end to mark"
-        )
     if not chat.tokenizer.is_fast:
         raise InputError("this tokenizer gives no offsets", field="tokenizer", allowed="a fast tokenizer")
-    border, begin, end, text = _rendered(chat, turns, response, where)
-    text = text[:end] + (chat.closing if finished else "")
-    batch = chat.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, places = tuple(batch["input_ids"]), batch["offset_mapping"]
-    first = next((place for place, (_, stop) in enumerate(places) if stop > border), len(ids))
-    alone = tuple(chat.tokenizer(text[:border], add_special_tokens=False, verbose=False)["input_ids"])
-    raw = [(start - begin, stop - begin) for start, stop in places[first:]]
-    offsets = _filled(raw[:-1] if finished else raw, len(response), finished)
-    return ResponseTokens(ids[:first], ids[first:], tuple(offsets), alone != ids[:first])
+    answer = Turn("assistant", response) if isinstance(response, str) else response
+    prompt, text = chat.response_text(turns, answer, finished=finished, where=where)
+    prompt_ids, ids, places = chat.continued(prompt, text)
+    written = text.removesuffix(chat.closing) if finished else text
+    raw = _raw_places(chat, answer, written)
+    offsets = [(raw[min(start, len(written))], raw[min(stop, len(written))]) for start, stop in _inside(places)]
+    filled = _filled(offsets[:-1] if finished else offsets, answer.content, finished)
+    return ResponseTokens(prompt_ids, ids, tuple(filled))
 
 
 def sampled_offsets(
@@ -88,7 +79,7 @@ def sampled_offsets(
         found.append(place)
         start = max(start, stop)
     begin = len(text) - len(text.lstrip()) - (len(whole) - len(whole.lstrip()))
-    return _filled([(one + begin, other + begin) for one, other in found], len(text), finished)
+    return _filled([(one + begin, other + begin) for one, other in found], text, finished)
 
 
 def rollout_offsets(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[tuple[int, int]]:
@@ -101,28 +92,53 @@ def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
-def _filled(raw: Offsets, size: int, finished: bool) -> list[tuple[int, int]]:
-    """Offsets inside a text of `size` code points without gaps: no token begins after the one before it ended."""
+def _filled(raw: Offsets, text: str, finished: bool) -> list[tuple[int, int]]:
+    """Offsets inside a text without gaps: what no token spells belongs to the token before, blanks to the one after."""
     offsets: list[tuple[int, int]] = []
-    reached = 0
+    reached, size = 0, len(text)
     for start, stop in raw:
-        inside = min(max(start, 0), size), min(max(stop, 0), size)
-        offsets.append((min(inside[0], reached), max(inside[1], min(inside[0], reached))))
-        reached = max(reached, inside[1])
+        first, last = min(max(start, 0), size), min(max(stop, 0), size)
+        gap = text[reached:first]
+        if offsets and gap.strip():
+            reached = _lengthened(offsets, reached + len(gap.rstrip()))
+        offsets.append((min(first, reached), max(last, min(first, reached))))
+        reached = max(reached, last)
+    if offsets and text[reached:].strip():
+        _lengthened(offsets, len(text.rstrip()))
     return [*offsets, (offsets[-1][1] if offsets else 0, size + 1)] if finished else offsets
 
 
-def _rendered(chat: ChatFormat, turns: Dialogue, response: str, where: Where | None) -> tuple[int, int, int, str]:
-    """Where the prompt ends, where the raw response would begin, where the turn's content ends, and the whole text.
+def _lengthened(offsets: list[tuple[int, int]], stop: int) -> int:
+    """The last token, with all that are parts of the same character, up to a new end, which is returned."""
+    last, at = offsets[-1], len(offsets)
+    while at and offsets[at - 1] == last:
+        at -= 1
+        offsets[at] = last[0], stop
+    return stop
 
-    A template may strip the response, whose first code points then lie before the end of the prompt.
+
+def _inside(places: Offsets) -> list[tuple[int, int]]:
+    return [(max(start, 0), max(stop, 0)) for start, stop in places]
+
+
+def _raw_places(chat: ChatFormat, answer: Turn, text: str) -> list[int]:
+    """The place in the raw response of every place of what the template writes for it.
+
+    Read from the end: both have the same characters, but for blanks at the ends or around the marks of a thought;
+    before them, and after the content where it has tool calls, stands what only the template says.
     """
-    prompt, whole = chat.render(turns, generation=True), chat.render((*turns, Turn("assistant", response)))
-    if not whole.startswith(prompt):
-        refuse("the template renders the prompt differently once it is answered", prompt, whole, where)
-    end = whole.rfind(chat.closing, len(prompt)) if chat.closing else len(whole)
-    said = response.strip()
-    at = whole.rfind(said, len(prompt), max(end, len(prompt)))
-    if end < 0 or at < 0 or whole[len(prompt) : at].strip() or whole[at + len(said) : end].strip():
-        refuse("the template changes the response", response + chat.closing, whole[len(prompt) :], where)
-    return len(prompt), at - (len(response) - len(response.lstrip())), end, whole
+    content = chat.escape(answer.content)
+    bare = content.strip()
+    thought = next((str(answer.fields[name]).strip() for name in THOUGHTS if name in answer.fields), "")
+    found = text.find(bare, text.find(thought) + len(thought)) if "tool_calls" in answer.fields else text.rfind(bare)
+    if bare and ("tool_calls" in answer.fields or not text[found + len(bare) :].strip()):
+        begin = found - (len(content) - len(content.lstrip()))
+        return [min(max(at - begin, 0), len(content)) for at in range(len(text) + 1)]
+    places, at = [len(content)] * (len(text) + 1), len(content)
+    for place in range(len(text) - 1, -1, -1):
+        if not text[place].isspace():
+            at = len(content[:at].rstrip())
+        if at and text[place] == content[at - 1]:
+            at -= 1
+        places[place] = at
+    return places

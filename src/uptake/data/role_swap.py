@@ -1,11 +1,12 @@
 """Formats of a follow-up: a model is asked as the user of the plain chat, or as an assistant that plays the user."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from uptake.data.turns import as_text
 from uptake.errors import InputError
 from uptake.types import Dialogue, Role, Turn
 
@@ -17,7 +18,7 @@ ENTRY = "follow_up"
 
 REQUEST = "Ask me a question. When I have answered it, tell me frankly what you think of my answer."
 
-_OTHER: Mapping[Role, Role] = {"system": "system", "user": "assistant", "assistant": "user"}
+_OTHER: Mapping[Role, Role] = {"user": "assistant", "assistant": "user"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class FollowUpFormat:
 
     In the format `user_role` the follow-up is the user's next turn in the plain chat. With `role_swap` the model plays
     the user: after a `request` to do so, every user turn is the assistant's, every response the user's, and the
-    follow-up is the assistant's next turn. `history` "last_turn" keeps the last question and response only, and a
+    follow-up is the assistant's next turn. It then reads what a user reads: no tools, results or thoughts, and no
+    greeting before the user's first turn. `history` "last_turn" keeps the last question and response only, and a
     system turn. Raises InputError for an unknown format or history.
     Source: the released code of arXiv 2409.13948 scores with swapped roles; the wording of the request is Uptake's.
     """
@@ -48,14 +50,29 @@ class FollowUpFormat:
     def __call__(self, turns: Dialogue) -> Dialogue:
         """The turns before the follow-up to a conversation that ends with a response."""
         system = turns[:1] if turns[0].role == "system" else ()
-        said = turns[-2:] if self.history == "last_turn" else turns[len(system) :]
+        last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
+        said = turns[last if self.history == "last_turn" else len(system) :]
         if self.format == "user_role":
             return (*system, *said)
-        return (*system, Turn("user", self.request), *(Turn(_OTHER[turn.role], turn.content) for turn in said))
+        system = tuple(Turn("system", turn.content) for turn in system if turn.content)
+        return (*system, Turn("user", self.request), *map(_swapped, _seen_by_user(said)))
 
     def entry(self) -> Mapping[str, Any]:
         """The entry of a model's card that records this format."""
         return {ENTRY: asdict(self)}
+
+
+def _seen_by_user(turns: Dialogue) -> Iterator[Turn]:
+    """The turns of user and assistant in alternation, from the user's first: of several responses in a row the last."""
+    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), 0)
+    spoken = [turn for turn in turns[first:] if turn.role in _OTHER]
+    for turn, later in zip(spoken, (*spoken[1:], None), strict=True):
+        if later is None or later.role != turn.role:
+            yield turn
+
+
+def _swapped(turn: Turn) -> Turn:
+    return Turn(_OTHER[turn.role], as_text(turn))
 
 
 def format_for(

@@ -5,12 +5,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uptake.data.edited import EDITED, MARKS, edited_columns, edited_row
-from uptake.data.turns import conversation, is_marked, messages
+from uptake.data.turns import (
+    OF_CONVERSATION,
+    conversation,
+    is_marked,
+    message,
+    message_list,
+    messages,
+    of_conversation,
+    of_row,
+    unspelled,
+)
 from uptake.data.where import Record, bad_row
 from uptake.support.keys import prompt_key
-from uptake.types import Answered, Dialogue, Edited, Preference, Prompt, Rated, Row, Turn, Where
+from uptake.types import Answered, Dialogue, Edited, Fields, Preference, Prompt, Rated, Row, Turn, Where
 
 FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", *MARKS)
+# Columns that belong to the conversation, whatever its shape: they are read into its system turn.
+_OF_SYSTEM = ("system", *OF_CONVERSATION)
 SHAPES = (
     "prompt | messages | prompt, completion | prompt, completion, label | prompt, completion, spans or edited "
     "| [prompt,] chosen, rejected | text"
@@ -29,8 +41,9 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     - `messages`: Answered where the assistant speaks last, else Prompt.
     - `prompt`: Prompt.
 
-    The columns that the kind does not use go to `extra`. Raises InputError with place and field for any other row,
-    and for a text that is not Unicode.
+    `system`, `tools` and `chat_template_kwargs` beside any of these go to the system turn, the columns that the kind
+    does not use to `extra`. Messages may hold tool calls, thoughts and other fields. Raises InputError with place and
+    field for any other row, and for a text that is not Unicode.
     """
     _check_unicode(record, where)
     if "chosen" in record or "rejected" in record:
@@ -49,7 +62,7 @@ def to_row(record: Record, where: Where | None = None) -> Row:
 
 def _check_unicode(record: Record, where: Where | None) -> None:
     """JSON can spell half of a surrogate pair, which is no character, and no tokenizer reads it."""
-    for field in record.keys() & set(FIELDS):
+    for field in record.keys() & {*FIELDS, *_OF_SYSTEM}:
         try:
             _encode(record[field])
         except UnicodeEncodeError as error:
@@ -75,16 +88,18 @@ def to_record(row: Row) -> dict[str, Any]:
     A column of `extra` that would make another kind of the row is left out.
     """
     prompt = row if isinstance(row, Prompt) else row.prompt
-    parts: dict[str, Any] = {"prompt": [{"role": turn.role, "content": turn.content} for turn in prompt.turns]}
+    parts: dict[str, Any] = {"prompt": message_list(prompt.turns)}
     match row:
         case Answered():
-            parts["completion"] = _said(row.response)
+            parts["completion"] = _response(row.response, row.fields)
         case Preference():
-            parts |= {"chosen": _said(row.chosen), "rejected": _said(row.rejected)}
+            chosen, rejected = _response(row.chosen, row.chosen_fields), _response(row.rejected, row.rejected_fields)
+            parts |= {"chosen": chosen, "rejected": rejected}
         case Rated():
-            parts |= {"completion": _said(row.response), "label": row.good}
+            parts |= {"completion": _response(row.response, row.fields), "label": row.good}
         case Edited():
-            parts |= {"completion": _said(row.response), **edited_columns(row)}
+            parts |= {"completion": _response(row.response), **edited_columns(row)}
+    parts |= of_conversation(prompt.turns)
     reserved = _reserved(row)
     return parts | {name: value for name, value in prompt.extra.items() if name not in reserved}
 
@@ -102,12 +117,13 @@ def _reserved(row: Row) -> set[str]:
 
 
 def _preference(record: Record, where: Where | None) -> Row:
-    chosen, rejected = _column(record, "chosen", where), _column(record, "rejected", where)
-    if "prompt" in record and not _is_conversation(chosen):
+    sides = [unspelled(_column(record, name, where), where, name) for name in ("chosen", "rejected")]
+    if "prompt" in record and not any(map(_is_conversation, sides)):
         prompt = _prompt(_question(record["prompt"], where), record, where, ("prompt", "chosen", "rejected"))
-        return Preference(prompt, _answer(chosen, where, "chosen"), _answer(rejected, where, "rejected"))
-    sides = conversation(chosen, where, "chosen"), conversation(rejected, where, "rejected")
-    row = _after_common_turns(sides, ("chosen", "rejected"), record, where)
+        chosen, rejected = _answer(sides[0], where, "chosen"), _answer(sides[1], where, "rejected")
+        return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields)
+    both = conversation(sides[0], where, "chosen"), conversation(sides[1], where, "rejected")
+    row = _after_common_turns(both, ("chosen", "rejected"), record, where)
     if "prompt" in record and _question(record["prompt"], where)[-1] not in row.prompt.turns:
         raise bad_row(
             "the prompt is not in the conversations beside it", where, field="prompt", allowed="one of the two"
@@ -135,66 +151,95 @@ def _after_common_turns(
         if rest != "assistant":
             problem = f"after {alike} turns in common with the other side: {rest}"
             raise bad_row(problem, where, field=field, allowed="exactly one assistant turn after the common turns")
-    chosen, rejected = (_spoken(side[-1].content, where, field) for side, field in zip(sides, fields, strict=True))
-    return Preference(_prompt(sides[0][:alike], record, where, fields), chosen, rejected)
+    chosen, rejected = (_spoken(side[-1], where, field) for side, field in zip(sides, fields, strict=True))
+    prompt = _prompt(sides[0][:alike], record, where, ("prompt", *fields) if "prompt" in record else fields)
+    return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields)
 
 
 def _completed(record: Record, where: Where | None) -> Row:
     question = _question(_column(record, "prompt", where), where)
-    response = _answer(record["completion"], where, "completion")
+    response = _answer(unspelled(record["completion"], where, "completion"), where, "completion")
     if "label" not in record and any(record.get(name) is not None for name in MARKS):
         prompt = _prompt(question, record, where, ("prompt", "completion", *EDITED))
-        return edited_row(prompt, response, record)
+        if response.fields:
+            allowed = "a text alone"
+            raise bad_row(f"an edit of a response with {', '.join(response.fields)}", where, allowed=allowed)
+        return edited_row(prompt, response.content, record)
     prompt = _prompt(question, record, where, ("prompt", "completion", "label"))
     if "label" not in record:
-        return Answered(prompt, response)
+        return Answered(prompt, response.content, response.fields)
     good = {"true": True, "1": True, "false": False, "0": False}.get(str(record["label"]).lower())
     if good is None:
         raise bad_row(f"found {record['label']!r}", where, field="label", allowed="true or false")
-    return Rated(prompt, response, good)
+    return Rated(prompt, response.content, good, response.fields)
 
 
 def _transcript(record: Record, field: str, where: Where | None) -> Row:
     turns = conversation(record[field], where, field)
     if isinstance(record[field], str):
         turns = _open(turns)
-    if turns[-1].role == "user":
+    if turns[-1].role != "assistant":
         return _prompt(turns, record, where, (field,))
-    return Answered(_prompt(turns[:-1], record, where, (field,)), _spoken(turns[-1].content, where, field))
+    response = _spoken(turns[-1], where, field)
+    return Answered(_prompt(turns[:-1], record, where, (field,)), response.content, response.fields)
 
 
 def _prompt(turns: Dialogue, record: Record, where: Where | None, used: tuple[str, ...]) -> Prompt:
     """The prompt of a row that makes use of the columns `used`, of which the first holds the prompt."""
-    if not turns[-1].content.strip():
+    if turns[-1].role == "user" and not turns[-1].content.strip():
         raise bad_row("the user's last turn is blank", where, field=used[0], allowed="some text")
-    extra = {name: value for name, value in record.items() if name not in used}
+    turns, read = _with_system(turns, record, where)
+    extra = {name: value for name, value in record.items() if name not in (*used, *read)}
     return Prompt(turns, prompt_key(turns), where, extra)
+
+
+def _with_system(turns: Dialogue, record: Record, where: Where | None) -> tuple[Dialogue, tuple[str, ...]]:
+    """The turns with what the row says beside them in the system turn, and the names of these columns.
+
+    A `system` that is no text, such as the number of one that answered, is a column like any other.
+    """
+    found = {name: record[name] for name in _OF_SYSTEM if record.get(name) not in (None, "", [], {})}
+    if not isinstance(found.get("system", ""), str):
+        del found["system"]
+    has_turn = turns[0].role == "system"
+    content = turns[0].content if has_turn else ""
+    if found.get("system", content) != content and has_turn:
+        raise bad_row("the conversation begins with another", where, field="system", allowed="one system turn")
+    fields = dict(turns[0].fields) if has_turn else {}
+    fields |= {name: of_row(name, found[name], where) for name in OF_CONVERSATION if name in found}
+    if fields and has_turn and not content:
+        raise bad_row("a blank system turn beside tools", where, field="system", allowed="some text, or no such turn")
+    if not found:
+        return turns, ()
+    return (Turn("system", found.get("system", content), fields), *turns[has_turn:]), tuple(found)
 
 
 def _question(value: Any, where: Where | None) -> Dialogue:
     """The turns of a prompt: a list of messages, a marked text, or the text of one user turn."""
+    value = unspelled(value, where, "prompt")
     if isinstance(value, str) and not is_marked(value):
         return (Turn("user", _OPEN_END.sub("", value)),)
     turns = conversation(value, where, "prompt")
     turns = _open(turns) if isinstance(value, str) else turns
-    if turns[-1].role != "user":
-        raise bad_row("the prompt ends with an assistant turn", where, field="prompt", allowed="a user turn at its end")
+    if turns[-1].role == "assistant":
+        allowed = "a user turn at its end, or the result of a tool"
+        raise bad_row("the prompt ends with an assistant turn", where, field="prompt", allowed=allowed)
     return turns
 
 
-def _answer(value: Any, where: Where | None, field: str) -> str:
-    """The text of a response: a string, one assistant message, or a list of one."""
+def _answer(value: Any, where: Where | None, field: str) -> Turn:
+    """The turn of a response: a string, one assistant message, or a list of one."""
     if isinstance(value, str):
-        return _spoken(value, where, field)
+        return _spoken(Turn("assistant", value), where, field)
     turns = messages([value] if isinstance(value, Mapping) else value, where, field)
     if [turn.role for turn in turns] != ["assistant"]:
         found = ", ".join(turn.role for turn in turns) or "no turn"
         raise bad_row(f"found {found}", where, field=field, allowed="a string, or exactly one assistant message")
-    return _spoken(turns[0].content, where, field)
+    return _spoken(turns[0], where, field)
 
 
-def _spoken(response: str, where: Where | None, field: str) -> str:
-    if not response.strip():
+def _spoken(response: Turn, where: Where | None, field: str) -> Turn:
+    if not response.content.strip() and "tool_calls" not in response.fields:
         raise bad_row("the response is blank", where, field=field, allowed="some text")
     return response
 
@@ -205,7 +250,7 @@ def _open(turns: Dialogue) -> Dialogue:
 
 
 def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1
+    return is_marked(value) if isinstance(value, str) else isinstance(value, list) and len(value) > 1
 
 
 def _column(record: Record, name: str, where: Where | None) -> Any:
@@ -215,5 +260,5 @@ def _column(record: Record, name: str, where: Where | None) -> Any:
     return record[name]
 
 
-def _said(response: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": response}]
+def _response(content: str, fields: Fields | None = None) -> list[dict[str, Any]]:
+    return [message(Turn("assistant", content, fields or {}))]

@@ -6,6 +6,7 @@ from typing import NoReturn
 from transformers import PreTrainedTokenizerBase
 
 from uptake.data.where import bad_row
+from uptake.errors import InputError
 from uptake.types import Where
 
 Ids = tuple[int, ...]
@@ -34,6 +35,62 @@ def split(
     if tokenizer.is_fast:
         return _split_by_offsets(tokenizer, header, contents, where)
     return _split_by_placeholders(tokenizer, header, contents, where)
+
+
+def continued(
+    tokenizer: PreTrainedTokenizerBase, before: str, after: str
+) -> tuple[tuple[Ids, Ids, list[tuple[int, int]]], bool]:
+    """Ids of a text, ids of what goes on after it, and the offsets of these (none of a slow tokenizer); are they apart?
+
+    Where the ids of the first text do not begin those of both, because a token joins the two, the second is read on its
+    own, and the last value is true.
+    """
+    first, whole = tokenize(tokenizer, [before, before + after])
+    if whole[: len(first)] == first:
+        places = _offsets(tokenizer, before + after)[len(first) :]
+        return (first, whole[len(first) :], [(start - len(before), end - len(before)) for start, end in places]), False
+    # After an anchor, since what begins a text gets a blank from many tokenizers.
+    for anchor in (*map(str, tokenizer.all_special_tokens), "\n", ""):
+        alone, both = tokenize(tokenizer, [anchor, anchor + after])
+        if both[: len(alone)] == alone:
+            places = _offsets(tokenizer, anchor + after)[len(alone) :]
+            moved = [(start - len(anchor), end - len(anchor)) for start, end in places]
+            return (first, both[len(alone) :], moved), True
+    raise InputError("no token of this tokenizer stands alone", field="tokenizer")
+
+
+def is_written(content: str, text: str, *, whole: bool = True) -> bool:
+    """Whether a text ends with a content as it is, blanks at the ends aside; unless `whole`, other text may follow it.
+
+    Blanks may differ before and after the mark that closes a thought, which templates set in their own way.
+    """
+    content, text = content.strip(), text.strip()
+    if text.endswith(content) or (not whole and content in text):
+        return True
+    alike = shared(content[::-1], text[::-1])
+    thought = content[: len(content) - alike]
+    return _ends_thought(thought) and _without_blanks(text).endswith(_without_blanks(content))
+
+
+def is_written_later(content: str, text: str) -> bool:
+    """Whether a text is a content as it is, blanks at the ends aside, or without the thought that it begins with."""
+    content, text = content.strip(), text.strip()
+    return content == text or (content.endswith(text) and _ends_thought(content[: len(content) - len(text)]))
+
+
+def _ends_thought(text: str) -> bool:
+    return text.rstrip().endswith((">", "]"))
+
+
+def _without_blanks(text: str) -> str:
+    return "".join(text.split())
+
+
+def _offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
+    if not tokenizer.is_fast:
+        return []
+    batch = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [(int(start), int(end)) for start, end in batch["offset_mapping"]]
 
 
 def refuse(problem: str, expected: Sequence[str], found: Sequence[str], where: Where | None = None) -> NoReturn:

@@ -52,7 +52,7 @@ def record_of(row: DataRow, source: str) -> dict[str, Any]:
             more = _given(source=source, group=row.group, p=max(row.preference, 1 - row.preference))
             return to_record(Preference(row.prompt, chosen, rejected)) | more
     *turns, response = row.dialogue
-    more = _given(source=source, group=row.group, ratings=row.ratings, level=row.level, system=row.system)
+    more = _given(source=source, group=row.group, ratings=row.ratings, level=row.level, answered_by=row.system)
     prompt = Prompt(tuple(turns), prompt_key(tuple(turns)), row.where)
     return to_record(Answered(prompt, response.content)) | more | _given(follow_up=row.follow_up)
 

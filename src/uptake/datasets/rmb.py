@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from uptake.data.turns import conversation
 from uptake.datasets.items import Candidates, Comparison, to_comparison
 from uptake.datasets.parse import prompt, rows, table
-from uptake.types import Prompt, Where
+from uptake.types import Prompt, Turn, Where
 
 FOLDER = "rmb"
 SOURCE = "Zhou-Zoey/RMB-Reward-Model-Benchmark; Zhou et al. (arXiv 2410.09893)"
@@ -37,7 +37,8 @@ class _Asked(BaseModel):
 
     def prompt(self, where: Where) -> Prompt:
         """The conversation as a prompt."""
-        return prompt(conversation(self.conversation_input, where, "conversation_input"), where)
+        turns = conversation(self.conversation_input, where, "conversation_input")
+        return prompt(tuple(Turn(turn.role, turn.content) for turn in turns), where)
 
 
 class _Pair(_Asked):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import tokenize
 from uptake.edits.edit import Draft, Proposal
 from uptake.edits.prompt import CLOSING, DEFAULT, OPENING, EditPrompt, better, proposal
 from uptake.errors import InputError
@@ -79,14 +78,15 @@ class ModelEditor:
         by_limit: dict[int, list[tuple[int, Prompt]]] = defaultdict(list)
         for place, draft in enumerate(drafts):
             turns = (Turn("user", self.prompt(draft)),)
-            size = len(tokenize(self.lm.tokenizer, [draft.response])[0])
+            size = len(self.chat.tokenize([self.chat.escape(draft.response)])[0])
             if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
                 by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))
         for limit, some in by_limit.items():
             places, asked = zip(*some, strict=True)
             for place, first in zip(places, self._proposals(asked, limit), strict=True):
                 proposals[place] = first
-            again = [(place, prompt) for place, prompt in some if proposals[place].reason == "parse"]
+            lost = [(place, prompt) for place, prompt in some if proposals[place].reason == "parse"]
+            again = [(place, prompt) for place, prompt in lost if self._has_room(prompt)]
             begun = self._proposals([prompt for _, prompt in again], limit, OPENING)
             for (place, _), second in zip(again, begun, strict=True):
                 proposals[place] = better(proposals[place], second)
@@ -94,7 +94,7 @@ class ModelEditor:
 
     def _proposals(self, asked: Sequence[Prompt], limit: int, beginning: str = "") -> list[Proposal]:
         greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
-        (begun,) = tokenize(self.lm.tokenizer, [beginning])
+        (begun,) = self.chat.tokenize([beginning])
         prompts = [replace(each, ids=(*each.ids, *begun)) for each in greedy.prompt_ids(self.lm, asked, self.chat)]
         answers = sample(self.lm, prompts, greedy.sampling(seed=0), self.chat.end_ids)
         found = []
@@ -103,6 +103,11 @@ class ModelEditor:
             tokens = len(answer.prompt_ids) + len(answer.response_ids)
             found.append(proposal(f"{beginning}{answer.response}{closing}", tokens))
         return found
+
+    def _has_room(self, prompt: Prompt) -> bool:
+        """Whether an answer to a prompt may begin with the tag and go on."""
+        (tag,) = self.chat.tokenize([OPENING])
+        return self.lm.window is None or len(self.chat.prompt_ids(prompt.turns)) + len(tag) < self.lm.window
 
     def _limit(self, size: int) -> int:
         return self.max_new_tokens or 1 << (2 * size + _TAGS - 1).bit_length()

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
 from uptake.data.cache import Cache, content_key
+from uptake.data.turns import as_text
 from uptake.edits.edit import Checked, Draft, Proposal
 from uptake.edits.rules import Rules
 from uptake.edits.runs import runs
@@ -64,7 +65,7 @@ def _is_edit(said: Any) -> bool:
 
 
 def _question(draft: Draft) -> SurveyQuestion:
-    turns = [{"role": turn.role, "content": turn.content} for turn in draft.prompt.turns]
+    turns = [{"role": turn.role, "content": as_text(turn)} for turn in draft.prompt.turns]
     shown = {"turns": turns, "response": draft.response, "better": draft.better, "finished": draft.finished}
     return SurveyQuestion(content_key("edit", shown), shown)
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from uptake.data import ChatFormat, answered
-from uptake.data.convert import responses
-from uptake.data.spans import Ids, refuse, tokenize
+from uptake.data.convert import response_turns, responses
+from uptake.data.spans import Ids, refuse
 from uptake.errors import InputError
 from uptake.examples.recorded import each_row
 from uptake.models import Node, TokenTree
 from uptake.support.token_ids import compact
-from uptake.types import Dialogue, Dropped, Prompt, RoundData, Row, Turn, Where
+from uptake.types import Dialogue, Dropped, Prompt, RoundData, Row, Where
 from uptake.world import World
 
 Turns = Literal["all", "responses", "last"]
@@ -26,7 +26,8 @@ class Conversations:
 
     `turns` says which turns carry loss: "all", the assistant's "responses" or the "last" one. The oldest turns of a
     conversation that is longer than the policy's window are left out; one whose last exchange alone is too long is
-    left out and counted. Raises InputError for a preference, and for a row without a response where only responses
+    left out and counted. A turn of weight 0 carries no loss, and what the assistant opens with is no response. Raises
+    InputError for a preference, and for a row without a response where only responses
     carry loss.
     """
 
@@ -44,7 +45,7 @@ class Conversations:
     def _conversation(self, row: Row) -> tuple[Prompt, Dialogue]:
         if not isinstance(row, Prompt):
             (one,) = answered([row])
-            return one.prompt, (*one.prompt.turns, Turn("assistant", one.response))
+            return one.prompt, (*one.prompt.turns, *response_turns(one))
         if self.turns == "all":
             return row, row.turns
         if all(turn.role != "assistant" for turn in row.turns):
@@ -53,12 +54,17 @@ class Conversations:
 
     def _runs(self, chat: ChatFormat, turns: Dialogue, where: Where | None) -> Iterator[Run]:
         if self.turns == "all":
-            yield (), tokenize(chat.tokenizer, [chat.render(turns)])[0]
+            yield (), chat.tokenize([chat.text(turns)])[0]
             return
-        places = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
+        first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+        places = [
+            place
+            for place, turn in enumerate(turns)
+            if turn.role == "assistant" and place > first and turn.fields.get("weight", 1)
+        ]
         read: Ids = ()
         for place in places if self.turns == "responses" else places[-1:]:
-            prompt, run = chat.response_ids(turns[:place], turns[place].content, where=where)
+            prompt, run = chat.response_ids(turns[:place], turns[place], where=where)
             if prompt[: len(read)] != read:
                 before, now = (str(chat.tokenizer.decode(list(ids))) for ids in (read, prompt[: len(read)]))
                 refuse("the template changes earlier turns", before, now, where)
@@ -88,7 +94,7 @@ def _fitted(world: World, turns: Dialogue, where: Where | None) -> Dialogue | No
     """The turns but for the oldest, as the policy's window asks; None where the last exchange alone is too long."""
     if world.policy.window is None:
         return turns
-    world.chat.render(turns)  # raises where the template refuses the conversation; `fit` then has one reason left
+    world.chat.text(turns)  # raises where the template refuses the conversation; `fit` then has one reason left
     try:
         return world.chat.fit(turns, world.policy.window, where=where)[0]
     except InputError:

@@ -69,7 +69,7 @@ class EditLabels:
     def _derived(self, row: Edited, sides: Sequence[ResponseTokens]) -> tuple[Alignment, list[Placed]]:
         """The alignment of the tokens, and the labels of both sides."""
         by_id = self._aligned(*(side.ids for side in sides))
-        if self.unit == "token" and not any(side.merged for side in sides):
+        if self.unit == "token":
             labels = token_labels(by_id, anchor=self.anchor)
             return by_id, [Placed(labels.old, labels.anchor_lost), Placed(labels.new)]
         old_text, new_text = row.response, row.edited or ""

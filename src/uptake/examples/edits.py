@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sys import maxsize
 from typing import Any, Literal, get_args
 
+from uptake.data.convert import as_texts
 from uptake.data.response_tokens import response_tokens
 from uptake.data.where import bad_row
 from uptake.errors import InputError
@@ -94,6 +95,7 @@ def as_edited(row: Row) -> Edited:
     if isinstance(row, Edited):
         return row
     if isinstance(row, Preference):
+        as_texts(row)
         return Edited(row.prompt, row.rejected, row.chosen, demoted=True)
     where = row.where if isinstance(row, Prompt) else row.prompt.where
     raise bad_row(

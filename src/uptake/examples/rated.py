@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from uptake.data.convert import response_turns
 from uptake.data.where import bad_row
 from uptake.examples.recorded import each_row, preference_ids, response_ids
 from uptake.support.token_ids import compact
@@ -43,7 +44,7 @@ def _rated(world: World, row: Row) -> Iterator[tuple[TokenIds, TokenIds, bool]]:
     """Ids of prompt and response, and whether it is good, of every rated response of a row."""
     match row:
         case Rated():
-            yield *response_ids(world, row.prompt, row.response), row.good
+            yield *response_ids(world, row.prompt, *response_turns(row)), row.good
         case Preference():
             prompt_ids, chosen_ids, rejected_ids = preference_ids(world, row)
             yield prompt_ids, chosen_ids, True

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from uptake.data.convert import response_turns
 from uptake.data.where import bad_row
 from uptake.support.progress import progress_bar
-from uptake.types import Preference, Prompt, Row, TokenIds
+from uptake.types import Preference, Prompt, Row, TokenIds, Turn
 from uptake.world import World
 
 
@@ -27,16 +28,20 @@ def preference_ids(world: World, row: Preference) -> tuple[TokenIds, TokenIds, T
         for side in ("chosen", "rejected"):
             _check_window(world, prompt, kept["prompt"], kept[side])
         return kept["prompt"], kept["chosen"], kept["rejected"]
-    prompt_ids, chosen_ids = response_ids(world, prompt, row.chosen)
-    _, rejected_ids = response_ids(world, prompt, row.rejected)
+    chosen, rejected = response_turns(row)
+    prompt_ids, chosen_ids = response_ids(world, prompt, chosen)
+    _, rejected_ids = response_ids(world, prompt, rejected)
     return prompt_ids, chosen_ids, rejected_ids
 
 
-def response_ids(world: World, prompt: Prompt, response: str) -> tuple[TokenIds, TokenIds]:
+def response_ids(world: World, prompt: Prompt, response: Turn) -> tuple[TokenIds, TokenIds]:
     """Ids of a prompt and of a recorded response under the world's chat format.
 
-    Raises InputError for a row that the model's window cannot hold: a response that is cut off would lose its end.
+    Raises InputError for a response of weight 0, which is not to be learned from, and for a row that the model's window
+    cannot hold: a response that is cut off would lose its end.
     """
+    if response.fields.get("weight", 1) == 0:
+        raise bad_row("a response of weight 0", prompt.where, field="weight", allowed="a response to learn from")
     prompt_ids, ids = world.chat.response_ids(prompt.turns, response, where=prompt.where)
     _check_window(world, prompt, prompt_ids, ids)
     return prompt_ids, ids

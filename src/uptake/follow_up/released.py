@@ -21,8 +21,7 @@ def released_logits(
     """The released score of every follow-up to one conversation, one forward pass each as in the release."""
     scores = []
     for text in texts:
-        whole = chat.render((*turns, Turn(speaker, text)))
-        ids = chat.tokenizer(whole, add_special_tokens=False, return_tensors="pt")["input_ids"].to(lm.device)
+        ids = torch.tensor(chat.tokenize([chat.text((*turns, Turn(speaker, text)))])).to(lm.device)
         # The tokenizer's default special tokens belong to the bag: a begin-of-text token is scored with the rest.
         bag = chat.tokenizer(text, return_tensors="pt")["input_ids"][0].to(lm.device)
         with torch.no_grad():

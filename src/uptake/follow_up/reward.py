@@ -17,7 +17,6 @@ from torch import Tensor
 
 from uptake.data.chat import ChatFormat
 from uptake.data.role_swap import FollowUpFormat, FormatName, format_for
-from uptake.data.spans import tokenize
 from uptake.errors import InputError, ModelError
 from uptake.follow_up.combine import Combine, Polarity, RewardForm, Standardize
 from uptake.follow_up.released import released_logits
@@ -234,7 +233,7 @@ class FollowUpReward(Reward):
         """Tokens that the longest follow-up adds to a conversation, a user header included."""
         turns = self.format(_EXCHANGE)
         stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker)
-        (answered,) = tokenize(self.chat.tokenizer, [self.chat.render(turns, generation=turns[-1].role == "user")])
+        (answered,) = self.chat.tokenize([self.chat.text(turns, generation=turns[-1].role == "user")])
         return len(stem) - len(answered) + max(map(len, branches_))
 
     def _table(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import tokenize
 from uptake.methods import MethodConfig, fill
 from uptake.models import LanguageModel, Node, TokenTree
 from uptake.models.words import tiny_llama, word_tokenizer
@@ -63,9 +62,8 @@ class TownConversations:
 
 def _tree(chat: ChatFormat, answered: Dialogue, lines: Sequence[str]) -> TokenTree:
     """An answered question with what users say after it, each line with the end of its turn."""
-    stem, *whole = tokenize(
-        chat.tokenizer, [chat.render(answered), *(chat.render((*answered, Turn("user", line))) for line in lines)]
-    )
+    after = (chat.text((*answered, Turn("user", line))) for line in lines)
+    stem, *whole = chat.tokenize([chat.text(answered), *after])
     return TokenTree((Node(compact(stem)), *(Node(compact(ids[len(stem) :]), 0) for ids in whole)))
 
 

@@ -135,7 +135,7 @@ class RewardSpec(Protocol):
 def dialogue_of(response: Response) -> Dialogue:
     """The dialogue that ends with a response."""
     if isinstance(response, Answered | Rollout):
-        return (*response.prompt.turns, Turn("assistant", response.response))
+        return (*response.prompt.turns, Turn("assistant", response.response, response.fields))
     return response
 
 

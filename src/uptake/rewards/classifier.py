@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from uptake.data.chat import ChatFormat
-from uptake.data.spans import tokenize
+from uptake.data.turns import as_text
 from uptake.errors import InputError, ModelError
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.rewards.base import Resources, Response, Reward, RewardSpec
@@ -86,9 +86,11 @@ class Classifier(Reward):
         tokenizer = self.chat.tokenizer
         if not self.chat.plain:
             kept, _ = self.chat.fit(turns, self._window)
-            (ids,) = tokenize(tokenizer, [self.chat.render(kept)])
+            (ids,) = self.chat.tokenize([self.chat.text(kept)])
             return {"input_ids": ids, "attention_mask": [1] * len(ids)}
-        pair: Any = tokenizer("\n\n".join(turn.content for turn in turns[:-1]), turns[-1].content, verbose=False)
+        before, response = "\n\n".join(map(as_text, turns[:-1])), as_text(turns[-1])
+        letters = self.chat.spelled_tokens == "text"
+        pair: Any = tokenizer(before, response, verbose=False, split_special_tokens=letters)
         size = len(pair["input_ids"])
         if size > self._window:
             raise InputError(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")

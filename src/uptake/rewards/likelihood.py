@@ -69,7 +69,7 @@ class DirectLikelihood(Reward):
         """Prompt and response; the oldest turns go where the window is too small."""
         if self.lm.window is not None:
             turns, _ = self.chat.fit(turns, self.lm.window)
-        prompt, response = self.chat.response_ids(turns[:-1], turns[-1].content)
+        prompt, response = self.chat.response_ids(turns[:-1], turns[-1])
         return prompt, response if self.end_of_turn else response[:-1]
 
     def _judge(self, asked: Sequence[tuple[Ids, Ids]]) -> list[Judgement]:

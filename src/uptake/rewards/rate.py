@@ -9,7 +9,7 @@ from uptake.data.turns import conversation
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.rewards.base import Response, dialogue_of
-from uptake.types import Dialogue, Judgement, Rollout, Turn, Where
+from uptake.types import Dialogue, Judgement, Rollout, Where
 
 _Prepared = TypeVar("_Prepared")
 
@@ -42,11 +42,10 @@ def invalid(error: InputError) -> Judgement:
 
 def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialogue:
     """Messages, as dictionaries or turns, that end with a response; raises InputError for any others."""
-    spelled = [{"role": each.role, "content": each.content} if isinstance(each, Turn) else each for each in messages]
-    turns = conversation(spelled, where, "messages")
+    turns = conversation(messages, where, "messages")
     if turns[-1].role != "assistant":
         raise bad_row("the last turn is the user's", where, field="messages", allowed="a response to rate at the end")
-    if not turns[-1].content.strip():
+    if not turns[-1].content.strip() and "tool_calls" not in turns[-1].fields:
         raise bad_row("the response is empty", where, field="messages", allowed="some text")
     return turns
 

@@ -1,7 +1,7 @@
 """A reward behind a server: one question a response, and answers that are held to what a function's are held to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self, final
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from uptake.client import Body, Reply, Server, check_ranges, sent_with
 from uptake.data.cache import Cache, content_key
 from uptake.data.chat import ChatFormat
+from uptake.data.turns import message_list, of_conversation
 from uptake.errors import InputError, UptakeError
 from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec
 from uptake.rewards.function import FromFunction, OnError, Rewards, as_rollout, check_rewards
@@ -106,7 +107,8 @@ def _rollout(response: Response) -> Rollout | None:
 
 def _question(rollout: Rollout) -> dict[str, Any]:
     return {
-        "messages": [asdict(turn) for turn in rollout.prompt.turns],
+        "messages": message_list(rollout.prompt.turns),
+        **of_conversation(rollout.prompt.turns),
         "response": rollout.response,
         "response_ids": list(rollout.response_ids),
     }

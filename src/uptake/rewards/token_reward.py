@@ -16,7 +16,7 @@ from uptake.models.heads import ScalarHead, token_values
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.models.token_classifier import TOKEN_LOGIT, head_of
 from uptake.ops.spans import place_rewards
-from uptake.types import Rollout, Span
+from uptake.types import Rollout, Span, Turn
 
 # Responses of one forward call.
 ROWS = 16
@@ -56,7 +56,8 @@ def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
     """A rollout as the reward model's own tokens, or why it cannot be read."""
     turns, where = rollout.prompt.turns, rollout.prompt.where
     try:
-        return response_tokens(own, turns, rollout.response, finished=rollout.finished, where=where)
+        response = Turn("assistant", rollout.response, rollout.fields)
+        return response_tokens(own, turns, response, finished=rollout.finished, where=where)
     except InputError as error:
         return str(error)
 

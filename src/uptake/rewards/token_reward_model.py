@@ -94,7 +94,7 @@ class TokenRewardModel(Reward):
         """What the model reads of a dialogue that ends with a response; InputError where that does not fit."""
         if self.lm.window is not None:
             turns, _ = self.chat.fit(turns, self.lm.window)
-        return response_tokens(self.chat, turns[:-1], turns[-1].content)
+        return response_tokens(self.chat, turns[:-1], turns[-1])
 
     def spans(self, turns: Dialogue, judgement: Judgement) -> list[Span]:
         """The token rewards of a judgement of this dialogue on the characters of its response, with the same sum.

@@ -8,12 +8,13 @@ from pydantic import BaseModel
 
 from uptake.client import Choices, Message, Server, sent_with
 from uptake.data.cache import Cache, content_key
+from uptake.data.turns import for_server
 from uptake.errors import InputError
 from uptake.rollout.samples import Samples
 from uptake.sampling.answer import PromptIds, Written, answer_limit, check_prompts, rollouts
 from uptake.sampling.completions import complete, first_choices, read_ids
 from uptake.sampling.draw import Sampling, sample_seed
-from uptake.types import Prompt, Rollout
+from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 
 ExchangeForm = Literal["ids", "text"]
@@ -74,9 +75,11 @@ class ServerSamples(Samples):
         return Server(**{field.name: getattr(self, field.name) for field in fields(Server)})
 
     def _ids(self, world: World, prompts: Sequence[PromptIds], sampling: Sampling, cache: Cache) -> list[Written]:
-        server, first = self._server(), prompts[0]
-        text = world.chat.render(self.fitted(first.prompt, world.chat), generation=True)
-        if read_ids(server, text, cache) != first.ids:
+        server, chat = self._server(), world.chat
+        shown = (self.fitted(prompt.prompt, chat) for prompt in prompts)
+        # One that spells out special tokens is sent as ids, and would be read as others from its text.
+        turns = next((turns for turns in shown if chat.text(turns) == chat.render(turns)), (Turn("user", "Hello."),))
+        if read_ids(server, chat.render(turns, generation=True), cache) != chat.prompt_ids(turns):
             problem = f"{self.model} at {self.url} reads a prompt as other token ids than {world.policy.name}"
             raise InputError(problem, field="exchange", allowed="text, or ids for a model with the policy's tokenizer")
         return complete(server, world.policy, prompts, sampling, world.chat.end_ids, cache)
@@ -84,9 +87,7 @@ class ServerSamples(Samples):
     def _texts(self, world: World, prompts: Sequence[PromptIds], sampling: Sampling, cache: Cache) -> list[Written]:
         questions = [
             {
-                "messages": [
-                    {"role": turn.role, "content": turn.content} for turn in self.fitted(prompt.prompt, world.chat)
-                ],
+                **for_server(self.fitted(prompt.prompt, world.chat)),
                 "seed": sample_seed(sampling.seed, prompt.prompt.key, sample),
             }
             for prompt in prompts

@@ -7,6 +7,7 @@ from typing import Any
 
 from uptake.annotators.base import AnnotatorSpec
 from uptake.data import ChatFormat, prompts, read
+from uptake.data.turns import message_list
 from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, length_controlled_win_rate, win_rate
 from uptake.evaluate.annotator import annotator_stats
@@ -84,7 +85,7 @@ def _sample(pair: AnnotatedPair) -> dict[str, Any]:
     before, after, verdict = pair
     even = not verdict.valid or is_tie(verdict.p)
     return {
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in before.prompt.turns],
+        "prompt": message_list(before.prompt.turns),
         "before": {"response": before.response},
         "after": {"response": after.response},
         "winner": "tie" if even else "after" if verdict.p > 0.5 else "before",

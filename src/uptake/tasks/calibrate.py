@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 from scipy.special import expit
 
+from uptake.data.convert import response_turns
 from uptake.data.role_swap import FormatName
 from uptake.data.write import may_write
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy
@@ -21,7 +22,7 @@ from uptake.models import LanguageModel
 from uptake.rewards.fingerprint import model_fingerprint
 from uptake.support.progress import progress_bar
 from uptake.train.run_folder import write_json
-from uptake.types import Dialogue, Preference, Turn
+from uptake.types import Dialogue, Preference
 
 # Responses that the time of both sets is taken on, and how often.
 TIMED, ROUNDS = 16, 3
@@ -105,7 +106,7 @@ def label(rows: Sequence[Preference], reward: FollowUpReward) -> LabeledPairs:
 
 
 def _dialogues(rows: Sequence[Preference]) -> list[Dialogue]:
-    return [(*row.prompt.turns, Turn("assistant", text)) for row in rows for text in (row.chosen, row.rejected)]
+    return [(*row.prompt.turns, turn) for row in rows for turn in response_turns(row)]
 
 
 def _report(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from uptake.data import ChatFormat, Writer, prompts, read
+from uptake.data.turns import message_list
 from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
@@ -86,7 +87,7 @@ def side_by_side(before: Answers, after: Answers, count: int) -> list[dict[str, 
     _, firsts = np.unique(before.prompts, return_index=True)
     return [
         {
-            "prompt": [{"role": turn.role, "content": turn.content} for turn in before.rollouts[index].prompt.turns],
+            "prompt": message_list(before.rollouts[index].prompt.turns),
             "before": _sample(before, index),
             "after": _sample(after, index),
             "winner": _winner(before.judged[index], after.judged[index]),

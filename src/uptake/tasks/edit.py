@@ -12,9 +12,11 @@ from pydantic import TypeAdapter
 from uptake.annotators.base import Annotator
 from uptake.data import Writer, to_record
 from uptake.data.cache import content_key
+from uptake.data.convert import as_texts
 from uptake.data.files import suffix
 from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import Store, digest, filled, resumable_output
+from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row
 from uptake.data.write import FORMATS
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
@@ -110,6 +112,7 @@ _EDITABLE = "chosen and rejected, or prompt and completion"
 
 
 def _draft(row: Row) -> Draft:
+    as_texts(row)  # raises for tool calls and thoughts, of which no edit knows
     match row:
         case Preference():
             draft = Draft(row.prompt, row.rejected, row.chosen)
@@ -190,7 +193,8 @@ _PROPOSAL, _VERDICT = TypeAdapter(Proposal), TypeAdapter(Verdict)
 
 
 def _content(draft: Draft) -> tuple[object, ...]:
-    return [(turn.role, turn.content) for turn in draft.prompt.turns], draft.response, draft.finished
+    turns = draft.prompt.turns
+    return [*map(message, turns), of_conversation(turns)], draft.response, draft.finished
 
 
 def _is_final(answer: Proposal | Verdict) -> bool:

@@ -10,8 +10,10 @@ from pydantic import TypeAdapter
 
 from uptake.annotators.base import Annotator
 from uptake.data import Writer, prompts, to_record
+from uptake.data.convert import response_turns
 from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import digest, resumable_map, resumable_output
+from uptake.data.turns import as_text, message, of_conversation
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
@@ -115,13 +117,18 @@ def _pair(row: Row) -> Preference:
 def _keys(rows: Sequence[Preference], fingerprint: str) -> Iterator[bytes]:
     """The key of every pair: the annotator, the conversation and both responses in their order."""
     for row in rows:
-        turns = [(turn.role, turn.content) for turn in row.prompt.turns]
-        yield digest("judge", fingerprint, turns, row.chosen, row.rejected)
+        messages = [*map(message, row.prompt.turns), of_conversation(row.prompt.turns)]
+        yield digest("judge", fingerprint, messages, *map(as_text, response_turns(row)))
 
 
 def _annotated(annotator: Annotator) -> Callable[[Sequence[Preference]], Sequence[Verdict]]:
     """What asks the annotator for the verdict on pairs."""
-    return lambda rows: annotator.compare(prompts(rows), [(row.chosen, row.rejected) for row in rows])
+    return lambda rows: annotator.compare(prompts(rows), [_as_texts(row) for row in rows])
+
+
+def _as_texts(row: Preference) -> tuple[str, str]:
+    chosen, rejected = map(as_text, response_turns(row))
+    return chosen, rejected
 
 
 def _is_valid(verdict: Verdict) -> bool:
@@ -139,7 +146,8 @@ def _record(row: Preference, verdict: Verdict) -> dict[str, Any]:
     if verdict.p < 0.5:
         one, other = verdict.by_order
         told |= {"p": 1 - verdict.p, "p_by_order": [1 - other, 1 - one]}
-        row, extra = replace(row, chosen=row.rejected, rejected=row.chosen), _turned(extra)
+        sides = row.rejected, row.chosen, row.rejected_fields, row.chosen_fields
+        row, extra = Preference(row.prompt, *sides), _turned(extra)
     return to_record(replace(row, prompt=replace(row.prompt, extra=extra))) | told
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from uptake.data import Writer
 from uptake.data.lock import locked
+from uptake.data.turns import message_list, of_conversation
 from uptake.data.write import may_write
 from uptake.errors import InputError
 from uptake.recipe import Recipe
@@ -60,7 +61,8 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
 def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     """A pair as a preference row, with the token ids that were sampled so that training meets the very same ones."""
     return {
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in mined.chosen.prompt.turns],
+        "prompt": message_list(mined.chosen.prompt.turns),
+        **of_conversation(mined.chosen.prompt.turns),
         "chosen": _said(mined.chosen),
         "rejected": _said(mined.rejected),
         "margin": mined.pair.margin,

@@ -297,7 +297,11 @@ def _rollouts(heard: Sequence[Reacted], reward: FollowUpReward | None) -> list[R
     for each, own in zip(heard, ids, strict=True):
         sample = before[each.prompt.key]
         before[each.prompt.key] += 1
-        rollouts.append(Rollout(each.prompt, (), own, each.response, finished=True, sample=sample, source="dataset"))
+        rollouts.append(
+            Rollout(
+                each.prompt, (), own, each.response, finished=True, sample=sample, source="dataset", fields=each.fields
+            )
+        )
     return rollouts
 
 
@@ -313,15 +317,16 @@ def _by_prompt(
 
 
 def _preference(mined: MinedPair) -> Preference:
-    return Preference(mined.chosen.prompt, mined.chosen.response, mined.rejected.response)
+    chosen, rejected = mined.chosen, mined.rejected
+    return Preference(chosen.prompt, chosen.response, rejected.response, chosen.fields, rejected.fields)
 
 
 def _rated(rollout: Rollout, good: bool) -> Rated:
-    return Rated(rollout.prompt, rollout.response, good)
+    return Rated(rollout.prompt, rollout.response, good, rollout.fields)
 
 
 def _answered(heard: Reacted) -> Answered:
-    return Answered(heard.prompt, heard.response)
+    return Answered(heard.prompt, heard.response, heard.fields)
 
 
 def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: By) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from uptake.data import Writer, prompts, to_record
-from uptake.data.convert import responses
+from uptake.data.convert import response_turns, responses
 from uptake.data.edited import spell_span
 from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import digest, resumable_map, resumable_output
+from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
@@ -122,17 +123,18 @@ def score_file(
 def _key(row: Row, fingerprint: str, extra: Sequence[str]) -> bytes:
     """A row's key: the reward with its model and settings, what is asked, the conversation and its responses."""
     (prompt,) = prompts([row])
-    turns = [(turn.role, turn.content) for turn in prompt.turns]
-    return digest("score", fingerprint, extra, turns, responses(row))
+    messages = [*map(message, prompt.turns), of_conversation(prompt.turns), *map(message, response_turns(row))]
+    return digest("score", fingerprint, extra, messages)
 
 
 def _score_rows(rows: Sequence[Row], reward: Reward, extra: Sequence[str], drop_bad: bool) -> Iterator[RowScores]:
     """A score for every response of every row; none at all for a row that cannot be scored in full."""
-    texts = list(map(responses, rows))
-    asked = [Answered(prompt, text) for prompt, both in zip(prompts(rows), texts, strict=True) for text in both]
+    turns = list(map(response_turns, rows))
+    both = zip(prompts(rows), turns, strict=True)
+    asked = [Answered(prompt, turn.content, turn.fields) for prompt, side in both for turn in side]
     scores = iter([_score(reward, details, extra) for details in _details(reward, asked, drop_bad)])
-    for both in texts:
-        found = [next(scores) for _ in both]
+    for side in turns:
+        found = [next(scores) for _ in side]
         yield [] if None in found else [score for score in found if score is not None]
 
 

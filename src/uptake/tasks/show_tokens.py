@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import isfinite
 
 from uptake.data import ChatFormat, Token, TokenView
-from uptake.data.convert import responses
+from uptake.data.convert import as_texts, responses
 from uptake.data.response_tokens import response_tokens
 from uptake.data.token_view import join
 from uptake.data.where import bad_row
@@ -80,7 +80,7 @@ def _sides(row: Row) -> Iterator[Side]:
         if row.edited is not None:
             yield Side(row.prompt, row.edited, "the edit", (), row.edited_spans)
         return
-    said = responses(row)
+    said = responses(as_texts(row))
     prompt = row if isinstance(row, Prompt) else row.prompt
     if not isinstance(row, Preference):
         yield Side(prompt, said[0], _place(prompt), prompt.turns)

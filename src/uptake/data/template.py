@@ -1,0 +1,100 @@
+"""A chat template: conversations as text, with all that their turns hold."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from uptake.data.turns import OF_CONVERSATION, THOUGHTS, message_list, of_conversation
+from uptake.errors import InputError
+from uptake.support.notes import note
+from uptake.types import Dialogue, Turn
+
+# Fields that say who, not what: no word is lost where a template leaves them out.
+_NAMES = ("name", "weight", "tool_call_id")
+_LOST_OPENING = "conversations lost an assistant turn before the user's first, which the chat template does not take"
+# In so many conversations a field may be left out before it counts as one that the template does not read.
+_TRIALS = 8
+
+
+@dataclass(frozen=True)
+class Template:
+    """Chat template of a tokenizer: renders conversations with tools, calls, results, thoughts and its own arguments.
+
+    What a turn holds goes to the template by the names of Transformers, which knows several for a thought. A field that
+    the template does not read, a tool's result that it does not write and an opening turn of the assistant that it does
+    not take are noted (`support.notes`).
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    text: str
+    _read: Counter[tuple[str, str]] = field(default_factory=Counter, repr=False, compare=False)
+
+    def __call__(self, turns: Dialogue, generation: bool = False) -> str:
+        """The conversation as text; with `generation`, the header of the assistant's next turn is at its end.
+
+        Raises InputError where the template refuses the conversation.
+        """
+        turns = self._taken(turns)
+        text = self.render(turns, generation)
+        if any(turn.fields for turn in turns):
+            self._note_unread(turns, generation, text)
+        for turn in turns:
+            if turn.role == "tool" and turn.content.strip() not in text:
+                note("results of tools are not written by the chat template", turn)
+        return text
+
+    def reads(self, turns: Dialogue, place: int, name: str, generation: bool = False) -> bool:
+        """Whether the text of a conversation depends on a field of one of its turns."""
+        turn = turns[place]
+        without = Turn(turn.role, turn.content, {key: value for key, value in turn.fields.items() if key != name})
+        if name in THOUGHTS:
+            without = Turn(turn.role, turn.content, {k: v for k, v in turn.fields.items() if k not in THOUGHTS})
+        changed = (*turns[:place], without, *turns[place + 1 :])
+        return self.render(changed, generation) != self.render(turns, generation)
+
+    def render(self, turns: Dialogue, generation: bool = False) -> str:
+        """The conversation as text, as it is and without a note; raises as a call does."""
+        options: dict[str, Any] = {"chat_template": self.text, "add_generation_prompt": generation}
+        spelled = of_conversation(turns)
+        options |= spelled.get("chat_template_kwargs", {})
+        messages: Any = message_list(turns)
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(messages, tools=spelled.get("tools"), tokenize=False, **options)
+            )
+        except Exception as error:  # a template is a program of somebody else's
+            roles = ", ".join(turn.role for turn in turns)
+            raise InputError(f"the chat template refuses a conversation of {roles}: {error}") from error
+
+    def _taken(self, turns: Dialogue) -> Dialogue:
+        """The turns without an opening of the assistant's that the template does not take."""
+        system = turns[:1] if turns[0].role == "system" else ()
+        opening = turns[len(system) : len(system) + 1]
+        if len(turns) <= len(system) + 1 or opening[0].role != "assistant" or self._takes_opening:
+            return turns
+        note(_LOST_OPENING, turns[: len(system) + 2])
+        return (*system, *turns[len(system) + 1 :])
+
+    @cached_property
+    def _takes_opening(self) -> bool:
+        opening = Turn("assistant", "Welcome.")
+        try:
+            return opening.content in self.render((opening, Turn("user", "Hello.")), generation=False)
+        except InputError:
+            return False
+
+    def _note_unread(self, turns: Dialogue, generation: bool, text: str) -> None:
+        for place, turn in enumerate(turns):
+            for name in turn.fields:
+                kind = turn.role, name
+                if name in _NAMES or self._read[kind] < 0:
+                    continue
+                if self._read[kind] < _TRIALS and self.reads(turns, place, name, generation):
+                    self._read[kind] = -1
+                    continue
+                self._read[kind] += 1
+                what = "conversations" if name in OF_CONVERSATION else "messages"
+                note(f"{what} hold {name}, which the chat template does not read", (turn, name, str(turn.fields[name])))
