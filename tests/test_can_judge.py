@@ -75,6 +75,18 @@ def test_pairs(lm: LanguageModel, followups: FollowUpSet, brief: Path, tmp_path:
     assert judge.judged + sum(judge.reasons.values()) == 30
 
 
+def test_pairs_without_a_difference_are_no_rows(
+    lm: LanguageModel, followups: FollowUpSet, brief: Path, tmp_path: Path
+) -> None:
+    records = pair_records(9)
+    same = {**records[0], "rejected": f"{records[0]['chosen']} "}
+    found = can_judge(rows(tmp_path, [same, *records]), lm, followups=followups, instructions=brief)
+    differ = [each for each in records if each["chosen"].strip() != each["rejected"].strip()]
+    assert found.rows == len(differ)
+    with pytest.raises(InputError, match="every pair is blank on a side or the same response twice"):
+        can_judge(rows(tmp_path, [same]), lm, followups=followups, instructions=brief)
+
+
 def test_a_model_that_has_no_tokens_for_the_answers_is_no_judge(followups: FollowUpSet, tmp_path: Path) -> None:
     found = can_judge(rows(tmp_path, pair_records(6)), tiny_llama(max_position_embeddings=512), followups=followups)
     judge = ways(found)["judge"]

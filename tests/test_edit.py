@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_annotators_cue import creature
 from tiny import command_line, in_process, prompt_records, read_jsonl, saved, sentence, tiny_llama, write_jsonl
 from tiny_cli import Cli
 from tiny_server import Answer, JudgeServer, failure, said
@@ -21,10 +22,12 @@ from uptake.annotators.base import Annotator
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.data import ChatFormat, read
 from uptake.data.read import RowSet
+from uptake.data.spans import tokenize
 from uptake.edits.edit import Draft, Outcome, Proposal
 from uptake.edits.model import ModelEditor
 from uptake.edits.prompt import EditPrompt, presets, proposal
 from uptake.edits.rules import Rules
+from uptake.edits.server import ServerEditor
 from uptake.errors import InputError
 from uptake.evaluate.edits import edit_stats
 from uptake.support.keys import prompt_key
@@ -328,9 +331,52 @@ def test_a_model_in_process_says_what_it_would_say_anyway() -> None:
         ids = chat.prompt_ids((Turn("user", editor.prompt(draft)),))
         whole = lm.base.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0, len(ids) :]
         assert one.said == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert (one.reason, one.tokens) == ("parse", len(ids) + len(whole))
+        (tag,) = tokenize(lm.tokenizer, ["<edited>"])
+        more = lm.base.generate(torch.tensor([[*ids, *tag]]), do_sample=False, max_new_tokens=12, pad_token_id=0)
+        assert one.tokens == len(ids) + len(whole) + more.shape[1]
+        assert one.reason == "parse"
     assert editor(drafts[::-1]) == found[::-1]
     assert editor([Draft(prompt("when ?"), "bread " * 40)]) == [Proposal(reason="too_long")]
+
+
+@pytest.mark.parametrize(
+    ("after_the_tag", "text", "reason"),
+    [
+        ({">": {"y": 0.9}, "y": {"e": 0.9}, "e": {"s": 0.9}, "s": {"<s>": 0.9}}, "yes", ""),
+        ({">": {"y": 0.9}, "y": {"e": 0.9}, "e": {"y": 0.9}}, "", "parse"),  # it never ends
+        ({">": {"<s>": 0.9}}, "", "parse"),  # it ends at once
+    ],
+)
+def test_a_model_that_forgets_the_tag_is_begun_for(after_the_tag: Any, text: str, reason: str) -> None:
+    """It says "no" to any question; after the tag, the end of its turn closes the edit."""
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
+    lm = creature({"=": {"n": 0.9}, "n": {"o": 0.9}, "o": {"<s>": 0.9}, **after_the_tag}, template)
+    editor = ModelEditor.from_pretrained(lm, EditPrompt("{prompt} {response} <edited></edited>"), max_new_tokens=8)
+    (one,) = editor([Draft(prompt("when?"), "now")])
+    assert (one.text, one.reason, one.said) == (text, reason, "no" if reason else "")
+
+
+def test_a_server_that_forgets_the_tag_is_begun_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; its answer may go on after the tag or repeat it, and both questions are paid for."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (tmp_path / "prompt.txt").write_text(BRIEF)
+    answers = {"a": "At eight.</edited>", "b": "<edited>At nine.</edited>", "c": "At ten."}
+
+    def plan(number: int, request: dict[str, Any]) -> Answer:
+        asked, *begun = request["messages"]
+        if begun:
+            assert begun == [{"role": "assistant", "content": "<edited>"}]
+            assert (request["continue_final_message"], request["add_generation_prompt"]) == (True, False)
+        return said(answers[asked["content"].removeprefix("Correct: ")[0]] if begun else "At eight.</edited>")
+
+    with JudgeServer(plan) as server:
+        settings: Any = {"prompt": str(tmp_path / "prompt.txt"), "cache": str(tmp_path / "editor.sqlite")}
+        editor = ServerEditor(url=server.url, model="m", retries=0, **settings)
+        found = editor([Draft(prompt("when?"), response) for response in "abc"])
+        assert len(server.requests) == 6
+    assert [(one.text, one.reason) for one in found] == [("At eight.", ""), ("At nine.", ""), ("", "parse")]
+    assert [one.said for one in found] == ["", "", "At eight.</edited>"]
+    assert [one.tokens for one in found] == [202] * 3
 
 
 # By the command line.
@@ -498,7 +544,8 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
     arguments = ["edit", "in.jsonl", "--editor", "model", "--model", folder, "--judge", "none"]
     code, _, error = uptake.run(*arguments, "--editor-set", "max_new_tokens=8", "--out", "out.jsonl")
     assert code == 2
-    assert "no edit can be written: parse 3" in error
+    assert "no edit can be written: parse 3; the first answer: " in error
+    assert "see out.rejects.jsonl (allowed: at least one edit)" in error
     rejects = read_jsonl(Path("out.rejects.jsonl"))
     assert [row["reason"] for row in rejects] == ["parse"] * 3
     assert all(row["said"] for row in rejects)

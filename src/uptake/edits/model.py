@@ -2,18 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, final
 
 from uptake.data.chat import ChatFormat
 from uptake.edits.edit import Draft, Proposal
-from uptake.edits.prompt import DEFAULT, EditPrompt, proposal
+from uptake.edits.prompt import CLOSING, DEFAULT, OPENING, EditPrompt, better, proposal
 from uptake.errors import InputError
 from uptake.models import LanguageModel, load
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rollout import PolicySamples
+from uptake.sampling.sampler import sample
 from uptake.support.keys import prompt_key
 from uptake.types import Prompt, Turn
 
@@ -28,6 +29,8 @@ class ModelEditor:
 
     An answer has at most `max_new_tokens` tokens: by default twice those of the response and some for the tags, up to
     the next power of two. A response that leaves the model's window no room for itself is not edited ("too_long").
+    Small models begin with anything but the tag: an answer without an edit is written again, with the tag as its
+    beginning, and there the end of the model's turn closes the edit.
     Raises InputError for a setting out of its range and ModelError where no token would end an answer.
     """
 
@@ -62,7 +65,8 @@ class ModelEditor:
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint("ModelEditor", self.lm.model, self.chat, self.prompt.fingerprint, self.max_new_tokens)
+        settings = self.prompt.fingerprint, self.max_new_tokens, OPENING
+        return fingerprint("ModelEditor", self.lm.model, self.chat, *settings)
 
     @cached_property
     def chat(self) -> ChatFormat:
@@ -78,12 +82,32 @@ class ModelEditor:
             if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
                 by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))
         for limit, some in by_limit.items():
-            greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
-            answers = greedy.of(self.lm, [prompt for _, prompt in some], self.chat, seed=0, version=0)
-            for (place, _), answer in zip(some, answers, strict=True):
-                tokens = len(answer.prompt_ids) + len(answer.response_ids)
-                proposals[place] = proposal(answer.response, tokens)
+            places, asked = zip(*some, strict=True)
+            for place, first in zip(places, self._proposals(asked, limit), strict=True):
+                proposals[place] = first
+            lost = [(place, prompt) for place, prompt in some if proposals[place].reason == "parse"]
+            again = [(place, prompt) for place, prompt in lost if self._has_room(prompt)]
+            begun = self._proposals([prompt for _, prompt in again], limit, OPENING)
+            for (place, _), second in zip(again, begun, strict=True):
+                proposals[place] = better(proposals[place], second)
         return proposals
+
+    def _proposals(self, asked: Sequence[Prompt], limit: int, beginning: str = "") -> list[Proposal]:
+        greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
+        (begun,) = self.chat.tokenize([beginning])
+        prompts = [replace(each, ids=(*each.ids, *begun)) for each in greedy.prompt_ids(self.lm, asked, self.chat)]
+        answers = sample(self.lm, prompts, greedy.sampling(seed=0), self.chat.end_ids)
+        found = []
+        for answer in answers:
+            closing = CLOSING if beginning and answer.finished and CLOSING not in answer.response else ""
+            tokens = len(answer.prompt_ids) + len(answer.response_ids)
+            found.append(proposal(f"{beginning}{answer.response}{closing}", tokens))
+        return found
+
+    def _has_room(self, prompt: Prompt) -> bool:
+        """Whether an answer to a prompt may begin with the tag and go on."""
+        (tag,) = self.chat.tokenize([OPENING])
+        return self.lm.window is None or len(self.chat.prompt_ids(prompt.turns)) + len(tag) < self.lm.window
 
     def _limit(self, size: int) -> int:
         return self.max_new_tokens or 1 << (2 * size + _TAGS - 1).bit_length()

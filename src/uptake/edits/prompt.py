@@ -1,7 +1,7 @@
 """Prompts of an editing model, in texts that anyone can change, and how its edit is found in the answer."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -67,3 +67,9 @@ def proposal(said: str, tokens: int = 0, cost: float = 0.0) -> Proposal:
     if not (opened and closed) or any(tag in other for other in (before, text, after) for tag in (OPENING, CLOSING)):
         return Proposal(reason="parse", said=said, tokens=tokens, cost=cost)
     return Proposal(text.removeprefix("\n").removesuffix("\n"), tokens=tokens, cost=cost)
+
+
+def better(first: Proposal, second: Proposal) -> Proposal:
+    """The second of two proposals, or the first where the second is no edit or blank; both were paid for."""
+    taken = second if second.text.strip() else first
+    return replace(taken, tokens=first.tokens + second.tokens, cost=first.cost + second.cost)

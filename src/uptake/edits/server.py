@@ -9,7 +9,7 @@ from uptake.annotators.chat_server import ChatServer
 from uptake.annotators.completion import ChatCompletion
 from uptake.data.cache import Cache
 from uptake.edits.edit import Draft, Proposal
-from uptake.edits.prompt import DEFAULT, EditPrompt, proposal
+from uptake.edits.prompt import DEFAULT, OPENING, EditPrompt, better, proposal
 
 
 @final
@@ -19,6 +19,7 @@ class ServerEditor(ChatServer):
 
     Every answer goes to the file `cache` before it is used, so nothing is paid for twice, whatever stops the work.
     `prompt` names a preset or a file. An answer of more than `max_tokens` tokens breaks off, and so has no closing tag.
+    One without an edit is asked for once more, with the tag as its beginning where the server lets it.
     Raises as `ChatServer` does.
     """
 
@@ -38,7 +39,7 @@ class ServerEditor(ChatServer):
 
     @property
     def fingerprint(self) -> str:
-        return repr((self.url, self.model, self.max_tokens, self._prompt.fingerprint))
+        return repr((self.url, self.model, self.max_tokens, self._prompt.fingerprint, OPENING))
 
     @cached_property
     def _prompt(self) -> EditPrompt:
@@ -47,11 +48,17 @@ class ServerEditor(ChatServer):
     def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
         """One proposal for every draft; raises as `ChatServer.answers` does."""
         asked = [self._prompt(draft) for draft in drafts]
-        found = self.answers(dict.fromkeys(asked), Cache(self.cache))
-        return [self._proposal(found[text]) for text in asked]
+        cache = Cache(self.cache)
+        found = {text: self._proposal(each) for text, each in self.answers(dict.fromkeys(asked), cache).items()}
+        again = [text for text, each in found.items() if each.reason == "parse"]
+        for text, answer in self.answers(again, cache, 1, OPENING).items():
+            found[text] = better(found[text], self._proposal(answer, OPENING))
+        return [found[text] for text in asked]
 
-    def _proposal(self, answer: ChatCompletion | None) -> Proposal:
+    def _proposal(self, answer: ChatCompletion | None, beginning: str = "") -> Proposal:
         if answer is None:
             return Proposal(reason="no_answer")
         said = (answer.choices[0].message.content or "") if answer.choices else ""
+        # What goes on after the tag does not repeat it; a server that was asked without the beginning writes it.
+        said = said if OPENING in said else f"{beginning}{said}"
         return proposal(said, sum(answer.tokens), self.cost(*answer.tokens))

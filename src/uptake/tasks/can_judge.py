@@ -79,7 +79,7 @@ def can_judge(
 
     Pairs are measured by the file's preference, rated responses by `ratings` (a column as in `exchanges`) or their
     label, and logs without ratings by what people said next, as the model reads it. Raises InputError for rows that are
-    none of these, or of several kinds.
+    none of these, or of several kinds. A pair that is blank on a side or the same response twice is no row.
     """
     items, said, truth = _items(rows, ratings)
     items = _drawn(items, limit, seed)
@@ -111,7 +111,10 @@ def _items(rows: Sequence[Row], ratings: str | None) -> tuple[list[Item], dict[D
     if pairs and len(pairs) < len(rows):
         raise InputError("pairs and other rows in one file", allowed="pairs, rated responses, or conversations")
     if pairs:
-        return [_compared(row) for row in pairs], {}, "pairs"
+        told: list[Item] = [_compared(row) for row in pairs if _differ(row)]
+        if not told:
+            raise InputError("every pair is blank on a side or the same response twice", allowed="pairs that differ")
+        return told, {}, "pairs"
     if ratings is None and all(isinstance(row, Rated) for row in rows):
         return [_rated(row, float(row.good)) for row in rows if isinstance(row, Rated)], {}, "ratings"
     answered_by_users = any(turn.role == "assistant" for row in rows for turn in _prompt(row).turns)
@@ -136,6 +139,11 @@ def _items(rows: Sequence[Row], ratings: str | None) -> tuple[list[Item], dict[D
 
 def _compared(row: Preference) -> Comparison:
     return Comparison(row.prompt, (row.chosen, row.rejected), 1.0, where=row.prompt.where)
+
+
+def _differ(row: Preference) -> bool:
+    """Whether there is anything to prefer."""
+    return bool(row.chosen.strip() and row.rejected.strip()) and row.chosen.strip() != row.rejected.strip()
 
 
 def _rated(row: Row, value: float) -> Rating:

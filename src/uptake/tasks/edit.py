@@ -28,6 +28,8 @@ from uptake.types import NO_EDIT_WEIGHT, Answered, Edited, Preference, Rated, Ro
 
 # Responses that an editor is given at once.
 CHUNK = 32
+# Characters of an answer that an error repeats.
+QUOTED = 80
 
 _Said = TypeVar("_Said", Proposal, Verdict)
 _FINISHED = {"true": True, "1": True, "false": False, "0": False}
@@ -94,7 +96,7 @@ def edit_file(
         good = [outcome for outcome in outcomes if outcome.status != "rejected"]
         _write_rejects(outcomes, editor, rejects)
         if not good:
-            raise InputError(_nothing(outcomes), path=drafts.source, allowed="at least one edit")
+            raise InputError(f"{_nothing(outcomes)}; see {rejects}", path=drafts.source, allowed="at least one edit")
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
             for outcome in good:
                 writer.write(to_record(_row(outcome, editor, no_edit_weight)))
@@ -245,4 +247,6 @@ def _reject(outcome: Outcome, editor: Editor) -> dict[str, Any]:
 
 def _nothing(outcomes: Sequence[Outcome]) -> str:
     reasons = Counter(outcome.reason for outcome in outcomes).most_common()
-    return f"no edit can be written: {', '.join(f'{reason} {count}' for reason, count in reasons)}"
+    said = next((outcome.proposal.said for outcome in outcomes if outcome.proposal.said), "")
+    quoted = f"; the first answer: {said[:QUOTED]!r}" if said else ""
+    return f"no edit can be written: {', '.join(f'{reason} {count}' for reason, count in reasons)}{quoted}"
