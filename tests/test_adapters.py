@@ -56,7 +56,9 @@ def tuned(base: Path) -> Path:
 def adapter(base: Path, name: str = "tuned", auto: Any = AutoModelForCausalLM, seed: int = 1, **config: Any) -> Path:
     """An adapter beside its base, with weights as if it had been trained."""
     settings = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "up_proj"], "task_type": "CAUSAL_LM", **config}
-    model = get_peft_model(auto.from_pretrained(base), LoraConfig(**settings))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # a new adapter draws its weights
+        model = get_peft_model(auto.from_pretrained(base), LoraConfig(**settings))
     moved(model, seed)
     model.save_pretrained(base.parent / name)
     AutoTokenizer.from_pretrained(base).save_pretrained(base.parent / name)

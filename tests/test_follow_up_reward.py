@@ -12,7 +12,14 @@ import torch
 from tiny import one_group, saved, sentence, tiny_llama, tiny_world, write_followups
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    configuration_utils,
+)
 
 from uptake.annotators.from_reward import FromReward
 from uptake.data import ChatFormat
@@ -539,6 +546,7 @@ def test_a_fingerprint_is_of_the_weights_and_not_of_their_place(
     prints = [model_fingerprint(load(name).model) for name in names]
     Path("m").rename("deep/n")
     saved(tiny_llama(seed=1), Path("m"))
+    monkeypatch.setattr(configuration_utils, "__version__", "99.0")  # the library has moved on
     assert set(prints) == {model_fingerprint(load("deep/n").model)}
     swapped, lm = tiny_llama(), tiny_llama()
     with torch.no_grad():

@@ -2,9 +2,11 @@
 
 import json
 import re
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 import yaml
@@ -119,8 +121,11 @@ def test_any_change_of_content_changes_the_fingerprint(tmp_path: Path, old: str,
     assert one.fingerprint != other.fingerprint
 
 
-def with_b(**side: list[str]) -> dict[str, object]:
-    return {**CONTENT, "categories": {**CONTENT["categories"], "b": side}}  # type: ignore[dict-item]
+def with_b(**side: list[str]) -> dict[str, Any]:
+    """The content with another category b, in a copy of its own, which a test may change."""
+    content: dict[str, Any] = deepcopy(CONTENT)
+    content["categories"]["b"] = side
+    return content
 
 
 def test_curly_quotes_become_straight_with_a_count(tmp_path: Path) -> None:
@@ -140,7 +145,7 @@ def test_repetitions_are_removed_with_a_count(tmp_path: Path) -> None:
         pytest.warns(match="2 .*repeat"),
     ):
         FollowUpSet.load(path)
-    twice["categories"]["a"]["positive"] = ["I am glad."]  # type: ignore[index]
+    twice["categories"]["a"]["positive"] = ["I am glad."]
     write(path, twice)
     with pytest.warns(UserWarning, match=r"s\.yaml: 2 .*repeat"):
         assert FollowUpSet.load(path).sentences == ("I like it.", "I dont get it", "I hate it.", "I am glad.")

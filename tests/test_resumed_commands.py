@@ -126,20 +126,43 @@ def test_mine_logs_keeps_its_summary(moment: tuple[str, str, int], uptake: Cli, 
     assert not [path for path in (*Path().glob(".*"), *Path().glob("*journal*")) if path.is_file()]
 
 
-@pytest.mark.parametrize("moment", [("os.rename", "out.jsonl.summary", 1), ("os.rename", "out.jsonl.work", 1)])
-def test_mine_keeps_its_summary(moment: tuple[str, str, int], uptake: Cli, model: Path) -> None:
+def mining(model: Path) -> list[str]:
+    """`uptake mine`, up to its output; a whole one is there to compare with."""
     write_jsonl(Path("prompts.jsonl"), prompt_records(4))
     options = {"n": 4, "max_new_tokens": 6, "min_margin_quantile": 0.0, "max_length_ratio": 100.0}
     options |= {"min_category_agreement": 0.0, "keep_unfinished": True, "followups": "followups.yaml"}
-    arguments = ["mine", "prompts.jsonl", "--policy", model, *sets(options)]
-    uptake(*arguments, "--out", "whole.jsonl")
-    arguments += ["--out", "out.jsonl"]
+    arguments = ["mine", "prompts.jsonl", "--policy", str(model), *sets(options), "--out"]
+    assert in_process(command_line, [*arguments, "whole.jsonl"]) == 0
+    return [*arguments, "out.jsonl"]
+
+
+def mined_as_whole() -> bool:
+    names = ("out.jsonl", "out.jsonl.summary.json")
+    return all(Path(name).read_bytes() == Path(name.replace("out", "whole")).read_bytes() for name in names)
+
+
+# In the folder three files get their names before it goes itself.
+@pytest.mark.parametrize("moment", [("os.rename", "out.jsonl.summary", 1), ("os.rename", "out.jsonl.work", 4)])
+def test_mine_keeps_its_summary(moment: tuple[str, str, int], uptake: Cli, model: Path) -> None:
+    arguments = mining(model)
     stopped(arguments, moment)
+    assert Path("out.jsonl.work/recipe.yaml").is_file()
     uptake(*arguments)
-    for name in ("out.jsonl", "out.jsonl.summary.json"):
-        assert Path(name).read_bytes() == Path(name.replace("out", "whole")).read_bytes()
+    assert mined_as_whole()
     assert not Path("out.jsonl.work").exists()
     assert "the output file exists" in uptake.fails(*arguments)
+
+
+def test_mine_that_is_killed_while_it_tidies_up(uptake: Cli, model: Path) -> None:
+    """Half a folder of work is none, and the next call removes it though it is refused."""
+    arguments = mining(model)
+    stopped(arguments, ("os.rmdir", "0-0", 1))
+    assert not Path("out.jsonl.work").exists()
+    assert list(Path().glob(".out.jsonl.work.*.tmp"))
+    code, _, error = uptake.run(*arguments)
+    assert (code, "the output file exists" in error) == (2, True)
+    assert mined_as_whole()
+    assert not list(Path().glob(".*"))
 
 
 # --- before a model is loaded

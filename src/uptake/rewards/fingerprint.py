@@ -1,5 +1,6 @@
 """Fingerprint of what a score by a model depends on, as a short text."""
 
+import json
 from hashlib import sha256
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 
 from uptake.data.chat import ChatFormat
 
-_UNTOLD = ("base_model_name_or_path", "inference_mode", "revision")
+# Settings of models and adapters that change no number: names, and who has written the file.
+_UNTOLD = ("base_model_name_or_path", "inference_mode", "revision", "transformers_version", "peft_version")
 
 
 def fingerprint(kind: str, model: Any, chat: ChatFormat, *settings: object) -> str:
@@ -21,7 +23,8 @@ def model_fingerprint(model: Any) -> str:
     Reads every weight once; of each, name, shape, precision and bytes count.
     """
     adapters = {name: _settings(adapter) for name, adapter in getattr(model, "peft_config", {}).items()}
-    seen = sha256(f"{model.config.to_json_string()}{adapters or ''}".encode())
+    config = {name: value for name, value in model.config.to_diff_dict().items() if name not in _UNTOLD}
+    seen = sha256(f"{json.dumps(config, sort_keys=True, default=str)}{adapters or ''}".encode())
     for name, weight in model.state_dict().items():
         seen.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
         seen.update(weight.detach().contiguous().reshape(-1).view(torch.uint8).cpu().numpy())
