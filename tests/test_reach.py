@@ -115,6 +115,13 @@ def test_the_share_of_an_adapter_is_that_of_its_layer() -> None:
     assert sum(shares) / len(shares) == pytest.approx(0.8 * found, rel=0.2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_reach_is_alike_in_every_precision(dtype: torch.dtype) -> None:
+    settings = Optimization(lr=1e-3)
+    exact, other = (reach_of(settings, tiny_llama(dtype=each).model, 5).share for each in (torch.float32, dtype))
+    assert other == pytest.approx(exact, rel=1e-2)
+
+
 def test_the_sum_of_rates() -> None:
     settings = Optimization(lr=5e-7, warmup=150, schedule="constant")
     assert reach_of(settings, nn.Linear(2, 2), 4).rates == pytest.approx(3.5 * 5e-7)

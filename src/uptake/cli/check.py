@@ -1,7 +1,9 @@
 """`uptake check`."""
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.table import Table
 
 from uptake.cli.options import (
@@ -43,6 +45,9 @@ def check(
     limit: LimitOption = None,
     device: FlagDevice = None,
     dtype: FlagDtype = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Take two real steps, to tell time and peak memory of the run.")
+    ] = False,
 ) -> None:
     """Look before you start: rendered samples with the trained part in color, the batch, the cost, the first loss.
 
@@ -56,7 +61,7 @@ def check(
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
     options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
     recipe, run = prepared(method, config, models, sets, options, **flags)
-    found = run_check(recipe, build_world(recipe, run, Path(".")))
+    found = run_check(recipe, build_world(recipe, run, Path(".")), measure=measure)
     for sample in found.samples:
         text = Text()
         for piece in sample:

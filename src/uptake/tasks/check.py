@@ -14,6 +14,7 @@ from uptake.models import TokenTree
 from uptake.recipe import Examples, Recipe, Stage
 from uptake.reference import Frozen, Given, NoReference
 from uptake.tasks.judge_probe import facts_of, probe_judge
+from uptake.tasks.measured_step import MeasuredStep, measured_step
 from uptake.train.loop import batch_plan
 from uptake.train.rounds import dropped
 from uptake.types import Dropped, Prompt, RoundData, Row
@@ -25,6 +26,9 @@ SHOWN = 2
 MEASURED = 64
 # Pairs that a judge is asked about.
 PROBED = 8
+
+# Bytes that a run may take before smaller ones are named.
+LAPTOP = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,19 @@ class Preflight:
     cautions: tuple[str, ...] = ()
 
 
-def check(recipe: Recipe, world: World) -> Preflight:
+def check(recipe: Recipe, world: World, *, measure: bool = False) -> Preflight:
     """Render samples, prove that a stop token is trained, work out the batch and the cost of the first stage.
 
+    With `measure` two optimizer steps are taken, without moving a weight, and tell time and memory of them all.
     Raises InputError or ModelError for whatever would stop the run: rows of the wrong kind, a chat template whose
     prompt is not a prefix of prompt and response, a model without an end-of-turn token, a first loss that is not the
-    constant that it must be where policy and reference are the same.
+    constant that it must be where policy and reference are the same, and steps to measure before anything is sampled.
     """
     stage = recipe.stages[0]
+    if measure and stage.examples is None:
+        raise InputError(
+            "nothing is sampled yet", field="--measure", allowed="a method that learns from rows as they are"
+        )
     if not world.chat.end_ids:
         raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
     if stage.modules is not None:
@@ -63,7 +72,7 @@ def check(recipe: Recipe, world: World) -> Preflight:
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
     if stage.examples is not None:
-        return _recorded(stage, stage.examples, world, facts)
+        return _recorded(stage, stage.examples, world, facts, measure)
     # Before anything is sampled, one example for every prompt is as good a guess as any.
     found = reach_of(stage.update, world.policy.model, steps_of(stage.update, len(rows)) * stage.rounds)
     samples = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN]))
@@ -74,7 +83,9 @@ def check(recipe: Recipe, world: World) -> Preflight:
     return Preflight(samples, (*facts, *more, *_memory(stage, world)), tuple(cautions))
 
 
-def _recorded(stage: Stage, examples: Examples, world: World, facts: Sequence[tuple[str, str]]) -> Preflight:
+def _recorded(
+    stage: Stage, examples: Examples, world: World, facts: Sequence[tuple[str, str]], measure: bool
+) -> Preflight:
     """The preflight of rows that carry their responses, after facts that all rows have."""
     rows = list(islice(world.rows, MEASURED))
     data = examples(replace(world, rows=rows), 0)
@@ -96,14 +107,36 @@ def _recorded(stage: Stage, examples: Examples, world: World, facts: Sequence[tu
         ("compute", _compute(stage, world, mean * count * stage.update.epochs)),
         ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
     ]
+    step = measured_step(stage, world, data.examples) if measure else None
+    if step:
+        more += _measured(step, mean * count * stage.update.epochs * stage.rounds)
     lost = [f"of the first {len(rows)} rows, dropped: {dropped(data)}"] if dropped(data) else []
     cautions = (
         *lost,
         *advice(stage.update, world.policy.model, found, count),
+        *(line for line in [step and too_large(stage, step)] if line),
         *stage.objective.cautions([[data.examples[index] for index in part] for part in plan]),
     )
     return Preflight(
         tuple(_pieces(world, tree) for tree in trees[:SHOWN]), (*facts, *more, *_memory(stage, world)), cautions
+    )
+
+
+def _measured(step: MeasuredStep, tokens: float) -> list[tuple[str, str]]:
+    minutes = step.seconds / step.tokens * tokens / 60
+    return [
+        ("time", f"about {minutes:.2g} minutes: {step.seconds:.2g} s for a step of {step.tokens} tokens"),
+        ("peak memory", f"about {step.peak / 2**30:.2f} GiB, at that step"),
+    ]
+
+
+def too_large(stage: Stage, step: MeasuredStep) -> str:
+    """What would make a run smaller that does not fit into the memory of a laptop."""
+    if step.peak <= LAPTOP:
+        return ""
+    return (
+        f"the run takes {step.peak / 2**30:.1f} GiB, and a laptop has {LAPTOP / 2**30:.0f}: smaller are --lora 16 "
+        f"and --set micro_tokens={max(256, min(stage.update.micro_tokens, step.tokens) // 4)}"
     )
 
 

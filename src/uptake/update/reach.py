@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from uptake.update.optimization import Optimization
@@ -131,5 +132,6 @@ def _unit(weight: Tensor, settings: Optimization) -> float:
 
 
 def _size(weight: Tensor) -> float:
-    """The root of the mean square of a tensor's numbers."""
-    return float(weight.detach().float().square().mean().sqrt())
+    """The root of the mean square of a tensor's numbers, without a copy of them."""
+    exact = torch.promote_types(weight.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(weight.detach(), dtype=exact)) / math.sqrt(weight.numel())
