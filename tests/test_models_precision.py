@@ -118,9 +118,7 @@ def test_attention_that_is_rough_in_trees_alone_is_refused(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "UPTAKE_SMOLLM2" not in os.environ, reason="UPTAKE_SMOLLM2 names no folder of SmolLM2-135M-Instruct"
-)
+@pytest.mark.skipif("UPTAKE_SMOLLM2" not in os.environ, reason="UPTAKE_SMOLLM2 names no folder of SmolLM2")
 def test_smollm2_keeps_trees_in_bfloat16() -> None:
     lm = load(os.environ["UPTAKE_SMOLLM2"], dtype="bfloat16", device="cpu")
     assert lm.attention == "tree"
