@@ -1,6 +1,6 @@
 """bfloat16 against fp32 on a CPU: speed, memory, and whether pairs of real answers are ranked alike.
 
-    python bench/real_precision.py --model smollm2 --data data
+    python bench/precision.py --model smollm2 --data data
 
 The model is any instruct model's folder; docs/precision.md has the figures of SmolLM2-135M-Instruct. Pairs are the
 first short ones of four sets. Both precisions take every pair in turn. Seconds are the processor's, of all threads,
@@ -152,7 +152,7 @@ def main(
                 "peak memory, GB": f"{peak / 1e9:.2f}",
             }
         )
-    record("real_precision", f"bfloat16 against fp32 on {pairs} pairs of answers", rows)
+    record("precision", f"bfloat16 against fp32 on {pairs} pairs of answers", rows)
 
 
 if __name__ == "__main__":
