@@ -1,6 +1,7 @@
 """Half precision: a model is checked in fp32, rounds in trees as in rows, and is refused where it is wrong."""
 
 import copy
+import os
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tiny_models import FAMILIES, forest, plain_logps, ready, tiny
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from uptake.models import check, pack, token_logps
+from uptake.models import check, load, pack, token_logps
 from uptake.models.check import SPREAD, TOLERANCE
 from uptake.models.upcast import in_float32
 
@@ -114,3 +115,11 @@ def test_attention_that_is_rough_in_trees_alone_is_refused(monkeypatch: pytest.M
     lm = ready(model)
     assert lm.attention == "rows"
     assert " in rows (allowed: " in lm.note
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("UPTAKE_SMOLLM2" not in os.environ, reason="UPTAKE_SMOLLM2 names no folder of SmolLM2")
+def test_smollm2_keeps_trees_in_bfloat16() -> None:
+    lm = load(os.environ["UPTAKE_SMOLLM2"], dtype="bfloat16", device="cpu")
+    assert lm.attention == "tree"
+    assert lm.note.startswith("bfloat16 is up to 0.")

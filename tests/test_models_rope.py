@@ -273,6 +273,15 @@ class Stretched(nn.Module):
         return self.rotary(x, position_ids * (1.0 if longest <= self.switch else 0.5))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_load_time_check_sees_it_in_half_precision(dtype: torch.dtype) -> None:
+    for stretched in (True, False):
+        model: Any = tiny("Llama").to(dtype)
+        if stretched:
+            model.model.rotary_emb = Stretched(model.model.rotary_emb, 200)
+        assert ready(model).rope == (RopeTables(0, by_length=True) if stretched else None)
+
+
 @pytest.mark.parametrize("switch", [20, 200])
 @torch.no_grad()
 def test_the_load_time_check_sees_what_no_configuration_tells(switch: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,6 +17,7 @@ from uptake.errors import InputError, ModelError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel, Packed, add_lora, branches, load, pack, token_logps
+from uptake.models.scorer import packed_states
 from uptake.objective import Pairs
 from uptake.reference import AdapterOff, Frozen, Given, Reference
 from uptake.sampling import PromptIds, Sampling, sample
@@ -179,6 +180,24 @@ def test_samples_and_scores_of_such_a_policy_agree(
     drawn = torch.tensor([logp for each in rollouts for logp in each.logps])
     torch.testing.assert_close(drawn, token_logps(lm, packed), atol=0.1, rtol=0)
     assert float((drawn - token_logps(exact, packed)).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("attention", [lambda lm: lm, in_rows])
+@torch.no_grad()
+def test_hidden_states_are_computed_in_bfloat16_too(
+    attention: Callable[[LanguageModel], LanguageModel], model: Path
+) -> None:
+    """As near to fp32 as the plain model under autocast, and no nearer."""
+    lm = attention(load(model, device="cpu", dtype="bfloat16", fp32_weights=True))
+    exact = load(model, device="cpu", dtype="float32")
+    ids = torch.arange(3, 17)
+    packed = pack([branches(ids[:4].tolist(), ids[4:].tolist())])
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = exact.decoder(input_ids=ids[None], use_cache=False).last_hidden_state[0]
+    right = exact.decoder(input_ids=ids[None], use_cache=False).last_hidden_state[0]
+    rounding = float((plain - right).abs().max())
+    found = float((packed_states(lm, packed) - right).abs().max())
+    assert 1e-3 < rounding / 3 < found < rounding * 3
 
 
 def test_ppo_learns_in_fp32_and_starts_at_no_divergence(uptake: Cli, model: Path) -> None:
