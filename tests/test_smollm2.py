@@ -1,10 +1,13 @@
 """A real model (slow): UPTAKE_SMOLLM2 names the folder that `examples/smollm2.py` makes, UPTAKE_DATA the data sets."""
 
+import json
 import os
 import random
 from pathlib import Path
 
 import pytest
+from tiny import read_jsonl, write_jsonl
+from tiny_cli import Cli, sets
 
 from uptake.annotators.cue import CueForm
 from uptake.annotators.llm import LLMJudge
@@ -54,3 +57,60 @@ def test_nine_in_ten_verdicts_are_valid_and_the_judge_goes_by_place(lm: Language
     assert stats.invalid.rate <= 0.1
     assert "both orders agree in " in goes_by_place(stats)
     print(stats)
+
+
+PAIRS = Path(__file__).parent.parent / "examples" / "human_pairs.jsonl"
+EDITS = (
+    ("Correct this: He go to school.", "He go to school every day.", "He goes to school every day."),
+    ("Correct this: She have two cat.", "She have two cats.", "She has two cats."),
+    ("Correct this: They was late.", "They was late again.", "They were late again."),
+    ("Correct this: I likes tea.", "I likes tea very much.", "I like tea very much."),
+)
+FEW = sets({"batch_size": 2, "lr": 1e-5})
+SHORT = sets({"max_new_tokens": 8, "rounds": 1, "batch_size": 2, "lr": 1e-5})
+
+
+@pytest.fixture
+def rows(uptake: Cli) -> Cli:
+    """A folder with four pairs of people, their prompts, and four edits."""
+    pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()[:4]]
+    write_jsonl(Path("pairs.jsonl"), pairs)
+    write_jsonl(Path("prompts.jsonl"), [{"prompt": pair["prompt"]} for pair in pairs[:2]])
+    write_jsonl(
+        Path("edits.jsonl"), [dict(zip(("prompt", "completion", "edited"), edit, strict=True)) for edit in EDITS]
+    )
+    return uptake
+
+
+@pytest.mark.parametrize("adapter", [(), ("--lora", 8)], ids=["all weights", "adapter"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "reward_model"])
+def test_a_method_of_pairs_learns(rows: Cli, method: str, adapter: tuple[object, ...]) -> None:
+    rows("train", method, "--policy", FOLDER, "--data", "pairs.jsonl", "--out", "run", *adapter, *FEW)
+    assert {row["tokens"] > 0 for row in read_jsonl(Path("run/metrics.jsonl"))} == {True}
+
+
+def test_follow_ups_mine_and_align(rows: Cli) -> None:
+    options = sets({"n": 2, "followups": "short-en"})
+    said = rows(
+        "train", "flr", "--policy", FOLDER, "--data", "prompts.jsonl", "--out", "run", "--lora", 8, *SHORT, *options
+    )
+    assert "report:" in said
+
+
+def test_a_reward_model_of_people_is_the_annotator(rows: Cli) -> None:
+    rows("train", "reward_model", "--policy", FOLDER, "--data", "pairs.jsonl", "--out", "rm", *FEW)
+    said = rows(
+        *("train", "oaif", "--policy", FOLDER, "--data", "prompts.jsonl", "--out", "run", "--lora", 8, *SHORT),
+        *("--judge", "classifier:rm/model"),
+    )
+    assert "report:" in said
+
+
+def test_edits_become_token_rewards_and_a_policy(rows: Cli) -> None:
+    rows("train", "token_reward_model", "--policy", FOLDER, "--data", "edits.jsonl", "--out", "trm", *FEW)
+    options = sets({"critic": "shared", "n": 2, "prompts": 2})
+    said = rows(
+        *("train", "fine_grained_ppo", "--policy", FOLDER, "--data", "prompts.jsonl", "--out", "run", "--lora", 8),
+        *("--reward", "token_reward:trm/model", *sets({"max_new_tokens": 8, "rounds": 1}), *options),
+    )
+    assert "report:" in said
