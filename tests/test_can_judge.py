@@ -54,7 +54,7 @@ def answered(record: dict[str, Any], side: str) -> tuple[Turn, ...]:
 
 
 def test_pairs(lm: LanguageModel, followups: FollowUpSet, brief: Path, tmp_path: Path) -> None:
-    records = pair_records(30)
+    records = pair_records(30, seed=1)  # which the two formats rank otherwise
     found = can_judge(rows(tmp_path, records), lm, followups=followups, instructions=brief)
     assert (found.truth, found.rows) == ("pairs", 30)
     assert list(ways(found)) == [
