@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from uptake.data.markers import Markers, is_escaped, special_tokens
 from uptake.data.spans import Ids, continued, is_written, is_written_later, refuse, split, tokenize
-from uptake.data.template import Template
+from uptake.data.template import Template, plain_template
 from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError
 from uptake.support.notes import note
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from uptake.models import LanguageModel  # whose import takes seconds, which not every command has to wait for
 
 log = getLogger(__name__)
-
-# The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ message['role'] | capitalize }}: {{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}Assistant:{% endif %}"
-)
 
 # Mixed case, so that a template that changes letters cannot return them unchanged by luck.
 _RESPONSE, _FOLLOW_UP = "UptakeResponse7Qx", "UptakeFollowUp7Qx"
@@ -104,7 +95,7 @@ class ChatFormat:
         tokenizer = model if isinstance(model, PreTrainedTokenizerBase) else model.tokenizer
         named = () if isinstance(model, PreTrainedTokenizerBase) else _named_ends(model)
         plain = template is None and not tokenizer.chat_template
-        text = _plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
+        text = plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
         bare = cls(tokenizer, text, plain, end_ids=_known(*named, tokenizer.eos_token_id))
         bare = replace(bare, spelled_tokens=spelled_tokens) if spelled_tokens else bare
         closing, end = _end_of_turn(bare, _after_response(bare))
@@ -355,12 +346,6 @@ class ChatFormat:
     def _refuse_ids(self, problem: str, expected: Ids, found: Ids, where: Where | None) -> NoReturn:
         tokens = [[str(self.tokenizer.convert_ids_to_tokens(one)) for one in ids] for ids in (expected, found)]
         refuse(problem, tokens[0], tokens[1], where)
-
-
-def _plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """`PLAIN_TEMPLATE`, after the begin-of-text token where the tokenizer puts one before every text."""
-    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
-    return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
 
 
 def _after_response(bare: ChatFormat) -> str:

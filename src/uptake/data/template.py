@@ -13,6 +13,15 @@ from uptake.errors import InputError
 from uptake.support.notes import note
 from uptake.types import Dialogue, Turn
 
+# The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ message['role'] | capitalize }}: {{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
 # Fields that say who, not what: no word is lost where a template leaves them out.
 _NAMES = ("name", "weight", "tool_call_id")
 _LOST_OPENING = "conversations lost an assistant turn before the user's first, which the chat template does not take"
@@ -113,3 +122,9 @@ def _is_in(words: str, text: str) -> bool:
     """Whether a text has some words in it, as they are or as JSON spells them."""
     words = words.strip()
     return words in text or any(json.dumps(words, ensure_ascii=ascii_)[1:-1] in text for ascii_ in (False, True))
+
+
+def plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """`PLAIN_TEMPLATE`, after the begin-of-text token where the tokenizer puts one before every text."""
+    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
