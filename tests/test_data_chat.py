@@ -17,7 +17,8 @@ from tiny_tokenizers import (
 from tokenizers import Tokenizer, models, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from uptake.data.chat import PLAIN_TEMPLATE, ChatFormat, FollowUpIds
+from uptake.data.chat import ChatFormat, FollowUpIds
+from uptake.data.template import PLAIN_TEMPLATE
 from uptake.errors import InputError, ModelError
 from uptake.support.notes import clear_notes, notes
 from uptake.types import Dialogue, Turn, Where
