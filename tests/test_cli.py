@@ -267,3 +267,21 @@ def test_version_and_help(uptake: Cli) -> None:
     assert uptake("--version").strip() == f"uptake {__version__}"
     assert uptake("-h") == uptake("--help")
     assert "--model" in uptake("score", "-h")
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_file(uptake: Cli, model: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?ALIASES.*?)```", page, re.DOTALL)
+    Path("own.py").write_text(example.replace("valid = [", "valid = {}['nothing'] or ["))
+    write_jsonl(Path("prompts.jsonl"), prompt_records(2))
+    options = sets({"n": 2, "max_new_tokens": 6, "batch_size": 2, "followups": "followups.yaml"})
+    code, _, error = uptake.run(
+        "train", "./own.py", "--policy", model, "--data", "prompts.jsonl", "--out", "run", *options
+    )
+    assert code == 70
+    assert "Traceback" not in error
+    (line,) = [each for each in error.splitlines() if "nobody foresaw" in each]
+    assert "KeyError: 'nothing': a fault of Uptake, unless code of your own raised it" in line
+    written = Path(line.rpartition(" ")[2])
+    assert written.read_text().startswith("Traceback")
+    written.unlink()

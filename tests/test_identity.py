@@ -30,6 +30,7 @@ from uptake.annotators import question
 from uptake.data.lock import FOLDER_LOCK
 from uptake.errors import InputError
 from uptake.recipe import EveryRow, Recipe
+from uptake.train import identity
 from uptake.train.run_folder import open_run
 from uptake.types import Row
 from uptake.world import World
@@ -289,3 +290,11 @@ def test_results_are_those_of_the_weights(change: Change, anew: int, there: Path
     changed = change() or {}
     uptake(*command, changed.get("policy", "./m"))
     assert sum(row["reward"] != 1000.0 for row in read_jsonl(Path("out.jsonl"))) == anew
+
+
+def test_facts_of_another_form_are_refused(tmp_path: Path) -> None:
+    """Valid JSON, with a list where a table belongs."""
+    for held in ("[]", '{"weights": [1]}', '{"rows": "all"}', "{"):
+        (tmp_path / "run.json").write_text(held)
+        with pytest.raises(InputError, match=r"run.json: (holds no facts of a run|cannot be read)"):
+            identity._written(tmp_path / "run.json")

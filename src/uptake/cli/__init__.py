@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from tempfile import NamedTemporaryFile
+from traceback import format_exception_only, print_exception
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,8 +30,8 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line; an error that a person can act on is one message and exit code 2.
 
-    So is the end by a signal: one line, and exit code 130, 143 or 129. The last lines say what was noted of rows: what
-    they hold and no model read.
+    So is the end by a signal: one line, and exit code 130, 143 or 129; and so is what nobody foresaw, with code 70. The
+    last lines say what was noted of rows: what they hold and no model read.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _quiet_libraries()
@@ -44,9 +46,21 @@ def main() -> None:
         except Stopped as stop:
             _say(escape(str(stop)))
             raise SystemExit(stop.code) from None
+        except Exception as error:
+            _say(escape(_unforeseen(error)))
+            raise SystemExit(70) from None
         finally:
             for line in notes():
                 say(line)
+
+
+def _unforeseen(error: Exception) -> str:
+    """A line for an error that no person can act on, with the file of its traceback."""
+    with NamedTemporaryFile("w", prefix="uptake-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        print_exception(error, file=file)
+    what = "".join(format_exception_only(error)).strip().partition("\n")[0]
+    whose = "a fault of Uptake, unless code of your own raised it"
+    return f"an error that nobody foresaw, {what}: {whose}; the traceback is in {file.name}"
 
 
 def _say(line: str) -> None:

@@ -53,7 +53,8 @@ def _written(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", path=file, allowed=_ALLOWED) from error
-    if not isinstance(found, dict):
+    tables = ("models", "weights", "precision", "contents", "rows")
+    if not isinstance(found, dict) or not all(isinstance(found.get(name) or {}, dict) for name in tables):
         raise InputError("holds no facts of a run", path=file, allowed=_ALLOWED)
     return found
 
