@@ -45,8 +45,6 @@ from uptake.train.loop import Options, run
 from uptake.types import JudgedGroup, Judgement, Prompt, Rollout, Span
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable, trainable_modules
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
 PLAIN = RewardShaping(center="none", scale="none", clip_reward=None)
 
 

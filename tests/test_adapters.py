@@ -38,7 +38,6 @@ from uptake.train import run
 from uptake.types import Turn
 
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 IDS = (5, 9, 12, 7, 20, 6, 15, 11, 8, 4)
 DRY = ("--set=batch_size=4", "--set=lr=1e-9", "--set=warmup=0", "--device=cpu")

@@ -31,7 +31,6 @@ MINING = {
 }  # fmt: skip
 FAST = {"lr": 0.01, "batch_size": 2, "warmup": 1}
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 @pytest.fixture(scope="session")

@@ -535,7 +535,6 @@ def test_the_fingerprint_tells_apart_whatever_changes_a_score(tmp_path: Path, fo
 
 
 # PEFT still asks Transformers by an old name.
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_a_fingerprint_is_of_the_weights_and_not_of_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

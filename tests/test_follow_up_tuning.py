@@ -315,7 +315,6 @@ def test_a_recipe_asks_its_follow_up_model_as_it_was_tuned(tmp_path: Path) -> No
     assert judged.score == pytest.approx(rewards(reward)[0], abs=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_an_adapter_and_a_model_trained_on_keep_the_card(tmp_path: Path) -> None:
     base = saved(tiny_llama(), tmp_path / "base")
     torch.manual_seed(0)

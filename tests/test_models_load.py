@@ -17,7 +17,6 @@ from uptake.models.rows import row_logps
 
 EXACT = 1e-5
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 @pytest.fixture

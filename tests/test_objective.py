@@ -24,7 +24,6 @@ from uptake.world import World
 
 BETA = 0.3
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 # The loss of margin h as a person would write it down.
 BY_HAND: list[tuple[PairKernel, Callable[[Tensor], Tensor]]] = [

@@ -24,7 +24,6 @@ from uptake.update import Optimization, build_optimizer, reach_of, set_rate
 from uptake.update.reach import distance
 
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 GOOD, BAD = ("bakery", "bread", "cakes"), ("wrong", "where", "when")
 

@@ -33,7 +33,6 @@ OTHER_MACHINE = Tolerance(1e-4, 1e-4)
 SHOWN = 20
 
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

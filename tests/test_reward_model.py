@@ -40,8 +40,6 @@ from uptake.types import Pair, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 60}
 # After the end of an answer there is more, as in most templates.
 TALKATIVE = CHAT_TEMPLATE.replace("<end>", "<end> thanks")

@@ -38,7 +38,6 @@ from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 
 # PEFT asks Transformers for an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 GREEDY = {"n": 1, "temperature": 0.0, "top_p": 1.0, "max_new_tokens": 12}
 # Seconds that vLLM may take to start: half a minute alone, minutes where others use the machine too.

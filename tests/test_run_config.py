@@ -38,7 +38,6 @@ def test_a_run_of_a_file_is_that_of_its_flags(uptake: Cli, model: Path, other: P
 
 
 @pytest.mark.parametrize("lora", [0, 2])
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_file_of_a_run_repeats_it(lora: int, uptake: Cli, model: Path, other: Path) -> None:
     """Bit by bit; and a recipe that went through a file resumes as the one that did not."""
     write_jsonl(Path("prompts.jsonl"), prompt_records(4))

@@ -49,8 +49,6 @@ from uptake.types import Edit, Prompt, Rollout, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
 FAST: dict[str, Any] = {"lr": 2e-2, "batch_size": 8, "epochs": 30, "micro_tokens": 60, "weight_decay": 0.0}
 RECORDS: list[dict[str, Any]] = [
     {"prompt": "when does the bakery open ?", "completion": "at nine .", "edited": "at eight ."},

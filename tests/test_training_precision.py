@@ -28,7 +28,6 @@ from uptake.update import Optimization, build_optimizer, trainable
 from uptake.world import World
 
 # PEFT still asks Transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 # Twenty steps at the paper's rate: 40 pairs, 8 a step, four times.
 SLOW = {"lr": 5e-7, "warmup": 0, "batch_size": 8, "epochs": 4, "schedule": "constant"}

@@ -82,14 +82,22 @@ def base_of(adapter: str | None, base: str) -> Iterator[None]:
         raise ModelError(f"{adapter}: {problem} (allowed: {allowed})") from error
 
 
+@contextmanager
+def _of_libraries(*known: str) -> Iterator[None]:
+    """Silence on what PEFT and Transformers have to settle between them, and on warnings that are `known`."""
+    with warnings.catch_warnings():
+        for message in ("`is_gradient_checkpointing` is deprecated", *known):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
 def put_adapter(model: PreTrainedModel, adapter: str) -> Any:
     """The model under an adapter, trainable; ModelError where the two do not fit each other weight by weight."""
     from peft import PeftModel  # noqa: PLC0415  # seconds of import time that plain models need not pay
 
     base = model.name_or_path or ""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # which is an error below
+        with _of_libraries("Found missing adapter keys"):  # which is an error below
             adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
         # Read again for what became of every weight, which the first call keeps to itself.
         renamed = getattr(model, "_checkpoint_conversion_mapping", {})
@@ -141,7 +149,8 @@ def add_lora(
     lm = _without_adapter(lm)
     modules = targets if isinstance(targets, str) else list(targets)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0, task_type="CAUSAL_LM")
-    model = get_peft_model(lm.base, config)
+    with _of_libraries():
+        model = get_peft_model(lm.base, config)
     model.eval()
     return replace(lm, model=model)
 
