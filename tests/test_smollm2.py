@@ -67,7 +67,7 @@ EDITS = (
     ("Correct this: I likes tea.", "I likes tea very much.", "I like tea very much."),
 )
 FEW = sets({"batch_size": 2, "lr": 1e-5})
-SHORT = sets({"max_new_tokens": 8, "rounds": 1, "batch_size": 2, "lr": 1e-5})
+SHORT = sets({"max_new_tokens": 8, "keep_unfinished": True, "batch_size": 2, "lr": 1e-5})
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_method_of_pairs_learns(rows: Cli, method: str, adapter: tuple[object,
 
 
 def test_follow_ups_mine_and_align(rows: Cli) -> None:
-    options = sets({"n": 2, "followups": "short-en"})
+    options = sets({"n": 2, "followups": "short-en", "min_category_agreement": 0})
     said = rows(
         "train", "flr", "--policy", FOLDER, "--data", "prompts.jsonl", "--out", "run", "--lora", 8, *SHORT, *options
     )
@@ -101,7 +101,7 @@ def test_a_reward_model_of_people_is_the_annotator(rows: Cli) -> None:
     rows("train", "reward_model", "--policy", FOLDER, "--data", "pairs.jsonl", "--out", "rm", *FEW)
     said = rows(
         *("train", "oaif", "--policy", FOLDER, "--data", "prompts.jsonl", "--out", "run", "--lora", 8, *SHORT),
-        *("--judge", "classifier:rm/model"),
+        *("--set=steps=1", "--judge", "classifier:rm/model"),
     )
     assert "report:" in said
 
