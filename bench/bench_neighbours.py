@@ -1,6 +1,6 @@
-"""Training beside two busy neighbours, with threads that wait asleep (as `uptake` sets them) and as OpenMP has them.
+"""Training beside four busy neighbours, with threads that soon wait asleep (as `uptake` sets them) and as OpenMP has them.
 
-A step of the town model in processes of their own, in turn: alone, and beside two loops that each take a core. What
+A step of the town model in processes of their own, in turn: alone, and beside four loops that each want a core. What
 OpenMP does by default is to spin for a thread that the neighbour has pushed off its core.
 """
 
@@ -14,8 +14,8 @@ from time import perf_counter
 
 from _harness import record, spread
 
-STEPS, REPEATS, NEIGHBOURS = 30, 3, 2
-ASLEEP = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+STEPS, REPEATS, NEIGHBOURS = 30, 3, 4
+ASLEEP = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 
 
 def step() -> float:

@@ -82,15 +82,15 @@ def _own_environment() -> Iterator[None]:
 
 
 def _patient_threads() -> None:
-    """Threads of OpenMP that wait for another do so asleep.
+    """Threads of OpenMP that wait for another soon do so asleep.
 
-    By default they spin, and where a neighbour has taken a core they spin for the thread that this core would run: a
-    step of the town model was seen to take 934 ms on two threads instead of 25. What the user has set stays. Torch
-    reads this when it is imported, which no command has done yet.
+    By default they spin, and where neighbours have taken a core they spin for the thread that this core would run. So
+    many turns cost next to nothing where nobody else is about (bench/bench_neighbours.py). What the user has set stays.
+    Torch reads this when it is imported, which no command has done yet.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-        os.environ.setdefault("KMP_BLOCKTIME", "0")
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+        os.environ.setdefault("KMP_BLOCKTIME", "1")
 
 
 def _quiet_libraries() -> None:
