@@ -255,7 +255,7 @@ def test_threads_that_wait_do_so_asleep(uptake: Cli, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     uptake("--version")
-    assert (os.environ["GOMP_SPINCOUNT"], os.environ["KMP_BLOCKTIME"]) == ("20000", "1")
+    assert (os.environ["GOMP_SPINCOUNT"], os.environ["KMP_BLOCKTIME"]) == ("5000", "1")
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     uptake("--version")

@@ -89,7 +89,7 @@ def _patient_threads() -> None:
     Torch reads this when it is imported, which no command has done yet.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
         os.environ.setdefault("KMP_BLOCKTIME", "1")
 
 
