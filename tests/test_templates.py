@@ -629,3 +629,13 @@ def test_threads_and_processes_read_alike(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_text_for_people_has_no_thoughts_and_says_so() -> None:
     assert as_text(parts(to_row({"messages": [ASKED, AT_EIGHT]}))[1]) == "At eight."
     assert notes() == ["1 thoughts are not shown where a conversation is read as text"]
+
+
+def test_what_is_unknown_on_both_sides_of_the_border_is_on_both_sides() -> None:
+    """This family makes one token of all unknown letters in a row."""
+    tokenizer = tokenizer_of("unigram")
+    template = "{% for m in messages %}{{ '<s>ж' + m.content + '</s>' }}{% endfor %}"
+    form = ChatFormat.of(tokenizer, template + "{% if add_generation_prompt %}{{ '<s>ж' }}{% endif %}")
+    prompt, ids = form.response_ids(USER, "ш At eight.")
+    assert prompt[-1] == ids[0] == tokenizer.unk_token_id
+    assert len(notes()) == 1
