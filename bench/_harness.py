@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import linear
 
 from uptake.models.products import fast_products
+from uptake.support.memory import peak_memory
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "uptake")
@@ -78,16 +79,10 @@ def peak_bytes(prepare: Callable[..., Callable[[], object]], *args: object) -> t
 def _peak_here(prepare: Callable[..., Callable[[], object]], *args: object) -> tuple[int, int]:
     work = prepare(*args)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident now
-    before = peak_so_far()
+    before = peak_memory()
     work()
-    peak = peak_so_far()
+    peak = peak_memory()
     return peak, peak - before
-
-
-def peak_so_far() -> int:
-    """Bytes, from the kernel's own line: `ru_maxrss` of a child includes its parent's peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def matmul_flops(size: int = 2048, repeats: int = 7, device: str = "cpu") -> Spread:

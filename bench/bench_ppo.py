@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import peak_so_far, record, spread
+from _harness import record, spread
 from _model import llama, text, tokenizer
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, TrainerCallback
@@ -37,6 +37,7 @@ from uptake.methods import ppo
 from uptake.models import prepare
 from uptake.rewards.function import FromFunction
 from uptake.support.keys import prompt_key
+from uptake.support.memory import peak_memory
 from uptake.train.checkpoint import Cursor
 from uptake.train.loop import Learner
 from uptake.train.rounds import collect, prepare_round
@@ -212,7 +213,7 @@ def measured(side: Callable[[Path], Callable[[], object]]) -> tuple[float, float
         Path("/proc/self/clear_refs").write_text("5")
         spent = time.process_time()
         result = iteration()
-        return time.process_time() - spent, peak_so_far() / 2**30, result
+        return time.process_time() - spent, peak_memory() / 2**30, result
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:

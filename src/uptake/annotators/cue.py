@@ -15,6 +15,7 @@ import torch
 from uptake.annotators.question import CHOICES, Instructions
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids, shared
+from uptake.data.template import begins_texts
 from uptake.errors import ModelError
 from uptake.models import LanguageModel, Node, TokenTree, score_trees
 from uptake.types import Prompt, Turn
@@ -54,9 +55,8 @@ class CueForm:
             return chat.text((Turn("user", f"{question}\n{cue}"),), generation=True) + gap
         if not chat.plain:
             return chat.text((Turn("user", question),), generation=True) + cue + gap
-        tokenizer = chat.tokenizer
-        begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
-        return f"{tokenizer.bos_token if begins else ''}{chat.escape(question)}\n{cue}{gap}"
+        begin = chat.tokenizer.bos_token if begins_texts(chat.tokenizer) else ""
+        return f"{begin}{chat.escape(question)}\n{cue}{gap}"
 
 
 AS_IT_STANDS = CueForm()

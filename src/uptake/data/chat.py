@@ -103,7 +103,7 @@ class ChatFormat:
 
     def check_ends(self, model: "LanguageModel") -> None:
         """Raise InputError where a token that ends the model's texts is no end to this format, as of another model."""
-        unknown = sorted((model.end_ids & set(special_tokens(self.tokenizer).values())) - self.end_ids)
+        unknown = sorted((model.end_ids & self._markers.ids) - self.end_ids)
         if unknown:
             tokens = ", ".join(repr(str(token)) for token in model.tokenizer.convert_ids_to_tokens(unknown))
             problem = f"{model.name} ends a text with {tokens} too, where its answers would go on"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from uptake.data.turns import THOUGHTS
 from uptake.data.where import bad_row
 from uptake.errors import InputError
+from uptake.support.keys import THOUGHTS
 from uptake.types import Answered, Fields, Preference, Prompt, Rated, Row, Turn
 
 

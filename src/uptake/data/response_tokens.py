@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 
 from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids, shared
-from uptake.data.turns import THOUGHTS
 from uptake.errors import InputError
 from uptake.ops.spans import Offsets
+from uptake.support.keys import THOUGHTS
 from uptake.types import Dialogue, Rollout, Turn, Where
 
 
@@ -47,7 +47,8 @@ def response_tokens(
     prompt_ids, ids, places = chat.continued(prompt, text)
     written = text.removesuffix(chat.closing) if finished else text
     raw = _raw_places(chat, answer, written)
-    offsets = [(raw[min(start, len(written))], raw[min(stop, len(written))]) for start, stop in _inside(places)]
+    last = len(written)
+    offsets = [(raw[min(max(start, 0), last)], raw[min(max(stop, 0), last)]) for start, stop in places]
     filled = _filled(offsets[:-1] if finished else offsets, answer.content, finished)
     return ResponseTokens(prompt_ids, ids, tuple(filled))
 
@@ -115,10 +116,6 @@ def _lengthened(offsets: list[tuple[int, int]], stop: int) -> int:
         at -= 1
         offsets[at] = last[0], stop
     return stop
-
-
-def _inside(places: Offsets) -> list[tuple[int, int]]:
-    return [(max(start, 0), max(stop, 0)) for start, stop in places]
 
 
 def _raw_places(chat: ChatFormat, answer: Turn, text: str) -> list[int]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from uptake.data.edited import EDITED, MARKS, edited_columns, edited_row
 from uptake.data.turns import (
-    OF_CONVERSATION,
     conversation,
     is_marked,
     message,
@@ -17,7 +16,7 @@ from uptake.data.turns import (
     unspelled,
 )
 from uptake.data.where import Record, bad_row
-from uptake.support.keys import prompt_key, words
+from uptake.support.keys import OF_CONVERSATION, prompt_key, words
 from uptake.types import Answered, Dialogue, Edited, Fields, Preference, Prompt, Rated, Row, Turn, Where
 
 FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", *MARKS)

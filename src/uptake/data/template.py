@@ -8,8 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from uptake.data.turns import OF_CONVERSATION, THOUGHTS, for_server, message_list, of_conversation
+from uptake.data.turns import for_server, message_list, of_conversation
 from uptake.errors import InputError
+from uptake.support.keys import OF_CONVERSATION, THOUGHTS
 from uptake.support.notes import note
 from uptake.types import Dialogue, Turn
 
@@ -25,6 +26,7 @@ PLAIN_TEMPLATE = (
 # Fields that say who, not what: no word is lost where a template leaves them out.
 _NAMES = ("name", "weight", "tool_call_id")
 _LOST_OPENING = "conversations lost an assistant turn before the user's first, which the chat template does not take"
+_LOST_WORDS = "messages have words beside a tool call, which the chat template does not write"
 # In so many conversations a field may be left out before it counts as one that the template does not read.
 _TRIALS = 8
 
@@ -50,13 +52,12 @@ class Template:
         turns = self._taken(turns)
         text = self.render(turns, generation)
         for place, turn in enumerate(turns):
-            told = turns[: place + 1]
             if turn.fields:
                 self._note_unread(turns, place, generation, text)
             if turn.role == "tool" and not _is_in(turn.content, text):
-                note("results of tools are not written by the chat template", told)
+                note("results of tools are not written by the chat template", turns[: place + 1])
             if "tool_calls" in turn.fields and not _is_in(turn.content, text):
-                note("messages have words beside a tool call, which the chat template does not write", told)
+                note(_LOST_WORDS, turns[: place + 1])
         return text
 
     def reads(self, turns: Dialogue, place: int, name: str, generation: bool = False) -> bool:
@@ -126,5 +127,9 @@ def _is_in(words: str, text: str) -> bool:
 
 def plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """`PLAIN_TEMPLATE`, after the begin-of-text token where the tokenizer puts one before every text."""
-    begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
-    return "{{ bos_token }}" + PLAIN_TEMPLATE if begins else PLAIN_TEMPLATE
+    return "{{ bos_token }}" + PLAIN_TEMPLATE if begins_texts(tokenizer) else PLAIN_TEMPLATE
+
+
+def begins_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer puts its begin-of-text token before every text."""
+    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id

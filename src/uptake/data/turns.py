@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from uptake.data.where import bad_row
+from uptake.support.keys import OF_CONVERSATION, THOUGHTS
 from uptake.support.notes import note
 from uptake.types import Dialogue, Fields, Role, Turn, Where
 
@@ -32,18 +33,11 @@ _NEXT: Mapping[Role, tuple[Role, ...]] = {
     "tool": ("tool", "assistant", "user"),
 }
 _ORDER = "an optional system turn, then user and assistant turns in alternation, with results of tools after a call"
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # Arguments of Transformers' function around the template, which no row may set.
-_NOT_OF_ROWS = {"conversation", "tools", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
-_NOT_OF_ROWS |= {
-    "return_dict",
-    "return_tensors",
-    "return_assistant_tokens_mask",
-    "sanitize_control_tokens",
-    "truncation",
+_NOT_OF_ROWS = {
+    *("conversation", "tools", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"),
+    *("return_dict", "return_tensors", "return_assistant_tokens_mask", "sanitize_control_tokens", "truncation"),
 }
-# What the system turn holds for the whole conversation: columns of a row.
-OF_CONVERSATION = ("tools", "chat_template_kwargs")
 
 
 def conversation(value: Any, where: Where | None, field: str) -> Dialogue:

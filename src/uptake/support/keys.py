@@ -6,14 +6,16 @@ from typing import Any
 
 from uptake.types import Dialogue, Turn
 
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+# What the system turn holds for the whole conversation: columns of a row.
+OF_CONVERSATION = ("tools", "chat_template_kwargs")
 # The fields of a turn that are a part of what is said, and not of who wrote it down, and when.
-_FIELDS = ("tool_calls", "tool_call_id", "name", "reasoning_content", "reasoning", "thinking")
-_OF_CONVERSATION = ("tools", "chat_template_kwargs")
+_FIELDS = ("tool_calls", "tool_call_id", "name", *THOUGHTS, *OF_CONVERSATION)
 
 
 def words(turn: Turn) -> dict[str, Any]:
     """The role, the content and the fields of a turn that a chat template may read."""
-    read = {name: turn.fields[name] for name in (*_FIELDS, *_OF_CONVERSATION) if name in turn.fields}
+    read = {name: turn.fields[name] for name in _FIELDS if name in turn.fields}
     return {"role": turn.role, "content": turn.content, **read}
 
 

@@ -1,16 +1,14 @@
 """Cost of a run by one real step of it: time and peak memory, before anything is written."""
 
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from uptake.recipe import Stage
+from uptake.support.memory import peak_memory
 from uptake.train.loop import Learner, batch_plan
 from uptake.world import World
 
@@ -46,8 +44,4 @@ def _peak(device: torch.device) -> int:
     """Bytes that were held at most."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():  # the kernel's other figure, as a child's, counts what its parent had
-        lines = status.read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_memory()
