@@ -250,6 +250,20 @@ def test_thresholds_drop_what_cannot_be_labeled() -> None:
     assert len(labeled(Thresholds(-1.0, 1.0, keep_unfinished=True), rollouts, judgements).examples) == 2
 
 
+def test_thresholds_on_length_residuals() -> None:
+    """Over the whole round: scores that are lengths label nothing, and what is beside them labels alone.
+
+    Lengths 1 to 4 and scores 1, 2, 3, 4 with (1, -1, -1, 1) on top, which no line explains any of.
+    """
+    rollouts = [replace(rollout((index,), (9,), str(index)), response="a" * (index + 1)) for index in range(4)]
+    signal = Thresholds(0.25, 0.75, "quantile", length_residual=True)
+    found = labeled(signal, rollouts, [Judgement(float(index)) for index in range(4)])
+    assert (found.examples, found.summary["dropped"]["between the thresholds"]) == ((), 4)
+    beside = [1.0, -1.0, -1.0, 1.0]
+    found = labeled(signal, rollouts, [Judgement(index + each) for index, each in enumerate(beside)])
+    assert [each.good for each in found.examples] == [True, False, False, True]
+
+
 @pytest.mark.unchecked
 @pytest.mark.parametrize(
     ("settings", "message"),
