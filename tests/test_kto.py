@@ -107,6 +107,21 @@ def test_the_divergence_is_at_least_zero() -> None:
     assert min(found) == 0.0 < max(found)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_prompt_without_a_partner_does_not_count(swapped: bool) -> None:
+    """The divergence is a mean over the prompts that meet another response, and not over the whole batch."""
+    lm, reference = models(swapped)
+    window = lm.window or 0
+    # Its response of one token fits after every prompt, but none fits after its own.
+    long = Labeled((5,) * (window - 1), (6,), good=True)
+    batch = [*examples(lm, 3), long]
+    assert len(mismatched(batch, window)) == 3
+    sides = [(batch[0], long), *((batch[index], batch[index - 1]) for index in (1, 2))]
+    ratios = [ratio_by_hand(lm, reference, one.prompt_ids, two.response_ids).item() for one, two in sides]
+    found = Unpaired(KERNEL)(lm, reference, batch).metrics["reference_point"]
+    assert float(found) / 4 == pytest.approx(max(0.0, sum(ratios) / 3), abs=1e-5)
+
+
 def stepped(budget: int, swapped: bool) -> tuple[dict[str, float], dict[str, Tensor]]:
     lm, reference = models(swapped)
     settings = Optimization(lr=1e-2, micro_tokens=budget)
