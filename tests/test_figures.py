@@ -24,14 +24,14 @@ NAMED = re.compile(r"bench/results/(\w+(?:\.\w+)?)\.(?:md|json)")
 SETTINGS = re.compile(r"<!-- settings: ([^>]*) -->")
 # What is no figure: code, addresses, comments, versions, the numbers of papers and the level of an interval.
 ELSE = re.compile(
-    r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|\b(?:trl|Python|PyTorch|Transformers) \d[\d.]*|\d{4}\.\d{5}|95 %\s+interval",
+    r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|\b(?:trl|Python|PyTorch) \d[\d.]*|\d{4}\.\d{5}|95 %\s+interval",
     re.DOTALL,
 )
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(text: str) -> Iterator[str]:
-    """The paragraphs and tables of a page; a table belongs to the paragraph before it, and fenced blocks are left out."""
+    """Paragraphs and tables of a page; a table belongs to the paragraph before it, and fenced blocks are left out."""
     found = ""
     for block in re.split(r"\n\s*\n", FENCE.sub("", text)):
         if block.lstrip().startswith("|"):
