@@ -1,12 +1,14 @@
 """Whole runs: what they leave behind, and that one which is stopped anywhere ends as one that is not."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ from uptake.data import read
 from uptake.errors import InputError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import Logistic
-from uptake.models import LanguageModel, TokenTree, load
+from uptake.models import LanguageModel, Packed, TokenTree, load, token_logps
 from uptake.objective import Loss, NextToken, Objective, Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Frozen, RunningReference
@@ -326,6 +328,57 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert before == [model_bytes(tmp_path / "run"), (tmp_path / "run" / "metrics.jsonl").read_bytes()]
     kept = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(weight, kept[name]) for name, weight in weights_of(world.policy).items() if name in kept)
+
+
+# --- a reference that moves -------------------------------------------------------------------------------------------
+
+
+@final
+class PreviousRound(RunningReference):
+    """The policy as it was at the start of the round."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = replace(lm, model=deepcopy(lm.model))
+
+    def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
+        with torch.no_grad():
+            return token_logps(self.lm, packed, temperature)
+
+    def advance(self, world: World) -> None:
+        self.restore(dict(world.policy.model.named_parameters()))
+
+    def state(self) -> Mapping[str, Tensor]:
+        return dict(self.lm.model.named_parameters())
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.lm.model.named_parameters():
+                weight.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class Previous:
+    is_start: ClassVar[bool] = True
+
+    def start(self, world: World) -> RunningReference:
+        return PreviousRound(world.policy)
+
+
+def test_a_reference_follows_after_every_round(tmp_path: Path) -> None:
+    """Policy and reference are one at the start of a round, so that its first loss is log 2, also in a resumed run."""
+    update = Optimization(**{**FAST, "epochs": 2})
+    stage = Stage(
+        examples=PreferenceRows(), reference=Previous(), objective=Pairs(Logistic(0.1)), update=update, rounds=3
+    )
+    recipe = Recipe((stage,))
+    run(recipe, tiny_world(tmp_path / "whole", pair_records(4)), WATCHED)
+    losses = [line["loss"] for line in read_jsonl(tmp_path / "whole" / "metrics.jsonl")]
+    assert losses[::4] == pytest.approx([math.log(2)] * 3, abs=1e-5)
+    assert all(abs(loss - math.log(2)) > 1e-3 for place, loss in enumerate(losses) if place % 4)
+    with pytest.raises(Stop):
+        run(recipe, tiny_world(tmp_path / "run", pair_records(4)), replace(WATCHED, observe=stop_at(7)))
+    run(recipe, tiny_world(tmp_path / "run", pair_records(4)), replace(WATCHED, resume=True))
+    assert same_run(tmp_path / "run", tmp_path / "whole")
 
 
 # --- a folder that is not this run's ---------------------------------------------------------------------------------

@@ -157,6 +157,16 @@ def test_a_run_leaves_a_classifier_with_the_same_scores(template: str, lora: int
     assert [judgement.score for judgement in rated] == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_first_weights_of_a_head_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    found = []
+    for name, before, seed in (("one", 1, 3), ("same", 2, 3), ("other", 1, 4)):
+        torch.manual_seed(before)  # what the process did before
+        world = tiny_world(tmp_path / name, pair_records(4), seed=seed)
+        run(methods.build("reward_model", {**FAST, "head_std": 0.5, "epochs": 1}), world)
+        found.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
+    assert found[0] == found[1] != found[2]
+
+
 def test_resuming_a_finished_run_writes_the_classifier_again(tmp_path: Path) -> None:
     recipe = methods.build("reward_model", {**FAST, "epochs": 1})
     run(recipe, tiny_world(tmp_path / "run", pair_records(4)))
