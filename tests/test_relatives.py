@@ -38,6 +38,7 @@ from uptake.reference.remembering import Remembering
 from uptake.reference.virtual import clipped_to_primary, discriminative_weights, virtual_logps
 from uptake.rollout.schedule import Portion
 from uptake.signal.ranked import RankedPairs
+from uptake.tasks.method_table import method_table
 from uptake.train.loop import Options, run
 from uptake.types import Judgement, Pair, Prompt, Rollout, Turn
 from uptake.world import World
@@ -599,3 +600,8 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(name: str, tmp_
 def test_micro_batches_add_up_to_the_batch(name: str, tmp_path: Path) -> None:
     whole = trained(name, tmp_path / "whole")
     assert_same(trained(name, tmp_path / "cut", micro_tokens=1), whole, 2e-5)
+
+
+def test_the_page_holds_the_table_of_all_methods() -> None:
+    page = Path(__file__).parents[1] / "docs" / "methods.md"
+    assert method_table() in page.read_text()
