@@ -64,6 +64,7 @@ FLR = {
 def test_the_methods_there_are() -> None:
     assert methods.names() == [
         "dpo",
+        "expo",
         "fine_grained_ppo",
         "follow_up_kto",
         "follow_up_likelihood",
@@ -78,12 +79,16 @@ def test_the_methods_there_are() -> None:
     ]
 
 
+# Methods over another one, whose options they take beside their own.
+OVER_ANOTHER = ("expo",)
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method_is_whole(name: str) -> None:
     """A docstring that starts with what it does, aliases, frozen options with defaults only, and a recipe of them."""
     module = methods.find(name)
     assert (module.__doc__ or "").split("\n")[0].endswith(".")
-    assert issubclass(module.Config, MethodConfig)
+    assert issubclass(module.Config, MethodConfig) or name in OVER_ANOTHER
     config = module.Config()
     first = next(iter(type(config).model_fields))
     with pytest.raises(ValidationError):
@@ -152,6 +157,7 @@ OTHER: dict[str, Any] = {
     "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
     "reward": {"server": {"url": "http://localhost:1/score"}},
     "judge": "oracle",
+    "method": "supervised",
     "max_length_ratio": 3.0,
     "dual_clip": 3.0,
     "minibatches": 2,

@@ -83,6 +83,7 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)
+    _keep_start(recipe, world, folder)
     trained = world
     if snapshot and cursor.stage == len(recipe.stages):
         learner = Learner(recipe.stages[-1], world)
@@ -90,11 +91,8 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         trained = learner.world
     for index in range(cursor.stage, len(recipe.stages)):
         stage = recipe.stages[index]
-        start = _stage_start(folder, index)
         if index:
-            _load_weights(world, read_tensors(start, "weights"))
-        elif stage.finish is not None and not start.exists():
-            write_tensors(start, {"weights": trainable(world.policy)})
+            _load_weights(world, read_tensors(_stage_start(folder, index), "weights"))
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
         learner = Learner(stage, world)
@@ -104,7 +102,7 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
-            stage.finish(learner.world, read_tensors(start, "weights"))
+            stage.finish(learner.world, read_tensors(_stage_start(folder, 0), "weights"))
         if index + 1 < len(recipe.stages):
             write_tensors(_stage_start(folder, index + 1), {"weights": trainable(world.policy)})
         cursor = Cursor(stage=index + 1, step=cursor.step)
@@ -115,6 +113,15 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     chat = trained.chat
     save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
+
+
+def _keep_start(recipe: Recipe, world: World, folder: Path) -> None:
+    """Keep the weights a run begins with, where a stage is to end with a change that goes by them."""
+    finishes = [stage.finish for stage in recipe.stages if stage.finish is not None]
+    for finish in finishes:
+        finish.check(world)
+    if finishes and not _stage_start(folder, 0).exists():
+        write_tensors(_stage_start(folder, 0), {"weights": trainable(world.policy)})
 
 
 @final
