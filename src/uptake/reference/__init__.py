@@ -6,6 +6,7 @@ from typing import Literal
 from uptake.reference.adapter_off import AdapterOff
 from uptake.reference.base import NoReference, Readable, Reference, RunningReference
 from uptake.reference.frozen import Frozen, Given
+from uptake.reference.previous import Previous
 
 # Those that a method's `reference` option names.
 ReferenceName = Literal["initial", "adapter_off", "given"]
@@ -17,6 +18,7 @@ __all__ = [
     "Frozen",
     "Given",
     "NoReference",
+    "Previous",
     "Readable",
     "Reference",
     "ReferenceName",

@@ -22,6 +22,15 @@ class RunningReference(ABC):
     def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
         """Log-probabilities of the wanted tokens at a temperature, without gradient."""
 
+    def log_ratios(
+        self, packed: Packed, policy_logps: Float[Tensor, " wanted"]
+    ) -> tuple[Float[Tensor, " nodes"], Mapping[str, Tensor]]:
+        """Log-ratio of policy to reference of every scored node, and metrics of the reference as sums over pairs.
+
+        A reference that is no distribution over single tokens gives the log-probability of a whole response here.
+        """
+        return packed.node_sums(policy_logps - self.token_logps(packed)), {}
+
     def advance(self, world: World) -> None:  # noqa: B027  # most references never move
         """Follow the policy, where this reference does."""
 

@@ -101,7 +101,9 @@ class Resources:
         return self.folder / (name if Path(name).parent.name or Path(name).is_absolute() else f"{self.prefix}{name}")
 
     def model(self, name: str) -> LanguageModel:
-        """The model of a name; raises InputError where none was given."""
+        """The model of a name; raises InputError where none was given. "policy" is the one that is rated."""
+        if name == "policy" and name not in self.models and self.policy is not None:
+            return self.policy
         if name not in self.models:
             have = ", ".join(sorted(self.models)) or "none"
             problem = f"this needs a model called {name!r}; given: {have}"

@@ -110,7 +110,8 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         trained = learner.world
     if options.report is not None:
         options.report(folder)
-    chat = trained.chat
+    respond = recipe.stages[-1].respond
+    chat = trained.chat if respond is None else respond(trained)
     save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
 
@@ -141,11 +142,11 @@ class Learner:
         if own and not hasattr(policy.model, "peft_config"):
             policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
-    def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
+    def step(self, examples: Sequence[Any], rate: float, done: float = 0.0) -> dict[str, float]:
+        """One optimizer step at a rate, after a share `done` of the stage's steps; returns its metrics."""
         set_rate(self.optimizer, rate)
-        return optimizer_step(
-            self.world.policy, self.reference, self.stage.objective, examples, self.optimizer, self.stage.update
-        )
+        objective = self.stage.objective.at(done)
+        return optimizer_step(self.world.policy, self.reference, objective, examples, self.optimizer, self.stage.update)
 
     def save(self, folder: Path, cursor: Cursor) -> None:
         weights = {name: weight.data for name, weight in self.weights.items()}
@@ -208,9 +209,10 @@ def _update(
     with log.timed("update", len(plan) - cursor.done) as timer, progress_bar("update", len(plan)) as bar:
         bar.advance(cursor.done)
         for done in range(cursor.done, len(plan)):
-            rate = stage.update.rate(len(plan) * cursor.round_ + done, total)
+            before = len(plan) * cursor.round_ + done
             batch = [examples[index] for index in plan[done]]
-            metrics = learner.step(batch, rate)
+            rate = stage.update.rate(before, total)
+            metrics = learner.step(batch, rate, before / total)
             left = len(plan) - done - 1
             if left and stage.objective.ends_round(metrics):
                 metrics["skipped"] = left
