@@ -63,6 +63,7 @@ FLR = {
 
 def test_the_methods_there_are() -> None:
     assert methods.names() == [
+        "bpo",
         "dpo",
         "expo",
         "fine_grained_ppo",
@@ -161,6 +162,7 @@ OTHER: dict[str, Any] = {
     "max_length_ratio": 3.0,
     "dual_clip": 3.0,
     "minibatches": 2,
+    "steps": 936,
     "steps_per_round": 2,
     "threshold_unit": "score",
     "kl_horizon": 5_000,
@@ -173,7 +175,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "eps": {"optimizer": "adamw"},
 }
 # Options with one value only: they say what a method does not leave open.
-FIXED = {("online_ai_feedback", "n"), ("online_ai_feedback", "epochs")}
+FIXED = {(name, option) for name in ("online_ai_feedback", "bpo") for option in ("n", "epochs")}
 
 
 def another(name: str, annotation: Any, value: Any) -> Any:

@@ -51,7 +51,7 @@ class Examples(Protocol):
 
 
 class Modules(Protocol):
-    """Trainable modules beside the policy (a value head, say), by name."""
+    """Trainable modules beside the policy (a value head, say), by name; adapters that it adds to it learn as well."""
 
     def __call__(self, policy: LanguageModel) -> Mapping[str, nn.Module]: ...
 

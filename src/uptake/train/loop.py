@@ -15,6 +15,7 @@ import torch
 
 from uptake.errors import InputError
 from uptake.models import save_model
+from uptake.models.ensemble import by_member
 from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
@@ -137,8 +138,9 @@ class Learner:
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         modules = trainable_modules(self.world.policy)
-        own = [weight for name, weight in self.weights.items() if name not in modules]
-        self.optimizer = build_optimizer(stage.update, own, modules.values())
+        own = {name: weight for name, weight in self.weights.items() if name not in modules}
+        first, *others = by_member(policy, own)
+        self.optimizer = build_optimizer(stage.update, first, modules.values(), others)
         if own and not hasattr(policy.model, "peft_config"):
             policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 

@@ -136,8 +136,7 @@ def _tied_and_buffers(config: Any, folder: Path) -> tuple[dict[str, str], set[st
     with torch.device("meta"):
         model = architecture(config)
     ties: Mapping[str, str] = model.all_tied_weights_keys or {}
-    weights = dict(model.named_parameters(remove_duplicate=False))
-    return {**ties, **{source: target for target, source in ties.items()}}, set(model.state_dict()) - set(weights)
+    return {**ties, **{source: target for target, source in ties.items()}}, {name for name, _ in model.named_buffers()}
 
 
 def _check_tensors(name: str, pair: TensorPair) -> None:
@@ -145,13 +144,13 @@ def _check_tensors(name: str, pair: TensorPair) -> None:
     if start.shape != aligned.shape:
         problem = f"{name} is {start.shape} in {start.path} and {aligned.shape} in {aligned.path}"
         raise InputError(problem, field="aligned", allowed="tensors of the same shapes")
-    if start.is_float != aligned.is_float:
-        problem = f"{name} holds {start.kind} in {start.path} and {aligned.kind} in {aligned.path}"
-        raise InputError(problem, field="aligned", allowed="numbers of one sort")
     for each in (start, aligned):
         if each.kind.startswith(("F8", "F4", "F6")):
             problem = f"{each.path}: {name} is quantized: it holds {each.kind}"
             raise ModelError(f"{problem} (allowed: {', '.join(('fp32', 'bf16', 'fp16'))} weights)")
+    if start.is_float != aligned.is_float:
+        problem = f"{name} holds {start.kind} in {start.path} and {aligned.kind} in {aligned.path}"
+        raise InputError(problem, field="aligned", allowed="numbers of one sort")
 
 
 def _unpaired(name: str, here: Path, there: Path) -> InputError:

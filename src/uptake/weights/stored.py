@@ -105,7 +105,7 @@ class TensorFile:
             each = layout[name]
             start, end = end, end + size_of(each)
             header[name] = {"dtype": each.kind, "shape": each.shape, "data_offsets": [start, end]}
-        text = json.dumps(header).encode()
+        text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         self._file = path.open("wb")
         self._file.write(len(text).to_bytes(8, "little") + text)
