@@ -64,16 +64,24 @@ FLR = {
 def test_the_methods_there_are() -> None:
     assert methods.names() == [
         "bpo",
+        "conditional_alignment",
         "dpo",
         "expo",
+        "filtering_alignment",
         "fine_grained_ppo",
         "follow_up_kto",
         "follow_up_likelihood",
         "follow_up_tuning",
         "kto",
+        "multi_reference_po",
         "online_ai_feedback",
+        "online_self_preferring",
         "ppo",
         "reward_model",
+        "reward_weighted_regression",
+        "selm",
+        "spa",
+        "spin",
         "supervised",
         "token_reward_model",
         "town_model",
@@ -127,7 +135,7 @@ def test_a_wrong_name_gets_the_nearest(wrong: str, near: str) -> None:
 
 
 def test_a_name_like_no_other_gets_the_list() -> None:
-    with pytest.raises(InputError, match=r"^there is no method 'xyzzy' \(allowed: dpo, "):
+    with pytest.raises(InputError, match=r"^there is no method 'xyzzy' \(allowed: conditional_alignment, dpo, "):
         methods.find("xyzzy")
 
 
@@ -166,6 +174,10 @@ OTHER: dict[str, Any] = {
     "steps_per_round": 2,
     "threshold_unit": "score",
     "kl_horizon": 5_000,
+    "batch_size": 96,
+    "condition": " asked for {reward}",
+    "references": ("third",),
+    "weights": (0.5, 0.5),
 }
 # What an option needs beside it to have an effect.
 NEEDS: dict[str, dict[str, Any]] = {
@@ -176,6 +188,7 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 # Options with one value only: they say what a method does not leave open.
 FIXED = {(name, option) for name in ("online_ai_feedback", "bpo") for option in ("n", "epochs")}
+FIXED |= {("spin", "n"), ("selm", "n")}
 
 
 def another(name: str, annotation: Any, value: Any) -> Any:

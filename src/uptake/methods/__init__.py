@@ -63,7 +63,7 @@ def find(name: str) -> ModuleType:
     wanted = name.strip().lower().replace("-", "_")
     known = {alias: method for method in catalog().values() for alias in (method.name, *method.aliases)}
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=1)
+        near = difflib.get_close_matches(wanted, names(), n=1) or difflib.get_close_matches(wanted, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         allowed = f"{', '.join(names())}, or the path of a method's file"
         raise InputError(f"there is no method {name!r}{hint}", allowed=allowed)

@@ -53,7 +53,8 @@ class Filtered:
         for each in self.rows(world):
             prompts[each.prompt.key] += 1
             best[each.prompt.key] = max(each.reward, best.get(each.prompt.key, each.reward))
-        kept, left = [], []
+        kept: list[Scored] = []
+        left: list[Scored] = []
         for each in self.rows(world):
             good = self._is_best(each, best) if self.by == "best" else self._is_above(each)
             (kept if good else left).append(each)

@@ -16,7 +16,7 @@ from uptake.methods import dpo, fill
 from uptake.objective import Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES
-from uptake.reference.virtual import Combine, Virtual
+from uptake.reference.virtual import ReferenceMean, Virtual
 from uptake.update import Optimization, OptimizerName, Schedule
 
 ALIASES = ("mrpo",)
@@ -27,7 +27,7 @@ class Config(dpo.Config):
     references: tuple[str, ...] = Field(("second",), min_length=1)
     weights: tuple[float, ...] | None = None
     clip_trust: float | None = 0.1
-    combine: Combine = "harmonic"
+    combine: ReferenceMean = "harmonic"
     # The released scripts.
     lr: float = 1e-5
     batch_size: int = 8

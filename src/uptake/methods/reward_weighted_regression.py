@@ -55,12 +55,9 @@ class Weighted:
     def __call__(self, world: World, round_: int) -> RoundData:
         scored = list(self.rows(world))
         logs = np.array([each.reward for each in scored]) / self.beta
-        if self.max_weight is None:
-            weights = np.exp(logs - logs.max(initial=0.0))  # whose mean is divided out
-            cut = 0
-        else:
-            most = np.log(self.max_weight)
-            weights, cut = np.exp(np.minimum(logs, most)), int((logs > most).sum())
+        most = np.inf if self.max_weight is None else np.log(self.max_weight)
+        cut = np.minimum(logs, most)
+        weights = np.exp(cut - cut.max())  # of which the mean is divided out
         share = weights.sum() ** 2 / (weights**2).sum() / len(weights)
         if share < FEW:
             log.warning("%.1f %% of the responses carry the weight of all: a larger beta spreads it", 100 * share)
@@ -69,7 +66,11 @@ class Weighted:
             WeightedTree(imitation(world.chat, world, each), float(weight))
             for each, weight in zip(scored, weights, strict=True)
         ]
-        figures = {"effective_share": float(share), "largest_weight": float(weights.max()), "weights_cut": cut}
+        figures = {
+            "effective_share": float(share),
+            "largest_weight": float(weights.max()),
+            "weights_cut": int((logs > most).sum()),
+        }
         return RoundData(trees, {"samples": len(trees), "kept": len(trees), "dropped": {}} | figures)
 
 

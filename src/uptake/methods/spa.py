@@ -54,54 +54,65 @@ class Config(MethodConfig):
     extrapolation: float = Field(0.5, ge=0)
     window: int = 1600
     least: int = 200
-    # The released recipes; three passes over the labeled pairs, one in an iteration.
-    seed_epochs: int = Field(3, ge=1)
+    # The released recipes: passes over the labeled pairs, and over those of an iteration.
+    epochs: int = 3
+    iteration_epochs: int = 1
     lr: float = 5e-7
     batch_size: int = 32
 
 
 @dataclass(frozen=True)
-class LabeledRows(PreferenceRows):
+class LabeledRows:
     """A pair for every preference among the rows; raises InputError where there is none."""
 
+    rows: PreferenceRows = PreferenceRows()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it uses beside what rows say."""
+        return self.rows.columns
+
     def __call__(self, world: World, round_: int) -> RoundData:
-        rows = [row for row in world.rows if isinstance(row, Preference)]
-        if not rows:
+        labeled = [row for row in world.rows if isinstance(row, Preference)]
+        if not labeled:
             raise InputError("no row is labeled", field="data", allowed="some rows with chosen and rejected")
-        return super().__call__(replace(world, rows=rows), round_)
+        return self.rows(replace(world, rows=labeled), round_)
 
 
 @dataclass(frozen=True)
-class UnlabeledPortion(Portion):
-    """One of equal portions of the rows that are no preferences."""
+class Unlabeled:
+    """A portion of the rows that are no preferences."""
+
+    portion: Portion
 
     def __call__(self, world: World, round_: int) -> Sequence[Row]:
         rows = [row for row in world.rows if not isinstance(row, Preference)]
-        return super().__call__(replace(world, rows=rows), round_)
+        return self.portion(replace(world, rows=rows), round_)
 
 
 def build(config: Config) -> Recipe:
-    update = fill(Optimization, config)
     labeled = Stage(
         examples=LabeledRows(),
         reference=Frozen(),
         objective=Pairs(Logistic(config.beta)),
-        update=replace(update, epochs=config.seed_epochs),
+        update=fill(Optimization, config),
     )
     return Recipe((labeled, *(_iteration(config, index) for index in range(config.iterations))))
 
 
 def _iteration(config: Config, index: int) -> Stage:
     return Stage(
-        select=UnlabeledPortion(index, config.iterations),
+        select=Unlabeled(Portion(index, config.iterations)),
         produce=fill(PolicySamples, config),
         judge=PointwiseJudge(ImplicitSpec(beta=1.0, model="policy", reference="start")),
         signal=BestWorst(0.0, 0.0, float("inf"), 0.0, config.keep_unfinished),
         reference=fill(Remembering, config),
         objective=NoisyPairs(
-            kernel=Logistic(config.beta),
-            mix=1 + config.extrapolation / 2**index,
-            **{name: getattr(config, name) for name in ("smoothing", "doubted", "settle")},
+            Pairs(Logistic(config.beta)),
+            config.smoothing,
+            config.doubted,
+            1 + config.extrapolation / 2**index,
+            config.settle,
         ),
-        update=fill(Optimization, config),
+        update=replace(fill(Optimization, config), epochs=config.iteration_epochs),
     )

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from uptake.models import LanguageModel, Packed, pack
+from uptake.models import LanguageModel, Packed, TokenTree, pack
 from uptake.models.scorer import logits, packed_states, project
-from uptake.objective.base import Loss
+from uptake.objective.base import Loss, Objective
 from uptake.objective.pairs import Pairs
 from uptake.reference import RunningReference
 from uptake.reference.remembering import RememberingModel
@@ -21,9 +21,9 @@ from uptake.types import Pair
 CHUNK = 1 << 22
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoisyPairs(Pairs):
-    """A kernel on margins whose least certain labels are smoothed: conservative DPO with a rate for every pair.
+@dataclass(frozen=True)
+class NoisyPairs(Objective):
+    """The loss of `pairs` whose least certain labels are smoothed: conservative DPO with a rate for every pair.
 
     A pair is doubted where its margin under the mixture `softmax(mix * policy + (1 - mix) * reference)` of logits, less
     the reference, is at most the threshold under which a share `doubted` of recent pairs lies; its label is then `1 -
@@ -32,11 +32,18 @@ class NoisyPairs(Pairs):
     al. 2024 (arXiv 2406.04412), and the released code, whose form with two weights is this one.
     """
 
+    pairs: Pairs
     smoothing: float = 0.1
     doubted: float = 0.1
     mix: float = 1.5
     settle: float = 0.2
     threshold: float = -inf
+
+    def tree(self, example: Pair) -> TokenTree:
+        return self.pairs.tree(example)
+
+    def size(self, example: Pair) -> float:
+        return self.pairs.size(example)
 
     def at(self, done: float) -> "NoisyPairs":
         return replace(self, smoothing=0.0) if done < self.settle else self
@@ -56,7 +63,7 @@ class NoisyPairs(Pairs):
             ref_logps = project(memory.lm, ref_states, packed)
             mixed = self._mixture((policy, memory.lm), (states, ref_states), packed) if self.mix != 1 else policy_logps
             sides = packed.node_sums(mixed - ref_logps).view(-1, 2)
-            margins = self.kernel.beta * (sides[:, 0] - sides[:, 1])
+            margins = self.pairs.kernel.beta * (sides[:, 0] - sides[:, 1])
         doubted = margins <= self.threshold
         memory.remember(margins)
         labels = [
@@ -64,7 +71,7 @@ class NoisyPairs(Pairs):
             for example, doubt in zip(examples, doubted.tolist(), strict=True)
         ]
         figures = {"doubted": doubted.sum(), "mixed_margin": margins.sum()}
-        return self.loss(labels, packed, policy_logps, packed.node_sums(policy_logps - ref_logps), figures)
+        return self.pairs.loss(labels, packed, policy_logps, packed.node_sums(policy_logps - ref_logps), figures)
 
     def _mixture(
         self, models: tuple[LanguageModel, LanguageModel], states: tuple[Tensor, Tensor], packed: Packed

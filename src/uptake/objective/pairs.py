@@ -80,7 +80,7 @@ class Pairs(Objective):
             **figures,
         }
         if self.extra is not None:
-            added, more = self.extra(*aux, beta)
+            added, more = self.extra(aux[0], beta)
             losses = losses + added
             metrics |= {"loss": losses.sum(), **more}
         return Loss(losses.sum(), {name: value.detach() for name, value in metrics.items()})

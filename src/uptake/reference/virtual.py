@@ -17,12 +17,12 @@ from uptake.reference.base import Reference, RunningReference
 from uptake.reference.frozen import Frozen, Given
 from uptake.world import World
 
-Combine = Literal["harmonic", "geometric"]
-Logps = Float[Tensor, "models pairs 2"]
+ReferenceMean = Literal["harmonic", "geometric"]
+ResponseLogps = Float[Tensor, "models pairs 2"]
 
 
 def virtual_logps(
-    logps: Logps, weights: Float[Tensor, "models #pairs 1"], combine: Combine
+    logps: ResponseLogps, weights: Float[Tensor, "models #pairs 1"], combine: ReferenceMean
 ) -> Float[Tensor, "pairs 2"]:
     """Log-probability of responses under `1 / sum_k a_k / pi_k` ("harmonic") or `prod_k pi_k^a_k` ("geometric").
 
@@ -34,7 +34,7 @@ def virtual_logps(
     return -torch.logsumexp(weights.log() - logps, 0)
 
 
-def clipped_to_primary(logps: Logps, rate: float) -> Logps:
+def clipped_to_primary(logps: ResponseLogps, rate: float) -> ResponseLogps:
     """Clipped trust: no log-probability further from the primary's than a share of it.
 
     The share of chosen and rejected is `rate` split by the size of their mean log-probability over all models; a
@@ -46,7 +46,7 @@ def clipped_to_primary(logps: Logps, rate: float) -> Logps:
     return logps.clamp(primary * (1 + shares), primary * (1 - shares))
 
 
-def discriminative_weights(logps: Logps) -> Float[Tensor, "models pairs 1"]:
+def discriminative_weights(logps: ResponseLogps) -> Float[Tensor, "models pairs 1"]:
     """Adaptive weights: a model counts for as much as it sets chosen and rejected apart; they sum to 1 for every pair.
 
     Source: Le et al. 2024 (arXiv 2405.16388), and the released code.
@@ -68,15 +68,15 @@ class Virtual:
     models: tuple[str, ...] = ("second",)
     weights: tuple[float, ...] | None = None
     clip: float | None = 0.1
-    combine: Combine = "harmonic"
+    combine: ReferenceMean = "harmonic"
 
     is_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.models or len(set(self.models)) < len(self.models):
             raise InputError(f"{list(self.models)}", field="references", allowed="one name or more, each once")
-        if self.combine not in get_args(Combine):
-            raise InputError(repr(self.combine), field="combine", allowed=", ".join(get_args(Combine)))
+        if self.combine not in get_args(ReferenceMean):
+            raise InputError(repr(self.combine), field="combine", allowed=", ".join(get_args(ReferenceMean)))
         if self.weights is None:
             return
         count = len(self.models) + 1
@@ -116,7 +116,9 @@ class VirtualModel(RunningReference):
         ratios = packed.node_sums(policy_logps) - virtual.flatten()
         return ratios, self._metrics(logps, trusted, weights.expand(-1, logps.shape[1], 1))
 
-    def _metrics(self, logps: Logps, trusted: Logps, weights: Float[Tensor, "models pairs 1"]) -> dict[str, Tensor]:
+    def _metrics(
+        self, logps: ResponseLogps, trusted: ResponseLogps, weights: Float[Tensor, "models pairs 1"]
+    ) -> dict[str, Tensor]:
         """Sums over pairs: the weight of every model, how often it was clipped, and how far they are apart."""
         names = ("primary", *self.settings.models)
         clipped = (trusted != logps).to(logps.dtype).mean(-1).sum(-1)
