@@ -63,8 +63,10 @@ FLR = {
 
 def test_the_methods_there_are() -> None:
     assert methods.names() == [
+        "bpo",
         "conditional_alignment",
         "dpo",
+        "expo",
         "filtering_alignment",
         "fine_grained_ppo",
         "follow_up_kto",
@@ -86,12 +88,16 @@ def test_the_methods_there_are() -> None:
     ]
 
 
+# Methods over another one, whose options they take beside their own.
+OVER_ANOTHER = ("expo",)
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method_is_whole(name: str) -> None:
     """A docstring that starts with what it does, aliases, frozen options with defaults only, and a recipe of them."""
     module = methods.find(name)
     assert (module.__doc__ or "").split("\n")[0].endswith(".")
-    assert issubclass(module.Config, MethodConfig)
+    assert issubclass(module.Config, MethodConfig) or name in OVER_ANOTHER
     config = module.Config()
     first = next(iter(type(config).model_fields))
     with pytest.raises(ValidationError):
@@ -160,9 +166,11 @@ OTHER: dict[str, Any] = {
     "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
     "reward": {"server": {"url": "http://localhost:1/score"}},
     "judge": "oracle",
+    "method": "supervised",
     "max_length_ratio": 3.0,
     "dual_clip": 3.0,
     "minibatches": 2,
+    "steps": 936,
     "steps_per_round": 2,
     "threshold_unit": "score",
     "kl_horizon": 5_000,
@@ -179,7 +187,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "eps": {"optimizer": "adamw"},
 }
 # Options with one value only: they say what a method does not leave open.
-FIXED = {("online_ai_feedback", "n"), ("online_ai_feedback", "epochs"), ("spin", "n"), ("selm", "n")}
+FIXED = {(name, option) for name in ("online_ai_feedback", "bpo") for option in ("n", "epochs")}
+FIXED |= {("spin", "n"), ("selm", "n")}
 
 
 def another(name: str, annotation: Any, value: Any) -> Any:

@@ -51,13 +51,17 @@ class Examples(Protocol):
 
 
 class Modules(Protocol):
-    """Trainable modules beside the policy (a value head, say), by name."""
+    """Trainable modules beside the policy (a value head, say), by name; adapters that it adds to it learn as well."""
 
     def __call__(self, policy: LanguageModel) -> Mapping[str, nn.Module]: ...
 
 
 class Finish(Protocol):
-    """A last change to the policy when a stage's training is over; `start` holds the weights the stage began with."""
+    """A last change to the policy when a stage's training is over; `start` holds the weights the run began with."""
+
+    def check(self, world: World) -> None:
+        """Raise InputError, before the run's first step, where this policy could not be changed so."""
+        ...
 
     def __call__(self, world: World, start: Mapping[str, Tensor]) -> None: ...
 

@@ -104,11 +104,11 @@ def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
     Raises InputError that names the option, and the file where it stands there.
     """
     options = dict(config.options)
-    # A method without a reference has none to switch to when the policy gets an adapter.
-    if "reference" in methods.find(config.method).Config.model_fields:
+    # A method without a reference has none to switch to when the policy gets an adapter, nor has one that moves.
+    if (reference := methods.fields_of(config.method, options).get("reference")) is not None:
         if "reference" in config.models:
             options.setdefault("reference", "given")
-        elif config.lora:
+        elif config.lora and reference.default == "initial":
             options.setdefault("reference", "adapter_off")
     read = read_config(file).get("options", {}) if file is not None else {}
     files = {name: file for name, value in read.items() if file is not None and options.get(name) == value}
