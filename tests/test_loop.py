@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
@@ -254,6 +255,27 @@ def test_two_stages_interrupted(step: int, whole: Path, tmp_path: Path) -> None:
     lines = read_jsonl(whole / "metrics.jsonl")
     assert [(line["stage"], line["round"]) for line in lines] == [(0, 0)] * 8 + [(0, 1)] * 8 + [(1, 0)] * 4
     assert [line["step"] for line in read_jsonl(tmp_path / "run" / "curve.jsonl")] == list(range(21))
+
+
+def test_rates_and_orders_by_hand(whole: Path, tmp_path: Path) -> None:
+    """A rate falls over all rounds of its stage, and every epoch of every round has an order of its own."""
+    lines = read_jsonl(whole / "metrics.jsonl")
+
+    def rates(steps: int, warmup: int) -> list[float]:
+        rising = [(step + 1) / (warmup + 1) for step in range(warmup)]
+        return [1e-2 * share for share in (*rising, *(1 - step / (steps - warmup) for step in range(steps - warmup)))]
+
+    # A tenth of the steps, rounded up, is the longest warm-up.
+    assert [line["lr"] for line in lines] == pytest.approx([*rates(16, 2), *rates(4, 1)])
+    world = tiny_world(tmp_path, pair_records(4))
+    texts = [len(tree) for tree in Imitated()(world, 0).examples]
+    pairs = [len(Pairs(Logistic()).tree(pair)) for pair in PreferenceRows()(world, 0).examples]
+    expected = []
+    for stage, round_, sizes in ((0, 0, texts), (0, 1, texts), (1, 0, pairs)):
+        for epoch in range(2):
+            order = np.random.default_rng([0, stage, round_, epoch]).permutation(len(sizes))
+            expected += [sizes[one] + sizes[two] for one, two in order.reshape(-1, 2)]
+    assert [line["tokens"] for line in lines] == expected
 
 
 def test_the_second_stage_starts_at_the_first_ones_end(tmp_path: Path) -> None:

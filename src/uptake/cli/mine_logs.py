@@ -60,6 +60,9 @@ def mine_logs(
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
     threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",
     reduction: Annotated[str, typer.Option(help="mean or sum over the tokens of what was said.")] = "mean",
+    length_residual: Annotated[
+        bool, typer.Option("--length-residual", help="Go by what length does not explain of a reward.")
+    ] = False,
     ratings: Ratings = None,
     redact: Remove = False,
     any_language: AnyLanguage = False,
@@ -75,12 +78,18 @@ def mine_logs(
     """
     from uptake.data.redact import Redact
     from uptake.data.resumable import journal_path
+    from uptake.signal import BestWorst
     from uptake.signal.thresholds import Thresholds
     from uptake.tasks.mine_logs import MineLogs, read_log
     from uptake.tasks.mine_logs import mine_logs as run
 
     check_format(format)
-    how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
+    how = MineLogs(
+        keep,  # type: ignore[arg-type]
+        by,  # type: ignore[arg-type]
+        Thresholds(low, high, threshold_unit, length_residual=length_residual),  # type: ignore[arg-type]
+        BestWorst(length_residual=length_residual),
+    )
     remove = Redact.ready() if redact else None
     model = None if model is None else only_model(model, "follow_up")
     check_output(target, overwrite=overwrite, resumes=journal_path(target))
