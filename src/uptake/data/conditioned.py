@@ -5,14 +5,14 @@ import json
 from uptake.errors import InputError
 
 _TEMPLATE = (
-    "{{%- set asked = namespace(messages=[]) -%}}"
+    "{{%- set all = namespace(messages=[]) -%}}"
     "{{%- for message in messages -%}}"
     "{{%- if message['role'] == 'user' and message['content'] is string -%}}"
     "{{%- set message = dict(message, content=message['content'] ~ {suffix}) -%}}"
     "{{%- endif -%}}"
-    "{{%- set asked.messages = asked.messages + [message] -%}}"
+    "{{%- set all.messages = all.messages + [message] -%}}"
     "{{%- endfor -%}}"
-    "{{%- set messages = asked.messages -%}}"
+    "{{%- set messages = all.messages -%}}"
 )
 
 

@@ -53,16 +53,16 @@ class Filtered:
         for each in self.rows(world):
             prompts[each.prompt.key] += 1
             best[each.prompt.key] = max(each.reward, best.get(each.prompt.key, each.reward))
-        kept: list[Scored] = []
+        chosen: list[Scored] = []
         left: list[Scored] = []
         for each in self.rows(world):
             good = self._is_best(each, best) if self.by == "best" else self._is_above(each)
-            (kept if good else left).append(each)
-        trees = [imitation(world.chat, world, each) for each in kept]
-        without = len(prompts) - len({each.prompt.key for each in kept})
-        figures = {"reward_kept": _mean(kept), "reward_left_out": _mean(left), "prompts_without": without}
+            (chosen if good else left).append(each)
+        trees = [imitation(world.chat, world, each) for each in chosen]
+        without = len(prompts) - len({each.prompt.key for each in chosen})
+        figures = {"reward_kept": _mean(chosen), "reward_left_out": _mean(left), "prompts_without": without}
         reason = "not the best of its prompt" if self.by == "best" else "not above the threshold"
-        counts = {"prompts": len(prompts), "samples": len(kept) + len(left), "kept": len(kept)}
+        counts = {"prompts": len(prompts), "samples": len(chosen) + len(left), "kept": len(chosen)}
         return RoundData(trees, counts | figures | {"dropped": {reason: len(left)}})
 
     def _is_above(self, scored: Scored) -> bool:

@@ -72,7 +72,7 @@ class OptimismBonus:
 
 
 @dataclass(frozen=True)
-class RankedWithOwn:
+class RankedBesideRecorded:
     """Pairs of the best and the worst of chosen, rejected and the policy's answer, which stands beside as `aux_ids`."""
 
     def __call__(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
@@ -87,7 +87,7 @@ class RankedWithOwn:
                 dropped["no contrast"] += 1
             else:
                 best, worst = scores.index(max(scores)), scores.index(min(scores))
-                ranks[{best: "own_best", worst: "own_worst"}.get(2, "own_between")] += 1
+                ranks[{best: "sample_best", worst: "sample_worst"}.get(2, "sample_between")] += 1
                 pair = pair_of(group[best], group[worst], scores[best] - scores[worst])
                 pairs.append(replace(pair, aux_ids=compact(group[2].response_ids)))
         samples = sum(map(len, groups))
@@ -105,7 +105,7 @@ def _iteration(config: Config, index: int) -> Stage:
         select=Portion(index, config.iterations),
         produce=BesideRecorded(fill(PolicySamples, config)),
         judge=PointwiseJudge(reward_spec(config.reward)),
-        signal=RankedWithOwn(),
+        signal=RankedBesideRecorded(),
         reference=Frozen(),
         objective=Pairs(Logistic(config.beta), fill(OptimismBonus, config)),
         update=replace(fill(Optimization, config), lr=config.lr * (1 - fall)),

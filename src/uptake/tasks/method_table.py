@@ -2,7 +2,7 @@
 
 from uptake import methods
 from uptake.recipe import Stage
-from uptake.tasks.run_config import OWN_MODELS, models_used
+from uptake.tasks.run_config import DEFAULT_MODELS, models_used
 
 
 def method_table() -> str:
@@ -15,7 +15,7 @@ def method_table() -> str:
         against = {"NoReference": "", "Frozen": start, "Virtual": "several models"}
         aliases = ", ".join(f"`{each}`" for each in method.aliases)
         used = [each for each in models_used(recipe) if each not in ("policy", "start")]
-        models = ", ".join(f"`{each}`" + " (or the policy)" * (each in OWN_MODELS) for each in used)
+        models = ", ".join(f"`{each}`" + " (or the policy)" * (each in DEFAULT_MODELS) for each in used)
         reference = against.get(type(last.reference).__name__, "the policy before")
         lines.append(f"| `{name}` | {aliases} | {method.summary} | {_source(last)} | {reference} | {models} |")
     return "\n".join(lines) + "\n"

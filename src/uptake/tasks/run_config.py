@@ -14,7 +14,7 @@ from uptake.recipe import Recipe
 from uptake.support.settings import near
 
 # Models that a run has where none is given: the policy as its own follow-up model, as it is, and as the run began.
-OWN_MODELS = ("follow_up", "policy", "start")
+DEFAULT_MODELS = ("follow_up", "policy", "start")
 
 
 class RunConfig(BaseModel):
@@ -118,7 +118,7 @@ def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
 def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file: Path | None = None) -> RunConfig:
     """The config with a model for every name that its recipe asks for; `rest` is that of all which have none.
 
-    Those that a run has by itself (`OWN_MODELS`) may be without. Raises InputError as `assigned` does, and names the
+    Those that a run has by itself (`DEFAULT_MODELS`) may be without. Raises InputError as `assigned` does, and names the
     `file` where a model stands there.
     """
     names = models_used(recipe)
@@ -126,7 +126,7 @@ def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file
         if name not in names:
             problem = f"nothing here uses a model called {name!r}{near(name, names)}"
             raise InputError(problem, path=file, field="models", allowed=", ".join(names) or "none")
-    found = assigned(names, config.models, rest, optional=OWN_MODELS)
+    found = assigned(names, config.models, rest, optional=DEFAULT_MODELS)
     return config.model_copy(update={"models": found})
 
 

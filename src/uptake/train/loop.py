@@ -169,8 +169,8 @@ class Learner:
 def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
     stage, world = learner.stage, learner.world
     empty = 0
-    place = cursor.stage, cursor.round_
-    with rounds_of_data(stage, world, log, place) as data_of, progress_bar("rounds", stage.rounds) as bar:
+    round_index = cursor.stage, cursor.round_
+    with rounds_of_data(stage, world, log, round_index) as data_of, progress_bar("rounds", stage.rounds) as bar:
         bar.advance(cursor.round_)
         for round_ in range(cursor.round_, stage.rounds):
             # The version of the policy that produced this round, also when the round is resumed half-way.
@@ -265,12 +265,12 @@ def _due(step: int, every: int) -> bool:
 
 
 def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
-    own = trainable(world.policy)
-    if own.keys() != weights.keys():
-        name = sorted(own.keys() ^ weights.keys())[0]
+    current = trainable(world.policy)
+    if current.keys() != weights.keys():
+        name = sorted(current.keys() ^ weights.keys())[0]
         raise InputError(f"the checkpoint does not fit this policy: {name} is in one of them only", path=world.folder)
     with torch.no_grad():
-        for name, weight in own.items():
+        for name, weight in current.items():
             weight.copy_(weights[name])
 
 
