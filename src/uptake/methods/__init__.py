@@ -81,9 +81,9 @@ def configure(name: str, options: Mapping[str, Any]) -> MethodConfig:
 
 def fields_of(name: str, options: Mapping[str, Any]) -> dict[str, FieldInfo]:
     """The options of a method, and those of the one that it hands all others on to, by its own option `method`."""
-    own: dict[str, FieldInfo] = find(name).Config.model_fields
-    inner = options.get("method", own["method"].default) if "method" in own else None
-    return own | (fields_of(inner, {}) if isinstance(inner, str) else {})
+    found: dict[str, FieldInfo] = find(name).Config.model_fields
+    inner = options.get("method", found["method"].default) if "method" in found else None
+    return found | (fields_of(inner, {}) if isinstance(inner, str) else {})
 
 
 def build(name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None) -> "Recipe":

@@ -138,10 +138,10 @@ class Learner:
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         modules = trainable_modules(self.world.policy)
-        weights = {name: weight for name, weight in self.weights.items() if name not in modules}
-        first, *others = by_member(policy, weights)
+        learned = {name: weight for name, weight in self.weights.items() if name not in modules}
+        first, *others = by_member(policy, learned)
         self.optimizer = build_optimizer(stage.update, first, modules.values(), others)
-        if weights and not hasattr(policy.model, "peft_config"):
+        if learned and not hasattr(policy.model, "peft_config"):
             policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
     def step(self, examples: Sequence[Any], rate: float, done: float = 0.0) -> dict[str, float]:

@@ -151,8 +151,8 @@ def _same_model(one: str, other: str) -> bool:
 
 def _of_base(home: Path, name: str, tensor: Tensor) -> Tensor:
     """The weight of the base that a whole weight of an adapter stands for."""
-    own = name.removeprefix("base_model.model.")
-    found = stored_tensors(home).get(own)
+    in_base = name.removeprefix("base_model.model.")
+    found = stored_tensors(home).get(in_base)
     if found is None or found.shape != tuple(tensor.shape):
         problem = (
             f"{name} is {tuple(tensor.shape)}, and {'missing from' if found is None else f'{found.shape} in'} {home}"
@@ -160,7 +160,7 @@ def _of_base(home: Path, name: str, tensor: Tensor) -> Tensor:
         raise InputError(
             problem, field="aligned", allowed="an adapter whose whole weights are those of its base, moved"
         )
-    return found.read(own)
+    return found.read(in_base)
 
 
 def _partner(name: str) -> str:
