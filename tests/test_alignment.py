@@ -1,4 +1,4 @@
-"""Alignments and token labels: every golden row of the specification, and what holds for all sequences."""
+"""Alignments and token labels: rows by hand, and what holds for all sequences."""
 
 from itertools import groupby, pairwise, product
 

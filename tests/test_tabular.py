@@ -138,6 +138,40 @@ def test_only_fresh_samples_find_an_arm_that_no_pair_holds(tmp_path: Path) -> No
     assert fresh.argsort(descending=True).tolist() == [0, 1, 2, 3, 4]
 
 
+@dataclass(frozen=True)
+class Shorter(Annotator, AnnotatorSpec):
+    """Prefers the shorter answer, by a price for every token."""
+
+    price: float
+
+    def build(self, resources: Resources) -> Annotator:
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        return repr(self)
+
+    def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
+        sizes = [(len(one.split()), len(two.split())) for one, two in pairs]
+        ps = [1 / (1 + exp(-self.price * (two - one))) for one, two in sizes]
+        return [Verdict(p, (p, p)) for p in ps]
+
+
+def test_a_price_on_length_shortens_answers(tmp_path: Path) -> None:
+    """Words and ends alike at the start, so that the chance of an end after any word says how long answers are."""
+    ends = []
+    for price in (0.0, 0.3, 1.0):
+        policy = table({"bread": 1.0, "nine": 1.0, "<end>": 0.5})
+        options = {"judge": "oracle", "beta": BETA, "label": "soft", "batch_size": 32, "steps": 14, "lr": 0.03}
+        (stage,) = methods.build("oaif", {**options, **ONE_WORD, "max_new_tokens": 8, **UPDATE}).stages
+        recipe = Recipe((replace(stage, judge=PairwiseJudge(Shorter(price))),))
+        trained = run(recipe, tiny_world(tmp_path / str(price), prompts(64), policy)).policy
+        logits: Any = trained.base(torch.tensor([[5]])).logits[0, -1]
+        ends.append(logits.softmax(0)[trained.tokenizer.eos_token_id].item())
+    assert ends[0] < ends[1] - 0.05
+    assert ends[1] < ends[2] - 0.05
+
+
 # --- follow-ups -------------------------------------------------------------------------------------------------------
 
 PRAISE, BLAME = "good", "poor"
