@@ -293,6 +293,31 @@ def test_how_a_run_is_carried_out_changes_no_weight(tmp_path: Path) -> None:
     assert [line["step"] for line in read_jsonl(tmp_path / "watched" / "curve.jsonl")] == [0, 5, 10, 15, 16, 20]
 
 
+def test_a_run_is_watched_once_a_step(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(world: World, step: int) -> Mapping[str, Any]:
+        seen.append(step)
+        return {}
+
+    run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), Options(observe=watch, observe_every=5))
+    assert seen == [0, 5, 10, 15, 16, 20]
+
+
+def test_a_round_in_which_a_saving_step_passed_is_saved_at_its_end(tmp_path: Path) -> None:
+    """Also where the run was stopped in the middle of the round, after that step."""
+    for resume, step in ((False, 6), (True, 9)):
+        options = Options(resume=resume, save_every=5, observe=stop_at(step), observe_every=1)
+        with pytest.raises(Stop):
+            run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), options)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["00-00000-00000005-00000005", "00-00001-00000008-00000000"]
+    # None of the first round holds a step that is a multiple of 9.
+    with pytest.raises(Stop):
+        run(two_stages(), tiny_world(tmp_path / "other", pair_records(4)), replace(options, resume=False, save_every=9))
+    assert not (tmp_path / "other" / "checkpoints").exists()
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)))
     before = [model_bytes(tmp_path / "run"), (tmp_path / "run" / "metrics.jsonl").read_bytes()]

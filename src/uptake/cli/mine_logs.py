@@ -84,12 +84,8 @@ def mine_logs(
     from uptake.tasks.mine_logs import mine_logs as run
 
     check_format(format)
-    how = MineLogs(
-        keep,  # type: ignore[arg-type]
-        by,  # type: ignore[arg-type]
-        Thresholds(low, high, threshold_unit, length_residual=length_residual),  # type: ignore[arg-type]
-        BestWorst(length_residual=length_residual),
-    )
+    thresholds = Thresholds(low, high, threshold_unit, length_residual=length_residual)  # type: ignore[arg-type]
+    how = MineLogs(keep, by, thresholds, BestWorst(length_residual=length_residual))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
     model = None if model is None else only_model(model, "follow_up")
     check_output(target, overwrite=overwrite, resumes=journal_path(target))
