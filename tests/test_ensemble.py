@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +11,21 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from peft import PeftModel
-from tiny import pair_records, prompt_records, read_jsonl, saved, tiny_llama, tiny_world, weights_of
+from tiny import (
+    command_line,
+    in_process,
+    pair_records,
+    prompt_records,
+    read_jsonl,
+    saved,
+    tiny_llama,
+    tiny_world,
+    weights_of,
+    write_jsonl,
+)
+from tiny_cli import Cli
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -435,6 +450,45 @@ def test_an_ensemble_stopped_in_a_phase_ends_as_one_that_was_not(step: int, tmp_
     run(recipe, world("run"), replace(options, resume=True))
     for file in ("metrics.jsonl", "model/adapter_model.safetensors", "rounds/0-1/judged.jsonl"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The arguments of a run on the command line, without its folder."""
+    folder = tmp_path_factory.mktemp("given")
+    data = write_jsonl(folder / "prompts.jsonl", prompt_records(16))
+    policy = saved(tiny_llama(), folder / "policy")
+    options = [f"--set={name}={value}" for name, value in {**SHORT, "ensemble": 2}.items() if name != "judge"]
+    return ["bpo", "--policy", str(policy), "--data", str(data), "--judge", "length", *options]
+
+
+def test_a_killed_ensemble_ends_as_one_that_was_not(given: list[str], tmp_path: Path) -> None:
+    """In the second phase, between two snapshots, with the copy that sampled it."""
+    arguments = ["train", *given, "--lora", "2", "--save-every", "1", "--out"]
+    assert in_process(command_line, [*arguments, str(tmp_path / "whole")]) == 0
+    moment = ("os.rename", "00-00001-00000003-00000001.partial", 1)
+    assert in_process(command_line, [*arguments, str(tmp_path / "run")], moment) == -signal.SIGKILL
+    assert in_process(command_line, [*arguments, str(tmp_path / "run"), "--resume"]) == 0
+    for file in ("metrics.jsonl", "model/adapter_model.safetensors"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["Recipe"]["stages"][0]["Stage"]
+    assert (recipe["reference"], recipe["modules"]) == ("Behaviour", {"Ensemble": {"members": 2}})
+    assert json.loads((tmp_path / "run" / "model" / "adapter_config.json").read_text())["r"] == 4
+
+
+def test_an_ensemble_on_the_command_line_wants_an_adapter(uptake: Cli, given: list[str]) -> None:
+    code, _, error = uptake.run("train", *given, "--out", "run")
+    assert code == 2
+    assert "field 'ensemble': " in error
+    assert "policy has no adapter (allowed: a policy with one fresh adapter, as --lora gives it" in error
+    facts = uptake("check", *given, "--lora", 2)
+    lm = add_lora(tiny_llama(), rank=2)
+    base = sum(weight.numel() for weight in lm.base.parameters() if not weight.requires_grad)
+    learned = 2 * sum(weight.numel() for weight in trainable(lm).values())
+    assert f"{base + learned:,}, of which {learned:,} are trained" in facts
+    # Eight prompts make a phase of two steps.
+    assert re.search(r"rows +│ 8 ", facts)
+    assert "policy, reference, gradients, 2 optimizer moments" in facts
 
 
 def test_an_ensemble_goes_on_past_its_end(tmp_path: Path) -> None:

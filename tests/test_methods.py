@@ -135,7 +135,7 @@ def test_a_wrong_name_gets_the_nearest(wrong: str, near: str) -> None:
 
 
 def test_a_name_like_no_other_gets_the_list() -> None:
-    with pytest.raises(InputError, match=r"^there is no method 'xyzzy' \(allowed: conditional_alignment, dpo, "):
+    with pytest.raises(InputError, match=r"^there is no method 'xyzzy' \(allowed: bpo, conditional_alignment, "):
         methods.find("xyzzy")
 
 

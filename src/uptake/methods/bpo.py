@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from uptake.methods import online_ai_feedback
+from uptake.methods import dpo, online_ai_feedback
 from uptake.models.ensemble import Ensemble
-from uptake.objective import EachMember
+from uptake.objective import EachMember, Pairs
 from uptake.recipe import Recipe
 from uptake.reference import ReferenceName
 from uptake.update import OptimizerName, Schedule
@@ -54,4 +54,5 @@ def build(config: Config) -> Recipe:
     (stage,) = online_ai_feedback.build(config).stages
     if config.ensemble == 1:
         return Recipe((stage,))
-    return Recipe((replace(stage, modules=Ensemble(config.ensemble), objective=EachMember(stage.objective)),))
+    objective = EachMember(Pairs(dpo.kernel(config)))
+    return Recipe((replace(stage, modules=Ensemble(config.ensemble), objective=objective),))

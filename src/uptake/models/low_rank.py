@@ -58,6 +58,11 @@ def is_fresh(lm: LanguageModel) -> bool:
     return plain and not any(first.any() and second.any() for first, second in products)
 
 
+def begins_as_base(lm: LanguageModel) -> bool:
+    """Whether a model has an adapter that can be switched off without a change, as it is fresh."""
+    return hasattr(lm.model, "disable_adapter") and is_fresh(lm)
+
+
 def summed_products(parts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
     """The weighted sum of adapters as one adapter, exact: `sum w_i B_i A_i = [w_1 B_1, w_2 B_2, ...] [A_1; A_2; ...]`.
 

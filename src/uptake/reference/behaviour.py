@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uptake.models import Packed
-from uptake.models.low_rank import is_fresh
+from uptake.models.low_rank import begins_as_base
 from uptake.reference.adapter_off import AdapterOff
 from uptake.reference.base import RunningReference
 from uptake.reference.frozen import Frozen
@@ -33,8 +33,7 @@ class Behaviour:
         moving = [name for name, weight in weights.items() if weight.requires_grad]
         shared: dict[int, Any] = {id(weight): weight for weight in weights.values() if not weight.requires_grad}
         previous = replace(world.policy, model=copy.deepcopy(world.policy.model, shared))
-        off = hasattr(world.policy.model, "disable_adapter") and is_fresh(world.policy)
-        initial = (AdapterOff() if off else Frozen()).start(world)
+        initial = (AdapterOff() if begins_as_base(world.policy) else Frozen()).start(world)
         return BehaviourModel(PreviousModel(previous, moving), initial)
 
 
