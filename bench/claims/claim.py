@@ -67,6 +67,7 @@ class Claim:
     direction: Literal["more", "less"] = "more"
     margin: float = 0.0
     apart: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = SEEDS
 
     def __post_init__(self) -> None:
         hidden = [name for name in self.apart if name.rstrip("s") not in self.sentence]

@@ -17,7 +17,7 @@ from time import process_time, sleep
 
 import torch
 
-from claims.claim import DEVELOPMENT_SEED, SEEDS, Arm, Claim, Measured, Options, Place
+from claims.claim import DEVELOPMENT_SEED, Arm, Claim, Measured, Options, Place
 from claims.store import Job, Store
 from uptake.errors import UptakeError
 from uptake.support.progress import progress_bar
@@ -27,9 +27,9 @@ WORKERS = 2
 
 def make(claims: Sequence[Claim], store: Store, workers: int = WORKERS) -> None:
     """Make every result that is missing; one worker works in this process."""
-    arms = list({arm.name: arm for claim in claims for arm in claim.arms}.values())
-    _make([job for arm in arms for job in candidates(arm)], store, workers)
-    _make([Job(arm, chosen(arm, store), seed, "held out") for arm in arms for seed in SEEDS], store, workers)
+    arms = [(arm, claim.seeds) for claim in claims for arm in claim.arms]
+    _make([job for arm, _ in arms for job in candidates(arm)], store, workers)
+    _make([Job(arm, chosen(arm, store), seed, "held out") for arm, seeds in arms for seed in seeds], store, workers)
 
 
 def candidates(arm: Arm) -> list[Job]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-from claims.claim import SEEDS, Arm, Claim, Measured, Options
+from claims.claim import Arm, Claim, Measured, Options
 from claims.rule import Difference, Values, difference, holm
 from claims.runner import chosen
 from claims.store import Job, Store
@@ -36,11 +36,11 @@ class Verdict:
     verdict: str
 
 
-def find(claim: Claim, store: Store, seeds: Sequence[int] = SEEDS) -> Finding:
+def find(claim: Claim, store: Store) -> Finding:
     """What the results at hand say of a claim."""
     try:
         choices = {arm.name: chosen(arm, store) for arm in claim.arms}
-        sides = [[_measured(arm, choices[arm.name], seed, store) for seed in seeds] for arm in claim.arms]
+        sides = [[_measured(arm, choices[arm.name], seed, store) for seed in claim.seeds] for arm in claim.arms]
     except ValueError as error:
         return Finding(claim, reason=str(error))
     budgets = tuple(side[0].budget for side in sides)

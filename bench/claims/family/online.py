@@ -12,8 +12,8 @@ from claims.claim import Arm, Claim
 from claims.family.sizes import sized
 from claims.work.policy import policy
 
-# 84 batches of 72 are 14 times the 432 training questions.
-STEPS, BATCH = sized(84, 16), 72
+# 72 batches of 72 are 12 times the 432 training questions.
+STEPS, BATCH = sized(72, 12), 72
 LABELS = STEPS * BATCH
 # Few labels, each learned so often that steps are as many.
 FEW, TIMES = 432, 12

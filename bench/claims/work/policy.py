@@ -6,10 +6,11 @@ from statistics import fmean
 from typing import Any
 
 from claims.claim import Measured, Options, Place
+from claims.work.pairs import fit, labeled, samples
 from claims.work.runs import lines, spent
 from claims.work.tokens import reward_model
 from claims.work.town import asked, by_question, name, start, trained_on
-from uptake import ChatFormat, Preference, Prompt, Turn, World, load, methods, run
+from uptake import ChatFormat, Prompt, Turn, World, load, methods, run
 from uptake import Options as RunOptions
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.models import LanguageModel
@@ -51,11 +52,11 @@ def _learned(options: Options, lm: LanguageModel, seed: int) -> tuple[Sequence[R
     """The rows of a run, its settings, and what it was given before it began."""
     settings = dict(options["settings"])
     if data := options.get("data"):
-        rows = labeled(lm, data, seed)
-        size = len(rows) * settings.get("epochs", 1) // options["steps"]
-        kept = size * options["steps"] // settings.get("epochs", 1)
-        cost = {"labels": data["labels"], "samples": 2 * data["labels"]}
-        return rows[:kept], {**settings, "batch_size": size}, cost
+        prompts = [question.prompt for question in trained_on()]
+        each = 2 * (data["labels"] // len(prompts))
+        texts = samples(lm, prompts, each, 48, seed) if data["by"] == "own" else _of_the_town(each, seed)
+        rows, size = fit(labeled(texts, OracleAnnotator(), seed), options["steps"], settings.get("epochs", 1))
+        return rows, {**settings, "batch_size": size}, {"labels": data["labels"], "samples": 2 * data["labels"]}
     prompts = [question.prompt for question in trained_on()]
     if kind := options.get("reward_model"):
         settings["reward"] = {kind["reward"]: {"path": str(reward_model(kind, seed))}}
@@ -86,38 +87,6 @@ def figures(curve: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         "late_gain": {each: later[-1][each] - later[0][each] for each in first},
         "length_ratio": {"": words[1] / words[0]},
     }
-
-
-def labeled(lm: LanguageModel, data: Mapping[str, Any], seed: int) -> list[Row]:
-    """Pairs of answers to training questions that the oracle was asked about.
-
-    Ties and equal answers make no pair, as in a run that samples while it learns.
-    """
-    prompts = [question.prompt for question in trained_on()]
-    each = 2 * data["labels"] // len(prompts)
-    texts = _own(lm, prompts, each, seed) if data["by"] == "own" else _of_the_town(each, seed)
-    pairs = [
-        (prompt, one, two)
-        for prompt in prompts
-        for one, two in zip(texts[prompt][::2], texts[prompt][1::2], strict=True)
-        if one.strip() and two.strip() and one != two
-    ]
-    verdicts = OracleAnnotator().compare([prompt for prompt, *_ in pairs], [(one, two) for _, one, two in pairs])
-    rows: list[Row] = [
-        Preference(prompt, *((one, two) if verdict.p > 0.5 else (two, one)))
-        for (prompt, one, two), verdict in zip(pairs, verdicts, strict=True)
-        if abs(verdict.p - 0.5) > 1e-9
-    ]
-    random.Random(seed).shuffle(rows)
-    return rows
-
-
-def _own(lm: LanguageModel, prompts: Sequence[Prompt], each: int, seed: int) -> dict[Prompt, list[str]]:
-    sampling = PolicySamples(n=each, temperature=1.0, top_p=1.0, max_new_tokens=48)
-    texts: dict[Prompt, list[str]] = {prompt: [] for prompt in prompts}
-    for rollout in sampling.of(lm, prompts, ChatFormat.of(lm), seed, version=0):
-        texts[rollout.prompt].append(rollout.response)
-    return texts
 
 
 def _of_the_town(each: int, seed: int) -> dict[Prompt, list[str]]:

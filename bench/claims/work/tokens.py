@@ -2,21 +2,25 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _tokens import Arm, measured, score_steps, token_scores, with_edit
+from _tokens import Arm, Rewards, Sides, measured, score_steps, token_scores, with_edit
 
 from claims.claim import Measured, Options, Place
 from claims.work.runs import spent
 from claims.work.town import asked, name, once, start, train, trained_on
 from uptake import ChatFormat, Turn, World, load
 from uptake.datasets.items import minimal
+from uptake.models import LanguageModel
 from uptake.town import Question, Town
 from uptake.types import Edited, Row, Span
 
 # Answers to every question that is asked.
 ANSWERS = 4
+# Training edits that the best place is found by.
+PLACED = 432
 
 
 def token_rewards(options: Options, place: Place) -> Measured:
@@ -40,14 +44,36 @@ def token_rewards(options: Options, place: Place) -> Measured:
     return Measured(by_measure, {"edits": options["edits"], "steps": spent(model.parent)["steps"]})
 
 
+def one_place(options: Options, place: Place) -> Measured:
+    """The same for the one place, counted from an answer's first word, at which most of the edits change something."""
+    lm = load(start(options["learn"]))
+    world = World(lm, ChatFormat.of(lm), folder=place.folder, seed=place.seed)
+    rows = training_edits(options["edits"], place.seed, spans=True)[:PLACED]
+    longest = max(len(row.response.split()) for row in rows)
+    hits = [measured(world, rows, partial(_lowest_at, at), 512)["top1"]["rate"] for at in range(longest)]
+    scores = partial(_lowest_at, hits.index(max(hits)))
+    test = edits(asked(place.questions), ANSWERS, place.seed, spans=True)
+    found = {key: measured(world, rows, scores, 512) for key, rows in _by_question(test).items()}
+    return Measured({"top1": _rates(found, "top1")}, {"edits": options["edits"], "steps": 0})
+
+
+def _lowest_at(at: int, lm: LanguageModel, sides: Sides) -> Rewards:
+    return [tuple(float(place != min(at, len(ids) - 1)) for place in range(len(ids))) for _, ids in sides]
+
+
+def training_edits(count: int, seed: int, spans: bool = False) -> list[Edited]:
+    """Answers to training questions with their edits, the same for all arms of a seed."""
+    questions = trained_on()
+    return edits(questions, -(-count // len(questions)), seed, spans)[:count]
+
+
 def reward_model(options: Options, seed: int) -> Path:
     """The folder of a model trained on as many of the oracle's edits as `edits`, the same for all arms of a seed."""
     what = ["edits", {key: options.get(key) for key in ("method", "settings", "edits", "shuffle", "learn")}, seed]
     arm = Arm("", options["method"], options["settings"], shuffle=options.get("shuffle", False))
 
     def make(place: Path) -> None:
-        questions = trained_on()
-        rows = edits(questions, -(-options["edits"] // len(questions)), seed)[: options["edits"]]
+        rows = training_edits(options["edits"], seed)
         given: Sequence[Row] = with_edit(rows) if arm.by_sequence else rows
         train(arm.recipe(seed), start(options["learn"]), given, place, seed)
 
