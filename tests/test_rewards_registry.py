@@ -29,7 +29,7 @@ from uptake.rewards.oracle import Oracle
 from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.rewards.token_reward_model import TokenRewardSpec
 from uptake.town import Town
-from uptake.types import Answered, Dialogue, Judgement, Prompt, Rollout, Turn
+from uptake.types import Answered, Dialogue, Dropped, Judgement, Prompt, Rollout, Turn
 
 # Short spellings of every reward that scores texts by itself; PATH stands for the folder of a model.
 SPELLED = [
@@ -127,8 +127,8 @@ def test_what_is_no_answer_is_invalid_and_does_no_harm(text: str, lm: LanguageMo
     good = town_dialogues(1)
     found = reward.rate([good[0], good[0][:1], (good[0][0], Turn("assistant", " ")), good[1]])
     assert [each.valid for each in found] == [True, False, False, True]
-    assert "the last turn is the user's" in found[1].reason
-    assert "the response is empty" in found[2].reason
+    assert "the last turn is the user's" in found[1].detail
+    assert "the response is empty" in found[2].detail
     assert [found[0].score, found[3].score] == pytest.approx(scores(reward.rate(good)), abs=1e-5)
     assert list(reward.rate([])) == []
 
@@ -286,7 +286,7 @@ def test_a_sum_by_hand() -> None:
         assert judgement.parts == pytest.approx(parts)
         assert judgement.score == pytest.approx(sum(parts.values()))
     assert not found[-1].valid
-    assert found[-1].reason == Oracle().rate(asked[-1:])[0].reason
+    assert found[-1] == Oracle().rate(asked[-1:])[0]
     assert reward.parts == "by_reward"
 
 
@@ -378,7 +378,7 @@ def test_the_line_by_hand(lm: LanguageModel) -> None:
     """Against numpy's least squares on valid judgements only; new dialogues are judged by the line as it is."""
     fitted, new = town_dialogues(6), town_dialogues(8)[12:]
     reward = reward_spec("direct").build(resources(lm))
-    judged = [*reward.rate(fitted), Judgement(1e9, valid=False)]
+    judged = [*reward.rate(fitted), Judgement(1e9, reason=Dropped.FAILED)]
     residual = LengthResidual.fit(reward, [*fitted, *answers("bread")], judged)
     sizes = torch.tensor([float(len(turns[-1].content)) for turns in fitted], dtype=torch.float64)
     table = torch.stack((sizes, torch.ones_like(sizes)), 1)
