@@ -33,7 +33,7 @@ from uptake.evaluate.edits import edit_stats
 from uptake.support.keys import prompt_key
 from uptake.tasks.edit import EditSummary, edit_file, read_drafts
 from uptake.town import Town
-from uptake.types import Edited, Preference, Prompt, Turn, Verdict
+from uptake.types import Dropped, Edited, Preference, Prompt, Turn, Verdict
 
 BRIEF = "Correct: {response}\nAsked: {prompt}\n<edited></edited>"
 
@@ -67,7 +67,7 @@ class Prefers(Annotator):
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         p = sum(self.by_order) / 2
-        return [Verdict(p, self.by_order, valid=self.valid, reason="" if self.valid else "asleep") for _ in pairs]
+        return [Verdict(p, self.by_order, reason=None if self.valid else Dropped.NO_ANSWER) for _ in pairs]
 
 
 def drafts(source: Path, **options: Any) -> RowSet[Draft]:

@@ -36,7 +36,7 @@ from uptake.reference import Given, RunningReference
 from uptake.signal.thresholds import Thresholds
 from uptake.tasks.check import check
 from uptake.train.loop import run
-from uptake.types import Judgement, Labeled, Prompt, Rollout, RoundData, Turn
+from uptake.types import Dropped, Judgement, Labeled, Prompt, Rollout, RoundData, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 40}
@@ -230,7 +230,7 @@ def test_thresholds_at_their_boundaries() -> None:
         (4, True),
         (5, True),
     ]
-    counts = {"unfinished": 0, "invalid judgement": 0, "between the thresholds": 2}
+    counts = {"unfinished": 0, "between the thresholds": 2}
     labels = {"low": 0.3, "high": 0.7, "good": 2, "bad": 2}
     assert found.summary == {"prompts": 6, "samples": 6, **labels, "dropped": counts}
 
@@ -238,7 +238,7 @@ def test_thresholds_at_their_boundaries() -> None:
 def test_thresholds_as_quantiles() -> None:
     """The quantiles are those of the scores that can be used, and move with them."""
     rollouts = [rollout((index,), (index, 9), str(index)) for index in range(6)]
-    judgements = [Judgement(score) for score in (3.0, 0.0, 1.0, 4.0, 2.0)] + [Judgement(-9.0, valid=False)]
+    judgements = [Judgement(score) for score in (3.0, 0.0, 1.0, 4.0, 2.0)] + [Judgement(-9.0, reason=Dropped.FAILED)]
     signal = Thresholds(0.25, 0.75, "quantile")
     found = labeled(signal, rollouts, judgements)
     assert [(each.prompt_ids[0], each.good) for each in found.examples] == [
@@ -257,10 +257,15 @@ def test_thresholds_as_quantiles() -> None:
 
 def test_thresholds_drop_what_cannot_be_labeled() -> None:
     cut = rollout((1,), (2,), finished=False)
-    judgements = [Judgement(1.0), Judgement(5.0, valid=False, reason="none"), Judgement(float("nan")), Judgement(1.0)]
+    judgements = [Judgement(1.0), Judgement(5.0, reason=Dropped.FAILED), Judgement(float("nan")), Judgement(1.0)]
     rollouts = [rollout((1,), (2,)), rollout((1,), (3,)), rollout((1,), (4,)), cut]
     found = labeled(Thresholds(-1.0, 1.0), rollouts, judgements)
-    assert found.summary["dropped"] == {"unfinished": 1, "invalid judgement": 2, "between the thresholds": 0}
+    assert found.summary["dropped"] == {
+        "unfinished": 1,
+        "the reward failed": 1,
+        "not a finite number": 1,
+        "between the thresholds": 0,
+    }
     assert [tuple(each.response_ids) for each in found.examples] == [(2,)]
     assert len(labeled(Thresholds(-1.0, 1.0, keep_unfinished=True), rollouts, judgements).examples) == 2
 

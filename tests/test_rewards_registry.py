@@ -126,8 +126,8 @@ def test_what_is_no_answer_is_invalid_and_does_no_harm(text: str, lm: LanguageMo
     good = town_dialogues(1)
     found = reward.rate([good[0], good[0][:1], (good[0][0], Turn("assistant", " ")), good[1]])
     assert [each.valid for each in found] == [True, False, False, True]
-    assert "the last turn is the user's" in found[1].reason
-    assert "the response is empty" in found[2].reason
+    assert "the last turn is the user's" in found[1].detail
+    assert "the response is empty" in found[2].detail
     assert [found[0].score, found[3].score] == pytest.approx(scores(reward.rate(good)), abs=1e-5)
     assert list(reward.rate([])) == []
 
@@ -285,7 +285,7 @@ def test_a_sum_by_hand() -> None:
         assert judgement.parts == pytest.approx(parts)
         assert judgement.score == pytest.approx(sum(parts.values()))
     assert not found[-1].valid
-    assert found[-1].reason == Oracle().rate(asked[-1:])[0].reason
+    assert found[-1] == Oracle().rate(asked[-1:])[0]
     assert reward.parts == "by_reward"
 
 

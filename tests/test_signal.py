@@ -11,7 +11,7 @@ import pytest
 
 from uptake.errors import InputError
 from uptake.signal import BestWorst, MinedPair
-from uptake.types import Group, Judgement, Prompt, Rollout, RoundData, Turn
+from uptake.types import Dropped, Group, Judgement, Prompt, Rollout, RoundData, Turn
 
 OPEN = BestWorst(min_margin_quantile=0.0, max_length_ratio=inf, min_category_agreement=0.0)
 Rows = tuple[list[Rollout], list[Judgement]]
@@ -71,7 +71,8 @@ def random_round(seed: int) -> Rows:
             text, tokens = rng.choice(["", "yes", "no", "perhaps", "never", f"answer {sample}"]), rng.randint(1, 5)
             rollouts.append(rollout(str(prompt), sample, text, tokens=tokens, finished=rng.random() < 0.9))
             parts = {name: float(rng.randint(-2, 2)) for name in "abc"}
-            judgements.append(Judgement(sum(parts.values()), valid=rng.random() < 0.9, parts=parts))
+            reason = None if rng.random() < 0.9 else Dropped.NO_ANSWER
+            judgements.append(Judgement(sum(parts.values()), parts, reason))
     return rollouts, judgements
 
 
@@ -159,9 +160,9 @@ def test_equal_texts_count_once() -> None:
     ("odd", "judgement", "reason"),
     [
         (rollout("p", 2, finished=False), Judgement(9.0), "unfinished"),
-        (rollout("p", 2), Judgement(9.0, valid=False), "invalid judgement"),
-        (rollout("p", 2), Judgement(nan), "invalid judgement"),
-        (rollout("p", 2), Judgement(-inf), "invalid judgement"),
+        (rollout("p", 2), Judgement(9.0, reason=Dropped.NO_ANSWER), "no answer"),
+        (rollout("p", 2), Judgement(nan), "not a finite number"),
+        (rollout("p", 2), Judgement(-inf), "not a finite number"),
         (rollout("p", 2, " \n"), Judgement(9.0), "empty"),
         (rollout("p", 2, "answer 0"), Judgement(9.0), "duplicate"),
     ],
@@ -290,7 +291,7 @@ def test_books_balance(seed: int) -> None:
     """Every prompt ends as a pair or under one reason, and no pair has two equal responses."""
     rollouts, judgements = random_round(seed)
     mined = mine(BestWorst(), rollouts, judgements)
-    per_response = {"unfinished", "invalid judgement", "empty", "duplicate"}
+    per_response = {"unfinished", "no answer", "empty", "duplicate"}
     per_prompt = sum(count for reason, count in mined.summary["dropped"].items() if reason not in per_response)
     assert per_prompt + len(mined.examples) == len({each.prompt.key for each in rollouts}) == mined.summary["prompts"]
     assert min(mined.summary["dropped"][reason] for reason in (*per_response, "no contrast", "length ratio")) > 0
