@@ -2,8 +2,9 @@
 
 A paragraph, list or table that names `bench/results/NAME` must have every figure from there: each is a number of the
 file's rows, rounded as it is written, percentages as shares too. Figures are numbers with a decimal point and whole
-ones before "times" or "%"; those of a setting, such as a temperature, are named by a comment in the same block:
-`<!-- settings: 0.9 -->`. A bold figure in no such block is an error, since what is bold was measured.
+ones before "times" or "%"; what else has a decimal point is named in the same block with what it is:
+`<!-- not in the file: 0.9 a nucleus; 0.885 an earlier run -->`. A bold figure in no such block is an error, since what
+is bold was measured.
 """
 
 import json
@@ -21,10 +22,10 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 FIGURE = re.compile(r"(?<![\w.^-])(\d+\.\d+(?:e-?\d+)?|\de-\d+|\d+(?=\s*%| times))(?!\w|\.\d)")
 BOLD = re.compile(r"\*\*[^*\n]*\d[^*\n]*(?:times|%)[^*\n]*\*\*|\*\*0\.\d+\*\*")
 NAMED = re.compile(r"bench/results/(\w+(?:\.\w+)?)\.(?:md|json)")
-SETTINGS = re.compile(r"<!-- settings: ([^>]*) -->")
+OTHERS = re.compile(r"<!-- not in the file: ([^>]*) -->")
 # What is no figure: code, addresses, comments, versions, the numbers of papers and the level of an interval.
 ELSE = re.compile(
-    r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|\b(?:trl|Python|PyTorch) \d[\d.]*|\d{4}\.\d{5}|95 %\s+interval",
+    r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|\b(?:trl|Python|PyTorch) \d[\d.]*|\d{4}\.\d{5}|95 %\s+interval|intervals? of 95 %",
     re.DOTALL,
 )
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -44,9 +45,9 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def figures(block: str) -> set[str]:
-    """The figures of a block but for its settings."""
-    given = {each.strip() for found in SETTINGS.findall(block) for each in found.split(",")}
-    return set(FIGURE.findall(ELSE.sub(" ", block))) - given
+    """The figures of a block but for those that it names as something else."""
+    named = [each.split(maxsplit=1) for found in OTHERS.findall(block) for each in found.split(";")]
+    return set(FIGURE.findall(ELSE.sub(" ", block))) - {number for number, _ in named}
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -80,17 +81,17 @@ def test_figures_are_those_of_their_files(page: Path) -> None:
     wrong = []
     for block in blocks(page.read_text()):
         names = NAMED.findall(block)
-        if names:
+        if names and (shown := figures(block)):
             found = [each for name in names for each in results(name)]
-            wrong += [f"{each}: not in {', '.join(names)}" for each in figures(block) if not is_among(each, found)]
-        else:
+            wrong += [f"{each}: not in {', '.join(names)}" for each in shown if not is_among(each, found)]
+        elif not names:
             wrong += [f"{each}: no result file" for each in BOLD.findall(ELSE.sub(" ", block))]
     assert not wrong, "\n".join(wrong)
 
 
 def test_figures_by_hand() -> None:
     text = "By `x 0.5`, trl 1.16 and [this](a/0.7.md) **63 times**, 25.5 s, 2e-6, 95 % intervals, 20 %; 12 rows. "
-    assert figures(f"{text}<!-- settings: 25.5 -->") == {"63", "2e-6", "20"}
+    assert figures(f"{text}<!-- not in the file: 25.5 an aim -->") == {"63", "2e-6", "20"}
     found = [*numbers({"a": {"median": 63.349, "low": "61"}, "b": ["0.1951 (0.19 to 0.21)", 1.9e-06]})]
     assert found == [63.349, 61, 0.1951, 0.19, 0.21, 1.9e-06]
     assert all(is_among(each, found) for each in ("63", "63.3", "63.35", "20", "0.195", "19.5", "2e-6", "1.9e-06"))
