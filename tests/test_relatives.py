@@ -40,7 +40,7 @@ from uptake.rollout.schedule import Portion
 from uptake.signal.ranked import RankedPairs
 from uptake.tasks.method_table import method_table
 from uptake.train.loop import Options, run
-from uptake.types import Judgement, Pair, Prompt, Rollout, Turn
+from uptake.types import Dropped, Judgement, Pair, Prompt, Rollout, Turn
 from uptake.world import World
 
 FAST: dict[str, Any] = {"lr": 3e-3, "batch_size": 4, "warmup": 0.0, "clip": 1.0}
@@ -430,7 +430,7 @@ def judged(*scores: float | None) -> tuple[Any, Any]:
         Rollout(Prompt((Turn("user", "?"),), "k"), (1,), (10 + index,), str(index), True, sample=index)
         for index in range(len(scores))
     )
-    judgements = [Judgement(0.0, valid=False, reason="tie") if score is None else Judgement(score) for score in scores]
+    judgements = [Judgement(0.0, reason=Dropped.TIE) if score is None else Judgement(score) for score in scores]
     return [group], [judgements]
 
 

@@ -17,7 +17,7 @@ from uptake.examples.scored import Scored, ScoredRows, imitation
 from uptake.methods import MethodConfig, fill
 from uptake.objective import NextToken
 from uptake.recipe import Recipe, Stage
-from uptake.types import RoundData
+from uptake.types import Dropped, RoundData
 from uptake.update import Optimization
 from uptake.world import World
 
@@ -61,7 +61,7 @@ class Filtered:
         trees = [imitation(world.chat, world, each) for each in chosen]
         without = len(prompts) - len({each.prompt.key for each in chosen})
         figures = {"reward_kept": _mean(chosen), "reward_left_out": _mean(left), "prompts_without": without}
-        reason = "not the best of its prompt" if self.by == "best" else "not above the threshold"
+        reason = Dropped.NOT_THE_BEST if self.by == "best" else Dropped.BELOW_THRESHOLD
         counts = {"prompts": len(prompts), "samples": len(chosen) + len(left), "kept": len(chosen)}
         return RoundData(trees, counts | figures | {"dropped": {reason: len(left)}})
 

@@ -82,7 +82,7 @@ class AgainstFirst:
 def _strength(verdict: Verdict) -> Judgement:
     """The log-odds of a verdict, the mean over both orders, each at most `SURE`."""
     if not verdict.valid:
-        return Judgement(0.0, valid=False, reason=verdict.reason)
+        return Judgement(0.0, reason=verdict.reason, detail=verdict.detail)
     odds = [SURE if p == 1 else -SURE if p == 0 else log(p / (1 - p)) for p in verdict.by_order]
     return Judgement(fmean(max(-SURE, min(SURE, each)) for each in odds))
 

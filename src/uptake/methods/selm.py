@@ -32,7 +32,7 @@ from uptake.rollout.schedule import Portion
 from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
 from uptake.support.token_ids import compact
-from uptake.types import Group, Judgement, Pair, RoundData
+from uptake.types import Dropped, Group, Judgement, Pair, RoundData
 from uptake.update import Optimization
 
 ALIASES = ("self_exploring",)
@@ -77,14 +77,15 @@ class RankedBesideRecorded:
 
     def __call__(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         pairs: list[Pair] = []
-        dropped: Counter[str] = Counter()
+        dropped: Counter[Dropped] = Counter()
         ranks: Counter[str] = Counter()
         for group, judged in zip(groups, judgements, strict=True):
             scores = [each.score for each in judged]
-            if not all(each.valid for each in judged):
-                dropped[next(each.reason or "invalid judgement" for each in judged if not each.valid)] += 1
+            reason = next((each.reason for each in judged if each.reason), None)
+            if reason is not None:
+                dropped[reason] += 1
             elif min(scores) == max(scores):
-                dropped["no contrast"] += 1
+                dropped[Dropped.NO_CONTRAST] += 1
             else:
                 best, worst = scores.index(max(scores)), scores.index(min(scores))
                 ranks[{best: "sample_best", worst: "sample_worst"}.get(2, "sample_between")] += 1

@@ -24,7 +24,7 @@ from uptake.reference import Frozen
 from uptake.rollout.policy import PolicySamples
 from uptake.rollout.recorded import BesideRecorded
 from uptake.signal.comparisons import ComparisonPairs
-from uptake.types import Group, Verdict
+from uptake.types import Dropped, Group, Verdict
 from uptake.update import Optimization, OptimizerName, Schedule
 from uptake.world import World
 
@@ -59,7 +59,7 @@ class RecordedWins:
     keep_unfinished: bool = False
 
     def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Verdict]:
-        cut = Verdict(0.5, (0.5, 0.5), valid=False, reason="unfinished")
+        cut = Verdict(0.5, (0.5, 0.5), reason=Dropped.UNFINISHED)
         return [Verdict(1.0, (1.0, 1.0)) if self.keep_unfinished or sample.finished else cut for _, sample in groups]
 
 

@@ -36,7 +36,7 @@ class RewardDetails:
 class Reward(Protocol):
     """Reward of responses: one judgement for every response, in order; a higher score is better.
 
-    A response that cannot be rated is judged `valid=False` with the reason. A score depends on nothing but the response
+    A response that cannot be rated is judged with the `reason`. A score depends on nothing but the response
     and the reward: not on the other responses, their order, or how they are batched, unless the reward says that it
     compares responses to one prompt (`compares`). Where a reward rates tokens, the judgement of a `Rollout` has one
     value for each of its ids in `tokens`.

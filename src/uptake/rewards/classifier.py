@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from uptake.data.chat import ChatFormat
 from uptake.data.turns import as_text
-from uptake.errors import InputError, ModelError
+from uptake.errors import InputError, ModelError, TooLong
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.models.rope import declared_tables
 from uptake.rewards.base import Resources, Response, Reward, RewardSpec
@@ -94,7 +94,7 @@ class Classifier(Reward):
         pair: Any = tokenizer(before, response, verbose=False, split_special_tokens=letters)
         size = len(pair["input_ids"])
         if size > self._window:
-            raise InputError(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")
+            raise TooLong(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")
         return dict(pair)
 
     def _judge(self, rows: Sequence[Encoded]) -> list[Judgement]:

@@ -20,7 +20,7 @@ class RankedPairs:
 
     def __call__(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         pairs: list[Pair] = []
-        dropped = Counter(each.reason for judged in judgements for each in judged if not each.valid)
+        dropped = Counter(each.reason for judged in judgements for each in judged if each.reason)
         for group, judged in zip(groups, judgements, strict=True):
             valid = [(each.score, rollout) for each, rollout in zip(judged, group, strict=True) if each.valid]
             ranked = sorted(valid, key=lambda each: -each[0])

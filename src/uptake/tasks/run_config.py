@@ -118,7 +118,7 @@ def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
 def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file: Path | None = None) -> RunConfig:
     """The config with a model for every name that its recipe asks for; `rest` is that of all which have none.
 
-    Those that a run has by itself (`DEFAULT_MODELS`) may be without. Raises InputError as `assigned` does, and names the
+    Those that a run has by itself may be without. Raises InputError as `assigned` does, and names the
     `file` where a model stands there.
     """
     names = models_used(recipe)
