@@ -32,7 +32,9 @@ from uptake.errors import InputError, ModelError, UptakeError
 from uptake.losses.pairwise import logistic, soft_label
 from uptake.models import add_lora, load
 from uptake.models.low_rank import summed_products
+from uptake.reference import AdapterOff, Behaviour, NoReference
 from uptake.tasks.extrapolate import extrapolate
+from uptake.tasks.run_config import RunConfig, recipe_of
 from uptake.train.loop import run
 from uptake.weights import Extrapolate, Movements, extrapolated
 
@@ -402,6 +404,12 @@ def test_settings_that_mean_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_two_equal_states_are_told(states: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    extrapolate(states[1], states[1], tmp_path / "out", [ALPHA])
+    assert caplog.messages == [f"{states[1]} and {states[1]} hold the same weights: nothing lies beyond"]
+    assert all(same_bits(each, tensors(states[1])[name]) for name, each in tensors(tmp_path / "out").items())
+
+
 def test_a_folder_that_exists_is_left_alone(states: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the folder exists \(allowed: a new path\)"):
         extrapolate(*states, tmp_path, [ALPHA])
@@ -626,6 +634,18 @@ def test_what_expo_refuses() -> None:
         == methods.build("dpo", {"beta": 0.2}).stages[0].objective
     )
     assert methods.build("expo").stages[-1].finish == Extrapolate(0.3)
+
+
+def test_the_reference_of_the_method_follows_the_adapter() -> None:
+    """As it does without expo; one that moves stays."""
+
+    def reference(name: str, /, **options: Any) -> Any:
+        config = RunConfig(method=name, policy="p", data="d", lora=2, options=options)
+        return recipe_of(config).stages[0].reference
+
+    assert reference("expo", method="dpo") == reference("dpo") == AdapterOff()
+    assert reference("expo", method="supervised") == NoReference()
+    assert reference("expo", method="bpo") == reference("bpo") == Behaviour()
 
 
 @pytest.fixture(scope="module")

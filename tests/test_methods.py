@@ -188,7 +188,7 @@ NEEDS: dict[str, dict[str, Any]] = {
 }
 # Options with one value only: they say what a method does not leave open.
 FIXED = {(name, option) for name in ("online_ai_feedback", "bpo") for option in ("n", "epochs")}
-FIXED |= {("spin", "n"), ("selm", "n")}
+FIXED |= {("spin", "n"), ("selm", "n"), ("bpo", "ahead")}
 
 
 def another(name: str, annotation: Any, value: Any) -> Any:

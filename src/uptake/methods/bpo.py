@@ -12,7 +12,7 @@ and merges A and B each. Gives no signal on two equal answers.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,7 @@ class Config(online_ai_feedback.Config):
     # 10,000 prompts in two phases of whole batches.
     steps: int = Field(624, ge=1)
     steps_per_round: int = Field(312, ge=1)
+    ahead: Literal[0] = 0
     lr: float = 5e-5
     batch_size: int = 16
     warmup: float = 0.0

@@ -1,5 +1,6 @@
 """Extrapolate: models beyond an aligned one, as seen from where it began, for one alpha or several, in one pass."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from uptake.weights.adapters import (
 )
 from uptake.weights.alike import local_folder
 from uptake.weights.whole import extrapolate_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def extrapolate(
                     write_card({**read_card(second), "extrapolation": _entry(first, second, movements, index)}, each)
         except (OSError, SafetensorError) as error:
             raise UptakeError(f"{out}: the model could not be written ({error})") from error
+    if not movements.total.changed:
+        log.warning("%s and %s hold the same weights: nothing lies beyond", start, aligned)
     return Extrapolation(tuple(out / name for name in names), movements)
 
 

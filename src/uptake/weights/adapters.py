@@ -64,16 +64,15 @@ def extrapolate_over_base(
     if not _same_model(start, aligned.base):
         problem = f"{aligned.folder} is an adapter over {aligned.base}, which is not {start}"
         raise InputError(problem, field="start", allowed=f"its base, {aligned.base}")
-    home = local_folder(start, "*.safetensors")
     if has_file(aligned.folder, "tokenizer_config.json"):
-        check_tokenizers(home, aligned.folder)
+        check_tokenizers(local_folder(start), aligned.folder)
     movements = Movements(alphas)
     made: list[dict[str, Tensor]] = [{} for _ in alphas]
     for name, tensor in aligned.tensors.items():
         part = low_rank_part(name)
         before = torch.zeros_like(tensor) if part == "B" else tensor
         if part is None:
-            before = _of_base(home, name, tensor)
+            before = _of_base(local_folder(start, "*.safetensors"), name, tensor)
         results = [tensor if part == "A" else extrapolated(before, tensor, alpha).to(tensor.dtype) for alpha in alphas]
         for each, result in zip(made, results, strict=True):
             each[name] = result
