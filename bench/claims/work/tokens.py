@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from uptake.types import Edited, Row, Span
 
 # Answers to every question that is asked.
 ANSWERS = 4
+# Answers that are drawn to see whether a question has any with a small edit.
+TRIES = 12
 # Training edits that the best place is found by.
 PLACED = 432
 
@@ -61,10 +64,10 @@ def _lowest_at(at: int, lm: LanguageModel, sides: Sides) -> Rewards:
     return [tuple(float(token != min(at, len(ids) - 1)) for token in range(len(ids))) for _, ids in sides]
 
 
-def training_edits(count: int, seed: int, spans: bool = False) -> list[Edited]:
+def training_edits(wanted: int, seed: int, spans: bool = False) -> list[Edited]:
     """Answers to training questions with their edits, the same for all arms of a seed."""
-    questions = trained_on()
-    return edits(questions, -(-count // len(questions)), seed, spans)[:count]
+    questions = [question for question in trained_on() if _has_edits(question)]
+    return edits(questions, -(-wanted // len(questions)), seed, spans)[:wanted]
 
 
 def reward_model(options: Options, seed: int) -> Path:
@@ -84,22 +87,36 @@ def edits(questions: Sequence[Question], each: int, seed: int, spans: bool = Fal
     """As many faulty answers to every question, with the oracle's edits; with `spans`, the words that are faulty.
 
     Answers of which more than half of the words must change say nothing about places, and others are drawn for them.
+    Questions to which there are only such answers, one word say, are left out.
     """
-    town, rng = Town(), random.Random(f"edits {seed}")
-    rows = [_edit(town, question, rng, spans) for _ in range(each) for question in questions]
+    rng = random.Random(f"edits {seed}")
+    fitting = [question for question in questions if _has_edits(question)]
+    rows = [_edit(question, rng, spans) for _ in range(each) for question in fitting]
     rng.shuffle(rows)
     return rows
 
 
-def _edit(town: Town, question: Question, rng: random.Random, spans: bool) -> Edited:
-    while True:
-        answer = town.answer(question, rng.choice(town.faults(question)), rng)
-        dialogue = (*question.prompt.turns, Turn("assistant", answer))
-        edit = town.minimal_edit(dialogue)
-        if minimal(answer, edit):
-            marks = town.faulty_words(dialogue) if spans else ()
-            found = tuple(Span(each.start, each.stop, -1.0, "") for each in marks)
-            return Edited(question.prompt, answer, edit, found if spans else None)
+@cache
+def _has_edits(question: Question) -> bool:
+    rng = random.Random(question.text)
+    return any(_draw(question, rng, False) for _ in range(TRIES))
+
+
+def _edit(question: Question, rng: random.Random, spans: bool) -> Edited:
+    return next(row for _ in count() if (row := _draw(question, rng, spans)) is not None)
+
+
+def _draw(question: Question, rng: random.Random, spans: bool) -> Edited | None:
+    """One faulty answer with its edit, or None where the edit is no small one."""
+    town = Town()
+    answer = town.answer(question, rng.choice(town.faults(question)), rng)
+    dialogue = (*question.prompt.turns, Turn("assistant", answer))
+    edit = town.minimal_edit(dialogue)
+    if not minimal(answer, edit):
+        return None
+    marks = town.faulty_words(dialogue) if spans else ()
+    found = tuple(Span(each.start, each.stop, -1.0, "") for each in marks)
+    return Edited(question.prompt, answer, edit, found if spans else None)
 
 
 def _by_question(rows: Sequence[Edited]) -> dict[str, list[Edited]]:
