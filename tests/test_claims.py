@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from claims import store as store_module
-from claims.claim import DEVELOPMENT_SEED, SEEDS, Arm, Claim, Measured, Options, Place
+from claims.claim import DEVELOPMENT_SEED, SEEDS, Arm, Claim, Measured, Options, Trial
 from claims.rule import Difference, difference, holm
 from claims.runner import chosen, make, work
 from claims.store import Job, Store, content
@@ -128,9 +128,9 @@ def test_holm_is_that_of_adjusted_p_values() -> None:
         # Adjusted the other way round: the running maximum of p times how many are left.
         order = np.argsort(p_values)
         adjusted = np.maximum.accumulate(np.array(p_values)[order] * np.arange(12, 0, -1))
-        rejected = {int(place) for place, value in zip(order, adjusted, strict=True) if value <= 0.05}
+        rejected = {int(trial) for trial, value in zip(order, adjusted, strict=True) if value <= 0.05}
         levels = holm(p_values)
-        assert {place for place, p in enumerate(p_values) if p <= levels[place]} == rejected
+        assert {trial for trial, p in enumerate(p_values) if p <= levels[trial]} == rejected
 
 
 def test_what_could_not_be_tested_counts_among_the_tests() -> None:
@@ -153,8 +153,8 @@ def test_verdicts_by_direction_and_margin() -> None:
         of(mean=1, margin=-9, more=False),
         of(mean=-1, margin=9, more=False),
     ]
-    said = [each.verdict for each in judge(found)]
-    assert said == [HOLDS, FAILS, UNTOLD, FAILS, HOLDS, HOLDS, FAILS, HOLDS, FAILS]
+    verdicts = [each.verdict for each in judge(found)]
+    assert verdicts == [HOLDS, FAILS, UNTOLD, FAILS, HOLDS, HOLDS, FAILS, HOLDS, FAILS]
 
 
 def test_a_verdict_is_what_its_interval_says() -> None:
@@ -180,16 +180,16 @@ def test_one_claim_among_many_has_a_wider_interval() -> None:
 # --- arms and what is kept of them
 
 
-def measured_work(options: Options, place: Place) -> Measured:
+def measured_work(options: Options, trial: Trial) -> Measured:
     """Quality by question, seed and rate, as plain sums; breaks off where that is asked for."""
-    if options.get("breaks") == place.seed:
+    if options.get("breaks") == trial.seed:
         raise ModelError("not finite")
     if "count" in options:
         with Path(options["count"]).open("a") as file:
-            file.write(f"{options.get('rate', '')} {place.seed} {place.questions}\n")
+            file.write(f"{options.get('rate', '')} {trial.seed} {trial.questions}\n")
         time.sleep(options.get("sleep", 0.0))
     value = options["quality"] - abs(options.get("rate", 0.0) - options.get("best", 0.0))
-    noise = 0.001 * place.seed
+    noise = 0.001 * trial.seed
     return Measured(
         {"quality": {each: value + noise * place_ for place_, each in enumerate(QUESTIONS)}},
         {"labels": options.get("labels", 10), "steps": 4},
@@ -258,9 +258,9 @@ def test_a_result_of_another_version_is_named_and_made_anew(tmp_path: Path) -> N
     fill(store, good, bad)
     claim = Claim("", good, bad, "quality")
     for path in tmp_path.glob("*.json"):
-        said = json.loads(path.read_text())
-        if said["arm"] == "bad" and said["seed"] == 3:
-            path.write_text(json.dumps({**said, "version": {**said["version"], "torch": "1.0", "town": "old"}}))
+        found = json.loads(path.read_text())
+        if found["arm"] == "bad" and found["seed"] == 3:
+            path.write_text(json.dumps({**found, "version": {**found["version"], "torch": "1.0", "town": "old"}}))
     wrong = "no verdict: the result of 'bad' for seed 3 is of another version: torch, town"
     assert only(claim, store) == wrong
     work(Job(bad, {}, 3, "held out"), store)
@@ -346,12 +346,12 @@ def test_a_killed_call_goes_on_where_it_was(tmp_path: Path) -> None:
             assert first.poll() is None
         os.kill(first.pid, signal.SIGKILL)
     time.sleep(2)  # the workers notice, and end
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.json")}
-    assert 2 <= len(kept) < len(SEEDS)
+    results = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.json")}
+    assert 2 <= len(results) < len(SEEDS)
     done = len(log.read_text().splitlines())
     slow = arm("slow", 0.9, count=str(log), sleep=SLEEP)
     make([Claim("", slow, 0.5, "quality")], Store(tmp_path / "store"), workers=1)
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*.json")}
     assert len(after) == len(SEEDS)
-    assert {name: when for name, when in after.items() if name in kept} == kept
-    assert len(log.read_text().splitlines()) - done == len(SEEDS) - len(kept)
+    assert {name: when for name, when in after.items() if name in results} == results
+    assert len(log.read_text().splitlines()) - done == len(SEEDS) - len(results)

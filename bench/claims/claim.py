@@ -14,8 +14,8 @@ SEEDS = (0, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an arm is run: its seed, which questions it is asked, and a folder of its own."""
+class Trial:
+    """Trial of an arm: its seed, which questions it is tested on, and a folder of its own."""
 
     seed: int
     questions: Questions
@@ -35,7 +35,7 @@ class Measured:
     failed: str = ""
 
 
-Work = Callable[[Options, Place], Measured]
+Work = Callable[[Options, Trial], Measured]
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,6 @@ def publish(name: str, verdicts: Sequence[Verdict]) -> None:
 def _machines(found: Mapping[str, Any]) -> str:
     parts = []
     for machine, each in found.items():
-        said = ", ".join(f"{key} {value}" for key, value in each["environment"].items())
-        parts.append(f"On {machine}:\n\n{each['table']}\n\n{said}\n")
+        facts = ", ".join(f"{key} {value}" for key, value in each["environment"].items())
+        parts.append(f"On {machine}:\n\n{each['table']}\n\n{facts}\n")
     return "\n".join(parts)

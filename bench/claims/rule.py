@@ -75,13 +75,13 @@ def holm(p_values: Sequence[float | None], error: float = ERROR) -> list[float]:
     its level, all are held to that one. A test rejects where its p-value is not above its level. None is a test that
     could not be made: it counts among the m and comes last.
     """
-    order = sorted(range(len(p_values)), key=lambda place: _last(p_values[place]))
+    order = sorted(range(len(p_values)), key=lambda index: _last(p_values[index]))
     levels, level = [0.0] * len(p_values), 0.0
     failed = False
-    for rank, place in enumerate(order):
+    for rank, index in enumerate(order):
         level = level if failed else error / (len(order) - rank)
-        failed = failed or _last(p_values[place]) > level
-        levels[place] = level
+        failed = failed or _last(p_values[index]) > level
+        levels[index] = level
     return levels
 
 

@@ -17,7 +17,7 @@ from time import process_time, sleep
 
 import torch
 
-from claims.claim import DEVELOPMENT_SEED, Arm, Claim, Measured, Options, Place
+from claims.claim import DEVELOPMENT_SEED, Arm, Claim, Measured, Options, Trial
 from claims.store import Job, Store
 from uptake.errors import UptakeError
 from uptake.support.progress import progress_bar
@@ -68,9 +68,9 @@ def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:
 def work(job: Job, store: Store) -> float:
     """Do one job and keep its result; returns the CPU seconds it took."""
     before = process_time()
-    place = Place(job.seed, job.questions, store.place(job))
+    trial = Trial(job.seed, job.questions, store.workspace(job))
     try:
-        measured = job.arm.work({**job.arm.options, **job.candidate}, place)
+        measured = job.arm.work({**job.arm.options, **job.candidate}, trial)
     except UptakeError as error:  # a rate at which training breaks off is a result too
         measured = Measured({}, failed=str(error))
     store.write(job, measured)

@@ -38,8 +38,8 @@ class Job:
     def digest(self) -> str:
         """A short text that names what is asked for."""
         work = f"{self.arm.work.__module__}.{self.arm.work.__qualname__}"
-        asked = [work, {**self.arm.options, **self.candidate}, self.seed, self.questions]
-        return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+        wanted = [work, {**self.arm.options, **self.candidate}, self.seed, self.questions]
+        return sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
@@ -55,11 +55,11 @@ def version() -> Mapping[str, str]:
     }
 
 
-def content(*places: Path) -> str:
+def content(*roots: Path) -> str:
     """A digest of files and folders in which comments, layout and docstrings of Python files do not count."""
     seen = sha256()
-    for place in sorted(places):
-        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
+    for root in sorted(roots):
+        for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
             if path.suffix in (".py", ".yaml"):
                 text = path.read_text()
                 seen.update(f"{path.name}\n{_meaning(text) if path.suffix == '.py' else text}\n".encode())
@@ -85,7 +85,7 @@ class Store:
 
     folder: Path
 
-    def place(self, job: Job) -> Path:
+    def workspace(self, job: Job) -> Path:
         """A folder for the work of a job by this version, which goes on there after it was killed."""
         by = sha256(json.dumps(version()).encode()).hexdigest()[:8]
         return self.folder / "work" / f"{job.digest}-{by}"
@@ -103,14 +103,14 @@ class Store:
 
     def write(self, job: Job, measured: Measured) -> None:
         """Keep the result of a job, whole or not at all."""
-        said = {"arm": job.arm.name, "options": {**job.arm.options, **job.candidate}, "seed": job.seed}
+        facts = {"arm": job.arm.name, "options": {**job.arm.options, **job.candidate}, "seed": job.seed}
         with replacing(self._path(job), overwrite=True) as partial:
-            partial.write_text(json.dumps({**said, "version": version(), **asdict(measured)}))
+            partial.write_text(json.dumps({**facts, "version": version(), **asdict(measured)}))
 
     def _path(self, job: Job) -> Path:
         return self.folder / f"{job.digest}.json"
 
 
 def folder() -> Path:
-    """Where results are kept: `CLAIMS` of the environment, or under `runs`."""
+    """Where results are: `CLAIMS` of the environment, or under `runs`."""
     return Path(os.environ.get("CLAIMS", "runs/claims"))

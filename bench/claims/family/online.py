@@ -48,12 +48,12 @@ def claims() -> Sequence[Claim]:
 def against_offline() -> list[Claim]:
     found = []
     for loss in LOSSES:
-        ours, own, town = online(f"online {loss}", loss=loss), offline(loss, "own"), offline(loss, "town")
-        said = loss.upper()
+        ours, itself, town = online(f"online {loss}", loss=loss), offline(loss, "own"), offline(loss, "town")
+        title = loss.upper()
         found += [
-            Claim(f"online {said} beats offline {said} on the start's own answers", ours, own, "quality"),
-            Claim(f"online {said} beats offline {said} on answers of the town's assistants", ours, town, "quality"),
-            Claim(f"after a quarter of the steps, online {said} gains more than offline", ours, own, "late_gain"),
+            Claim(f"online {title} beats offline {title} on the start's own answers", ours, itself, "quality"),
+            Claim(f"online {title} beats offline {title} on answers of the town's assistants", ours, town, "quality"),
+            Claim(f"after a quarter of the steps, online {title} gains more than offline", ours, itself, "late_gain"),
         ]
     few = arm(f"offline dpo, {FEW} labels", "dpo", {"loss": "dpo", "epochs": TIMES}, data={"by": "own", "labels": FEW})
     sentence = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from claims.claim import Arm, Claim
 from claims.family.sizes import SHRINK, sized
-from claims.work.tokens import one_place, token_rewards
+from claims.work.tokens import one_position, token_rewards
 
 EDITS = sized(6912)
 RATE = 1e-3
@@ -31,13 +31,13 @@ def arm(name: str, how: Mapping[str, Any], **more: Any) -> Arm:
 def claims() -> Sequence[Claim]:
     tokens, steps = arm("token rewards", TOKENS), arm("whole answers, steps of its head", SEQUENCE)
     shuffled = arm("token rewards, labels shuffled", TOKENS, shuffle=True)
-    place = Arm("the best place for all answers", one_place, {"edits": EDITS, "learn": LEARN})
+    position = Arm("the best place for all answers", one_position, {"edits": EDITS, "learn": LEARN})
     beyond = "token rewards, with steps and candidates of a rate, find more than the one best place of all answers"
     return [
         Claim("the lowest reward of a faulty answer is at a faulty word in more than 90 %", tokens, 0.9, "top1"),
         Claim("over all words, the area under the curve is above 0.95", tokens, 0.95, "auroc"),
         Claim("token rewards find faulty words where labels in the wrong places do not", tokens, shuffled, "top1"),
-        Claim(beyond, tokens, place, "top1", apart=("steps", "candidates")),
+        Claim(beyond, tokens, position, "top1", apart=("steps", "candidates")),
         Claim("and where the steps of a reward model of whole answers do not", tokens, steps, "top1"),
         Claim(
             "though that one ranks edit above answer nearly as often, within 0.1",

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import expit
 
-from claims.claim import Measured, Options, Place
+from claims.claim import Measured, Options, Trial
 from claims.work.rewards import points
-from claims.work.town import asked, by_question, name, preferences, start, trained_on
+from claims.work.town import by_question, name, preferences, start, tested_on, trained_on
 from uptake import load
 from uptake.evaluate.reliability import reliability
 from uptake.follow_up.calibration import Calibrate, Floats, LabeledPairs, gains, weighted
@@ -18,21 +18,21 @@ from uptake.tasks.calibrate import label
 from uptake.tasks.demo import town_followups
 
 
-def calibrated(options: Options, place: Place) -> Measured:
+def calibrated(options: Options, trial: Trial) -> Measured:
     """How a set of which a `share` is left, by some `labels` or else by chance, ranks held-out answers ("accuracy").
 
     "calibration_error" is that of its probabilities, "labels_right" the share of labels by threshold that are right,
     1 where none is given.
     """
     reward = FollowUpReward(load(start({})), town_followups())
-    rows = preferences(asked(place.questions), options["pairs"], place.seed)
+    rows = preferences(tested_on(trial.questions), options["pairs"], trial.seed)
     followups = reward.followups
     left = round(options["share"] * len(followups.sentences))
     if options["labels"]:
-        pairs = label(preferences(trained_on(), options["labels"], place.seed), reward)
-        followups = Calibrate(options["weighting"], size=left, seed=place.seed)(pairs).followups
+        pairs = label(preferences(trained_on(), options["labels"], trial.seed), reward)
+        followups = Calibrate(options["weighting"], size=left, seed=trial.seed)(pairs).followups
     elif left < len(followups.sentences):
-        drawn = random.Random(place.seed).sample(range(len(followups.sentences)), left)
+        drawn = random.Random(trial.seed).sample(range(len(followups.sentences)), left)
         followups = weighted(followups, np.isin(np.arange(len(followups.sentences)), drawn).astype(float))
     both = _rewards(label(rows, reward), followups)
     calibration = followups.calibration or Calibration(temperature=1.0)
@@ -40,7 +40,7 @@ def calibrated(options: Options, place: Place) -> Measured:
     told = [
         (calibration.label(float(each)), good) for row in both for each, good in zip(row, (True, False), strict=True)
     ]
-    right = [said == good for said, good in told if said is not None]
+    right = [found == good for found, good in told if found is not None]
     ranked = (points(float(one - other)) for one, other in both)
     return Measured(
         {

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from claims.claim import Measured, Options, Place, Questions
+from claims.claim import Measured, Options, Questions, Trial
 from claims.work.pairs import fit, labeled, samples
 from claims.work.runs import spent
 from claims.work.town import by_question, name, once, train
@@ -28,7 +28,7 @@ SETS = ("hh_helpful_base", "hh_harmless_base")
 HELD_OUT, DEVELOPMENT, ANSWERS = 200, 100, 4
 
 
-def agreement(options: Options, place: Place) -> Measured:
+def agreement(options: Options, trial: Trial) -> Measured:
     """How often the gold model agrees with people on preferences it was not trained on ("accuracy")."""
     rows = halves(options)[1]
     gold = Classifier.from_pretrained(_gold(options))
@@ -38,7 +38,7 @@ def agreement(options: Options, place: Place) -> Measured:
     return Measured({"accuracy": by_question(zip((row.prompt.key for row in rows), right, strict=True))})
 
 
-def aligned(options: Options, place: Place) -> Measured:
+def aligned(options: Options, trial: Trial) -> Measured:
     """How often the gold model prefers an aligned policy's answer to one of its start ("wins", a tie is half of one).
 
     A policy learns by a `method` with `settings`, in `steps` optimizer steps, from prompts or, with `by`, from `labels`
@@ -50,28 +50,28 @@ def aligned(options: Options, place: Place) -> Measured:
     settings, rows, budget = dict(options["settings"]), list[Row](prompts), dict[str, int]()
     if "by" in options:
         each = 2 * options["labels"] // len(prompts)
-        texts = samples(lm, prompts, each, options["tokens"], place.seed)
-        pairs = labeled(texts, _annotator(options["by"], lm, gold), place.seed)
+        texts = samples(lm, prompts, each, options["tokens"], trial.seed)
+        pairs = labeled(texts, _annotator(options["by"], lm, gold), trial.seed)
         budget = {"labels": options["labels"], "samples": each * len(prompts)}
         if kind := options.get("reward_model"):
             model = once(
-                ["person", {**options, "settings": {}}, place.seed],
-                lambda folder: train(methods.build(kind["method"], kind["settings"]), base, pairs, folder, place.seed),
+                ["person", {**options, "settings": {}}, trial.seed],
+                lambda folder: train(methods.build(kind["method"], kind["settings"]), base, pairs, folder, trial.seed),
             )
             settings["reward"] = {kind["reward"]: {"path": str(model)}}
             budget["reward steps"] = spent(model.parent)["steps"]
         else:
-            kept, settings["batch_size"] = fit(pairs, options["steps"], 1)
-            rows = list(kept)
+            fitting, settings["batch_size"] = fit(pairs, options["steps"], 1)
+            rows = list(fitting)
     elif options["method"] == "online_ai_feedback":
         settings["judge"] = {"classifier": {"path": str(gold)}}
-    world = World(lm, ChatFormat.of(lm), rows, {"follow_up": lm}, place.folder / "run", place.seed)
+    world = World(lm, ChatFormat.of(lm), rows, {"follow_up": lm}, trial.folder / "run", trial.seed)
     run(methods.build(options["method"], settings), world, RunOptions(resume=world.folder.exists(), save_every=0))
     done = spent(world.folder)
     drawn = 0 if "by" in options and "reward_model" not in options else done["samples"]
     budget["samples"] = budget.get("samples", 0) + drawn
     budget.setdefault("labels", drawn // 2)
-    wins = _wins(load(base), world.policy, Classifier.from_pretrained(gold), options, place)
+    wins = _wins(load(base), world.policy, Classifier.from_pretrained(gold), options, trial)
     return Measured({"wins": wins}, {**budget, "steps": done["steps"], "prompts": len(prompts)})
 
 
@@ -120,21 +120,21 @@ class _Coin(Annotator):
         return [Verdict(p, (p, p)) for p in heads]
 
 
-def _asked(options: Options, questions: Questions) -> list[Prompt]:
+def _prompts(options: Options, questions: Questions) -> list[Prompt]:
     rows = halves(options)[1]
     part = rows[:HELD_OUT] if questions == "held out" else rows[HELD_OUT : HELD_OUT + DEVELOPMENT]
     return [row.prompt for row in part]
 
 
 def _wins(
-    base: LanguageModel, policy: LanguageModel, gold: Classifier, options: Options, place: Place
+    base: LanguageModel, policy: LanguageModel, gold: Classifier, options: Options, trial: Trial
 ) -> dict[str, float]:
-    prompts = _asked(options, place.questions)
-    both: list[Any] = [samples(each, prompts, ANSWERS, options["tokens"], place.seed) for each in (base, policy)]
+    prompts = _prompts(options, trial.questions)
+    both: list[Any] = [samples(each, prompts, ANSWERS, options["tokens"], trial.seed) for each in (base, policy)]
     dialogues = [
         [(*prompt.turns, Turn("assistant", text)) for prompt in prompts for text in side[prompt]] for side in both
     ]
     before, after = ([each.score for each in gold.rate(side)] for side in dialogues)
     points = [float(new > old) + float(new == old) / 2 for old, new in zip(before, after, strict=True)]
-    asked = [prompt.key + name(prompt) for prompt in prompts for _ in range(ANSWERS)]
-    return by_question(zip(asked, points, strict=True))
+    keys = [prompt.key + name(prompt) for prompt in prompts for _ in range(ANSWERS)]
+    return by_question(zip(keys, points, strict=True))

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from claims.claim import Measured, Options, Place
+from claims.claim import Measured, Options, Trial
 from claims.work.pairs import fit, labeled, samples
 from claims.work.runs import lines, spent
 from claims.work.tokens import reward_model
-from claims.work.town import asked, by_question, name, start, trained_on
+from claims.work.town import by_question, name, start, tested_on, trained_on
 from uptake import ChatFormat, Prompt, Turn, World, load, methods, run
 from uptake import Options as RunOptions
 from uptake.annotators.oracle import OracleAnnotator
@@ -23,7 +23,7 @@ ANSWERS = PolicySamples(n=2, temperature=1.0, top_p=1.0, max_new_tokens=48)
 POINTS = 4
 
 
-def policy(options: Options, place: Place) -> Measured:
+def policy(options: Options, trial: Trial) -> Measured:
     """Quality of a policy's answers, in the oracle's eyes, after `steps` optimizer steps of a `method`.
 
     It learns from training questions, or from labeled pairs of answers to them, of the start itself ("own") or of the
@@ -32,12 +32,12 @@ def policy(options: Options, place: Place) -> Measured:
     gained after the first of them ("late_gain"), and how many times as long answers became ("length_ratio").
     """
     lm = load(start({}))
-    rows, settings, given = _learned(options, lm, place.seed)
-    world = World(lm, ChatFormat.of(lm), rows, folder=place.folder / "run", seed=place.seed)
+    rows, settings, given = _learned(options, lm, trial.seed)
+    world = World(lm, ChatFormat.of(lm), rows, folder=trial.folder / "run", seed=trial.seed)
     watch = RunOptions(
         resume=world.folder.exists(),
         save_every=0,
-        observe=lambda world, _: examined(world.policy, place),
+        observe=lambda world, _: examined(world.policy, trial),
         observe_every=options["steps"] // POINTS,
     )
     run(methods.build(options["method"], settings), world, watch)
@@ -64,10 +64,10 @@ def _learned(options: Options, lm: LanguageModel, seed: int) -> tuple[Sequence[R
     return prompts, settings, {}
 
 
-def examined(lm: LanguageModel, place: Place) -> dict[str, dict[str, float]]:
+def examined(lm: LanguageModel, trial: Trial) -> dict[str, dict[str, float]]:
     """Quality and length in words of the answers to questions, by question."""
-    prompts = [question.prompt for question in asked(place.questions)]
-    answers = ANSWERS.of(lm, prompts, ChatFormat.of(lm), place.seed, version=0)
+    prompts = [question.prompt for question in tested_on(trial.questions)]
+    answers = ANSWERS.of(lm, prompts, ChatFormat.of(lm), trial.seed, version=0)
     texts = [(each.prompt, each.response.strip() or "...") for each in answers]
     quality = [Town().quality((*prompt.turns, Turn("assistant", text))).overall for prompt, text in texts]
     return {
@@ -79,7 +79,7 @@ def examined(lm: LanguageModel, place: Place) -> dict[str, dict[str, float]]:
 def figures(curve: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """The measures of a curve whose points have quality and words by question; the first is the start."""
     first, *later = [point["quality"] for point in curve]
-    words = [fmean(curve[place]["words"].values()) for place in (0, -1)]
+    words = [fmean(curve[point]["words"].values()) for point in (0, -1)]
     return {
         "quality": later[-1],
         "words": curve[-1]["words"],

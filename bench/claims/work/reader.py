@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from claims.claim import Measured, Options, Place
-from claims.work.town import asked
+from claims.claim import Measured, Options, Trial
+from claims.work.town import tested_on
 from uptake.datasets.items import minimal
 from uptake.evaluate import ScoredTokens, token_reward_metrics
 from uptake.ops.alignment import align
@@ -54,17 +54,17 @@ class Rule:
     longest: bool
     late: bool
 
-    def __call__(self, said: Values, near: Sequence[Values]) -> tuple[Labeled, Labeled]:
-        edit = max(near, key=lambda each: shared(said, each)) if self.longest else near[0]
-        labels = token_labels(align((*said, END), (*edit, END), from_start=self.late))
-        return ((*said, END), labels.old), ((*edit, END), labels.new)
+    def __call__(self, answer: Values, near: Sequence[Values]) -> tuple[Labeled, Labeled]:
+        edit = max(near, key=lambda each: shared(answer, each)) if self.longest else near[0]
+        labels = token_labels(align((*answer, END), (*edit, END), from_start=self.late))
+        return ((*answer, END), labels.old), ((*edit, END), labels.new)
 
 
-def reader(options: Options, place: Place) -> Measured:
+def reader(options: Options, trial: Trial) -> Measured:
     """How well faulty words can be told ("top1", "auroc") by the labels of a rule, from `seen` answers a fault."""
-    answers, rng = Answers(), random.Random(place.seed)
+    answers, rng = Answers(), random.Random(trial.seed)
     rule = Rule(options["longest"], options["late"])
-    cases = [(question, fault) for question in asked(place.questions) for fault in answers.town.faults(question)]
+    cases = [(question, fault) for question in tested_on(trial.questions) for fault in answers.town.faults(question)]
     drawn = (answers.draw(*case, rng) for case in cases for _ in range(options["seen"]))
     means = _known(Counter(case for case in drawn if answers.near[case]), answers, rule)
     scored: dict[str, list[ScoredTokens]] = defaultdict(list)
@@ -92,9 +92,9 @@ def _beginnings(question: Question, text: Values) -> Iterator[Any]:
 def _known(seen: Mapping[Case, int], answers: Answers, rule: Rule) -> Mapping[Any, float]:
     """The mean label of a word by question and text up to it, where every side of an edit has the same weight."""
     sums: dict[Any, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for (question, said), times in seen.items():
-        for text, labels in rule(words(said), answers.near[question, said]):
-            for place, label in zip(_beginnings(question, text), labels, strict=True):
-                sums[place][0] += times * label / len(labels)
-                sums[place][1] += times / len(labels)
-    return {place: total / weight for place, (total, weight) in sums.items()}
+    for (question, answer), times in seen.items():
+        for text, labels in rule(words(answer), answers.near[question, answer]):
+            for beginning, label in zip(_beginnings(question, text), labels, strict=True):
+                sums[beginning][0] += times * label / len(labels)
+                sums[beginning][1] += times / len(labels)
+    return {beginning: total / weight for beginning, (total, weight) in sums.items()}

@@ -27,26 +27,26 @@ Learn = Mapping[str, Any]
 def once(what: Sequence[object], make: Callable[[Path], object]) -> Path:
     """The folder of a model that several arms share, trained by whoever comes first; others wait for it."""
     name = sha256(json.dumps([*what, version()], sort_keys=True).encode()).hexdigest()[:12]
-    place = folder() / "models" / name
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / "lock"):
-        if not (place / "run" / "model").is_dir():
-            make(place / "run")
-    return place / "run" / "model"
+    target = folder() / "models" / name
+    target.mkdir(parents=True, exist_ok=True)
+    with FileLock(target / "lock"):
+        if not (target / "run" / "model").is_dir():
+            make(target / "run")
+    return target / "run" / "model"
 
 
 def start(learn: Learn) -> Path:
     """The town model that runs begin with; `learn` are changes to how it learns."""
     settings = DemoSettings(learn={**DemoSettings().learn, **learn})
     what = "start", dict(settings.learn), settings.seed
-    return once(what, lambda place: learn_town(place, settings, resume=True))
+    return once(what, lambda target: learn_town(target, settings, resume=True))
 
 
-def train(recipe: Recipe, base: Path, rows: Sequence[Row], place: Path, seed: int) -> None:
+def train(recipe: Recipe, base: Path, rows: Sequence[Row], target: Path, seed: int) -> None:
     """Train a model of the town by a recipe; what was begun in the folder goes on."""
     lm = load(base)
-    world = World(lm, ChatFormat.of(lm), rows, folder=place, seed=seed)
-    run(recipe, world, Options(resume=place.exists(), save_every=0))
+    world = World(lm, ChatFormat.of(lm), rows, folder=target, seed=seed)
+    run(recipe, world, Options(resume=target.exists(), save_every=0))
 
 
 def trained_on() -> list[Question]:
@@ -54,7 +54,7 @@ def trained_on() -> list[Question]:
     return list(Town().questions(TRAINED, 0, "train"))
 
 
-def asked(questions: Questions) -> list[Question]:
+def tested_on(questions: Questions) -> list[Question]:
     """The questions that nothing is trained on: those for choosing rates, or those for verdicts."""
     every = Town().questions(HELD_OUT, 0, "heldout")
     return list(every[:DEVELOPMENT] if questions == "development" else every[DEVELOPMENT:])
