@@ -113,10 +113,10 @@ def what_fits(stage: Stage, world: World, costs: Costs, held: int, limit: int) -
     return f"{problem}: {rest}; smaller are another model and shorter examples"
 
 
-Change = Callable[[StepSettings], StepSettings]
+SettingsChange = Callable[[StepSettings], StepSettings]
 
 
-def _smaller(stage: Stage, world: World, need: MemoryNeed) -> Iterator[tuple[str, Change]]:
+def _smaller(stage: Stage, world: World, need: MemoryNeed) -> Iterator[tuple[str, SettingsChange]]:
     """Settings that may take less memory, as the command line spells them, from the cheapest on."""
     few = max(LEAST, 1 << (need.tokens // 4).bit_length())
     yield f"--set micro_tokens={few}", lambda one: _updated(one, micro_tokens=few)
