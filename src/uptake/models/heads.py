@@ -136,9 +136,11 @@ def read_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, "
     parts = apart(packed, lm.rope)
     found = []
     for part, _ in parts:
-        value, before = _head(lm, head), part.sources[part.target_source].to(lm.device)
-        own = isinstance(value, Critic)
-        found.append(value(part)[before] if own else values_before(lm, part, head, packed_states(lm, part)))
+        value = _head(lm, head)
+        if isinstance(value, Critic):
+            found.append(value(part)[part.sources[part.target_source].to(lm.device)])
+        else:
+            found.append(values_before(lm, part, head, packed_states(lm, part)))
     return joined(parts, found)
 
 

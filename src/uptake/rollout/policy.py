@@ -18,17 +18,17 @@ from uptake.world import World
 class PolicySamples(Samples):
     """Samples of the policy, by our own sampler."""
 
-    def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
-        return self.of(world.policy, asked, world.chat, seed, version)
+    def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
+        return self.of(world.policy, prompts, world.chat, seed, version)
 
     def stream(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Iterator[tuple[int, Group]]:
         """The number of each row and its samples, as soon as the last of them is done."""
-        asked = self.prompt_ids(world.policy, prompts(rows), world.chat)
+        prompt_ids = self.prompt_ids(world.policy, prompts(rows), world.chat)
         drawn = self.sampling(round_seed(world.seed, round_))
-        return stream(world.policy, asked, drawn, world.chat.end_ids, version=version)
+        return stream(world.policy, prompt_ids, drawn, world.chat.end_ids, version=version)
 
     def of(
-        self, lm: LanguageModel, asked: Sequence[Prompt], chat: ChatFormat, seed: int, version: int
+        self, lm: LanguageModel, prompts: Sequence[Prompt], chat: ChatFormat, seed: int, version: int
     ) -> list[Rollout]:
         """Samples of any model, ordered by prompt, then sample; ModelError where no token would end a response."""
-        return sample(lm, self.prompt_ids(lm, asked, chat), self.sampling(seed), chat.end_ids, version=version)
+        return sample(lm, self.prompt_ids(lm, prompts, chat), self.sampling(seed), chat.end_ids, version=version)

@@ -73,7 +73,7 @@ def step_memory(policy: LanguageModel, settings: Optimization) -> StepMemory:
     What a token takes does not depend on how many there are, as long as no table of queries by keys is kept.
     """
     trained = list(trainable(policy).values())
-    own = policy.device.type != "cpu"  # an allocator of Torch's own
+    caching = policy.device.type != "cpu"  # an allocator of Torch's own
     fixed, token = _activations(policy, settings)
     plain = _activations(policy, replace(settings, recompute=False))[1] if settings.recompute else token
     layers = sum(count_layers(part) for part in (policy.decoder, *policy.heads.values()))
@@ -86,8 +86,8 @@ def step_memory(policy: LanguageModel, settings: Optimization) -> StepMemory:
         layer=(1 + settings.recompute) * plain / max(1, layers),
         logits=4 * TABLES * policy.vocabulary,
         chunk=max(1, TRAINING_CHUNK // policy.vocabulary),
-        gaps=1.0 if own else GAPS,
-        always=0 if own else ALWAYS,
+        gaps=1.0 if caching else GAPS,
+        always=0 if caching else ALWAYS,
     )
 
 
@@ -95,9 +95,9 @@ def _activations(policy: LanguageModel, settings: Optimization) -> tuple[int, fl
     """Bytes that a micro-batch keeps for its backward pass: once, and for each token."""
     size = policy.window or STEM + BRANCH
     stem, branch = min(STEM, size // 3), min(BRANCH, size - size // 3)
-    ids = [[(start + place) % policy.vocabulary for place in range(STEM + BRANCH)] for start in range(4)]
+    ids = [[(start + offset) % policy.vocabulary for offset in range(STEM + BRANCH)] for start in range(4)]
     trees = [branches(one[:stem], one[:branch], other[:branch]) for one, other in (ids[:2], ids[2:])]
-    one, two = _kept(policy, settings, trees[:1]), _kept(policy, settings, trees)
+    one, two = _saved_bytes(policy, settings, trees[:1]), _saved_bytes(policy, settings, trees)
     token = (two - one) / len(trees[1])
     return max(0, round(one - token * len(trees[0]))), token
 
@@ -135,7 +135,7 @@ def count_layers(module: nn.Module) -> int:
     return max((len(part) for part in module.modules() if isinstance(part, nn.ModuleList)), default=0)
 
 
-def _kept(policy: LanguageModel, settings: Optimization, trees: Sequence[TokenTree]) -> int:
+def _saved_bytes(policy: LanguageModel, settings: Optimization, trees: Sequence[TokenTree]) -> int:
     """Bytes that a forward pass over trees keeps for the backward pass, weights aside."""
     packed = pack(trees)
     critics = [head for head in policy.heads.values() if isinstance(head, Critic)]
@@ -147,12 +147,12 @@ def _kept(policy: LanguageModel, settings: Optimization, trees: Sequence[TokenTr
         return state
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda state: state), computing(policy, settings):
-        kept = [packed_states(policy, packed), *(critic(packed) for critic in critics)]
+        states = [packed_states(policy, packed), *(critic(packed) for critic in critics)]
     parts = [policy.model, *policy.heads.values()]
     weights = (each for part in parts for each in (*part.parameters(), *part.buffers()))
-    own = {weight.untyped_storage().data_ptr() for weight in weights}
-    del kept
-    return sum(size for place, size in found.items() if place not in own)
+    parameters = {weight.untyped_storage().data_ptr() for weight in weights}
+    del states
+    return sum(size for address, size in found.items() if address not in parameters)
 
 
 def _bytes(weights: Iterable[Tensor]) -> int:

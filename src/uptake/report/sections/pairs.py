@@ -56,7 +56,7 @@ def build(run: RunFolder) -> Section | LeftOut:
         return LeftOut("Pairs", "the method makes none, and no response was dropped.")
     columns = tuple(_columns(rounds.values()))
     every = -(-len(rounds) // MOST_ROUNDS)
-    shown = {name: each for place, (name, each) in enumerate(rounds.items(), 1) if not (len(rounds) - place) % every}
+    shown = {name: each for number, (name, each) in enumerate(rounds.items(), 1) if not (len(rounds) - number) % every}
     table = RoundTable(columns, shown, _margins(rounds), _dropped(rounds.values()), _agreement(rounds))
     read = all(each.rows is not None for each in rounds.values())
     part = "" if every == 1 else f" Shown are {len(shown)} of {len(rounds):,} rounds."
