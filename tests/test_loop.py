@@ -584,3 +584,12 @@ def test_finish_gets_the_weights_that_the_run_began_with(tmp_path: Path) -> None
     run(Recipe((*first.stages, *last.stages)), tiny_world(tmp_path / "two", pair_records(3)))
     start = load_file(tmp_path / "two" / "start.safetensors")
     assert all(torch.equal(weight, begun[name]) for name, weight in start.items())
+
+
+def test_weights_at_the_end_of_a_stage_are_saved_once(tmp_path: Path) -> None:
+    """The last snapshot is that of the end; what stands beside it is of an earlier step."""
+    recipe = methods.build("dpo", {**FAST, "epochs": 1})
+    run(recipe, tiny_world(tmp_path, pair_records(6)), Options(save_every=2))
+    steps = [path.name.split("-")[2] for path in sorted((tmp_path / "checkpoints").iterdir())]
+    assert steps == ["00000002", "00000003"]
+    run(recipe, tiny_world(tmp_path, pair_records(6)), Options(resume=True))  # and is enough to go on from

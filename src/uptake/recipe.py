@@ -1,8 +1,8 @@
 """A method is a record of parts: a recipe is a sequence of stages, a stage its slots and how its weights move."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import yaml
 from torch import Tensor, nn
@@ -30,6 +30,15 @@ class Produce(Protocol):
     """Responses to some rows, grouped by prompt. The same rows give the same groups in whatever batches they come."""
 
     def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Group]: ...
+
+
+@runtime_checkable
+class StreamedProduce(Produce, Protocol):
+    """Responses that are given group by group, so that no row waits for the longest response to others."""
+
+    def stream(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Iterator[tuple[int, Group]]:
+        """The number of each row and its group, as soon as that is done."""
+        ...
 
 
 class Judge(Protocol):

@@ -29,6 +29,9 @@ def check(
     measure: Annotated[
         bool, typer.Option("--measure", help="Take two real steps, to tell time and peak memory of the run.")
     ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory that there is, as 4GB: settings that fit are named. Default: 8GB.")
+    ] = None,
 ) -> None:
     """Look before you start: rendered samples with the trained part in color, the batch, the cost, the first loss.
 
@@ -37,12 +40,14 @@ def check(
     from rich.text import Text
 
     from uptake.tasks.check import check as run_check
+    from uptake.tasks.memory_need import memory_size
     from uptake.tasks.train import build_world
 
+    size = None if memory is None else memory_size(memory)
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)
-    found = run_check(recipe, build_world(recipe, run, Path(".")), measure=measure)
+    found = run_check(recipe, build_world(recipe, run, Path(".")), measure=measure, memory=size)
     for sample in found.samples:
         text = Text()
         for piece in sample:

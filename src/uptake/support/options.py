@@ -38,7 +38,8 @@ class MethodConfig(BaseModel):
     weight_decay: float = 0.0
     clip: float | None = 1.0
     precision: Precision = "fp32"
-    micro_tokens: int = 8192
+    micro_tokens: int | None = None
+    recompute: bool = False
 
     @model_validator(mode="after")
     def _optimizer_uses_its_options(self) -> Self:

@@ -28,6 +28,7 @@ from uptake.types import RoundData
 from uptake.update import (
     advice,
     build_optimizer,
+    fitting,
     optimizer_step,
     rates_line,
     reach_of,
@@ -85,7 +86,7 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)
     _keep_start(recipe, world, folder)
-    trained = world
+    world = trained = log.within_limits(world)
     if snapshot and cursor.stage == len(recipe.stages):
         learner = Learner(recipe.stages[-1], world)
         learner.load(snapshot.weights)
@@ -96,7 +97,8 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
             _load_weights(world, read_tensors(_stage_start(folder, index), "weights"))
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
-        learner = Learner(stage, world)
+        learner = Learner(stage, world, log.micro_tokens(index))
+        log.keep_micro_tokens(index, learner.micro_tokens)
         # A snapshot between two stages holds modules and optimizer of the one that is over.
         if snapshot is not None and cursor != Cursor(stage=index, step=cursor.step):
             learner.restore(snapshot)
@@ -128,16 +130,21 @@ def _keep_start(recipe: Recipe, world: World, folder: Path) -> None:
 
 @final
 class Learner:
-    """A stage at work: the policy with its extra modules, the optimizer over both, and the running reference."""
+    """A stage at work: the policy with its extra modules, the optimizer over both, and the running reference.
 
-    def __init__(self, stage: Stage, world: World) -> None:
+    Its micro-batches are those of its settings or, where these leave it open, those of the run so far; else they are
+    chosen by what fits the memory that is free now.
+    """
+
+    def __init__(self, stage: Stage, world: World, micro_tokens: int | None = None) -> None:
         heads = stage.modules(world.policy) if stage.modules is not None else {}
-        self.stage = stage
         self.reference = stage.reference.start(world)
         policy = replace(world.policy, heads=heads, card={**world.policy.card, **stage.card})
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         modules = trainable_modules(self.world.policy)
+        self.micro_tokens = stage.update.micro_tokens or micro_tokens or _fitting(self.world, stage)
+        self.stage = replace(stage, update=replace(stage.update, micro_tokens=self.micro_tokens))
         learned = {name: weight for name, weight in self.weights.items() if name not in modules}
         first, *others = by_member(policy, learned)
         self.optimizer = build_optimizer(stage.update, first, modules.values(), others)
@@ -166,6 +173,12 @@ class Learner:
         _load_weights(self.world, weights)
 
 
+def _fitting(world: World, stage: Stage) -> int:
+    tokens, line = fitting(world.policy, stage.update)
+    logger.info("micro-batches: %s", line)
+    return tokens
+
+
 def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
     stage, world = learner.stage, learner.world
     empty = 0
@@ -183,7 +196,9 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
             cursor = _update(learner, replace(data, examples=examples), metrics, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
-            if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
+            over = round_ + 1 == stage.rounds
+            # Weights that nothing changes any more are saved once, at the end of the stage.
+            if stage.finish is not None if over else _passed(begun, cursor.step, options.save_every):
                 learner.save(log.folder, cursor)
             bar.advance()
     return cursor

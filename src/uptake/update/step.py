@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from statistics import fmean
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
+from uptake.models.recompute import recomputed_layers
 from uptake.objective import Objective
 from uptake.reference import RunningReference
 from uptake.update.optimization import Optimization
@@ -52,9 +53,9 @@ def optimizer_step(
     sums: Counter[str] = Counter()
     optimizer.zero_grad(set_to_none=True)
     with precision(settings, policy.device):
-        objective = objective.for_batch(policy, reference, examples, settings.micro_tokens)
-    for batch in micro_batches(objective, examples, settings.micro_tokens):
-        with precision(settings, policy.device):
+        objective = objective.for_batch(policy, reference, examples, settings.budget)
+    for batch in micro_batches(objective, examples, settings.budget):
+        with computing(policy, settings):
             loss = objective(policy, reference, batch)
         (loss.total / total).backward()
         sums.update({name: float(value) for name, value in loss.metrics.items()})
@@ -74,14 +75,25 @@ def optimizer_step(
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
     """Consecutive examples of at most `budget` distinct tokens together; a larger one goes alone."""
+    yield from (examples[part] for part in cuts([len(objective.tree(example)) for example in examples], budget))
+
+
+def cuts(costs: Sequence[int], budget: int) -> Iterator[slice]:
+    """The parts of a row of costs that are at most `budget` together; a larger cost is alone."""
     start, used = 0, 0
-    for index, example in enumerate(examples):
-        cost = len(objective.tree(example))
+    for index, cost in enumerate(costs):
         if used and used + cost > budget:
-            yield examples[start:index]
+            yield slice(start, index)
             start, used = index, 0
         used += cost
-    yield examples[start:]
+    yield slice(start, len(costs))
+
+
+@contextmanager
+def computing(policy: LanguageModel, settings: Optimization) -> Iterator[None]:
+    """The block in which a policy computes what it learns from."""
+    with precision(settings, policy.device), recomputed_layers(policy) if settings.recompute else nullcontext():
+        yield
 
 
 def precision(settings: Optimization, device: torch.device) -> AbstractContextManager[Any]:
