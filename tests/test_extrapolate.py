@@ -246,6 +246,19 @@ def test_start_and_aligned_in_unlike_precision(states: tuple[Path, Path], tmp_pa
     close(tensors(tmp_path / "out"), beyond(half, states[1]))
 
 
+def test_a_start_is_not_rounded_before_the_end(states: tuple[Path, Path], tmp_path: Path) -> None:
+    """One that is kept in fp32 under an aligned model in bf16."""
+    half = saved(moved(tied(dtype=torch.bfloat16)), tmp_path / "half")
+    extrapolate(states[0], half, tmp_path / "out", [8.0])
+    found = tensors(tmp_path / "out")
+    assert all(same_bits(each.float().bfloat16(), found[name]) for name, each in beyond(states[0], half, 8.0).items())
+    rounded = {
+        name: (9 * tensors(half)[name].double() - 8 * each.bfloat16().double())
+        for name, each in tensors(states[0]).items()
+    }
+    assert any(not same_bits(each.float().bfloat16(), found[name]) for name, each in rounded.items())
+
+
 def changed(folder: Path, to: Path, **weights: Tensor | None) -> Path:
     """A folder with other tensors: None removes one."""
     shutil.copytree(folder, to)

@@ -123,6 +123,23 @@ def test_hard_labels_go_on_to_the_best_arm(tmp_path: Path) -> None:
     assert online(tmp_path / "run", label="hard")[0] > 0.9
 
 
+def test_a_reference_that_follows_divides_beta_by_the_phases(tmp_path: Path) -> None:
+    """Two phases at beta 1 end where one at 0.5 would; against the start, two rounds end at beta 1."""
+
+    def end(reference: str) -> Tensor:
+        given = {"ensemble": 1, "reference": reference, "label": "soft", "beta": 2 * BETA, "judge": "oracle"}
+        rounds = {"batch_size": 64, "steps": 60, "steps_per_round": 30, "lr": 0.012}
+        shape = ONE_WORD | UPDATE | {"schedule": "constant"}
+        (stage,) = methods.build("bpo", {**given, **rounds, **shape}).stages
+        recipe = Recipe((replace(stage, judge=PairwiseJudge(BradleyTerryAnnotator())),))
+        return probabilities(run(recipe, tiny_world(tmp_path / reference, prompts(1920), start())).policy)
+
+    once = (START + REWARDS / (2 * BETA)).softmax(0)
+    torch.testing.assert_close(end("behaviour"), GIBBS, atol=0.06, rtol=0)
+    torch.testing.assert_close(end("initial"), once, atol=0.06, rtol=0)
+    assert float((once - GIBBS).abs().max()) > 2 * 0.06
+
+
 def test_only_fresh_samples_find_an_arm_that_no_pair_holds(tmp_path: Path) -> None:
     """Offline DPO without the best arm leaves it behind the next one; online feedback ranks all arms by reward."""
     known = list(combinations(ARMS[1:], 2))

@@ -18,7 +18,7 @@ from torch import nn
 
 from uptake.errors import InputError, ModelError
 from uptake.models.language_model import LanguageModel
-from uptake.models.low_rank import check_products, is_fresh, low_rank_part, summed_products
+from uptake.models.low_rank import check_products, is_fresh, summed_products
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _check_first(policy: LanguageModel) -> None:
 
 
 def _activate(lm: LanguageModel, names: tuple[str, ...]) -> None:
-    """Have some adapters speak together, each at its share of the scale; all go on learning."""
+    """Have some adapters speak together, each at its share of the scale; they alone are trainable meanwhile."""
     from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
 
     layers: list[Any] = [module for module in lm.model.modules() if isinstance(module, BaseTunerLayer)]
@@ -115,6 +115,3 @@ def _activate(lm: LanguageModel, names: tuple[str, ...]) -> None:
         layer.set_adapter(list(names))
         for name in names:
             layer.set_scale(name, 1 / len(names))
-    for name, weight in lm.model.named_parameters():
-        if low_rank_part(name):
-            weight.requires_grad_(True)
