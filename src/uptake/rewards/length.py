@@ -6,8 +6,8 @@ from statistics import StatisticsError, linear_regression
 from typing import Self
 
 from uptake.errors import InputError
-from uptake.rewards.base import Resources, Response, Reward, RewardSpec, dialogue_of
-from uptake.rewards.rate import rate_each
+from uptake.rewards.base import Resources, Response, Reward, RewardSpec
+from uptake.rewards.rate import dialogue_of, rate_each
 from uptake.types import Dialogue, Judgement
 
 
