@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from test_classifier import write_llama
 from test_token_reward_reward import write_token_llama
@@ -24,12 +23,12 @@ from uptake.judge.registry import annotator_spec, reward_spec, table
 from uptake.models import LanguageModel
 from uptake.rewards.base import Resources, Reward
 from uptake.rewards.classifier import ClassifierSpec
-from uptake.rewards.length import Length, LengthResidual
+from uptake.rewards.length import Length
 from uptake.rewards.oracle import Oracle
 from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.rewards.token_reward_model import TokenRewardSpec
 from uptake.town import Town
-from uptake.types import Answered, Dialogue, Dropped, Judgement, Prompt, Rollout, Turn
+from uptake.types import Answered, Dialogue, Judgement, Prompt, Rollout, Turn
 
 # Short spellings of every reward that scores texts by itself; PATH stands for the folder of a model.
 SPELLED = [
@@ -366,37 +365,3 @@ def answers(*texts: str) -> list[Dialogue]:
 
 def test_length_counts_characters() -> None:
     assert scores(Length().rate(answers("a", "four", "at eight ."))) == [1.0, 4.0, 10.0]
-
-
-def test_nothing_is_left_of_length_itself() -> None:
-    asked = answers("a", "four", "at eight .")
-    residual = LengthResidual.fit(Length(), asked, Length().rate(asked))
-    assert scores(residual.rate(asked)) == pytest.approx([0, 0, 0], abs=1e-12)
-
-
-def test_the_line_by_hand(lm: LanguageModel) -> None:
-    """Against numpy's least squares on valid judgements only; new dialogues are judged by the line as it is."""
-    fitted, new = town_dialogues(6), town_dialogues(8)[12:]
-    reward = reward_spec("direct").build(resources(lm))
-    judged = [*reward.rate(fitted), Judgement(1e9, reason=Dropped.FAILED)]
-    residual = LengthResidual.fit(reward, [*fitted, *answers("bread")], judged)
-    sizes = torch.tensor([float(len(turns[-1].content)) for turns in fitted], dtype=torch.float64)
-    table = torch.stack((sizes, torch.ones_like(sizes)), 1)
-    values = torch.tensor([each.score for each in judged[:-1]], dtype=torch.float64)
-    slope, intercept = torch.linalg.lstsq(table, values[:, None]).solution[:, 0].tolist()
-    assert (residual.slope, residual.intercept) == pytest.approx((slope, intercept), abs=1e-9)
-    expected = [
-        each.score - slope * len(turns[-1].content) - intercept
-        for turns, each in zip(new, reward.rate(new), strict=True)
-    ]
-    assert scores(residual.rate(new)) == pytest.approx(expected, abs=1e-6)
-    bad = residual.rate([(Turn("user", "when ?"),)])[0]
-    assert not bad.valid
-    assert residual.fingerprint != reward.fingerprint
-
-
-@pytest.mark.parametrize("texts", [("four", "nine"), ("four",), ()])
-def test_no_line_through_one_length(texts: tuple[str, ...]) -> None:
-    asked = answers(*texts)
-    with pytest.raises(InputError, match="no line fits"):
-        LengthResidual.fit(Length(), asked, Length().rate(asked))

@@ -76,6 +76,43 @@ def random_round(seed: int) -> Rows:
     return rollouts, judgements
 
 
+def spelled(prompt: str, *texts: str) -> list[Rollout]:
+    return [rollout(prompt, sample, text) for sample, text in enumerate(texts)]
+
+
+def test_length_alone_makes_no_pair() -> None:
+    """Scores that are lengths, or any line of them, have nothing left; whatever else they hold is what is left."""
+    rule = replace(OPEN, length_residual=True)
+    rollouts = [*spelled("p", "a", "bbbb", "cc", "ddddddd"), *spelled("q", "eeeee", "f", "ggg")]
+    for level, slope in ((0.0, 1.0), (2.3, -0.7), (1e6, 1 / 3)):
+        judgements = [Judgement(level + slope * len(each.response)) for each in rollouts]
+        assert losses(mine(rule, rollouts, judgements)) == {"no contrast": 2}
+        assert len(mine(OPEN, rollouts, judgements).examples) == 2
+
+
+def test_length_residuals_by_hand() -> None:
+    """Lengths 1, 3 and 1, 2: deviations -1, 1, -1/2, 1/2 and of scores -3, 3, 1, -1, so a slope of 5 / 2.5 = 2.
+
+    What is left is -1, 1 in one prompt and 2, -2 in the other, where the longer answer had won.
+    """
+    rollouts = [*spelled("p", "a", "bbb"), *spelled("q", "c", "dd")]
+    parts = [{"x": score} for score in (0.0, 6.0, 11.0, 9.0)]
+    judgements = [Judgement(each["x"], parts=each) for each in parts]
+    mined = mine(replace(OPEN, length_residual=True), rollouts, judgements)
+    assert [(each.chosen.response, each.pair.margin) for each in mined.examples] == [("bbb", 2.0), ("c", 4.0)]
+    assert [each.margin_by_category for each in mined.examples] == [{"x": 2.0}, {"x": 4.0}]
+    # What differs from prompt to prompt explains nothing within one.
+    shifted = [replace(each, score=each.score + 100 * (place > 1)) for place, each in enumerate(judgements)]
+    assert margins_of(mine(replace(OPEN, length_residual=True), rollouts, shifted)) == [2.0, 4.0]
+
+
+def test_residuals_of_equal_lengths_are_the_scores() -> None:
+    rollouts, judgements = scored("p", 3, 1, 2, 0)
+    rule = replace(OPEN, length_residual=True)
+    assert mine(rule, rollouts, judgements).examples == mine(OPEN, rollouts, judgements).examples
+    assert mine(rule, [], []).examples == ()
+
+
 def test_known_scores() -> None:
     mined = mine(BestWorst(), *scored("p", 3, 1, 2, 0))
     (pair,) = mined.examples

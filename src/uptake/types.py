@@ -205,6 +205,8 @@ class Dropped(StrEnum):
     CATEGORY_AGREEMENT = "category agreement"
     MARGIN_QUANTILE = "below margin quantile"
     BETWEEN_THRESHOLDS = "between the thresholds"
+    BELOW_THRESHOLD = "not above the threshold"
+    NOT_THE_BEST = "not the best of its prompt"
     # It is nothing to learn from as it is.
     UNFINISHED = "unfinished"
     NO_WEIGHT = "no response of weight 1"
@@ -270,7 +272,8 @@ class Pair:
     """A better and a worse response to one prompt, as an example to learn from: `Pair((1, 7), (4, 2), (5, 2))`.
 
     `margin` is how much more the judge, or the row, gives the chosen response. `p` is the label: the probability that
-    the chosen response is the better one, 1 for a hard label.
+    the chosen response is the better one, 1 for a hard label. `aux_ids` is a third response to the prompt, for a term
+    beside the loss of the pair.
     """
 
     prompt_ids: TokenIds
@@ -278,6 +281,7 @@ class Pair:
     rejected_ids: TokenIds
     margin: float = 0.0
     p: float = 1.0
+    aux_ids: TokenIds = ()
 
 
 @dataclass(frozen=True, slots=True)

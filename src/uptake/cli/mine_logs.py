@@ -40,6 +40,9 @@ def mine_logs(
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
     threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",
     reduction: Annotated[str, typer.Option(help="mean or sum over the tokens of what was said.")] = "mean",
+    length_residual: Annotated[
+        bool, typer.Option("--length-residual", help="Go by what length does not explain of a reward.")
+    ] = False,
     ratings: cli.Ratings = None,
     redact: cli.Remove = False,
     any_language: cli.AnyLanguage = False,
@@ -55,12 +58,14 @@ def mine_logs(
     """
     from uptake.data.redact import Redact
     from uptake.data.resumable import journal_path
+    from uptake.signal import BestWorst
     from uptake.signal.thresholds import Thresholds
     from uptake.tasks.mine_logs import MineLogs, read_log
     from uptake.tasks.mine_logs import mine_logs as run
 
     cli.check_format(format)
-    how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
+    thresholds = Thresholds(low, high, threshold_unit, length_residual=length_residual)  # type: ignore[arg-type]
+    how = MineLogs(keep, by, thresholds, BestWorst(length_residual=length_residual))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
     model = None if model is None else cli.only_model(model, "follow_up")
     cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
@@ -69,11 +74,7 @@ def mine_logs(
     summary = run(log, reward, target, how=how, any_language=any_language, overwrite=overwrite)
     _print_counts(summary)
     _print_correlations(summary)
-    unread = [
-        f"{count} could not be read: {reason}; the first: {summary.details[reason]}"
-        for reason, count in summary.reasons.items()
-    ]
-    for line in (*unread[:3], *(cli.one_sided(reward.followups) if reward else ())):
+    for line in (*_unread(summary)[:3], *(cli.one_sided(reward.followups) if reward else ())):
         cli.say(line)
     good = f", {summary.good} of them good" if keep == "rated" else ""
     cli.say(f"{summary.written} rows{good} -> {target}")
@@ -89,6 +90,11 @@ def _reward(model: str | None, followups: Path | None, **options: Any) -> "Follo
     reward = FollowUpReward.from_pretrained(model, followups, prior="prompt_only", **options)
     cli.say_plain(reward.chat.plain, model)
     return reward
+
+
+def _unread(summary: Any) -> list[str]:
+    counts = summary.reasons.items()
+    return [f"{count} could not be read: {reason}; the first: {summary.details[reason]}" for reason, count in counts]
 
 
 def _print_counts(summary: Any) -> None:

@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from uptake.annotators.base import AnnotatorSpec
 from uptake.errors import InputError
 from uptake.rewards.base import Resources
 from uptake.types import Dropped, Group, Rollout, Verdict
 from uptake.world import World
+
+
+@runtime_checkable
+class ByAnnotator(Protocol):
+    """Judge that asks an annotator, which may turn out to go by the place of a response."""
+
+    @property
+    def by(self) -> AnnotatorSpec: ...
+
+    @property
+    def allow_position_bias(self) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from uptake.data.spans import Ids
 from uptake.errors import EmptyResponse, InputError, TooLong
 from uptake.losses.token_level import token_rewards
 from uptake.models import LanguageModel, branches, pack
+from uptake.models.check import check_causal
 from uptake.models.heads import ScalarHead, token_values
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.models.rope import declared_tables
@@ -30,8 +31,8 @@ TokenValues = tuple[float, ...] | InputError
 def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
     """A token classifier of one label (the reward) or two (bad, good) as a model with a token head.
 
-    An adapter over one is merged into it. Raises ModelError where its weights are not all there. It scores in padded
-    rows.
+    An adapter over one is merged into it. Raises ModelError where its weights are not all there, and for one that reads
+    in both directions: a token's reward must not depend on what comes after it. It scores in padded rows.
     """
     target = resolve_device(device)
     model, tokenizer = load_classifier(name, "TokenClassification", device=target, dtype=resolve_dtype(dtype, target))
@@ -40,6 +41,7 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
     head.load_state_dict({"weight": weight, "bias": bias})
     heads = {kind: head.requires_grad_(False)}
     lm = LanguageModel(str(name), model, tokenizer, attention="rows", note="a token classifier", heads=heads)
+    check_causal(lm)
     return replace(lm, rope=declared_tables(lm.config))
 
 

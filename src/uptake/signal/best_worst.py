@@ -8,6 +8,7 @@ from typing import Any
 from uptake.errors import InputError
 from uptake.signal import filters
 from uptake.signal.filters import Candidate, MinedPair
+from uptake.signal.length_residual import without_length
 from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
 from uptake.types import Dropped, Group, Judgement, RoundData
@@ -22,7 +23,8 @@ class BestWorst:
     only; pairs with a margin below `min_margin`, with a longer response of more than `max_length_ratio` times the
     tokens of the shorter, with fewer than `min_category_agreement` of the categories on the side of the total, and
     last the share `min_margin_quantile` of all pairs left that has the smallest margins. Of equal scores, and of equal
-    texts, the lowest sample number stands. Raises `InputError` for a setting out of its range.
+    texts, the lowest sample number stands. With `length_residual`, scores and parts are what length leaves of them
+    within a prompt (`signal.length_residual`). Raises `InputError` for a setting out of its range.
     Source: arXiv 2409.13948 contrasts most and least preferred responses; the filters are Uptake's.
     """
 
@@ -31,6 +33,7 @@ class BestWorst:
     max_length_ratio: float = 2.0
     min_category_agreement: float = 2 / 3
     keep_unfinished: bool = False
+    length_residual: bool = False
 
     def __post_init__(self) -> None:
         ranges = {
@@ -58,6 +61,8 @@ class BestWorst:
         )
         judged, unjudged = filters.judged(finished)
         usable, lost = filters.apply(judged, {Dropped.EMPTY: filters.nonempty, Dropped.DUPLICATE: filters.distinct})
+        if self.length_residual:
+            usable = without_length(usable, lambda each: each.rollout.prompt.key)
         by_prompt: dict[str, list[Candidate]] = {rollout.prompt.key: [] for group in groups for rollout in group}
         for each in usable:
             by_prompt[each.rollout.prompt.key].append(each)

@@ -67,6 +67,8 @@ class MineLogs:
         for name, known in (("keep", Keep), ("by", By)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
+        if self.keep == "scored" and (self.pairs.length_residual or self.thresholds.length_residual):
+            raise InputError("scores are kept as they are", field="length_residual", allowed="keep rated or pairs")
 
     def __call__(
         self, heard: Sequence[Reacted], judged: Sequence[Judgement], rollouts: Sequence[Rollout]

@@ -262,10 +262,21 @@ def _spelled(groups: Sequence[Group], assessments: Sequence[Assessment]) -> dict
 
 def _round_data(stage: Stage, log: RunLog, round_index: RoundIndex, judged: Sequence[Judged]) -> RoundData:
     *_, signal = stage.sampling
+    judged = [*_earlier(log, round_index, stage.earlier), *judged]
     groups = [group for chunk, _ in judged for group in chunk]
     data = signal(groups, [each for _, assessments in judged for each in assessments])
     log.summary(round_index, data.summary)
     return replace(data, version=_version(groups))
+
+
+def _earlier(log: RunLog, round_index: RoundIndex, count: int) -> Iterator[Judged]:
+    """What was sampled and said in up to `count` rounds before this one, the oldest first."""
+    if not count:
+        return
+    found = [tuple(map(int, path.parent.name.split("-"))) for path in log.folder.glob("rounds/*/judged.jsonl")]
+    for stage, round_ in sorted(each for each in found if each < round_index)[-count:]:
+        with Journal(_folder(log, (stage, round_)) / "judged.jsonl") as journal:
+            yield from map(_read, journal.done)
 
 
 def _version(groups: Sequence[Group]) -> float | None:
