@@ -17,9 +17,10 @@ from uptake.data import ChatFormat
 from uptake.errors import InputError
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
-from uptake.rewards.base import Response, Reward, dialogue_of
+from uptake.rewards.base import Response, Reward
 from uptake.rewards.implicit import ImplicitReward
 from uptake.rewards.length import Length
+from uptake.rewards.rate import dialogue_of
 from uptake.signal import BestWorst
 from uptake.support.keys import prompt_key
 from uptake.types import Judgement, Prompt, Rollout, Turn

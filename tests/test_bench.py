@@ -24,9 +24,10 @@ from uptake.judge.registry import ANNOTATORS, REWARDS, reward_spec
 from uptake.report.bench import markdown, notes
 from uptake.report.bench_sections import by_margin
 from uptake.report.bench_tables import labels, tables
-from uptake.rewards.base import Resources, Response, Reward, dialogue_of
+from uptake.rewards.base import Resources, Response, Reward
 from uptake.rewards.length import Length
 from uptake.rewards.oracle import Oracle
+from uptake.rewards.rate import dialogue_of
 from uptake.tasks.bench import CHUNK, bench
 from uptake.town import Town
 from uptake.types import Dialogue, Dropped, Judgement, Prompt, Turn, Verdict, Where

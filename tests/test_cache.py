@@ -13,8 +13,9 @@ import pytest
 from pydantic import TypeAdapter
 from tiny import in_process
 
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
 from uptake.errors import UptakeError
+from uptake.support.keys import content_key
 from uptake.types import Turn
 
 BATCH = 40

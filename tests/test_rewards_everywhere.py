@@ -150,7 +150,7 @@ def test_oaif(by: tuple[str, Worth], uptake: Cli, model: Path) -> None:
     seen = 0
     for line in read_jsonl(Path("run/rounds/0-0/judged.jsonl")):
         for group, verdict in zip(line["groups"], line["assessments"], strict=True):
-            if verdict["valid"]:
+            if verdict["reason"] is None:
                 ahead = worth(group[0]["response"]) - worth(group[1]["response"])
                 assert verdict["p"] == (0.5 if ahead == 0 else float(ahead > 0))
                 seen += 1
@@ -170,8 +170,8 @@ def assert_judged(worth: Worth) -> None:
     assert both
     for rollout, judgement in both:
         # Length, alone or in a sum, has nothing to say of an empty response.
-        assert judgement["valid"] or not rollout["response"].strip()
-        assert not judgement["valid"] or judgement["score"] == pytest.approx(worth(rollout["response"]))
+        assert judgement["reason"] is None or not rollout["response"].strip()
+        assert judgement["reason"] is not None or judgement["score"] == pytest.approx(worth(rollout["response"]))
 
 
 def test_judges_are_refused_where_single_responses_are_rated(uptake: Cli, model: Path) -> None:
@@ -195,7 +195,7 @@ def test_follow_ups_in_other_forms_train_too(uptake: Cli, model: Path) -> None:
         {"prompt": rollout["prompt"]["turns"][-1]["content"], "completion": rollout["response"]}
         for line in read_jsonl(Path("run/rounds/0-0/judged.jsonl"))
         for rollout, judgement in judged(line)
-        if judgement["valid"]
+        if judgement["reason"] is None
     ]
     write_jsonl(Path("said.jsonl"), rows)
     uptake(
@@ -205,6 +205,6 @@ def test_follow_ups_in_other_forms_train_too(uptake: Cli, model: Path) -> None:
         judgement["score"]
         for line in read_jsonl(Path("run/rounds/0-0/judged.jsonl"))
         for _, judgement in judged(line)
-        if judgement["valid"]
+        if judgement["reason"] is None
     ]
     assert [row["reward"] for row in read_jsonl(Path("o.jsonl"))] == pytest.approx(scores, abs=1e-5)

@@ -26,7 +26,7 @@ from uptake.data.role_swap import REQUEST, FollowUpFormat
 from uptake.data.turns import as_text, for_server
 from uptake.errors import InputError
 from uptake.ops.spans import place_labels
-from uptake.rewards.base import dialogue_of
+from uptake.rewards.rate import dialogue_of
 from uptake.support.notes import clear_notes, notes
 from uptake.types import Answered, Preference, Prompt, Row, Span, Turn
 

@@ -206,7 +206,7 @@ def sampled(run: Path) -> list[Record]:
             "text": rollout["response"],
             "finished": rollout["finished"],
             "logps": rollout["logps"],
-            "valid": judgement["valid"],
+            "valid": judgement["reason"] is None,
             "score": judgement["score"],
             "parts": judgement["parts"],
             "token_scores": judgement["tokens"],
@@ -227,7 +227,7 @@ def by_response(assessment: Any) -> list[Record]:
         (p, {"shown_first": one, "shown_second": two} | paid),
         (1 - p, {"shown_first": 1 - two, "shown_second": 1 - one}),
     )
-    return [{"valid": assessment["valid"], "score": score, "parts": parts, "tokens": []} for score, parts in sides]
+    return [{"reason": assessment["reason"], "score": score, "parts": parts, "tokens": []} for score, parts in sides]
 
 
 def trained(run: Path) -> dict[str, torch.Tensor]:

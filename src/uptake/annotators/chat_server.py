@@ -6,7 +6,8 @@ from typing import Any
 
 from uptake.annotators.completion import ChatCompletion
 from uptake.client import Body, Form, Server, check_ranges, sent_with
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
+from uptake.support.keys import content_key
 
 
 @dataclass(frozen=True, kw_only=True)

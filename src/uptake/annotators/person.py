@@ -8,9 +8,10 @@ from typing import final
 
 from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
 from uptake.data.turns import as_text
 from uptake.rewards.base import Resources
+from uptake.support.keys import content_key
 from uptake.types import Dialogue, Dropped, Prompt, Verdict
 
 # P(the response shown as 1 is better), by what was said; nothing for a pair that was skipped.

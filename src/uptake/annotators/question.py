@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from uptake.data.cache import content_key
 from uptake.data.presets import Presets
 from uptake.data.turns import as_text, of_conversation
 from uptake.errors import InputError
+from uptake.support.keys import content_key
 from uptake.types import Dialogue, Prompt
 
 CHOICES = ("1", "2")

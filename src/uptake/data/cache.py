@@ -5,7 +5,6 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar, final
@@ -22,13 +21,6 @@ _Value = TypeVar("_Value")
 # SQLite's own limit on the values of one statement.
 _MOST = 500
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
-
-
-def content_key(*parts: Any) -> str:
-    """A key that differs wherever the parts do; they are written as JSON."""
-    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=repr)
-    # Half a surrogate pair has no UTF-8 form, but its backslash form is JSON's own.
-    return sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 @final

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from uptake.data.cache import content_key
 from uptake.data.journal import AppendFile, Closing
 from uptake.data.lock import locked
 from uptake.data.write import json_line, may_write, output_exists
 from uptake.errors import InputError, UptakeError
+from uptake.support.keys import content_key
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
 

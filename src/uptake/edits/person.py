@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, final
 
 from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
 from uptake.data.turns import as_text
 from uptake.edits.edit import Checked, Draft, Proposal
 from uptake.edits.rules import Rules
 from uptake.edits.runs import runs
 from uptake.edits.units import pieces
+from uptake.support.keys import content_key
 
 SKIP = "skip"
 # What the page does not let pass: there would be nothing to keep.

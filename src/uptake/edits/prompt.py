@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Self
 
 from uptake.annotators.question import spoken
-from uptake.data.cache import content_key
 from uptake.data.presets import Presets
 from uptake.data.where import bad_row
 from uptake.edits.edit import Draft, Proposal
 from uptake.errors import InputError
+from uptake.support.keys import content_key
 
 DEFAULT = "minimal"
 OPENING, CLOSING = "<edited>", "</edited>"

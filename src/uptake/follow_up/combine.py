@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import exp, fsum, sqrt
 from typing import Literal, NamedTuple, get_args
 
@@ -72,16 +73,24 @@ class Combine:
             table = _standardized(table, groups.tolist())
         if self.form == "full":
             table = [[exp(-logp) for logp in row] for row in table]
-        counts, columns = self.followups.weights, self.followups.columns
-        table = [[count * value for count, value in zip(counts, row, strict=True)] for row in table]
-        rewards = [[self._category(row, each) for each in columns] for row in table]
+        table = [[count * value for count, value in zip(self._counts, row, strict=True)] for row in table]
+        rewards = [[self._category(row, each) for each in self._columns] for row in table]
         weights = self._weights
         total = [fsum(w * r for w, r in zip(weights, row, strict=True)) / fsum(weights) for row in rewards]
         by_category = torch.tensor(rewards, dtype=torch.float64).reshape(len(table), len(weights)).unbind(1)
         names = (category.name for category in self.followups.categories)
         return CombinedRewards(torch.tensor(total, dtype=torch.float64), dict(zip(names, by_category, strict=True)))
 
-    @property
+    @cached_property
+    def _counts(self) -> tuple[float, ...]:
+        """What every follow-up counts."""
+        return self.followups.weights
+
+    @cached_property
+    def _columns(self) -> tuple[Columns, ...]:
+        return self.followups.columns
+
+    @cached_property
     def _weights(self) -> list[float]:
         """What every category weighs in the total."""
         if self.form == "full":
@@ -97,7 +106,7 @@ class Combine:
         return left - (0.0 if self.polarity == "positive_only" else side(negative))
 
     def _check(self, logps: Tensor, groups: Tensor | None) -> None:
-        count = len(self.followups.sentences)
+        count = len(self._counts)
         if logps.ndim != 2 or logps.shape[1] != count:
             raise InputError(
                 f"shape {tuple(logps.shape)}", field="logps", allowed=f"a column per follow-up: (*, {count})"

@@ -29,11 +29,9 @@ from uptake.rewards.base import (
     Reward,
     RewardDetails,
     RewardSpec,
-    dialogue_of,
-    where_of,
 )
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import answered_turns, invalid
+from uptake.rewards.rate import answered_turns, dialogue_of, invalid, where_of
 from uptake.types import Dialogue, Judgement, Turn, Where
 
 Reduction = Literal["mean", "sum"]
@@ -105,7 +103,7 @@ class FollowUpReward(Reward):
         if reduction == "sum" and (form == "full" or mode != "log_likelihood"):
             raise InputError("'sum'", field="reduction", allowed=f"mean, with form {form!r} and mode {mode!r}")
         _check_sides(followups, polarity)
-        self.lm, self.followups = lm, followups
+        self.lm, self.followups, self.sentences = lm, followups, followups.sentences
         self.reduction, self.prior, self.mode = reduction, prior, mode
         self.chat = ChatFormat.of(lm) if chat is None else chat
         self.format = format_for(lm.card, format, force=force)
@@ -202,7 +200,7 @@ class FollowUpReward(Reward):
             {name: placed(column) for name, column in combined.by_category.items()},
             placed(logps),
             placed(lengths, 0),
-            self.followups.sentences,
+            self.sentences,
             tuple(dropped.get(row, 0) for row in range(count)),
         )
 
@@ -222,9 +220,7 @@ class FollowUpReward(Reward):
         if self.lm.window is not None:
             turns, dropped = self.chat.fit(turns, self.lm.window, self.longest, shape=self.format, where=where)
         turns = self.format(turns)
-        stem, follow_ups = self.chat.follow_ups(
-            turns, self.followups.sentences, speaker=self.format.speaker, where=where
-        )
+        stem, follow_ups = self.chat.follow_ups(turns, self.sentences, speaker=self.format.speaker, where=where)
         tree = branches(stem, *follow_ups)
         if self.mode == "whole_text":
             tree = TokenTree((replace(tree.nodes[0], scored=True), *tree.nodes[1:]))
@@ -234,7 +230,7 @@ class FollowUpReward(Reward):
     def longest(self) -> int:
         """Tokens that the longest follow-up adds to a conversation, a user header included."""
         turns = self.format(_EXCHANGE)
-        stem, branches_ = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker)
+        stem, branches_ = self.chat.follow_ups(turns, self.sentences, speaker=self.format.speaker)
         (answered,) = self.chat.tokenize([self.chat.text(turns, generation=turns[-1].role == "user")])
         return len(stem) - len(answered) + max(map(len, branches_))
 
@@ -242,7 +238,7 @@ class FollowUpReward(Reward):
         self, contexts: Sequence["_Context"], on_progress: Callable[[int], None] = lambda done: None
     ) -> tuple[Tensor, Tensor]:
         """Log-probability (or what `mode` has in its place) and token count of every follow-up to every context."""
-        shape = len(contexts), len(self.followups.sentences)
+        shape = len(contexts), len(self.sentences)
         logps = torch.empty(shape, dtype=torch.promote_types(self.lm.dtype, torch.float32))
         lengths = torch.empty(shape, dtype=torch.long)
         for start in range(0, len(contexts), CHUNK):
@@ -254,7 +250,7 @@ class FollowUpReward(Reward):
 
     def _logps(self, contexts: Sequence["_Context"]) -> Tensor:
         if self.mode == "legacy_released":
-            settings = self.followups.sentences, self.format.speaker
+            settings = self.sentences, self.format.speaker
             values = torch.stack([released_logits(self.lm, self.chat, each.turns, *settings) for each in contexts])
         else:
             scored = score_trees(self.lm, [each.tree for each in contexts], BUDGET)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol, Self
 from uptake.data.chat import ChatFormat
 from uptake.errors import InputError
 from uptake.models import LanguageModel
-from uptake.types import Answered, Dialogue, Judgement, Rollout, Span, Turn, Where
+from uptake.types import Answered, Dialogue, Judgement, Rollout, Span
 from uptake.world import World
 
 # A response to rate: a dialogue that ends with it, or with the place it came from, or with the ids a policy sampled.
@@ -136,15 +136,3 @@ class RewardSpec(Protocol):
         return {}
 
     def build(self, resources: Resources) -> Reward: ...
-
-
-def dialogue_of(response: Response) -> Dialogue:
-    """The dialogue that ends with a response."""
-    if isinstance(response, Answered | Rollout):
-        return (*response.prompt.turns, Turn("assistant", response.response, response.fields))
-    return response
-
-
-def where_of(response: Response) -> Where | None:
-    """The row that a response came from, where it is known."""
-    return response.prompt.where if isinstance(response, Answered | Rollout) else None

@@ -12,15 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
-from uptake.data.cache import content_key
 from uptake.data.chat import ChatFormat
 from uptake.data.read import EVERY_COLUMN
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.ops.spans import place_rewards
-from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec, dialogue_of, where_of
-from uptake.rewards.rate import answered_turns, invalid, token_offsets
-from uptake.support.keys import prompt_key
+from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec
+from uptake.rewards.rate import answered_turns, dialogue_of, invalid, token_offsets, where_of
+from uptake.support.keys import content_key, prompt_key
 from uptake.types import Dropped, Judgement, Prompt, Rollout, Span
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import numpy as np
 from uptake.data.chat import ChatFormat
 from uptake.errors import InputError
 from uptake.ops.spans import place_rewards
-from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec, dialogue_of
-from uptake.rewards.rate import answered_turns, invalid, token_offsets
+from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec
+from uptake.rewards.rate import answered_turns, dialogue_of, invalid, token_offsets
 from uptake.sampling.draw import uniforms
 from uptake.town import Town
 from uptake.types import Judgement, Rollout, Span

@@ -8,10 +8,22 @@ from uptake.data.response_tokens import rollout_offsets
 from uptake.data.turns import conversation
 from uptake.data.where import bad_row
 from uptake.errors import EmptyResponse, InputError, TooLong
-from uptake.rewards.base import Response, dialogue_of
-from uptake.types import Dialogue, Dropped, Judgement, Rollout, Where
+from uptake.rewards.base import Response
+from uptake.types import Answered, Dialogue, Dropped, Judgement, Rollout, Turn, Where
 
 _Prepared = TypeVar("_Prepared")
+
+
+def dialogue_of(response: Response) -> Dialogue:
+    """The dialogue that ends with a response."""
+    if isinstance(response, Answered | Rollout):
+        return (*response.prompt.turns, Turn("assistant", response.response, response.fields))
+    return response
+
+
+def where_of(response: Response) -> Where | None:
+    """The row that a response came from, where it is known."""
+    return response.prompt.where if isinstance(response, Answered | Rollout) else None
 
 
 def rate_each(

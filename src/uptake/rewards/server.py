@@ -8,12 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from uptake.client import Body, Reply, Server, check_ranges, sent_with
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
 from uptake.data.chat import ChatFormat
 from uptake.data.turns import message_list, of_conversation
 from uptake.errors import InputError, UptakeError
 from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec
 from uptake.rewards.function import FromFunction, OnError, Rewards, as_rollout, check_rewards
+from uptake.support.keys import content_key
 from uptake.types import Judgement, Rollout
 
 

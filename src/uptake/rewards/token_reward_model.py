@@ -7,7 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import ClassVar, Literal, Self, final, get_args
 
-from uptake.data.cache import content_key
 from uptake.data.chat import ChatFormat
 from uptake.data.response_tokens import ResponseTokens, response_tokens
 from uptake.data.token_view import join
@@ -20,11 +19,11 @@ from uptake.rewards.base import (
     Reward,
     RewardDetails,
     RewardSpec,
-    dialogue_of,
 )
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import invalid, rate_each
+from uptake.rewards.rate import dialogue_of, invalid, rate_each
 from uptake.rewards.token_reward import TokenValues, load_token_reward, reward_tokens, rewards_of_ids
+from uptake.support.keys import content_key
 from uptake.types import Dialogue, Judgement, Rollout, Span, Where
 
 Aggregate = Literal["sum", "mean"]

@@ -7,13 +7,14 @@ from typing import Literal, final, get_args
 from pydantic import BaseModel
 
 from uptake.client import Choices, Message, Server, sent_with
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
 from uptake.data.turns import for_server
 from uptake.errors import InputError
 from uptake.rollout.samples import Samples
 from uptake.sampling.answer import PromptIds, Written, answer_limit, check_prompts, rollouts
 from uptake.sampling.completions import complete, first_choices, read_ids
 from uptake.sampling.draw import Sampling, sample_seed
+from uptake.support.keys import content_key
 from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 

@@ -6,11 +6,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from uptake.client import Choices, Server, sent_with
-from uptake.data.cache import Cache, content_key
+from uptake.data.cache import Cache
 from uptake.errors import InputError, UptakeError
 from uptake.models import LanguageModel
 from uptake.sampling.answer import PromptIds, Written, answer_limit
 from uptake.sampling.draw import Sampling, sample_seed
+from uptake.support.keys import content_key
 
 
 class Logprobs(BaseModel):

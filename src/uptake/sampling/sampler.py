@@ -75,7 +75,8 @@ def stream(
     pools, alone = _ways(lm, prompts, sampling)
     budget = min(budget, lm.limits.cache)
     done = [_pooled(lm, pool, sampling, frozenset(end_ids), budget) for pool in pools]
-    for index, answers in chain(*done, in_rows(lm, alone, sampling, frozenset(end_ids))):
+    done += [in_rows(lm, alone, sampling, frozenset(end_ids))] if alone else []
+    for index, answers in chain(*done):
         yield index, tuple(rollout(lm, answer, version) for answer in answers)
 
 

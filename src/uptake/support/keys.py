@@ -1,4 +1,4 @@
-"""Content keys: equal conversations have equal keys, whatever file, order or process they come from."""
+"""Content keys: what is equal has equal keys, whatever file, order or process it comes from."""
 
 import hashlib
 import json
@@ -27,3 +27,10 @@ def prompt_key(turns: Dialogue) -> str:
     rows = [words(turn) for turn in turns]
     text = json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def content_key(*parts: Any) -> str:
+    """A key that differs wherever the parts do; they are written as JSON."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=repr)
+    # Half a surrogate pair has no UTF-8 form, but its backslash form is JSON's own.
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()

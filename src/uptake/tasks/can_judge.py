@@ -22,10 +22,10 @@ from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
 from uptake.models import LanguageModel
-from uptake.rewards.base import Response, Reward, dialogue_of
+from uptake.rewards.base import Response, Reward
 from uptake.rewards.length import Length
 from uptake.rewards.likelihood import DirectLikelihood
-from uptake.rewards.rate import invalid
+from uptake.rewards.rate import dialogue_of, invalid
 from uptake.tasks.bench import bench
 from uptake.types import Answered, Dialogue, Dropped, Judgement, Preference, Prompt, Rated, Row, Turn
 

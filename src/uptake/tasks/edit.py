@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 
 from uptake.annotators.base import Annotator
 from uptake.data import Writer, to_record
-from uptake.data.cache import content_key
 from uptake.data.convert import as_texts
 from uptake.data.files import suffix
 from uptake.data.read import RowSet, read_as
@@ -24,6 +23,7 @@ from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
 from uptake.evaluate.edits import EditStats, edit_stats
+from uptake.support.keys import content_key
 from uptake.support.progress import progress_bar
 from uptake.types import NO_EDIT_WEIGHT, Answered, Edited, Preference, Rated, Row, Verdict
 

@@ -98,7 +98,7 @@ def score_file(
     """
     check_details(reward, logps, tokens)
     out, extra = Path(out), [name for name, wanted in zip(LONG, (logps, tokens), strict=True) if wanted]
-    tally, fingerprint = _Tally(rows.left_out), reward.fingerprint
+    tally, fingerprint, source = _Tally(rows.left_out), reward.fingerprint, reward.source
     with resumable_output(out, overwrite=overwrite) as journal:
         scored = resumable_map(
             rows.rows,
@@ -113,7 +113,7 @@ def score_file(
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
             for row, scores in zip(rows.rows, scored, strict=True):
                 if tally.add(row, scores):
-                    writer.write({**to_record(row), **_columns(row, scores), **reward.source})
+                    writer.write({**to_record(row), **_columns(row, scores), **source})
             if not tally.rows:
                 allowed = "rows with a response that fits the model"
                 raise InputError("no row could be scored", path=rows.source, allowed=allowed)
