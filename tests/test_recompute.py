@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from uptake import methods
 from uptake.errors import ModelError
 from uptake.losses.pairwise import Logistic
-from uptake.models import LanguageModel, add_lora, pack, token_logps
+from uptake.models import LanguageModel, add_lora, pack, products, token_logps
 from uptake.models.heads import AddCritic, AddHead, read
 from uptake.models.recompute import recomputed_layers
 from uptake.objective import Pairs
@@ -148,6 +148,12 @@ def test_recomputation_goes_with_critics_adapters_and_autocast(critic: str, prec
     modules = CRITICS[critic]
     heads = modules(lm) if modules is not None else {}
     same_bits(replace(lm, heads=heads), precision)
+
+
+def test_the_second_time_products_come_from_the_same_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor where linear layers of a model are not those of Torch: the backward pass is not around one."""
+    monkeypatch.setattr(products, "_mkl_is_slow", lambda: True)
+    same_bits(tiny_llama(hidden_size=64, intermediate_size=160))
 
 
 def test_dropout_draws_the_same_when_a_layer_is_computed_again() -> None:
