@@ -19,7 +19,7 @@ import torch
 
 from claims.claim import DEVELOPMENT_SEED, Arm, Claim, Measured, Options, Trial
 from claims.store import Job, Store
-from uptake.errors import UptakeError
+from uptake.errors import ModelError
 from uptake.support.progress import progress_bar
 
 WORKERS = 2
@@ -71,7 +71,7 @@ def work(job: Job, store: Store) -> float:
     trial = Trial(job.seed, job.questions, store.workspace(job))
     try:
         measured = job.arm.work({**job.arm.options, **job.candidate}, trial)
-    except UptakeError as error:  # a rate at which training breaks off is a result too
+    except ModelError as error:  # a rate at which training breaks off is a result too
         measured = Measured({}, failed=str(error))
     store.write(job, measured)
     return process_time() - before

@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
 from _tokens import Arm, Rewards, Sides, measured, score_steps, token_scores, with_edit
 
 from claims.claim import Measured, Options, Trial
@@ -15,6 +17,10 @@ from claims.work.town import name, once, start, tested_on, train, trained_on
 from uptake import ChatFormat, Turn, World, load
 from uptake.datasets.items import minimal
 from uptake.models import LanguageModel
+from uptake.models.heads import ScalarHead
+from uptake.models.load import load_classifier
+from uptake.models.rope import declared_tables
+from uptake.rewards.token_reward import load_token_reward
 from uptake.town import Question, Town
 from uptake.types import Edited, Row, Span
 
@@ -32,9 +38,10 @@ def token_rewards(options: Options, trial: Trial) -> Measured:
     "auroc" is over the words of all answers. A reward model of whole answers gives every word the step of its score.
     """
     model = reward_model(options, trial.seed)
-    lm = load(model)
-    world = World(lm, ChatFormat.of(lm), folder=trial.folder, seed=trial.seed)
-    scores = score_steps if options["method"] == "reward_model" else token_scores
+    by_step = options["method"] == "reward_model"
+    lm = _with_score(model) if by_step else load_token_reward(model)
+    world = World(lm, ChatFormat.of(load(start(options["learn"]))), folder=trial.folder, seed=trial.seed)
+    scores = score_steps if by_step else token_scores
     test = edits(tested_on(trial.questions), ANSWERS, trial.seed, spans=True)
     found = {key: measured(world, rows, scores, 512) for key, rows in _by_question(test).items()}
     whole = measured(world, test, scores, 512)
@@ -45,6 +52,18 @@ def token_rewards(options: Options, trial: Trial) -> Measured:
         "top1_chance": {key: each["top1_chance"] for key, each in found.items() if each["top1_chance"] is not None},
     }
     return Measured(by_measure, {"edits": options["edits"], "steps": spent(model.parent)["steps"]})
+
+
+def _with_score(path: Path) -> LanguageModel:
+    """A sequence classifier as a model whose head gives a score after every token."""
+    model, tokenizer = load_classifier(path, "SequenceClassification", device=torch.device("cpu"), dtype=torch.float32)
+    scorer: Any = model
+    weight = scorer.score.weight.detach()
+    head = ScalarHead(weight.shape[1])
+    head.load_state_dict({"weight": weight})
+    heads = {"score": head.requires_grad_(False)}
+    lm = LanguageModel(str(path), model, tokenizer, attention="rows", note="a sequence classifier", heads=heads)
+    return replace(lm, rope=declared_tables(lm.config))
 
 
 def one_position(options: Options, trial: Trial) -> Measured:
