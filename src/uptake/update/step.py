@@ -11,6 +11,7 @@ from torch import nn
 
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
+from uptake.models.packing import cut, side_by_side
 from uptake.objective import Objective
 from uptake.reference import RunningReference
 from uptake.update.optimization import Optimization
@@ -68,15 +69,11 @@ def optimizer_step(
 
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
-    """Consecutive examples of at most `budget` distinct tokens together; a larger one goes alone."""
-    start, used = 0, 0
-    for index, example in enumerate(examples):
-        cost = len(objective.tree(example))
-        if used and used + cost > budget:
-            yield examples[start:index]
-            start, used = index, 0
-        used += cost
-    yield examples[start:]
+    """Examples of at most `budget` distinct tokens together, those that begin alike; a larger one goes alone."""
+    trees = list(map(objective.tree, examples))
+    order = side_by_side(trees)
+    for row in cut([trees[index] for index in order], budget):
+        yield [examples[index] for index in order[row.start : row.stop]]
 
 
 def precision(settings: Optimization, device: torch.device) -> AbstractContextManager[Any]:
