@@ -122,9 +122,9 @@ def _siblings(segments: Sequence[Segment]) -> Iterator[_Siblings]:
         else:
             short[context].append(segment)
     for context, children in short.items():
-        before = _tokens(context)
-        for alike in _alike(children, lambda child, before=before: (before, len(child), 1)):
-            yield _Siblings(context, tuple((child,) for child in alike))
+        one_by_one = [_Siblings(context, ((child,),)) for child in children]
+        for alike in _alike(one_by_one, _Siblings.shape):
+            yield _Siblings(context, tuple(each.children[0] for each in alike))
 
 
 def _cost(shape: Shape) -> int:
@@ -138,12 +138,12 @@ def _alike(items: Sequence[T], shape: Callable[[T], Shape]) -> Iterator[list[T]]
     largest: Shape = (0, 0, 0)
     real = 0
     for item in sorted(items, key=shape):
-        own = shape(item)
-        context, length, width = map(max, largest, own)
-        padded, exact = (len(run) + 1) * _cost((context, length, width)), real + _cost(own)
+        size = shape(item)
+        context, length, width = map(max, largest, size)
+        padded, exact = (len(run) + 1) * _cost((context, length, width)), real + _cost(size)
         if run and (padded > MAX_WASTE * exact + FREE_WASTE or padded > MAX_SCORES):
             yield run
-            run, (context, length, width), exact = [], own, _cost(own)
+            run, (context, length, width), exact = [], size, _cost(size)
         run.append(item)
         largest, real = (context, length, width), exact
     if run:
