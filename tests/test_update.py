@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from uptake.errors import InputError, ModelError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import IPO, Logistic
 from uptake.losses.scalar import BradleyTerry
-from uptake.models import LanguageModel
+from uptake.models import LanguageModel, pack
 from uptake.models.heads import AddHead
 from uptake.objective import NextToken, Objective, Pairs, ScoredPairs
 from uptake.recipe import Examples, Stage
@@ -68,15 +67,27 @@ def test_micro_batches_add_up_to_the_big_batch(case: str, micro_tokens: int) -> 
 
 
 def test_micro_batches_keep_their_budget() -> None:
-    """Every example is in one batch, in order; a batch takes what fits, and more than its budget only when alone."""
+    """Every example is in one batch, and a batch takes more than its budget only when alone."""
     objective: Objective = Pairs(Logistic())
     batch = examples()
+    sizes = []
     for budget in (1, 30, 75, 10**6):
         parts = list(micro_batches(objective, batch, budget))
-        assert [each for part in parts for each in part] == list(batch)
-        costs = [[len(objective.tree(each)) for each in part] for part in parts]
-        assert all(sum(part) <= budget or len(part) == 1 for part in costs)
-        assert all(sum(first) + second[0] > budget for first, second in pairwise(costs))
+        assert sorted(id(each) for part in parts for each in part) == sorted(map(id, batch))
+        assert all(len(pack(list(map(objective.tree, part)))) <= budget or len(part) == 1 for part in parts)
+        sizes.append(len(parts))
+    assert sizes[0] == len(batch)
+    assert sizes[-1] == 1
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_pairs_of_one_prompt_share_a_micro_batch() -> None:
+    objective = Pairs(Logistic())
+    first, second = (tuple(range(start, start + 40)) for start in (0, 40))
+    batch = [Pair(prompt, (1, own, 1), (2, own, 2)) for own in range(3) for prompt in (first, second)]
+    parts = list(micro_batches(objective, batch, 150))
+    assert sorted({each.prompt_ids for each in part} == {part[0].prompt_ids} for part in parts) == [True, True]
+    assert [len(pack(list(map(objective.tree, part)), lean=True)) for part in parts] == [40 + 3 * 4] * 2
 
 
 def test_the_gradient_is_that_of_the_mean_loss() -> None:

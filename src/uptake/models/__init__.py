@@ -3,9 +3,10 @@
 from uptake.models.adapters import add_lora
 from uptake.models.language_model import LanguageModel
 from uptake.models.load import load, prepare
+from uptake.models.packing import batches, pack
 from uptake.models.save import save_model
 from uptake.models.scorer import score_trees, token_logps
-from uptake.models.tree import Node, Packed, TokenTree, batches, branches, pack
+from uptake.models.tree import Node, Packed, TokenTree, branches
 
 __all__ = [
     "LanguageModel",

@@ -7,6 +7,7 @@ plain attention under the mask that Transformers made, so the model keeps workin
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, final
 
 import torch
@@ -104,24 +105,30 @@ class TreeAttention:
 
     def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
         self.blocks = blocks(segments, device)
-        self.queries = _Gather([block.queries.flatten() for block in self.blocks])
-        self.keys = _Gather([block.keys for block in self.blocks])
+        queries, keys = zip(*(block.copied for block in self.blocks), strict=True)
+        self.queries, self.keys = _Gather(queries), _Gather(keys)
+        self.slices = _Slices(segments, [each for block in self.blocks for each in (*block.path, *block.row)])
+        order = torch.cat([block.queries.flatten() for block in self.blocks])
         real = torch.cat([block.real.flatten() for block in self.blocks]).nonzero()[:, 0]
         # Where in the order of the blocks the token of each row position is.
-        self.inverse = torch.empty_like(real).scatter_(0, self.queries.order[real], real)
+        self.inverse = torch.empty_like(real).scatter_(0, order[real], real)
         self.masks: dict[tuple[int, int | None], Masks] = {}
         self.row_masks: dict[tuple[int, int | None, torch.dtype], Tensor] = {}
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        if len(self.blocks) == 1 and len(self.blocks[0].depth) == 1:
+        if len(self.blocks) == 1 and self.blocks[0].row:
             return attend_rows(query, key, value, self._row_mask(0, scores, query.dtype), scores)
-        by_block = zip(self.queries(query), self.keys(key), self.keys(value), strict=True)
+        copied = zip(self.queries(query), self.keys(key), self.keys(value), strict=True)
+        sliced = tuple(map(self.slices, (query, key, value)))
         parts = []
-        for number, (block, states) in enumerate(zip(self.blocks, by_block, strict=True)):
+        for number, (block, states) in enumerate(zip(self.blocks, copied, strict=True)):
             if block.shared:
-                parts.append(_attend_siblings(states, block, self._masks(number, scores.window), scores))
+                masks = self._masks(number, scores.window)
+                parts.append(_attend_siblings(*_siblings(block, states, sliced), block, masks, scores))
             else:
-                parts.append(_attend_alone(states, block, self._row_mask(number, scores, query.dtype), scores))
+                mask = self._row_mask(number, scores, query.dtype)
+                queries, keys, values = _rows(block, states, sliced)
+                parts.append(attend_rows(queries, keys, values, mask, scores).transpose(1, 2).flatten(0, 1))
         return torch.cat(parts).index_select(0, self.inverse).transpose(0, 1)[None]
 
     def _masks(self, number: int, window: int | None) -> Masks:
@@ -160,6 +167,20 @@ class _Gather:
         # Token-major rows make a gather a copy of contiguous memory; `index_select` has the faster gradient.
         parts: tuple[Tensor, ...] = states[0].transpose(0, 1).index_select(0, self.order).split(self.sizes)
         return parts
+
+
+@final
+class _Slices:
+    """Takes states of some segments of a row as slices, by their start: no copy, and one in the gradient."""
+
+    def __init__(self, segments: Sequence[Segment], taken: Sequence[Segment]) -> None:
+        ends = sorted(
+            {0, max(each.stop for each in segments), *(end for each in taken for end in (each.start, each.stop))}
+        )
+        self.starts, self.sizes = ends[:-1], [stop - start for start, stop in pairwise(ends)]
+
+    def __call__(self, states: Float[Tensor, "1 heads tokens dim"]) -> dict[int, Float[Tensor, "1 heads _ dim"]]:
+        return dict(zip(self.starts, states.split(self.sizes, 2), strict=True))
 
 
 def attend_rows(
@@ -208,31 +229,53 @@ def _softmax(scores: Tensor, dtype: torch.dtype) -> Tensor:
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(dtype)
 
 
-def _attend_alone(states: States, block: Block, mask: Tensor | None, scores: Scores) -> Tensor:
-    """Children that have a row to themselves: their queries, and keys and values of their context and their own."""
-    query, key, value = (each.unflatten(0, (len(block.depth), -1)).transpose(1, 2) for each in states)
-    return attend_rows(query, key, value, mask, scores).transpose(1, 2).flatten(0, 1)
+# Slices of queries, keys and values.
+Sliced = tuple[dict[int, Tensor], ...]
 
 
-def _attend_siblings(states: States, block: Block, masks: Masks, scores: Scores) -> Tensor:
-    """Queries of siblings against their shared context in one product a group, and against their own tokens."""
-    (groups, width, length), context = block.queries.shape, block.context.shape[1]
+def _rows(block: Block, states: States, sliced: Sliced) -> States:
+    """Queries, keys and values of children that have a row to themselves: `[groups, heads, tokens, dim]`."""
+    if not block.row:
+        return tuple(each.unflatten(0, (len(block.depth), -1)).transpose(1, 2) for each in states)
+    runs = (block.row, (*block.path, *block.row), (*block.path, *block.row))
+    parts = ([slices[each.start] for each in run] for slices, run in zip(sliced, runs, strict=True))
+    return tuple(each[0] if len(each) == 1 else torch.cat(each, 2) for each in parts)
+
+
+def _siblings(block: Block, states: States, sliced: Sliced) -> tuple[States, tuple[States, ...]]:
+    """Queries, keys and values of siblings themselves, and keys and values of their context, stretch by stretch."""
+    if block.path:
+        _, key, value = sliced
+        return states, tuple((key[each.start], value[each.start]) for each in block.path)
+    groups, context = block.context.shape
     query, *seen = states
-    heads = seen[0].shape[1]
-    (far_key, key), (far_value, value) = (each.split((groups * context, groups * width * length)) for each in seen)
+    far, near = zip(*(each.tensor_split((groups * context,)) for each in seen), strict=True)
+    return (query, *near), (tuple(each.unflatten(0, (groups, context)).transpose(1, 2) for each in far),)
+
+
+def _attend_siblings(
+    states: States, contexts: Sequence[States], block: Block, masks: Masks, scores: Scores
+) -> Float[Tensor, "tokens heads vdim"]:
+    """Queries of siblings against their shared context in one product a group, and against their own tokens."""
+    groups, width, length = block.queries.shape
+    query, key, value = states
     # [groups, heads, width, repeats, length, dim]: the queries of a group are rows of one matrix, as are a child's.
-    query = query.reshape(groups, width, length, heads, -1, query.shape[-1]).permute(0, 3, 1, 4, 2, 5).contiguous()
+    query = (
+        query.reshape(groups, width, length, key.shape[1], -1, query.shape[-1]).permute(0, 3, 1, 4, 2, 5).contiguous()
+    )
     query = query * scores.scale
     key, value = (each.unflatten(0, (groups, width, length)).permute(0, 3, 1, 2, 4) for each in (key, value))
-    far_key, far_value = (each.unflatten(0, (groups, context)).transpose(1, 2) for each in (far_key, far_value))
-    shape = query.shape[:-1]
-    distant = cap((query.flatten(2, 4) @ far_key.transpose(-1, -2)).view(*shape, context), scores.softcap)
+    shape, sizes = query.shape[:-1], [far.shape[2] for far, _ in contexts]
+    products = [query.flatten(2, 4) @ far.transpose(-1, -2) for far, _ in contexts]
+    distant = [cap(each.view(*shape, -1), scores.softcap) for each in products]
     near = cap((query.flatten(3, 4) @ key.transpose(-1, -2)).view(*shape, length), scores.softcap)
     if masks.context is not None:
-        distant = distant.masked_fill(~masks.context[:, None, None, None], -torch.inf)
+        hidden = (~masks.context[:, None, None, None]).split(sizes, -1)
+        distant = [each.masked_fill(mask, -torch.inf) for each, mask in zip(distant, hidden, strict=True)]
     near = near.masked_fill(~masks.causal, -torch.inf)
-    weights = _softmax(torch.cat((distant, near), -1), value.dtype)
-    distant, near = weights.split((context, length), -1)
-    out: Tensor = (distant.flatten(2, 4) @ far_value).view(*shape, -1)
-    out = out + (near.flatten(3, 4) @ value).view(*shape, -1)
+    weights = _softmax(torch.cat((*distant, near), -1), value.dtype)
+    *distant, near = weights.split((*sizes, length), -1)
+    out: Tensor = (near.flatten(3, 4) @ value).view(*shape, -1)
+    for each, (_, far) in zip(distant, contexts, strict=True):
+        out = out + (each.flatten(2, 4) @ far).view(*shape, -1)
     return out.permute(0, 2, 4, 1, 3, 5).flatten(0, 2).flatten(1, 2)

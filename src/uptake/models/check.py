@@ -11,10 +11,11 @@ from uptake.errors import ModelError
 from uptake.models.attention import NAME, Attend, Scores, TreeAttention
 from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
+from uptake.models.packing import pack
 from uptake.models.rope import RopeTables, TablePart, apart, declared_tables, joined
 from uptake.models.rows import row_logps
 from uptake.models.scorer import tree_logps
-from uptake.models.tree import Node, Packed, TokenTree, pack
+from uptake.models.tree import Node, Packed, TokenTree
 from uptake.models.upcast import HALVES, in_float32
 
 # Largest accepted difference of one token's log-probability. In fp32 and wider, rounding on random tokens stays far

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
-from uptake.models.tree import Packed, TokenTree, pack
+from uptake.models.packing import pack
+from uptake.models.tree import Packed, TokenTree
 
 _ORIGINAL: Final = "original_inv_freq"
 

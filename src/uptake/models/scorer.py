@@ -18,10 +18,11 @@ from uptake.errors import ModelError
 from uptake.models.attention import NAME, Attend
 from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
+from uptake.models.packing import batches, side_by_side
 from uptake.models.products import fast_products
 from uptake.models.rope import apart, joined
 from uptake.models.rows import row_logps, row_states
-from uptake.models.tree import Packed, TokenTree, batches
+from uptake.models.tree import Packed, TokenTree
 
 # Logits held at once, in floats. Scoring wants them in the processor's cache (16 MB); training adds a gradient of the
 # whole vocabulary matrix per chunk, so fewer and larger chunks (64 MB) are faster there.
@@ -85,13 +86,16 @@ def _part_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens wid
 def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> list[tuple[Tensor, ...]]:
     """Per tree, the token log-probabilities of each scored node, without gradient, on the CPU.
 
-    `budget` bounds the tokens of one forward call, where the model's limits are not lower.
+    `budget` bounds the tokens of one forward call, where the model's limits are not lower. Trees that begin alike are
+    scored together, in whatever order they come.
     """
-    results: list[tuple[Tensor, ...]] = []
+    results: list[tuple[Tensor, ...]] = [()] * len(trees)
+    order = side_by_side(trees)
     with torch.no_grad():
-        for indices, packed in batches(trees, min(budget, lm.limits.call)):
+        for row, packed in batches([trees[index] for index in order], min(budget, lm.limits.call)):
             nodes = iter(packed.per_node(token_logps(lm, packed).cpu()))
-            results.extend(tuple(next(nodes) for node in trees[i].nodes if node.scored) for i in indices)
+            for index in order[row.start : row.stop]:
+                results[index] = tuple(next(nodes) for node in trees[index].nodes if node.scored)
     return results
 
 

@@ -1,15 +1,13 @@
-"""Token trees: sequences that share stems, laid out so that every distinct token is computed once.
+"""Token trees: sequences that share stems.
 
-Two responses under one prompt, or 120 follow-ups under one response, are branches of one stem. `pack` lays trees one
-after another in a single row without padding; the log-probabilities that `uptake.models.scorer` reads off that row are
+Two responses under one prompt, or 120 follow-ups under one response, are branches of one stem. Packed trees are one row
+without padding (`uptake.models.packing`); the log-probabilities that `uptake.models.scorer` reads off that row are
 those of the plain sequences, to rounding.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
 
 import torch
 from jaxtyping import Float, Int
@@ -17,9 +15,6 @@ from torch import Tensor
 
 from uptake.errors import InputError
 from uptake.types import TokenIds
-
-# Tokens that all trees of a row begin with are laid out once from this many on.
-WORTH_SHARING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,143 +109,3 @@ class Packed:
         """The log-probabilities of each scored node, one tensor a node."""
         parts: tuple[Tensor, ...] = logps.split(self.lengths.tolist())
         return parts
-
-
-def pack(trees: Sequence[TokenTree], *, lean: bool = False) -> Packed:
-    """Lay trees one after another in one row.
-
-    A `lean` row is for log-probabilities alone. It leaves out what none of them needs, the last token of every scored
-    leaf, and holds once what all trees begin with: the instructions of a judge, a system prompt.
-    """
-    row = _Row([], [], [], [])
-    stem = _shared_stem(trees) if lean else 0
-    if stem:
-        row.append(trees[0].nodes[0].ids[:stem], 0, ())
-    scored = 0
-    for tree in trees:
-        scored = _lay_out(tree, row, scored, stem, lean)
-    table = torch.tensor(row.wanted, dtype=torch.long).reshape(-1, 4)
-    sources, target_source = torch.unique(table[:, 0], return_inverse=True)
-    return Packed(
-        ids=torch.tensor(row.ids, dtype=torch.long),
-        positions=torch.tensor(row.positions, dtype=torch.long),
-        targets=table[:, 2].contiguous(),
-        target_positions=table[:, 1].contiguous(),
-        sources=sources,
-        target_source=target_source,
-        owner=table[:, 3].contiguous(),
-        scored_nodes=scored,
-        segments=tuple(row.segments),
-        trees=tuple(trees),
-        lean=lean,
-    )
-
-
-def batches(trees: Sequence[TokenTree], budget: int) -> Iterator[tuple[range, Packed]]:
-    """Pack trees, in order, into lean rows of at most `budget` tokens; a larger tree gets a row of its own.
-
-    Yields the range of tree indices in each row beside the row.
-    """
-    start, whole, stem = 0, 0, 0
-    for index, tree in enumerate(trees):
-        alike = min(stem, _alike(trees[start], tree))
-        if whole and whole + len(tree) - (index - start) * _worth_sharing(alike) > budget:
-            yield range(start, index), pack(trees[start:index], lean=True)
-            start, whole = index, 0
-        stem = alike if whole else _alike(tree, tree)
-        whole += len(tree)
-    if whole:
-        yield range(start, len(trees)), pack(trees[start:], lean=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A packed row in the making; `wanted` holds (source, target position, target id, scored node)."""
-
-    ids: list[int]
-    positions: list[int]
-    wanted: list[tuple[int, int, int, int]]
-    segments: list[Segment]
-
-    def append(self, ids: Sequence[int], depth: int, path: tuple[int, ...]) -> int:
-        """Lay out a segment of its own; returns its number."""
-        self.segments.append(Segment(len(self.ids), len(self.ids) + len(ids), path))
-        self._extend(ids, depth)
-        return len(self.segments) - 1
-
-    def prolong(self, number: int, ids: Sequence[int], depth: int) -> int:
-        """Lay out the rest of a segment that ends where the row ends; returns its number."""
-        old = self.segments[number]
-        self.segments[number] = Segment(old.start, old.stop + len(ids), old.path)
-        self._extend(ids, depth)
-        return number
-
-    def _extend(self, ids: Sequence[int], depth: int) -> None:
-        self.positions.extend(range(depth, depth + len(ids)))
-        self.ids.extend(ids)
-
-
-def _shared_stem(trees: Sequence[TokenTree]) -> int:
-    """How many tokens all trees begin with, where that is worth a segment of its own; else 0."""
-    return _worth_sharing(min((_alike(trees[0], tree) for tree in trees[1:]), default=0))
-
-
-def _alike(one: TokenTree, other: TokenTree) -> int:
-    """How many tokens two trees could share; of every root one stays its own, for its branches to hang from."""
-    roots = one.nodes[0], other.nodes[0]
-    if any(root.scored for root in roots):
-        return 0
-    pairs = zip(roots[0].ids[:-1], roots[1].ids[:-1], strict=False)
-    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], pairs))
-
-
-def _worth_sharing(stem: int) -> int:
-    return stem if stem >= WORTH_SHARING else 0
-
-
-def _lay_out(tree: TokenTree, row: _Row, scored: int, stem: int, lean: bool) -> int:
-    """Append a tree, without the first `stem` tokens of its root; returns the number of scored nodes by then.
-
-    A node that is its parent's only child and follows it directly continues the parent's segment, so that a prompt with
-    one response is attended to as one plain causal sequence.
-    """
-    leaves = set(range(len(tree.nodes))) - {node.parent for node in tree.nodes}
-    remaining = [
-        node.ids[:-1] if lean and node.scored and index in leaves and (index or len(node.ids) > 1) else node.ids
-        for index, node in enumerate(tree.nodes)
-    ]
-    children = Counter(node.parent for node, ids in zip(tree.nodes, remaining, strict=True) if ids)
-    home: list[int] = []
-    last: list[int] = []
-    depth: list[int] = []
-    for index, node in enumerate(tree.nodes):
-        parent, ids = node.parent, remaining[index]
-        first = len(row.ids)
-        depth.append(depth[parent] + len(remaining[parent]) if index else stem)
-        if index == 0:
-            remaining[0] = ids = ids[stem:]
-            home.append(row.append(ids, stem, (0,) if stem else ()))
-        elif not ids:
-            home.append(home[parent])
-        elif children[parent] == 1 and last[parent] == first - 1:
-            home.append(row.prolong(home[parent], ids, depth[index]))
-        else:
-            home.append(row.append(ids, depth[index], (*row.segments[home[parent]].path, home[parent])))
-        last.append(len(row.ids) - 1)
-        if node.scored:
-            row.wanted.extend(_predictions(node.ids, first, len(ids), last[parent] if index else None, scored))
-            scored += 1
-    return scored
-
-
-def _predictions(
-    ids: Sequence[int], first: int, length: int, previous: int | None, owner: int
-) -> Iterator[tuple[int, int, int, int]]:
-    """(source, target position, target, owner) of the tokens of a node at row position `first`, after `previous`.
-
-    The position of a token that is not laid out is -1.
-    """
-    for index, token in enumerate(ids):
-        source = previous if index == 0 else first + index - 1
-        if source is not None:
-            yield source, first + index if index < length else -1, token, owner

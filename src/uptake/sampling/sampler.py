@@ -150,7 +150,8 @@ class _Pool:
     @torch.no_grad()
     def prefill(self, entering: Sequence[int]) -> None:
         """Compute prompts and draw the first token of their answers."""
-        packed = pack([TokenTree((Node(self.prompts[index].ids, scored=False),)) for index in entering])
+        prompts = [TokenTree((Node(self.prompts[index].ids, scored=False),)) for index in entering]
+        packed = pack(prompts, shared=False)
         device = self.lm.device
         slots = range(len(self.slots), len(self.slots) + len(entering))
         attend = Prefill(self.store, slots, packed.segments, TreeAttention(packed.segments, device))

@@ -16,7 +16,6 @@ from uptake.reference import Frozen
 from uptake.support.memory import held_memory
 from uptake.update import Optimization, fitting_tokens, step_memory
 from uptake.update.memory import LEAST, MOMENTS
-from uptake.update.step import cuts
 from uptake.world import World
 
 GIB = 2**30
@@ -82,9 +81,20 @@ def memory_need(
         moments = MOMENTS[settings.update.optimizer] * learned
         memory = replace(memory, gradients=learned, moments=moments, table=0)
     budget = settings.update.micro_tokens or fitting_tokens(policy, memory, free_bytes(policy.device) - copied)
-    cut = [[sum(batch[part]) for part in cuts(batch, budget)] for batch in costs]
+    cut = [[sum(batch[part]) for part in _cuts(batch, budget)] for batch in costs]
     tokens = max(max(parts) for parts in cut)
     return MemoryNeed(held + memory.peak(tokens, several=any(len(parts) > 1 for parts in cut)), tokens)
+
+
+def _cuts(costs: Sequence[int], budget: int) -> Iterator[slice]:
+    """The parts of a row of costs that are at most `budget` together, as if no example shared a token with another."""
+    start, used = 0, 0
+    for index, cost in enumerate(costs):
+        if used and used + cost > budget:
+            yield slice(start, index)
+            start, used = index, 0
+        used += cost
+    yield slice(start, len(costs))
 
 
 def what_fits(stage: Stage, world: World, costs: Costs, held: int, limit: int) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
+from uptake.models.packing import cut, side_by_side
 from uptake.models.recompute import recomputed_layers
 from uptake.objective import Objective
 from uptake.reference import RunningReference
@@ -74,19 +75,11 @@ def optimizer_step(
 
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
-    """Consecutive examples of at most `budget` distinct tokens together; a larger one goes alone."""
-    yield from (examples[part] for part in cuts([len(objective.tree(example)) for example in examples], budget))
-
-
-def cuts(costs: Sequence[int], budget: int) -> Iterator[slice]:
-    """The parts of a row of costs that are at most `budget` together; a larger cost is alone."""
-    start, used = 0, 0
-    for index, cost in enumerate(costs):
-        if used and used + cost > budget:
-            yield slice(start, index)
-            start, used = index, 0
-        used += cost
-    yield slice(start, len(costs))
+    """Examples of at most `budget` distinct tokens together, those that begin alike; a larger one goes alone."""
+    trees = list(map(objective.tree, examples))
+    order = side_by_side(trees)
+    for row in cut([trees[index] for index in order], budget):
+        yield [examples[index] for index in order[row.start : row.stop]]
 
 
 @contextmanager
