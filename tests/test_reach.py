@@ -199,13 +199,13 @@ def test_equal_responses_are_counted_by_every_method_of_pairs(
 ) -> None:
     recipe = methods.build(method, LEARNS)
     world = tiny_world(tmp_path / "run", [*pair_records(4), *EQUAL])
-    assert check(recipe, world).cautions == (f"of the first 7 rows, dropped: equal responses {count}",)
+    assert check(recipe, world).cautions == (f"of the first 7 rows, dropped: equal responses ({count})",)
     run(recipe, world)
     examples = 8 if method == "kto" else 4
-    assert warned(caplog) == [f"{examples} examples; dropped: equal responses {count}"]
-    with pytest.raises(InputError, match=f"in the first 3 rows; dropped: equal responses {count}"):
+    assert warned(caplog) == [f"{examples} examples; dropped: equal responses ({count})"]
+    with pytest.raises(InputError, match=rf"in the first 3 rows; dropped: equal responses \({count}\)"):
         check(recipe, tiny_world(tmp_path, EQUAL))
-    with pytest.raises(ModelError, match=f"no training example is left; dropped: equal responses {count}"):
+    with pytest.raises(ModelError, match=rf"no training example is left; dropped: equal responses \({count}\)"):
         run(recipe, tiny_world(tmp_path / "equal", EQUAL))
 
 

@@ -1,6 +1,5 @@
 """Annotator statistics: invalid verdicts, agreement of both orders, position bias, preference for length, cost."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import columns, points
 from uptake.ops.verdicts import UNSURE, order_gap, orders_agree, position_bias
+from uptake.support.reasons import counted
 from uptake.types import Verdict
 
 
@@ -18,10 +18,11 @@ from uptake.types import Verdict
 class AnnotatorStats:
     """Annotator statistics over `pairs` verdicts; None where no verdict can tell.
 
-    `reasons` counts the invalid ones by reason. Both orders agree where they prefer the same response; one that is
-    even agrees by half. `position_bias` is the mean probability of whatever is shown first, minus one half; `order_gap`
-    the mean distance of the two readings. `unsure` is the share nearer to one half than 0.05, `longer_wins` how often
-    the longer response is preferred, where lengths differ. `tokens` and `cost` are those of all verdicts.
+    `reasons` counts the invalid ones by reason, those that are alike as one. Both orders agree where they prefer the
+    same response; one that is even agrees by half. `position_bias` is the mean probability of whatever is shown first,
+    minus one half; `order_gap` the mean distance of the two readings. `unsure` is the share nearer to one half than
+    0.05, `longer_wins` how often the longer response is preferred, where lengths differ. `tokens` and `cost` are those
+    of all verdicts.
     """
 
     pairs: int
@@ -49,6 +50,14 @@ def goes_by_place(stats: AnnotatorStats) -> str:
     return f"this judge goes by the place of a response, not by its text: {told}, where guessing gives 50%"
 
 
+def says_nothing(stats: AnnotatorStats) -> str:
+    """A sentence on an annotator none of whose verdicts is valid; else nothing."""
+    if stats.invalid.rate < 1:
+        return ""
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in stats.reasons.items())
+    return f"this judge gives no valid verdict on {stats.pairs} pairs: {reasons}"
+
+
 def annotator_stats(
     verdicts: Sequence[Verdict], first_lengths: Sequence[float], second_lengths: Sequence[float]
 ) -> AnnotatorStats:
@@ -71,7 +80,7 @@ def annotator_stats(
     return AnnotatorStats(
         pairs=len(verdicts),
         invalid=share(1.0 - valid),
-        reasons=dict(Counter(verdict.reason for verdict in verdicts if not verdict.valid)),
+        reasons=counted([verdict.reason for verdict in verdicts if not verdict.valid]),
         agreement=_share(orders_agree(one, other), told),
         position_bias=_mean(position_bias(one, other), told),
         order_gap=_mean(order_gap(one, other), told),

@@ -16,10 +16,10 @@ from uptake.evaluate.agreement import Agreement, agreement
 from uptake.evaluate.annotator import AnnotatorStats
 from uptake.evaluate.best_of_n import BestOfN, best_of_n
 from uptake.evaluate.correlation import FEWEST_ROWS, Correlations, correlations
-from uptake.evaluate.reasons import counted
 from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
+from uptake.support.reasons import counted
 
 # Prediction of what people say: a score, or the reason why there is none.
 Prediction = float | str
@@ -142,6 +142,8 @@ def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind:
         for item, margin in zip(items, margins, strict=True)
         if not isinstance(margin, str) and item.preference != 0.5
     ]
+    if not kept:
+        raise InputError("no pair was judged where people prefer a response", allowed="valid judgements of some")
     toward = np.array([margin for _, margin in kept])
     if kind == "annotator":
         return Confidence(None, reliability((toward + 0.5).clip(0, 1).tolist()))

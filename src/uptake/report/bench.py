@@ -7,13 +7,13 @@ from pathlib import Path
 from uptake.data.write import disk_errors, replacing
 from uptake.evaluate.annotator import goes_by_place
 from uptake.evaluate.bench_results import UNJUDGED, BenchResults, Timing
-from uptake.evaluate.reasons import alike, common
 from uptake.report import bench_sections
 from uptake.report.bench_sections.headline import sentence
 from uptake.report.bench_tables import BenchTable, labels, parts, spelled, tables
 from uptake.report.page import Page, build_page
 from uptake.report.text import number
 from uptake.report.write import write_page
+from uptake.support.reasons import alike, common
 
 
 def write_bench_report(results: BenchResults, timing: Timing, folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from uptake.errors import InputError
-from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, goes_by_place
+from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, goes_by_place, says_nothing
 from uptake.judge import PairwiseJudge
 from uptake.recipe import Recipe, Stage
 from uptake.rollout import PolicySamples
@@ -34,12 +34,19 @@ def probe_judge(stage: Stage, world: World, pairs: int = PAIRS) -> AnnotatorStat
 
 
 def refuse_position_bias(recipe: Recipe, world: World) -> None:
-    """Raise InputError for a judge whose two orders agree in fewer than half of the probe's pairs, unless it may."""
+    """Raise InputError for a judge that can say nothing of the probe's pairs, or goes by place, unless it may.
+
+    Its two orders agree in fewer than half of the pairs then.
+    """
     for stage in recipe.stages:
         if not isinstance(stage.judge, PairwiseJudge) or stage.judge.allow_position_bias:
             continue
         stats = probe_judge(stage, world)
-        if stats is not None and (problem := goes_by_place(stats)):
+        if stats is None:
+            continue
+        if problem := says_nothing(stats):
+            raise InputError(problem, field="judge", allowed="a model that answers the question")
+        if problem := goes_by_place(stats):
             allowed = "a judge that reads the responses; or allow_position_bias=true, to learn from this one"
             raise InputError(problem, field="judge", allowed=allowed)
 
@@ -53,7 +60,7 @@ def facts_of(stats: AnnotatorStats) -> list[tuple[str, str]]:
         if each is not None
     ]
     told += [("judge: invalid", f"{reason} ({count})") for reason, count in stats.reasons.items()]
-    return told + [("judge: warning", warning) for warning in (goes_by_place(stats),) if warning]
+    return told + [("judge: warning", warning) for warning in (says_nothing(stats), goes_by_place(stats)) if warning]
 
 
 def _answers(stage: Stage) -> Samples:

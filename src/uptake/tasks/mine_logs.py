@@ -26,6 +26,7 @@ from uptake.follow_up.rating_regression import rating_regression
 from uptake.follow_up.reward import FollowUpReward
 from uptake.signal import BestWorst, MinedPair
 from uptake.signal.thresholds import Thresholds
+from uptake.support.reasons import counted
 from uptake.train.run_folder import write_json
 from uptake.types import Answered, Group, Judgement, Preference, Rated, Rollout
 
@@ -344,6 +345,7 @@ def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: 
 def _nothing_left(source: str | Path, judged: Sequence[Judgement], dropped: Mapping[str, int]) -> InputError:
     scores = {each.score for each in judged if each.valid}
     counts = ", ".join(f"{reason}: {count}" for reason, count in dropped.items() if count)
+    counts += "".join(f"; {reason}" for reason in counted([each.reason for each in judged if each.reason]))
     equal = f"all rewards are {scores.pop():.4f}, so none is good or bad; " if len(scores) == 1 and judged[1:] else ""
     return InputError(
         f"{equal}nothing is left to write ({counts})", path=source, allowed="other thresholds, or more log"

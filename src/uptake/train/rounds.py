@@ -25,10 +25,11 @@ from uptake.objective import RoundObjective
 from uptake.recipe import Examples, Stage
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
+from uptake.support.reasons import alike, common, counted
 from uptake.train.checkpoint import Cursor
 from uptake.train.run_folder import RunLog
 from uptake.train.tensor_folder import DamagedFolder, exact, read_tensors, write_tensors
-from uptake.types import Assessment, Group, RoundData, Row
+from uptake.types import Assessment, Group, RoundData, Row, Verdict
 from uptake.update import precision
 from uptake.world import World
 
@@ -142,7 +143,11 @@ def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:
 
 def dropped(data: RoundData) -> str:
     """What gave no example in a round, counted by reason; empty for nothing."""
-    return ", ".join(f"{reason} {count}" for reason, count in data.summary.get("dropped", {}).items() if count)
+    counts = data.summary.get("dropped", {})
+    lost = {common(group): sum(counts[reason] for reason in group) for group in alike(list(counts)).values()}
+    told = [f"{reason} ({count})" for reason, count in lost.items() if count]
+    why = [reason for reason in data.summary.get("invalid", {}) if reason not in lost]
+    return ", ".join(told) + (f"; invalid: {', '.join(why)}" if why else "")
 
 
 @contextmanager
@@ -261,9 +266,18 @@ def _spelled(groups: Sequence[Group], assessments: Sequence[Assessment]) -> dict
 def _round_data(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> RoundData:
     *_, signal = stage.sampling
     groups = [group for chunk, _ in judged for group in chunk]
-    data = signal(groups, [each for _, assessments in judged for each in assessments])
+    assessments = [each for _, chunk in judged for each in chunk]
+    data = signal(groups, assessments)
+    if reasons := _invalid(assessments):
+        data = replace(data, summary={**data.summary, "invalid": reasons})
     log.summary(place, data.summary)
     return replace(data, version=_version(groups))
+
+
+def _invalid(assessments: Sequence[Assessment]) -> dict[str, int]:
+    """Why judgements or verdicts are invalid, counted."""
+    each = [one for some in assessments for one in ([some] if isinstance(some, Verdict) else some)]
+    return counted([one.reason for one in each if not one.valid and one.reason])
 
 
 def _version(groups: Sequence[Group]) -> float | None:

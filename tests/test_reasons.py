@@ -1,6 +1,6 @@
 """Reasons that are alike, counted."""
 
-from uptake.evaluate.reasons import counted
+from uptake.support.reasons import counted
 
 
 def test_figures_that_belong_to_a_reason_stay() -> None:
