@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_creatures import Habits, creature, digit_tokenizer
+from tiny_creatures import SURE, Habits, creature, digit_tokenizer
 
 from uptake.annotators.cue import AS_IT_STANDS, FORMS, CueForm
 from uptake.annotators.llm import LLMJudge
@@ -26,9 +26,6 @@ def judged(lm: LanguageModel, brief: Instructions = BRIEF, **settings: Any) -> A
     judge = LLMJudge(lm, brief, **settings)
     (verdict,) = judge.compare([PROMPT], [PAIR])
     return judge.cue, verdict
-
-
-SURE = {"1": 0.6, "2": 0.3}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from uptake.models import LanguageModel, prepare
 # The likeliest next tokens after a token, with their probabilities; what is left goes to all others alike.
 Habits = Mapping[str, Mapping[str, float]]
 
+# Those of a judge that answers.
+SURE = {"1": 0.6, "2": 0.3}
+
 
 def digit_tokenizer(template: str = "") -> PreTrainedTokenizerFast:
     """Bytes, but digits are cut from what is before them, the blank too: as of SmolLM2."""
