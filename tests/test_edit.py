@@ -33,7 +33,7 @@ from uptake.evaluate.edits import edit_stats
 from uptake.support.keys import prompt_key
 from uptake.tasks.edit import EditSummary, edit_file, read_drafts
 from uptake.town import Town
-from uptake.types import Edited, Preference, Prompt, Turn, Verdict
+from uptake.types import Dropped, Edited, Preference, Prompt, Turn, Verdict
 
 BRIEF = "Correct: {response}\nAsked: {prompt}\n<edited></edited>"
 
@@ -67,7 +67,7 @@ class Prefers(Annotator):
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         p = sum(self.by_order) / 2
-        return [Verdict(p, self.by_order, valid=self.valid, reason="" if self.valid else "asleep") for _ in pairs]
+        return [Verdict(p, self.by_order, reason=None if self.valid else Dropped.NO_ANSWER) for _ in pairs]
 
 
 def drafts(source: Path, **options: Any) -> RowSet[Draft]:
@@ -117,7 +117,7 @@ def test_an_edit(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_response_counts_little_and_has_no_fault(tmp_path: Path) -> None:
-    """Acceptance tests 1 and 4: also where only quotes, blanks and the end of the text are others."""
+    """Also where only quotes, blanks and the end of the text are others."""
     for edited in ("The “cat” sat\u00a0there.\r\n", 'The "cat" sat there.', 'The "cat" sat there.\n'):
         summary, row = edit(
             tmp_path, "The “cat” sat\u00a0there.\r\n", edited, overwrite=True, annotator=Prefers((0, 0))
@@ -147,7 +147,7 @@ def test_an_unchanged_response_counts_little_and_has_no_fault(tmp_path: Path) ->
     ],
 )
 def test_reasons(edited: str, options: dict[str, Any], status: str, reason: str | None, tmp_path: Path) -> None:
-    """Acceptance tests 3 and 5, and what is kept of an edit that is not taken."""
+    """A ratio at its limit, a judge against it in one order, and what is kept of an edit that is not taken."""
     options.setdefault("annotator", Prefers((0.9, 0.9)))
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q?", "completion": "The cat sat."}])
     ask = partial(
@@ -241,7 +241,7 @@ def test_figures() -> None:
             outcome("a x d", (0.9, 0.7)),  # U S D U U, of 5
             outcome("a b c d e", (0.9, 0.2)),  # U U U U A U, of 6
             outcome("w x y z"),  # S S S S U
-            Outcome(Draft(prompt("q?"), "a"), Proposal(reason="parse", said="a", tokens=10, cost=1.0)),
+            Outcome(Draft(prompt("q?"), "a"), Proposal(reason="parse", answer="a", tokens=10, cost=1.0)),
         ]
     )
     assert (stats.accepted.rate, stats.accepted.n) == (0.25, 4)
@@ -280,9 +280,9 @@ def test_figures() -> None:
     ],
 )
 def test_an_answer_is_read_strictly(answer: str, text: str | None) -> None:
-    """Acceptance test 2: what has not exactly one pair of tags is never compared with the response."""
+    """What has not exactly one pair of tags is never compared with the response."""
     found = proposal(answer, 7, 0.5)
-    assert (found.text, found.reason, found.said) == ((text, "", "") if text is not None else ("", "parse", answer))
+    assert (found.text, found.reason, found.answer) == ((text, "", "") if text is not None else ("", "parse", answer))
     assert (found.tokens, found.cost) == (7, 0.5)
 
 
@@ -330,7 +330,7 @@ def test_a_model_in_process_says_what_it_would_say_anyway() -> None:
     for draft, one in zip(drafts, found, strict=True):
         ids = chat.prompt_ids((Turn("user", editor.prompt(draft)),))
         whole = lm.base.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0, len(ids) :]
-        assert one.said == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert one.answer == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         word = draft.response.split()[0]
         again = chat.prompt_ids((Turn("user", AGAIN + draft.response),)) + tokenize(lm.tokenizer, [word])[0]
         more = lm.base.generate(torch.tensor([again]), do_sample=False, max_new_tokens=12, pad_token_id=0)
@@ -355,7 +355,7 @@ def test_a_model_that_forgets_the_tag_is_begun_for(after_the_word: Any, text: st
     lm = creature({"=": {"n": 0.9}, "n": {"o": 0.9}, "o": {"<s>": 0.9}, **after_the_word}, template)
     editor = ModelEditor.from_pretrained(lm, EditPrompt("{prompt} {response} <edited></edited>"), max_new_tokens=8)
     (one,) = editor([Draft(prompt("when?"), "\ncat sat")])
-    assert (one.text, one.reason, one.said) == (text, reason, "no" if reason else "")
+    assert (one.text, one.reason, one.answer) == (text, reason, "no" if reason else "")
 
 
 def test_a_server_that_forgets_the_tag_is_begun_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +377,7 @@ def test_a_server_that_forgets_the_tag_is_begun_for(tmp_path: Path, monkeypatch:
         found = editor([Draft(prompt("when?"), response) for response in "abc"])
         assert len(server.requests) == 6
     assert [(one.text, one.reason) for one in found] == [("At eight.", ""), ("At nine.", ""), ("", "parse")]
-    assert [one.said for one in found] == ["", "", "At eight.</edited>"]
+    assert [one.answer for one in found] == ["", "", "At eight.</edited>"]
     assert [one.tokens for one in found] == [202] * 3
 
 
@@ -466,14 +466,14 @@ def test_a_server_that_errs(uptake: Cli) -> None:
         assert [row["edited"][11] for row in read_jsonl(Path("out.jsonl"))] == ["0", "5", "6"]
         rejects = read_jsonl(Path("out.rejects.jsonl"))
         assert [row["reason"] for row in rejects] == ["parse", "parse", "parse", "no_answer"]
-        assert [row.get("said") for row in rejects] == ["The number 1 is good today.", "<edited>The number 2 is"] + [
+        assert [row.get("answer") for row in rejects] == ["The number 1 is good today.", "<edited>The number 2 is"] + [
             None
         ] * 2
 
 
 @pytest.mark.parametrize("killed_at", [4, 20])
 def test_a_killed_call_pays_nothing_twice(killed_at: int, uptake: Cli, server: JudgeServer) -> None:
-    """Acceptance test 6: SIGKILL just before some request goes out, to the editor or to the judge."""
+    """SIGKILL just before some request goes out, to the editor or to the judge."""
     write_jsonl(Path("in.jsonl"), bad_rows(8))
     Path("judge.txt").write_text("{prompt}\nA: {first}\nB: {second}\nBetter: ")
     sets = ["--judge-set=instructions=judge.txt", "--judge-set=concurrency=1", "--editor-set=concurrency=1"]
@@ -550,7 +550,7 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
     assert "see out.rejects.jsonl (allowed: at least one edit)" in error
     rejects = read_jsonl(Path("out.rejects.jsonl"))
     assert [row["reason"] for row in rejects] == ["parse"] * 3
-    assert all(row["said"] for row in rejects)
+    assert all(row["answer"] for row in rejects)
 
 
 @pytest.mark.parametrize(

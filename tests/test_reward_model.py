@@ -28,7 +28,7 @@ from uptake import methods
 from uptake.errors import InputError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.scalar import BradleyTerry
-from uptake.models import LanguageModel, add_lora, pack, save_model
+from uptake.models import LanguageModel, add_lora, pack
 from uptake.models.heads import AddHead, node_last, token_values
 from uptake.objective import ScoredPairs
 from uptake.reference import NoReference
@@ -227,47 +227,3 @@ def test_a_row_without_a_usable_margin(margin: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run(methods.build("rm", {**FAST, "margin_scale": 1.0}), tiny_world(tmp_path / "run", records))
     assert caught.value.field == "margin"
-
-
-# --- against trl ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset  # noqa: PLC0415  # heavy, and of use to this test only
-
-    lm = scorer(torch.float32)
-    examples = [replace(pair, p=1.0) for pair in pairs(tiny_world(Path("unused"), pair_records(6), lm))]
-    folder = tmp_path / "model"
-    save_model(lm, CHAT_TEMPLATE, folder, "<end>")
-    rows = [
-        {
-            "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
-            "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
-            "margin": pair.margin,
-        }
-        for pair in examples
-    ]
-    arguments = trl.RewardConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=6,
-        center_rewards_coefficient=0.2,
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        disable_tqdm=True,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=False,
-    )
-    trainer = trl.RewardTrainer(
-        model=AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1),
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(folder),
-    )
-    batch = next(iter(trainer.get_train_dataloader()))
-    theirs = float(trainer.compute_loss(trainer.model, batch))
-    nothing = NoReference().start(tiny_world(Path("unused"), [], lm))
-    ours = ScoredPairs(BradleyTerry(1.0, 0.2))(lm, nothing, examples)
-    assert float(ours.total) / 6 == pytest.approx(theirs, abs=1e-4)

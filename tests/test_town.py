@@ -10,7 +10,7 @@ import yaml
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.town import AXES, CHAT_TEMPLATE, FAULTS, SPECIAL_TOKENS, Quality, Town
-from uptake.town.facts import ASKED, POOLS, town_facts
+from uptake.town.facts import ATTRIBUTES, POOLS, town_facts
 from uptake.town.lines import words
 from uptake.town.questions import all_questions, read_question
 from uptake.town.users import APPROVAL, COMPLAINT, DISPLEASED, PLEASED, all_lines, react
@@ -54,7 +54,7 @@ def test_held_out_questions_are_new_combinations_of_known_facts_and_phrasings(se
     facts, phrasings = {key[:2] for key in combination}, {(key[0], key[2]) for key in combination}
     assert {(question.attribute, question.subject) for question in heldout} == facts
     assert {(question.attribute, question.phrasing) for question in heldout} <= phrasings
-    assert {question.attribute for question in heldout} == set(ASKED)
+    assert {question.attribute for question in heldout} == set(ATTRIBUTES)
 
 
 def test_questions_are_distinct_repeatable_and_limited() -> None:

@@ -23,7 +23,7 @@ from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, TokenTree, load, score_trees
 from uptake.rewards.base import Resources
 from uptake.rewards.fingerprint import fingerprint
-from uptake.types import Prompt, Verdict
+from uptake.types import Dropped, Prompt, Verdict
 
 
 @final
@@ -68,9 +68,9 @@ class LLMJudge(Annotator):
 
         `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
         """
-        asked = instructions if isinstance(instructions, Instructions) else Instructions.load(instructions)
+        loaded = instructions if isinstance(instructions, Instructions) else Instructions.load(instructions)
         lm = model if isinstance(model, LanguageModel) else load(model, **loading)
-        return cls(lm, asked, order_average, min_share)
+        return cls(lm, loaded, order_average, min_share)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -100,14 +100,14 @@ class LLMJudge(Annotator):
         if tree is None:
             return Verdict(0.5, (0.5, 0.5))
         if not answers:
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason="too long for the judge's window")
+            return Verdict(0.5, (0.5, 0.5), Dropped.TOO_LONG)
         logps = torch.cat(tuple(answers)).double().reshape(2, 2)
         if not bool(logps.isfinite().all()):
             raise ModelError(f"{self.lm.name} gives not-a-number for an answer of 1 or 2")
         shares = logps.logsumexp(1).exp()
         if float(shares.min()) < self.min_share:
-            reason = f"about to say {self._rather(tree, int(shares.argmin()))!r}, neither 1 nor 2"
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason=reason, tokens=len(tree))
+            detail = f"about to say {self._rather(tree, int(shares.argmin()))!r}, neither 1 nor 2"
+            return Verdict(0.5, (0.5, 0.5), Dropped.NO_CHOICE, detail, len(tree))
         table = logps.softmax(1)
         by_order = float(table[0, 0]), float(table[1, 1])
         return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=len(tree))
@@ -124,8 +124,8 @@ class LLMJudge(Annotator):
 
     def _tree(self, prompt: Prompt, first: str, second: str) -> TokenTree:
         """What both orders begin with alike, and after it each order with the two answers to it."""
-        asked = self.instructions(prompt, first, second), self.instructions(prompt, second, first)
-        texts = [self.cue.form.text(self.chat, question, self.instructions.cue) + CHOICES[0] for question in asked]
+        questions = self.instructions(prompt, first, second), self.instructions(prompt, second, first)
+        texts = [self.cue.form.text(self.chat, question, self.instructions.cue) + CHOICES[0] for question in questions]
         rows = [ids[:-1] for ids in self.chat.tokenize(texts)]
         return answer_tree(rows, (self.cue.answers, self.cue.answers))
 

@@ -6,46 +6,26 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    ConfigOption,
-    DataOption,
-    FlagDevice,
-    FlagDtype,
-    JudgeOption,
-    JudgeSets,
-    LimitOption,
-    Lora,
-    MethodArgument,
-    ModelsOption,
-    Policy,
-    RewardOption,
-    RewardSets,
-    Sets,
-    app,
-    choice,
-    out,
-    prepared,
-    say,
-)
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def check(
-    method: MethodArgument = None,
+    method: cli.MethodArgument = None,
     *,
-    policy: Policy = None,
-    data: DataOption = None,
-    reward: RewardOption = None,
-    reward_sets: RewardSets = None,
-    judge: JudgeOption = None,
-    judge_sets: JudgeSets = None,
-    models: ModelsOption = None,
-    config: ConfigOption = None,
-    sets: Sets = None,
-    lora: Lora = None,
-    limit: LimitOption = None,
-    device: FlagDevice = None,
-    dtype: FlagDtype = None,
+    policy: cli.Policy = None,
+    data: cli.DataOption = None,
+    reward: cli.RewardOption = None,
+    reward_sets: cli.RewardSets = None,
+    judge: cli.JudgeOption = None,
+    judge_sets: cli.JudgeSets = None,
+    models: cli.ModelsOption = None,
+    config: cli.ConfigOption = None,
+    sets: cli.Sets = None,
+    lora: cli.Lora = None,
+    limit: cli.LimitOption = None,
+    device: cli.FlagDevice = None,
+    dtype: cli.FlagDtype = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Take two real steps, to tell time and peak memory of the run.")
     ] = False,
@@ -61,8 +41,8 @@ def check(
     from uptake.tasks.train import build_world
 
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
-    options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
-    recipe, run = prepared(method, config, models, sets, options, **flags)
+    options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
+    recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     world = build_world(recipe, run, Path("."))
     found = run_check(recipe, world, measure=measure)
     for sample in found.samples:
@@ -70,18 +50,20 @@ def check(
         for piece in sample:
             text.append(piece.text, style="bold green" if piece.trained else "dim")
             text.append("\n" if piece.trained else "")
-        out.print(text, "\n")
+        cli.out.print(text, "\n")
     table = Table(show_header=False)
     for name, value in found.facts:
         table.add_row(name, value)
-    out.print(table)
+    cli.out.print(table)
     if run.dtype == "auto" and world.policy.device.type == "cpu" and has_bfloat16_units():
-        say("computed in float32, as ever on a CPU; this one multiplies in bfloat16 too: faster with --dtype bfloat16")
+        cli.say(
+            "computed in float32, as ever on a CPU; this one multiplies in bfloat16 too: faster with --dtype bfloat16"
+        )
     for line in found.cautions:
-        out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
+        cli.out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
     ready = (
         "[bold yellow]ready, but read the cautions[/bold yellow]"
         if found.cautions
         else "[bold green]ready[/bold green]"
     )
-    out.print(f"{ready}: green text is trained on, dim text is only read")
+    cli.out.print(f"{ready}: green text is trained on, dim text is only read")

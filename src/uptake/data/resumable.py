@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, final
+from typing import Any, Generic, Protocol, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from uptake.data.cache import content_key
-from uptake.data.journal import AppendFile
+from uptake.data.journal import AppendFile, Closing
 from uptake.data.lock import locked
 from uptake.data.write import json_line, may_write, output_exists
 from uptake.errors import InputError, UptakeError
@@ -83,17 +82,17 @@ def resumable_map(
     with progress_bar(label, len(first)) as bar:
         for start in range(0, len(first), chunk):
             places = first[start : start + chunk]
-            some, own = [items[place] for place in places], _spelled(digests[places])
-            found = filled(own, partial(_computed, compute, some), store, kind, final=final)
+            some, batch = [items[index] for index in places], _spelled(digests[places])
+            found = filled(batch, partial(_computed, compute, some), store, kind, final=final)
             passing |= {key: result for key, result in found.items() if not final(result)}
-            bar.advance(len(own))
+            bar.advance(len(batch))
     return Results(digests, store, kind, passing)
 
 
 def _computed(
     compute: Callable[[Sequence[ItemT]], Iterable[ResultT]], items: Sequence[ItemT], places: Sequence[int]
 ) -> Iterable[ResultT]:
-    return compute([items[place] for place in places])
+    return compute([items[index] for index in places])
 
 
 def filled(
@@ -109,13 +108,13 @@ def filled(
     Results that are `final` are in the store before they are given out.
     """
     found = store.get(keys, kind)
-    new = {key: place for place, key in reversed(list(enumerate(keys))) if key not in found}
+    new = {key: index for index, key in reversed(list(enumerate(keys))) if key not in found}
     places = sorted(new.values())
-    asked = dict(zip((keys[place] for place in places), ask(places) if places else (), strict=True))
-    kept = {key: kind.dump_python(result, mode="json") for key, result in asked.items() if final(result)}
-    if kept:
-        store.put(kept)
-    return found | asked
+    computed = dict(zip((keys[index] for index in places), ask(places) if places else (), strict=True))
+    stored = {key: kind.dump_python(result, mode="json") for key, result in computed.items() if final(result)}
+    if stored:
+        store.put(stored)
+    return found | computed
 
 
 @final
@@ -162,7 +161,7 @@ def journal_path(out: Path) -> Path:
 
 
 @final
-class ResultJournal:
+class ResultJournal(Closing):
     """A store in one file, for whoever holds its lock: a line a result, which says by its key of which row it is.
 
     Of results only keys and places are held, 24 bytes each. Batches are whole or absent: a torn one is removed when the
@@ -189,9 +188,9 @@ class ResultJournal:
         found: dict[str, ResultT] = {}
         with self.path.open("rb") as file:
             for key in keys:
-                if (place := self._places.find(bytes.fromhex(key))) is None:
+                if (position := self._places.find(bytes.fromhex(key))) is None:
                     continue
-                file.seek(place)
+                file.seek(position)
                 try:
                     line = from_json(file.readline())
                     result = kind.validate_python(line["result"])
@@ -211,11 +210,11 @@ class ResultJournal:
             json_line({"row": key, "left": len(values) - number, "result": value})
             for number, (key, value) in enumerate(values.items(), start=1)
         ]
-        place = self._file.size
+        position = self._file.size
         self._file.append(b"".join(lines))
         for key, line in zip(values, lines, strict=True):
-            self._places.add(bytes.fromhex(key), place)
-            place += len(line)
+            self._places.add(bytes.fromhex(key), position)
+            position += len(line)
 
     def close(self) -> None:
         """Ends the journal; one without any result goes."""
@@ -224,14 +223,6 @@ class ResultJournal:
             log.warning("%s: %d results could not be read, and were computed anew", self.path, self._lost)
         if not len(self._places):
             self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _begin(self) -> None:
         with self.path.open("rb") as file:
@@ -251,11 +242,11 @@ class ResultJournal:
         """Find the results of every whole batch; returns where the last one ends."""
         whole, batch = end, list[tuple[bytes, int]]()
         for line in lines:
-            place, end = end, end + len(line)
+            position, end = end, end + len(line)
             found = _LINE.match(line) if line.endswith(b"\n") else None
             self._lost += not found and line.endswith(b"\n")
             if found:
-                batch.append((bytes.fromhex(found["key"].decode()), place))
+                batch.append((bytes.fromhex(found["key"].decode()), position))
                 if not int(found["left"]):
                     for each in batch:
                         self._places.add(*each)
@@ -276,9 +267,9 @@ class _Places:
     def __len__(self) -> int:
         return len(self._keys) + len(self._new)
 
-    def add(self, key: bytes, place: int) -> None:
+    def add(self, key: bytes, position: int) -> None:
         """Later places replace earlier ones."""
-        self._new[key] = place
+        self._new[key] = position
         if len(self._new) > max(1 << 12, len(self._keys) // 8):
             keys = np.concatenate([self._keys, np.frombuffer(b"".join(self._new), "S16")])
             places = np.concatenate([self._places, np.fromiter(self._new.values(), np.int64, len(self._new))])

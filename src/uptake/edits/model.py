@@ -55,9 +55,9 @@ class ModelEditor:
 
         `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
         """
-        asked = prompt if isinstance(prompt, EditPrompt) else EditPrompt.load(prompt)
+        loaded = prompt if isinstance(prompt, EditPrompt) else EditPrompt.load(prompt)
         lm = model if isinstance(model, LanguageModel) else load(model, **loading)
-        return cls(lm, asked, max_new_tokens)
+        return cls(lm, loaded, max_new_tokens)
 
     @property
     def name(self) -> str:
@@ -76,41 +76,41 @@ class ModelEditor:
         """One proposal for every draft; raises ModelError where the model gives not-a-number."""
         proposals = [Proposal(reason="too_long")] * len(drafts)
         by_limit: dict[int, list[tuple[int, Prompt]]] = defaultdict(list)
-        for place, draft in enumerate(drafts):
+        for index, draft in enumerate(drafts):
             turns = (Turn("user", self.prompt(draft)),)
             size = len(self.chat.tokenize([self.chat.escape(draft.response)])[0])
             if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
-                by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))
+                by_limit[self._limit(size)].append((index, Prompt(turns, prompt_key(turns), draft.prompt.where)))
         for limit, some in by_limit.items():
-            places, asked = zip(*some, strict=True)
-            for place, first in zip(places, self._proposals(asked, limit), strict=True):
-                proposals[place] = first
-            lost = [place for place in places if proposals[place].reason == "parse" and self._has_room(drafts[place])]
-            for place, second in zip(lost, self._again([drafts[place] for place in lost], limit), strict=True):
-                proposals[place] = better(proposals[place], second)
+            places, batch = zip(*some, strict=True)
+            for index, first in zip(places, self._proposals(batch, limit), strict=True):
+                proposals[index] = first
+            lost = [index for index in places if proposals[index].reason == "parse" and self._has_room(drafts[index])]
+            for index, second in zip(lost, self._again([drafts[index] for index in lost], limit), strict=True):
+                proposals[index] = better(proposals[index], second)
         return proposals
 
-    def _proposals(self, asked: Sequence[Prompt], limit: int) -> list[Proposal]:
-        return [proposal(answer.response, _tokens(answer)) for answer in self._answers(asked, limit)]
+    def _proposals(self, batch: Sequence[Prompt], limit: int) -> list[Proposal]:
+        return [proposal(answer.response, _tokens(answer)) for answer in self._answers(batch, limit)]
 
     def _again(self, drafts: Sequence[Draft], limit: int) -> list[Proposal]:
         """The edits of responses that are asked for in one line; an answer that does not end is none."""
         turns = [_one_line(draft) for draft in drafts]
-        asked = [Prompt(each, prompt_key(each), draft.prompt.where) for each, draft in zip(turns, drafts, strict=True)]
+        batch = [Prompt(each, prompt_key(each), draft.prompt.where) for each, draft in zip(turns, drafts, strict=True)]
         words = [first_word(draft.response) for draft in drafts]
-        answers = self._answers(asked, limit, words)
+        answers = self._answers(batch, limit, words)
         return [
             Proposal(f"{word}{answer.response}", tokens=_tokens(answer))
             if answer.finished
-            else Proposal(reason="parse", said=answer.response, tokens=_tokens(answer))
+            else Proposal(reason="parse", answer=answer.response, tokens=_tokens(answer))
             for word, answer in zip(words, answers, strict=True)
         ]
 
-    def _answers(self, asked: Sequence[Prompt], limit: int, beginnings: Sequence[str] = ()) -> list[Rollout]:
+    def _answers(self, batch: Sequence[Prompt], limit: int, beginnings: Sequence[str] = ()) -> list[Rollout]:
         """The likeliest answer to every prompt, after its beginning, which is not repeated."""
         greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
-        prompts = greedy.prompt_ids(self.lm, asked, self.chat)
-        begun = self.chat.tokenize([self.chat.escape(each) for each in beginnings]) if beginnings else [()] * len(asked)
+        prompts = greedy.prompt_ids(self.lm, batch, self.chat)
+        begun = self.chat.tokenize([self.chat.escape(each) for each in beginnings]) if beginnings else [()] * len(batch)
         prompts = [replace(each, ids=(*each.ids, *ids)) for each, ids in zip(prompts, begun, strict=True)]
         return sample(self.lm, prompts, greedy.sampling(seed=0), self.chat.end_ids)
 

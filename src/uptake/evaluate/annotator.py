@@ -1,5 +1,6 @@
 """Annotator statistics: invalid verdicts, agreement of both orders, position bias, preference for length, cost."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +11,14 @@ from numpy.typing import NDArray
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import columns, points
 from uptake.ops.verdicts import UNSURE, order_gap, orders_agree, position_bias
-from uptake.support.reasons import counted
-from uptake.types import Verdict
+from uptake.types import Dropped, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatorStats:
     """Annotator statistics over `pairs` verdicts; None where no verdict can tell.
 
-    `reasons` counts the invalid ones by reason, those that are alike as one. Both orders agree where they prefer the
+    `reasons` counts the invalid ones by reason. Both orders agree where they prefer the
     same response; one that is even agrees by half. `position_bias` is the mean probability of whatever is shown first,
     minus one half; `order_gap` the mean distance of the two readings. `unsure` is the share nearer to one half than
     0.05, `longer_wins` how often the longer response is preferred, where lengths differ. `tokens` and `cost` are those
@@ -27,7 +27,7 @@ class AnnotatorStats:
 
     pairs: int
     invalid: Share
-    reasons: Mapping[str, int]
+    reasons: Mapping[Dropped, int]
     agreement: Share | None
     position_bias: float | None
     order_gap: float | None
@@ -42,7 +42,7 @@ class AnnotatorStats:
 AGREEMENT = 0.5
 
 
-def goes_by_place(stats: AnnotatorStats) -> str:
+def position_bias_warning(stats: AnnotatorStats) -> str:
     """A sentence on an annotator whose orders agree in fewer than half of the pairs; else nothing."""
     if stats.agreement is None or stats.agreement.rate >= AGREEMENT:
         return ""
@@ -50,7 +50,7 @@ def goes_by_place(stats: AnnotatorStats) -> str:
     return f"this judge goes by the place of a response, not by its text: {told}, where guessing gives 50%"
 
 
-def says_nothing(stats: AnnotatorStats) -> str:
+def no_verdict_warning(stats: AnnotatorStats) -> str:
     """A sentence on an annotator none of whose verdicts is valid; else nothing."""
     if stats.invalid.rate < 1:
         return ""
@@ -80,7 +80,7 @@ def annotator_stats(
     return AnnotatorStats(
         pairs=len(verdicts),
         invalid=share(1.0 - valid),
-        reasons=counted([verdict.reason for verdict in verdicts if not verdict.valid]),
+        reasons=dict(Counter(verdict.reason for verdict in verdicts if verdict.reason)),
         agreement=_share(orders_agree(one, other), told),
         position_bias=_mean(position_bias(one, other), told),
         order_gap=_mean(order_gap(one, other), told),

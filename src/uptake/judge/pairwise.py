@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from uptake.annotators.base import AnnotatorSpec
 from uptake.errors import InputError
 from uptake.rewards.base import Resources
-from uptake.types import Group, Rollout, Verdict
+from uptake.types import Dropped, Group, Rollout, Verdict
 from uptake.world import World
+
+
+@runtime_checkable
+class ByAnnotator(Protocol):
+    """Judge that asks an annotator, which may turn out to go by the place of a response."""
+
+    @property
+    def by(self) -> AnnotatorSpec: ...
+
+    @property
+    def allow_position_bias(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -30,23 +42,20 @@ class PairwiseJudge:
 
     def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Verdict]:
         pairs = [_pair(group) for group in groups]
-        reasons = [self._not_asked(*pair) for pair in pairs]
-        asked = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
-        answers = [(one.response, two.response) for one, two in asked]
+        reasons = [self._skip_reason(*pair) for pair in pairs]
+        comparable = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+        answers = [(one.response, two.response) for one, two in comparable]
         annotator = self.by.build(Resources.of(world))
-        verdicts = iter(annotator.compare([one.prompt for one, _ in asked], answers) if asked else ())
-        return [
-            next(verdicts) if reason is None else Verdict(0.5, (0.5, 0.5), valid=False, reason=reason)
-            for reason in reasons
-        ]
+        verdicts = iter(annotator.compare([one.prompt for one, _ in comparable], answers) if comparable else ())
+        return [next(verdicts) if reason is None else Verdict(0.5, (0.5, 0.5), reason) for reason in reasons]
 
-    def _not_asked(self, one: Rollout, two: Rollout) -> str | None:
+    def _skip_reason(self, one: Rollout, two: Rollout) -> Dropped | None:
         """Why the annotator is not asked about two responses."""
         if not (one.response.strip() and two.response.strip()):
-            return "empty"
+            return Dropped.EMPTY
         if one.response == two.response:
-            return "equal responses"
-        return None if self.keep_unfinished or (one.finished and two.finished) else "unfinished"
+            return Dropped.EQUAL_RESPONSES
+        return None if self.keep_unfinished or (one.finished and two.finished) else Dropped.UNFINISHED
 
 
 def _pair(group: Group) -> tuple[Rollout, Rollout]:

@@ -23,7 +23,7 @@ from uptake.rewards.base import (
     dialogue_of,
 )
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import rate_each
+from uptake.rewards.rate import invalid, rate_each
 from uptake.rewards.token_reward import TokenValues, load_token_reward, reward_tokens, rewards_of_ids
 from uptake.types import Dialogue, Judgement, Rollout, Span, Where
 
@@ -105,10 +105,10 @@ class TokenRewardModel(Reward):
         found: dict[tuple[int, int], float] = {}
         for token, value in zip(join(offsets, [""] * len(offsets), size), judgement.tokens, strict=True):
             found[token.start, token.end] = found.get((token.start, token.end), 0.0) + value
-        return [Span(*place, value) for place, value in found.items()]
+        return [Span(*offset, value) for offset, value in found.items()]
 
-    def _judge(self, asked: Sequence[ResponseTokens]) -> list[Judgement]:
-        found = rewards_of_ids(self.lm, [(each.prompt_ids, each.ids) for each in asked])
+    def _judge(self, responses: Sequence[ResponseTokens]) -> list[Judgement]:
+        found = rewards_of_ids(self.lm, [(each.prompt_ids, each.ids) for each in responses])
         return [self._judgement(values) for values in found]
 
     def _rollout_judgement(self, rollout: Rollout, values: TokenValues) -> Judgement:
@@ -117,8 +117,8 @@ class TokenRewardModel(Reward):
         return self._judgement(values, f"sample {rollout.sample} of {where}")
 
     def _judgement(self, values: TokenValues, named: str = "a response") -> Judgement:
-        if isinstance(values, str):
-            return Judgement(0.0, valid=False, reason=values)
+        if isinstance(values, InputError):
+            return invalid(values)
         if not all(map(isfinite, values)):
             raise ModelError(f"{self.lm.name} gives a value that is not finite for {named}")
         return Judgement(sum(values) / (len(values) if self.aggregate == "mean" else 1), tokens=values)

@@ -99,7 +99,7 @@ class InProcess:
     ) -> list[Written]:
         from vllm import SamplingParams  # noqa: PLC0415
 
-        asked = [(prompt, sample) for prompt in prompts for sample in range(sampling.n)]
+        pairs = [(prompt, sample) for prompt in prompts for sample in range(sampling.n)]
         settings = [
             SamplingParams(
                 temperature=sampling.temperature,
@@ -112,15 +112,15 @@ class InProcess:
                 logprobs=0,
                 detokenize=False,
             )
-            for prompt, sample in asked
+            for prompt, sample in pairs
         ]
-        inputs = [{"prompt_token_ids": list(prompt.ids)} for prompt, _ in asked]
+        inputs = [{"prompt_token_ids": list(prompt.ids)} for prompt, _ in pairs]
         outputs = self._llm.generate(inputs, settings, lora_request=self._adapter, use_tqdm=False)
         return [_written(output.outputs[0], end_ids) for output in outputs]
 
 
 def adapter_rank(lm: LanguageModel) -> int:
-    """The rank of the LoRA adapter that is saved of the model, 0 where the model itself is.
+    """The rank of the LoRA adapter that is saved of the model, 0 where the model itself is; of an ensemble all ranks.
 
     Raises ModelError for an adapter of another kind.
     """
@@ -128,8 +128,7 @@ def adapter_rank(lm: LanguageModel) -> int:
     for adapter in adapters.values():
         if not getattr(adapter, "r", 0):
             raise ModelError(f"{lm.name}: vLLM runs LoRA adapters only, not {type(adapter).__name__}")
-        return int(adapter.r)
-    return 0
+    return sum(int(adapter.r) for adapter in adapters.values())
 
 
 def _start(lm: LanguageModel, folder: Path, options: Mapping[str, Any]) -> Any:

@@ -67,7 +67,7 @@ def built(build: Callable[[Any], T], config: BaseModel) -> T:
             used.add(name)
             return super().__getattribute__(name)
 
-    made = build(Watched.model_construct(config.model_fields_set, **vars(config)))
+    made = build(Watched.model_construct(config.model_fields_set, **dict(config)))
     idle = [name for name in type(config).model_fields if name not in used]
     if idle:
         allowed = "fields that build reads, or that are named as those of a part it fills"

@@ -39,16 +39,16 @@ def compare_by_annotator(
     with the annotator's statistics and the length-controlled win rate beside the plain one; invalid verdicts are left
     out and counted. `loading` are options of `uptake.load`. Raises InputError where no verdict is valid.
     """
-    asked = prompts(read(source, limit=limit))
+    questions = prompts(read(source, limit=limit))
     with comparison_folder(folder) as target:
         lms = {name: load(path, **loading) for name, path in models.items()}
         chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}
         for side, chat in chats.items():
             chat.warn_if_plain(lms[side].name)
         judge = annotator.build(Resources(lms, target, **loading))
-        before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
+        before, after = (sampling.of(lms[side], questions, chat, seed, version=0) for side, chat in chats.items())
         texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]
-        compared = list(zip(before, after, judge.compare(asked, texts), strict=True))
+        compared = list(zip(before, after, judge.compare(questions, texts), strict=True))
         figures = annotated_figures(compared)
         write_comparison(target, figures, [_sample(pair) for pair in compared[:40]])
     return figures
@@ -59,7 +59,9 @@ def annotated_figures(compared: Sequence[AnnotatedPair]) -> dict[str, Any]:
     verdicts = [verdict for *_, verdict in compared]
     valid = [pair for pair in compared if pair[2].valid]
     if not valid:
-        raise InputError(f"no verdict is valid; the first: {verdicts[0].reason}", allowed="at least one")
+        raise InputError(
+            f"no verdict is valid; the first: {verdicts[0].detail or verdicts[0].reason}", allowed="at least one"
+        )
     p = [verdict.p for *_, verdict in valid]
     old = [len(before.response_ids) for before, *_ in valid]
     new = [len(after.response_ids) for _, after, _ in valid]

@@ -27,6 +27,7 @@ from uptake.evaluate.bench_results import (
     Result,
     ScorerSummary,
     Timing,
+    Unjudged,
     confidence,
     result,
 )
@@ -36,7 +37,7 @@ from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
 from uptake.train.run_folder import write_json
-from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
+from uptake.types import Dialogue, Dropped, Judgement, Prompt, Turn, Verdict
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ class _Judged:
     fingerprint: str
     answers: Mapping[str, Sequence[Prediction | Sequence[float]]]
     verdicts: Mapping[str, AnnotatorStats]
-    asked: int
+    questions: int
     seconds: float
 
 
@@ -96,8 +97,8 @@ def bench(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), going_on(lambda: f"{folder}: the same command goes on from the scores that are kept"):
-        kept = Cache(folder / "scores.sqlite" if cache is None else cache)
-        judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
+        store = Cache(folder / "scores.sqlite" if cache is None else cache)
+        judged = {name: _judged(name, scorer, held, store) for name, scorer in scorers.items()}
         results = BenchResults(
             version=uptake.__version__,
             seed=seed,
@@ -123,26 +124,28 @@ def _drawn(benchmark: Benchmark, limit: int | None, seed: int) -> Benchmark:
     if limit is None or len(benchmark.items) <= limit:
         return benchmark
     places = sorted(random.Random(seed).sample(range(len(benchmark.items)), limit))
-    return replace(benchmark, items=[benchmark.items[place] for place in places])
+    return replace(benchmark, items=[benchmark.items[index] for index in places])
 
 
 def _judged(name: str, scorer: Reward | Annotator, held: Sequence[Benchmark], cache: Cache) -> _Judged:
     is_annotator = scorer.kind == "annotator"
     taken = [each for each in held if not is_annotator or isinstance(each.items[0], Comparison)]
     to_questions = _duel if is_annotator else _dialogues
-    asked = {each.name: [to_questions(item) for item in each.items] for each in taken}
-    distinct = dict.fromkeys(question for rows in asked.values() for row in rows for question in row)
+    questions = {each.name: [to_questions(item) for item in each.items] for each in taken}
+    distinct = dict.fromkeys(question for rows in questions.values() for row in rows for question in row)
     if scorer.kind == "annotator":
-        said, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _verdicts(scorer), cache)
-        known = {question: _number(verdict, verdict.p - 0.5) for question, verdict in said.items()}
-        stats = {each.name: _stats(each, [said[question] for (question,) in asked[each.name]]) for each in taken}
+        verdicts, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _verdicts(scorer), cache)
+        known = {question: _number(verdict, verdict.p - 0.5) for question, verdict in verdicts.items()}
+        stats = {
+            each.name: _stats(each, [verdicts[question] for (question,) in questions[each.name]]) for each in taken
+        }
     else:
         known, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _scores(scorer), cache)
         stats = {}
     answers = {
         each.name: [
             _answer(item, [known[question] for question in row])
-            for item, row in zip(each.items, asked[each.name], strict=True)
+            for item, row in zip(each.items, questions[each.name], strict=True)
         ]
         for each in taken
     }
@@ -165,7 +168,7 @@ def _scores(reward: Reward) -> _Asking[Prediction]:
     def ask(questions: Sequence[Query]) -> list[Prediction]:
         return [_number(each, each.score) for each in reward.rate([question[0] for question in questions])]
 
-    return _Asking("bench", ask, TypeAdapter(float), lambda answer: not isinstance(answer, str))
+    return _Asking("bench", ask, TypeAdapter(float), lambda answer: not isinstance(answer, Unjudged))
 
 
 def _verdicts(annotator: Annotator) -> _Asking[Verdict]:
@@ -190,8 +193,8 @@ def _ask(
         return answers
 
     keys = (digest(asking.kind, fingerprint, _spelled(question)) for question in questions)
-    kept: dict[str, Any] = {"chunk": CHUNK, "label": name, "final": asking.final}
-    answers = resumable_map(questions, keys, timed, cache, asking.adapter, **kept)
+    settings: dict[str, Any] = {"chunk": CHUNK, "label": name, "final": asking.final}
+    answers = resumable_map(questions, keys, timed, cache, asking.adapter, **settings)
     return dict(zip(questions, answers, strict=True)), count, seconds
 
 
@@ -216,17 +219,17 @@ def _stats(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> AnnotatorStats:
     return annotator_stats(verdicts, *([len(pair[side]) for pair in pairs] for side in (0, 1)))
 
 
-def _number(said: Judgement | Verdict, number: float) -> Prediction:
-    if not said.valid:
-        return said.reason or "no reason was given"
-    return number if isfinite(number) else "not a finite number"
+def _number(verdict: Judgement | Verdict, number: float) -> Prediction:
+    if verdict.reason is not None:
+        return Unjudged(verdict.reason, verdict.detail)
+    return number if isfinite(number) else Unjudged(Dropped.NOT_FINITE)
 
 
 def _answer(item: Item, numbers: Sequence[Prediction]) -> Prediction | list[float]:
     """One item's answer from those to its questions, or the first reason why one is missing."""
-    given = [number for number in numbers if not isinstance(number, str)]
+    given = [number for number in numbers if not isinstance(number, Unjudged)]
     if len(given) < len(numbers):
-        return next(number for number in numbers if isinstance(number, str))
+        return next(number for number in numbers if isinstance(number, Unjudged))
     if isinstance(item, Candidates):
         return given
     return given[0] - given[1] if len(given) == 2 else given[0]
@@ -264,7 +267,7 @@ def _benchmark(benchmark: Benchmark) -> BenchmarkSummary:
 def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
     scoring = {name: each.seconds for name, each in judged.items()}
     return Timing(
-        seconds, scoring, {name: each.asked for name, each in judged.items()}, sum(scoring.values()) / seconds
+        seconds, scoring, {name: each.questions for name, each in judged.items()}, sum(scoring.values()) / seconds
     )
 
 

@@ -11,8 +11,9 @@ from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
+from uptake.models.low_rank import begins_as_base
 from uptake.recipe import Examples, Recipe, Stage
-from uptake.reference import Frozen, Given, NoReference
+from uptake.reference import Behaviour, Frozen, Given, NoReference
 from uptake.tasks.judge_probe import facts_of, probe_judge
 from uptake.tasks.measured_step import MeasuredStep, measured_step
 from uptake.train.loop import batch_plan
@@ -210,6 +211,10 @@ def _reference_bytes(stage: Stage, world: World) -> int:
     match stage.reference:
         case Frozen():
             return _bytes(world.policy.model.parameters())
+        case Behaviour():
+            # The copy shares what does not learn.
+            start = 0 if begins_as_base(world.policy) else _bytes(world.policy.model.parameters())
+            return _bytes(trainable(world.policy).values()) + start
         case Given(name):
             return _bytes(world.model(name).model.parameters())
         case _:

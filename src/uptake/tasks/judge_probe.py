@@ -5,8 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from uptake.errors import InputError
-from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, goes_by_place, says_nothing
-from uptake.judge import PairwiseJudge
+from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, no_verdict_warning, position_bias_warning
+from uptake.judge import ByAnnotator, PairwiseJudge
 from uptake.recipe import Recipe, Stage
 from uptake.rollout import PolicySamples
 from uptake.rollout.samples import Samples
@@ -25,11 +25,11 @@ def probe_judge(stage: Stage, world: World, pairs: int = PAIRS) -> AnnotatorStat
     or of what was said.
     """
     judge = stage.judge
-    if not (isinstance(judge, PairwiseJudge) and judge.by.both_orders):
+    if not (isinstance(judge, ByAnnotator) and judge.by.both_orders):
         return None
-    groups = _answers(stage)(world, _first_rows(stage, world, pairs), 0, 0)
+    groups = [group[:2] for group in _answers(stage)(world, _first_rows(stage, world, pairs), 0, 0)]
     with TemporaryDirectory() as scratch:
-        verdicts = replace(judge, keep_unfinished=True)(replace(world, folder=Path(scratch)), groups)
+        verdicts = PairwiseJudge(judge.by)(replace(world, folder=Path(scratch)), groups)
     return annotator_stats(verdicts, *([len(group[side].response) for group in groups] for side in (0, 1)))
 
 
@@ -39,14 +39,14 @@ def refuse_position_bias(recipe: Recipe, world: World) -> None:
     Its two orders agree in fewer than half of the pairs then.
     """
     for stage in recipe.stages:
-        if not isinstance(stage.judge, PairwiseJudge) or stage.judge.allow_position_bias:
+        if not isinstance(stage.judge, ByAnnotator) or stage.judge.allow_position_bias:
             continue
         stats = probe_judge(stage, world)
         if stats is None:
             continue
-        if problem := says_nothing(stats):
+        if problem := no_verdict_warning(stats):
             raise InputError(problem, field="judge", allowed="a model that answers the question")
-        if problem := goes_by_place(stats):
+        if problem := position_bias_warning(stats):
             allowed = "a judge that reads the responses; or allow_position_bias=true, to learn from this one"
             raise InputError(problem, field="judge", allowed=allowed)
 
@@ -60,7 +60,8 @@ def facts_of(stats: AnnotatorStats) -> list[tuple[str, str]]:
         if each is not None
     ]
     told += [("judge: invalid", f"{reason} ({count})") for reason, count in stats.reasons.items()]
-    return told + [("judge: warning", warning) for warning in (says_nothing(stats), goes_by_place(stats)) if warning]
+    warnings = no_verdict_warning(stats), position_bias_warning(stats)
+    return told + [("judge: warning", warning) for warning in warnings if warning]
 
 
 def _answers(stage: Stage) -> Samples:

@@ -5,19 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uptake.data import Writer
+from uptake.data import Writer, to_record
 from uptake.data.lock import locked
-from uptake.data.turns import message_list, of_conversation
 from uptake.data.write import may_write
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.signal import BestWorst, MinedPair
 from uptake.support.folders import remove_folder
 from uptake.support.stop import going_on
-from uptake.tasks.train import warn_of_own_judge
+from uptake.tasks.train import warn_of_self_judging
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
-from uptake.types import Rollout
+from uptake.types import PairIds, Preference
 from uptake.world import World
 
 
@@ -43,7 +42,7 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     if not isinstance(signal, BestWorst):
         raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
     beside = out.with_name(f"{out.name}.summary.json")
-    warn_of_own_judge(recipe, world)
+    warn_of_self_judging(recipe, world)
     with (
         locked(out, beside, world.folder),
         going_on(lambda: f"{out}: the same command goes on from what is judged, which is in {world.folder}"),
@@ -64,21 +63,8 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
 
 def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     """A pair as a preference row, with the token ids that were sampled so that training meets the very same ones."""
-    return {
-        "prompt": message_list(mined.chosen.prompt.turns),
-        **of_conversation(mined.chosen.prompt.turns),
-        "chosen": _said(mined.chosen),
-        "rejected": _said(mined.rejected),
-        "margin": mined.pair.margin,
-        "margin_by_category": dict(mined.margin_by_category),
-        "token_ids": {
-            "tokenizer": tokenizer,
-            "prompt": list(mined.pair.prompt_ids),
-            "chosen": list(mined.pair.chosen_ids),
-            "rejected": list(mined.pair.rejected_ids),
-        },
-    }
-
-
-def _said(rollout: Rollout) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": rollout.response}]
+    pair = mined.pair
+    prompt = replace(mined.chosen.prompt, extra={"margin_by_category": dict(mined.margin_by_category)})
+    ids = PairIds(tokenizer, tuple(pair.prompt_ids), tuple(pair.chosen_ids), tuple(pair.rejected_ids))
+    texts = mined.chosen.response, mined.rejected.response
+    return to_record(Preference(prompt, *texts, margin=pair.margin, token_ids=ids))

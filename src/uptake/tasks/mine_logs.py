@@ -24,11 +24,11 @@ from uptake.evaluate.correlation import FEWEST_ROWS, correlations
 from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.rating_regression import rating_regression
 from uptake.follow_up.reward import FollowUpReward
+from uptake.rewards.rate import reason_of
 from uptake.signal import BestWorst, MinedPair
 from uptake.signal.thresholds import Thresholds
-from uptake.support.reasons import counted
 from uptake.train.run_folder import write_json
-from uptake.types import Answered, Group, Judgement, Preference, Rated, Rollout
+from uptake.types import Answered, Dropped, Group, Judgement, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]
 By = Literal["actual_follow_up", "follow_up", "rating_regression"]
@@ -47,7 +47,8 @@ class ReactionReward:
     rewards: Mapping[str, float] = field(default_factory=dict)
     by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     each: Sequence[float | None] = ()
-    reason: str = ""
+    reason: Dropped | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,17 @@ class MineLogs:
         for name, known in (("keep", Keep), ("by", By)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
+        if self.keep == "scored" and (self.pairs.length_residual or self.thresholds.length_residual):
+            raise InputError("scores are kept as they are", field="length_residual", allowed="keep rated or pairs")
 
     def __call__(
         self, heard: Sequence[Reacted], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
     ) -> tuple[list["MinedRow"], Mapping[str, int]]:
         """What is kept of the responses, each with its judgement and its rollout, and what was dropped by reason."""
-        place = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
+        index_of = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
 
-        def at(*kept: Rollout) -> tuple[int, ...]:
-            return tuple(place[each.prompt.key, each.response] for each in kept)
+        def at(*chosen: Rollout) -> tuple[int, ...]:
+            return tuple(index_of[each.prompt.key, each.response] for each in chosen)
 
         if self.keep == "pairs":
             mined = self.pairs.mine(*_by_prompt(rollouts, judged))
@@ -85,10 +88,10 @@ class MineLogs:
         if self.keep == "rated":
             labeled = self.thresholds.label([(rollout,) for rollout in rollouts], [(each,) for each in judged])
             rated = [(_rated(*one), at(one[0])) for one in labeled.examples]
-            return [MinedRow(row, own, judged[own[0]].score) for row, own in rated], labeled.summary["dropped"]
+            return [MinedRow(row, places, judged[places[0]].score) for row, places in rated], labeled.summary["dropped"]
         usable = [index for index, each in enumerate(judged) if each.valid]
         rows = [MinedRow(_answered(heard[index]), (index,), judged[index].score) for index in usable]
-        return rows, {"invalid judgement": len(judged) - len(rows)}
+        return rows, Counter(each.reason for each in judged if each.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class MinedRow:
 class LogSummary:
     """Summary of a log: counts, what was dropped and why, and how the rewards go with each other and with ratings.
 
+    `reasons` count the responses that could not be read, `details` tell what else is known of the first of each.
     `correlations` are Spearman's, with intervals by conversation; an undefined one has its reason.
     """
 
@@ -114,7 +118,8 @@ class LogSummary:
     written: int
     good: int
     dropped: Mapping[str, int]
-    reasons: Mapping[str, int]
+    reasons: Mapping[Dropped, int]
+    details: Mapping[Dropped, str]
     redacted: Mapping[str, int]
     correlations: Mapping[str, Estimate]
 
@@ -143,7 +148,7 @@ def mine_logs(
     if how.by != "rating_regression" and reward is None:
         raise InputError(f"{how.by} is read by a model", field="model", allowed="a model, or by rating_regression")
     if reward is not None and not any_language:
-        check_language((each.said for each in log.exchanges), reward.followups.language, str(log.source))
+        check_language((each.follow_up for each in log.exchanges), reward.followups.language, str(log.source))
     heard, beside = merged(log.exchanges), out.with_name(f"{out.name}.summary.json")
     with resumable_output(out, beside, overwrite=overwrite) as journal:
         readings = [ReactionReward() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
@@ -156,7 +161,7 @@ def mine_logs(
         summary = _summary(log, heard, readings, rows, dropped)
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
             for each in rows:
-                writer.write(_spelled(each, [(heard[place], readings[place]) for place in each.places], how.by))
+                writer.write(_spelled(each, [(heard[index], readings[index]) for index in each.places], how.by))
             write_json(beside, asdict(summary))
     return summary
 
@@ -171,12 +176,13 @@ def _summary(
     return LogSummary(
         conversations=log.conversations,
         exchanges=len(log.exchanges),
-        repeated=len(log.exchanges) - sum(len(each.said) for each in heard),
+        repeated=len(log.exchanges) - sum(len(each.follow_ups) for each in heard),
         responses=len(heard),
         written=len(rows),
         good=sum(isinstance(each.row, Rated) and each.row.good for each in rows),
         dropped={**log.dropped, **dropped},
         reasons=dict(Counter(each.reason for each in readings if each.reason)),
+        details={each.reason: each.detail for each in reversed(readings) if each.reason and each.detail},
         redacted=dict(log.redacted),
         correlations=_correlations(heard, readings),
     )
@@ -228,7 +234,7 @@ def read_reactions(heard: Sequence[Reacted], reward: FollowUpReward, store: Stor
         TypeAdapter(ReactionReward),
         chunk=CHUNK,
         label="read",
-        # A reason names a line of the log, which may be another in the next call.
+        # A detail names a line of the log, which may be another in the next call.
         final=lambda reading: not reading.reason,
     )
     return list(found)
@@ -237,56 +243,59 @@ def read_reactions(heard: Sequence[Reacted], reward: FollowUpReward, store: Stor
 def _keys(heard: Sequence[Reacted], fingerprint: str) -> Iterator[bytes]:
     """The key of every response: the reward, the conversation up to it, and what was said after it."""
     for each in heard:
-        yield digest("actual_follow_up", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.said)
+        yield digest(
+            "actual_follow_up", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.follow_ups
+        )
 
 
 def _read(heard: Sequence[Reacted], reward: FollowUpReward) -> Iterator[ReactionReward]:
     """Both rewards of responses, or the reason why there are none; of several reactions the mean counts."""
     where, lost, unread = [each.prompt.where for each in heard], dict[int, InputError](), dict[int, InputError]()
     expected = reward.score([each.dialogue for each in heard], where=where, unscored=lost)
-    spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
-    said = ActualFollowUpReward(reward).score(
+    spoken = [(index, words) for index, each in enumerate(heard) for words in each.follow_ups]
+    actual = ActualFollowUpReward(reward).score(
         [heard[index].dialogue for index, _ in spoken],
         [words for _, words in spoken],
         where=[where[index] for index, _ in spoken],
         unscored=unread,
     )
     for index in range(len(heard)):
-        own = [row for row, (owner, _) in enumerate(spoken) if owner == index]
-        usable = [row for row in own if row not in unread]
+        answers = [row for row, (owner, _) in enumerate(spoken) if owner == index]
+        usable = [row for row in answers if row not in unread]
         if index in lost or not usable:
-            yield ReactionReward(reason=str(lost.get(index) or unread[own[0]]))
+            error = lost[index] if index in lost else unread[answers[0]]
+            yield ReactionReward(reason=reason_of(error), detail=str(error))
             continue
-        parts = {name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()}
+        parts = {name: fmean(float(column[row]) for row in usable) for name, column in actual.by_category.items()}
         yield ReactionReward(
             {
-                "actual_follow_up": fmean(float(said.rewards[row]) for row in usable),
+                "actual_follow_up": fmean(float(actual.rewards[row]) for row in usable),
                 "follow_up": float(expected.rewards[index]),
             },
             {
                 "actual_follow_up": parts,
                 "follow_up": {name: float(column[index]) for name, column in expected.by_category.items()},
             },
-            [None if row in unread else float(said.rewards[row]) for row in own],
+            [None if row in unread else float(actual.rewards[row]) for row in answers],
         )
 
 
 def with_rating_regression(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) -> list[ReactionReward]:
     """The readings with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
-    spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
+    spoken = [(index, words) for index, each in enumerate(heard) for words in each.follow_ups]
     given, talks = ([getattr(heard[index], name) for index, _ in spoken] for name in ("rating", "conversation"))
     values: list[list[float]] = [[] for _ in heard]
     for (index, _), value in zip(spoken, rating_regression([words for _, words in spoken], given, talks), strict=True):
         values[index].append(value)
     return [
-        one if one.reason else replace(one, rewards={**one.rewards, "rating_regression": fmean(own)})
-        for one, own in zip(readings, values, strict=True)
+        one if one.reason else replace(one, rewards={**one.rewards, "rating_regression": fmean(fitted)})
+        for one, fitted in zip(readings, values, strict=True)
     ]
 
 
 def _judgement(reading: ReactionReward, by: By) -> Judgement:
     if reading.reason:
-        return Judgement(0.0, valid=False, reason=reading.reason)
+        return Judgement(0.0, reason=reading.reason, detail=reading.detail)
     return Judgement(reading.rewards[by], parts=reading.by_category.get(by, {}))
 
 
@@ -296,12 +305,19 @@ def _rollouts(heard: Sequence[Reacted], reward: FollowUpReward | None) -> list[R
     ids = [tuple(map(ord, text)) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
     before = Counter[str]()
     rollouts = []
-    for each, own in zip(heard, ids, strict=True):
+    for each, response_ids in zip(heard, ids, strict=True):
         sample = before[each.prompt.key]
         before[each.prompt.key] += 1
         rollouts.append(
             Rollout(
-                each.prompt, (), own, each.response, finished=True, sample=sample, source="dataset", fields=each.fields
+                each.prompt,
+                (),
+                response_ids,
+                each.response,
+                finished=True,
+                sample=sample,
+                source="dataset",
+                fields=each.fields,
             )
         )
     return rollouts
@@ -320,7 +336,8 @@ def _by_prompt(
 
 def _preference(mined: MinedPair) -> Preference:
     chosen, rejected = mined.chosen, mined.rejected
-    return Preference(chosen.prompt, chosen.response, rejected.response, chosen.fields, rejected.fields)
+    texts = chosen.response, rejected.response
+    return Preference(chosen.prompt, *texts, chosen.fields, rejected.fields, mined.pair.margin)
 
 
 def _rated(rollout: Rollout, good: bool) -> Rated:
@@ -334,9 +351,9 @@ def _answered(heard: Reacted) -> Answered:
 def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: By) -> dict[str, Any]:
     """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
-    spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
+    spelled: dict[str, Any] = {} if len(of) == 2 else {"reward": mined.score}
     for side, (heard, reading) in zip(sides, of, strict=True):
-        spelled[f"{side}actual_follow_up"] = list(heard.said)
+        spelled[f"{side}actual_follow_up"] = list(heard.follow_ups)
         spelled |= {f"{side}reward_{kind}": reading.rewards[kind] for kind in get_args(By) if kind in reading.rewards}
         spelled[f"{side}by_category"] = reading.by_category.get(by, {})
     return {**to_record(mined.row), **spelled}
@@ -345,7 +362,9 @@ def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: 
 def _nothing_left(source: str | Path, judged: Sequence[Judgement], dropped: Mapping[str, int]) -> InputError:
     scores = {each.score for each in judged if each.valid}
     counts = ", ".join(f"{reason}: {count}" for reason, count in dropped.items() if count)
-    counts += "".join(f"; {reason}" for reason in counted([each.reason for each in judged if each.reason]))
+    counts += "".join(
+        f"; {detail}" for detail in {each.reason: each.detail for each in judged[::-1] if each.detail}.values()
+    )
     equal = f"all rewards are {scores.pop():.4f}, so none is good or bad; " if len(scores) == 1 and judged[1:] else ""
     return InputError(
         f"{equal}nothing is left to write ({counts})", path=source, allowed="other thresholds, or more log"
@@ -362,10 +381,10 @@ def _correlations(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) 
         "length": lambda each, _: float(len(each.response)),
         "rating": lambda each, _: float(each.rating or 0),
     }
-    asked = [*combinations(kinds, 2), *((kind, "length") for kind in kinds)]
-    asked += [(kind, "rating") for kind in (*kinds, "length") if rated]
+    compared = [*combinations(kinds, 2), *((kind, "length") for kind in kinds)]
+    compared += [(kind, "rating") for kind in (*kinds, "length") if rated]
     found = {}
-    for one, other in asked:
+    for one, other in compared:
         of = rated if other == "rating" else rows
         x, y = ([value[name](*row) for row in of] for name in (one, other))
         few = Estimate(None, None, None, len(of), f"fewer than {FEWEST_ROWS} responses")

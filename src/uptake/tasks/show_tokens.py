@@ -11,7 +11,7 @@ from uptake.data.response_tokens import response_tokens
 from uptake.data.token_view import join
 from uptake.data.where import bad_row
 from uptake.edits.units import split_words
-from uptake.errors import ModelError
+from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
 from uptake.ops.spans import place_labels
 from uptake.ops.token_labels import token_labels
@@ -34,7 +34,7 @@ class Side:
     prompt: Prompt
     text: str
     title: str
-    asked: Dialogue
+    context: Dialogue
     spans: Sequence[Span] | None = None
     edited: str | None = None
     finished: bool = True
@@ -76,20 +76,20 @@ def scored_views(rows: Sequence[Row], model: LanguageModel) -> list[TokenView]:
 def _sides(row: Row) -> Iterator[Side]:
     if isinstance(row, Edited):
         turns = row.prompt.turns
-        yield Side(row.prompt, row.response, _place(row.prompt), turns, row.spans, row.edited, row.finished)
+        yield Side(row.prompt, row.response, _location(row.prompt), turns, row.spans, row.edited, row.finished)
         if row.edited is not None:
             yield Side(row.prompt, row.edited, "the edit", (), row.edited_spans)
         return
-    said = responses(as_texts(row))
+    texts = responses(as_texts(row))
     prompt = row if isinstance(row, Prompt) else row.prompt
     if not isinstance(row, Preference):
-        yield Side(prompt, said[0], _place(prompt), prompt.turns)
+        yield Side(prompt, texts[0], _location(prompt), prompt.turns)
         return
-    yield Side(prompt, said[0], f"{_place(prompt)} chosen".strip(), prompt.turns)
-    yield Side(prompt, said[1], "rejected", ())
+    yield Side(prompt, texts[0], f"{_location(prompt)} chosen".strip(), prompt.turns)
+    yield Side(prompt, texts[1], "rejected", ())
 
 
-def _place(prompt: Prompt) -> str:
+def _location(prompt: Prompt) -> str:
     """The file and line of a row, where they are known."""
     return f"{prompt.where.path.name}:{prompt.where.line}" if prompt.where is not None else ""
 
@@ -104,8 +104,8 @@ def _scored(sides: Sequence[Side], chat: ChatFormat, model: LanguageModel) -> It
         for side, found in zip(sides, read, strict=True)
     ]
     for side, found, values in zip(sides, read, reward_tokens(model, chat, rollouts), strict=True):
-        if isinstance(values, str):
-            raise bad_row(values, side.prompt.where, allowed=f"a response that fits {model.name}")
+        if isinstance(values, InputError):
+            raise bad_row(values.problem, side.prompt.where, allowed=f"a response that fits {model.name}")
         if not all(map(isfinite, values)):
             raise ModelError(f"{model.name}: a value that is not finite for {side.title or side.prompt.key}")
         rows = {"reward": values}
@@ -131,7 +131,7 @@ def _labeled(side: Side, compared: TokenRow) -> TokenView:
 
 
 def _view(side: Side, tokens: tuple[Token, ...], values: dict[str, TokenRow]) -> TokenView:
-    return TokenView(side.asked, side.text, tokens, values, side.edited, side.title)
+    return TokenView(side.context, side.text, tokens, values, side.edited, side.title)
 
 
 def _cut(text: str, spans: Sequence[Span]) -> Places:

@@ -1,5 +1,6 @@
 """Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
 
+import copy
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from uptake.models import LanguageModel, add_lora, load
 from uptake.models.adapters import split_adapter
 from uptake.recipe import Recipe
 from uptake.tasks.judge_probe import refuse_position_bias
-from uptake.tasks.run_config import RunConfig, models_used
+from uptake.tasks.run_config import DEFAULT_MODELS, RunConfig, models_used
 from uptake.train.loop import Options, run
 from uptake.train.run_folder import check_folder
 from uptake.world import World
@@ -29,22 +30,22 @@ def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Option
     world = build_world(recipe, config, folder)
     for lm in {each.name: each for each in (world.policy, *world.models.values())}.values():
         ChatFormat.of(lm).warn_if_plain(lm.name)
-    warn_of_own_judge(recipe, world)
+    warn_of_self_judging(recipe, world)
     if not options.resume:
         refuse_position_bias(recipe, world)
     return run(recipe, world, replace(options, config=str(config)))
 
 
-def warn_of_own_judge(recipe: Recipe, world: World) -> None:
+def warn_of_self_judging(recipe: Recipe, world: World) -> None:
     """Say so where the judge of a recipe is the very model that it judges."""
     for name in models_used([stage.judge for stage in recipe.stages]):
-        if name in world.models and world.models[name].base is world.policy.base:
+        if name != "policy" and name in world.models and world.models[name].base is world.policy.base:
             spoken = name.replace("_", "-")
             log.warning("%s is its own %s model: it may prefer what it would say itself", world.policy.name, spoken)
 
 
 def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns: bool = True) -> World:
-    """Load what was named. A recipe that asks for a follow-up model and is given none asks the policy itself.
+    """Load what was named. A recipe that asks for a model that a run has by itself is given the policy, or its copy.
 
     Where the policy `learns`, all weights that it trains are in fp32, and references compute as it does.
     """
@@ -54,9 +55,11 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
     if config.lora:
         torch.manual_seed(config.seed)
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
-    own = {"follow_up": policy} if "follow_up" in models_used(recipe) else {}
+    default = {name: policy for name in models_used(recipe) if name in DEFAULT_MODELS}
+    if "start" in default:
+        default["start"] = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
     alike = models_used([stage.reference for stage in recipe.stages]) if whole else ()
-    models = own | load_each(config.models, alike, dtype=config.dtype, device=config.device)
+    models = default | load_each(config.models, alike, dtype=config.dtype, device=config.device)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
 
 
@@ -64,9 +67,9 @@ def load_each(
     paths: Mapping[str, str], fp32_weights: Collection[str] = (), *, device: str = "auto", dtype: str = "auto"
 ) -> dict[str, LanguageModel]:
     """The models of some paths by name, some with weights in fp32; one that has several names is loaded once."""
-    asked = {name: (path, name in fp32_weights) for name, path in paths.items()}
+    wanted = {name: (path, name in fp32_weights) for name, path in paths.items()}
     loaded = {
         (path, wide): load(path, dtype=dtype, device=device, fp32_weights=wide)
-        for path, wide in dict.fromkeys(asked.values())
+        for path, wide in dict.fromkeys(wanted.values())
     }
-    return {name: loaded[key] for name, key in asked.items()}
+    return {name: loaded[key] for name, key in wanted.items()}

@@ -26,7 +26,7 @@ NUMBERS = (
 SHOP_ATTRIBUTES: tuple[Attribute, ...] = ("opens", "owner", "colour", "windows", "sells")
 GOODS_ATTRIBUTES: tuple[Attribute, ...] = ("price", "place")
 SUM_ATTRIBUTES: tuple[Attribute, ...] = ("sum", "product")
-ASKED: tuple[Attribute, ...] = (*SHOP_ATTRIBUTES, *GOODS_ATTRIBUTES, "sum")
+ATTRIBUTES: tuple[Attribute, ...] = (*SHOP_ATTRIBUTES, *GOODS_ATTRIBUTES, "sum")
 FAMILIES = (SHOP_ATTRIBUTES, GOODS_ATTRIBUTES, SUM_ATTRIBUTES)
 
 # The goods whose price and place people ask for. Facts are what a model learns slowly, so there are few of them.

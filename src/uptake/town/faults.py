@@ -74,8 +74,8 @@ def _off_topic(seed: int, question: Question, draft: AnswerDraft, rng: random.Ra
 def _wrong_value(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
     values = truth(seed, question)
     wrong = rng.choice([value for value in POOLS[question.attribute] if value not in values])
-    kept = rng.sample(values, len(values) - 1)
-    changed = tuple(sorted((*kept, wrong), reverse=question.asks("backward")))
+    others = rng.sample(values, len(values) - 1)
+    changed = tuple(sorted((*others, wrong), reverse=question.asks("backward")))
     return replace(draft, core=_say(question, question.attribute, question.subject, changed, rng))
 
 

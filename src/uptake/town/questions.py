@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
-from uptake.town.facts import ASKED, Attribute, Values, subjects
+from uptake.town.facts import ATTRIBUTES, Attribute, Values, subjects
 from uptake.town.lines import INSTRUCTIONS, QUESTIONS, fill, words
 from uptake.types import Prompt, Split, Turn
 
@@ -27,8 +27,8 @@ class Question:
     @property
     def text(self) -> str:
         """The question as its user writes it."""
-        asked = fill(QUESTIONS[self.attribute][self.phrasing], self.subject)
-        return " ".join((asked, *(INSTRUCTIONS[name] for name in self.instructions)))
+        question = fill(QUESTIONS[self.attribute][self.phrasing], self.subject)
+        return " ".join((question, *(INSTRUCTIONS[name] for name in self.instructions)))
 
     @property
     def prompt(self) -> Prompt:
@@ -57,7 +57,7 @@ def all_questions(seed: int, split: Split) -> tuple[Question, ...]:
     """
     return tuple(
         Question(attribute, subject, phrasing, instructions)
-        for row, attribute in enumerate(ASKED)
+        for row, attribute in enumerate(ATTRIBUTES)
         for column, subject in enumerate(subjects(attribute))
         for phrasing in range(len(QUESTIONS[attribute]))
         if (phrasing == (row + column + seed) % len(QUESTIONS[attribute])) == (split == "heldout")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uptake.errors import InputError
 from uptake.town import oracle, users
 from uptake.town.answers import right_drafts
-from uptake.town.facts import ASKED
+from uptake.town.facts import ATTRIBUTES
 from uptake.town.faults import FAULTS, Fault
 from uptake.town.quality import Quality
 from uptake.town.questions import Question, all_questions, questions_about
@@ -54,7 +54,7 @@ class Town:
 
     def conversation(self, rng: random.Random) -> Dialogue:
         """Return a training question, its answer (faulty about half of the time) and the user's next line."""
-        question, fault = rng.choice(questions_about(self.seed, "train", rng.choice(ASKED))), None
+        question, fault = rng.choice(questions_about(self.seed, "train", rng.choice(ATTRIBUTES))), None
         if rng.random() < FAULTY:
             possible = self.faults(question)
             (fault,) = rng.choices(possible, [fault.weight for fault in possible])

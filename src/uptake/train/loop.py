@@ -15,6 +15,7 @@ import torch
 
 from uptake.errors import InputError
 from uptake.models import save_model
+from uptake.models.ensemble import by_member
 from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
@@ -83,6 +84,7 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)
+    _keep_start(recipe, world, folder)
     trained = world
     if snapshot and cursor.stage == len(recipe.stages):
         learner = Learner(recipe.stages[-1], world)
@@ -90,11 +92,8 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         trained = learner.world
     for index in range(cursor.stage, len(recipe.stages)):
         stage = recipe.stages[index]
-        start = _stage_start(folder, index)
         if index:
-            _load_weights(world, read_tensors(start, "weights"))
-        elif stage.finish is not None and not start.exists():
-            write_tensors(start, {"weights": trainable(world.policy)})
+            _load_weights(world, read_tensors(_stage_start(folder, index), "weights"))
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
         learner = Learner(stage, world)
@@ -104,7 +103,7 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
-            stage.finish(learner.world, read_tensors(start, "weights"))
+            stage.finish(learner.world, read_tensors(_stage_start(folder, 0), "weights"))
         if index + 1 < len(recipe.stages):
             write_tensors(_stage_start(folder, index + 1), {"weights": trainable(world.policy)})
         cursor = Cursor(stage=index + 1, step=cursor.step)
@@ -112,9 +111,19 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         trained = learner.world
     if options.report is not None:
         options.report(folder)
-    chat = trained.chat
+    respond = recipe.stages[-1].respond
+    chat = trained.chat if respond is None else respond(trained)
     save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
+
+
+def _keep_start(recipe: Recipe, world: World, folder: Path) -> None:
+    """Keep the weights a run begins with, where a stage is to end with a change that goes by them."""
+    finishes = [stage.finish for stage in recipe.stages if stage.finish is not None]
+    for finish in finishes:
+        finish.check(world)
+    if finishes and not _stage_start(folder, 0).exists():
+        write_tensors(_stage_start(folder, 0), {"weights": trainable(world.policy)})
 
 
 @final
@@ -129,16 +138,17 @@ class Learner:
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         modules = trainable_modules(self.world.policy)
-        own = [weight for name, weight in self.weights.items() if name not in modules]
-        self.optimizer = build_optimizer(stage.update, own, modules.values())
-        if own and not hasattr(policy.model, "peft_config"):
+        learned = {name: weight for name, weight in self.weights.items() if name not in modules}
+        first, *others = by_member(policy, learned)
+        self.optimizer = build_optimizer(stage.update, first, modules.values(), others)
+        if learned and not hasattr(policy.model, "peft_config"):
             policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
-    def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
+    def step(self, examples: Sequence[Any], rate: float, done: float = 0.0) -> dict[str, float]:
+        """One optimizer step at a rate, after a share `done` of the stage's steps; returns its metrics."""
         set_rate(self.optimizer, rate)
-        return optimizer_step(
-            self.world.policy, self.reference, self.stage.objective, examples, self.optimizer, self.stage.update
-        )
+        objective = self.stage.objective.at(done)
+        return optimizer_step(self.world.policy, self.reference, objective, examples, self.optimizer, self.stage.update)
 
     def save(self, folder: Path, cursor: Cursor) -> None:
         weights = {name: weight.data for name, weight in self.weights.items()}
@@ -159,8 +169,8 @@ class Learner:
 def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
     stage, world = learner.stage, learner.world
     empty = 0
-    place = cursor.stage, cursor.round_
-    with rounds_of_data(stage, world, log, place) as data_of, progress_bar("rounds", stage.rounds) as bar:
+    round_index = cursor.stage, cursor.round_
+    with rounds_of_data(stage, world, log, round_index) as data_of, progress_bar("rounds", stage.rounds) as bar:
         bar.advance(cursor.round_)
         for round_ in range(cursor.round_, stage.rounds):
             # The version of the policy that produced this round, also when the round is resumed half-way.
@@ -201,9 +211,10 @@ def _update(
     with log.timed("update", len(plan) - cursor.done) as timer, progress_bar("update", len(plan)) as bar:
         bar.advance(cursor.done)
         for done in range(cursor.done, len(plan)):
-            rate = stage.update.rate(len(plan) * cursor.round_ + done, total)
+            before = len(plan) * cursor.round_ + done
             batch = [examples[index] for index in plan[done]]
-            metrics = learner.step(batch, rate)
+            rate = stage.update.rate(before, total)
+            metrics = learner.step(batch, rate, before / total)
             left = len(plan) - done - 1
             if left and stage.objective.ends_round(metrics):
                 metrics["skipped"] = left
@@ -254,12 +265,12 @@ def _due(step: int, every: int) -> bool:
 
 
 def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
-    own = trainable(world.policy)
-    if own.keys() != weights.keys():
-        name = sorted(own.keys() ^ weights.keys())[0]
+    current = trainable(world.policy)
+    if current.keys() != weights.keys():
+        name = sorted(current.keys() ^ weights.keys())[0]
         raise InputError(f"the checkpoint does not fit this policy: {name} is in one of them only", path=world.folder)
     with torch.no_grad():
-        for name, weight in own.items():
+        for name, weight in current.items():
             weight.copy_(weights[name])
 
 

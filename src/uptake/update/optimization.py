@@ -79,21 +79,26 @@ class Optimization:
 
 
 def build_optimizer(
-    settings: Optimization, weights: Iterable[nn.Parameter], modules: Iterable[nn.Parameter] = ()
+    settings: Optimization,
+    weights: Iterable[nn.Parameter],
+    modules: Iterable[nn.Parameter] = (),
+    others: Iterable[Iterable[nn.Parameter]] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer over the policy's weights and those of modules beside it; rates are set anew at every step.
 
-    Raises ModelError for weights in half precision, in whose rounding most of a step would be lost.
+    `others` are the weights of further members of an ensemble, each clipped by themselves. Raises ModelError for
+    weights in half precision, in whose rounding most of a step would be lost.
     """
-    kept, beside = list(weights), list(modules)
-    for weight in (*kept, *beside):
+    policy_weights, beside, apart = list(weights), list(modules), [list(member) for member in others]
+    for weight in (*policy_weights, *beside, *(weight for member in apart for weight in member)):
         if weight.dtype in HALVES:
             problem = f"trained weights in {str(weight.dtype).removeprefix('torch.')} lose most of a step to rounding"
             raise ModelError(f"{problem} (allowed: fp32, as uptake.load(..., fp32_weights=True) gives them)")
+    more: list[dict[str, Any]] = [{"params": member} for member in apart]
     if settings.module_lr is None or not beside:
-        return _optimizer(settings, [{"params": kept + beside}])
-    own = {"params": beside, "lr": settings.module_lr, "share": settings.module_lr / settings.lr}
-    return _optimizer(settings, [{"params": kept}, own])
+        return _optimizer(settings, [{"params": policy_weights + beside}, *more])
+    share = {"lr": settings.module_lr, "share": settings.module_lr / settings.lr}
+    return _optimizer(settings, [{"params": policy_weights}, *more, {"params": beside, **share}])
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

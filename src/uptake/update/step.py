@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ def optimizer_step(
     """Move the policy by one batch and return its metrics, averaged over the batch.
 
     The gradient is that of the summed loss over the summed size of all examples, however they are cut; what depends on
-    the whole batch is worked out before. Modules with a rate of their own are clipped by themselves.
+    the whole batch is worked out before. Modules with a rate of their own are clipped by themselves, and so is each
+    member of an ensemble, of which `grad_norm` is the mean.
     Raises ModelError, before any weight has moved, where loss or gradient is not finite.
     """
     total = sum(map(objective.size, examples))
@@ -57,8 +59,11 @@ def optimizer_step(
         (loss.total / total).backward()
         sums.update({name: float(value) for name, value in loss.metrics.items()})
     limit = settings.clip or torch.inf
-    groups = [float(nn.utils.clip_grad_norm_(group["params"], limit)) for group in optimizer.param_groups]
-    norms = dict(zip(("grad_norm", "module_grad_norm"), groups, strict=False))
+    found: dict[str, list[float]] = {}
+    for group in optimizer.param_groups:
+        name = "module_grad_norm" if "share" in group else "grad_norm"
+        found.setdefault(name, []).append(float(nn.utils.clip_grad_norm_(group["params"], limit)))
+    norms = {name: fmean(each) for name, each in found.items()}
     metrics = {name: value / total for name, value in sums.items()}
     for name, value in {**metrics, **norms}.items():
         if not math.isfinite(value):

@@ -27,6 +27,7 @@ METRICS = {
     "clip_fraction": "Share of clipped tokens",
     "approx_kl": "KL to the sampling policy",
     "skipped": "Steps skipped at the target",
+    "initial_log_ratio": "Log-ratio to the policy of the start, mean of both responses",
 }
 SHARES = ("accuracy", "clip_fraction")
 # Written only where it is not 0.
@@ -44,7 +45,8 @@ def build(run: RunFolder) -> Section | LeftOut:
 
 
 def _charts(rows: Sequence[MetricRow], marks: Sequence[float]) -> Iterator[LineChart | None]:
-    keys = dict.fromkeys([*METRICS, *(key for row in rows for key in row if key not in NOT_DRAWN_ALONE)])
+    drawn = (key for row in rows for key in row if key not in NOT_DRAWN_ALONE and "_member_" not in key)
+    keys = dict.fromkeys([*METRICS, *drawn])
     for key in keys:
         yield line_chart(METRICS.get(key, words(key)), [_metric(rows, key)], marks=marks, shares=key in SHARES)
         if key == "margin":

@@ -1,0 +1,1 @@
+"""What arms do: functions of options and a place, on which all results depend."""
