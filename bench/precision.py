@@ -25,6 +25,7 @@ from uptake.examples.preferences import PreferenceRows
 from uptake.follow_up.set import FollowUpSet
 from uptake.losses.pairwise import Logistic
 from uptake.models import LanguageModel
+from uptake.models.products import has_bfloat16_units
 from uptake.objective import Pairs
 from uptake.reference import Frozen
 from uptake.rewards.likelihood import DirectLikelihood
@@ -35,6 +36,8 @@ SETS = ("hh_helpful_base", "pandalm", "alpacafarm", "llmbar")
 PRECISIONS = ("float32", "bfloat16")
 LONGEST = 1200  # characters of prompt and both answers
 TRAINED, BATCH = 4, 4
+
+LIKELIHOOD, FOLLOW_UPS = "likelihood of the answer", "24 follow-ups"
 
 Pair = tuple[Dialogue, Dialogue]
 
@@ -79,17 +82,17 @@ def distinct(reward: Any, item: Comparison) -> int:
     )
 
 
-def scoring(model: Path, data: Path, count: int) -> list[dict[str, Any]]:
+def scoring(model: Path, data: Path, counts: dict[str, int]) -> list[dict[str, Any]]:
     lms = {name: load(model, dtype=name, device="cpu") for name in PRECISIONS}
     for name, lm in lms.items():
         print(f"{name}: {lm.attention} {lm.note}")
-    items = short_pairs(data, count)
     kinds: dict[str, Callable[[LanguageModel], Any]] = {
-        "likelihood of the answer": DirectLikelihood.from_pretrained,
-        "24 follow-ups": by_follow_ups,
+        LIKELIHOOD: DirectLikelihood.from_pretrained,
+        FOLLOW_UPS: by_follow_ups,
     }
     rows = []
     for kind, make in kinds.items():
+        items = short_pairs(data, counts[kind])
         found = margins({name: make(lm) for name, lm in lms.items()}, items)
         exact, exact_seconds, _ = found[PRECISIONS[0]]
         for name, (own, seconds, tokens) in found.items():
@@ -100,6 +103,7 @@ def scoring(model: Path, data: Path, count: int) -> list[dict[str, Any]]:
                 {
                     "what": kind,
                     "precision": name,
+                    "read in": f"{lms[name].attention}; {lms[name].note}".removesuffix("; "),
                     "tokens a second": f"{tokens / seconds:,.0f}",
                     "times fp32": f"{exact_seconds / seconds:.2f}",
                     "peak memory, GB": f"{peak_bytes(scored, model, data, name, make)[0] / 1e9:.2f}",
@@ -145,9 +149,10 @@ def training(model: Path, data: Path, dtype: str) -> Callable[[], float]:
 def main(
     model: Annotated[Path, typer.Option(help="Folder of an instruct model.")],
     data: Annotated[Path, typer.Option(help="Folder of the data sets.")],
-    pairs: Annotated[int, typer.Option(help="Pairs in all.")] = 60,
+    pairs: Annotated[int, typer.Option(help="Pairs in all, by their likelihood.")] = 60,
+    asked: Annotated[int, typer.Option(help="Pairs of which follow-ups are asked, which cost ten times as much.")] = 12,
 ) -> None:
-    rows = scoring(model, data, pairs)
+    rows = scoring(model, data, {LIKELIHOOD: pairs, FOLLOW_UPS: asked})
     spent = {name: training(model, data, name)() for name in PRECISIONS}
     for name in PRECISIONS:
         peak = peak_bytes(training, model, data, name)[0]
@@ -161,7 +166,8 @@ def main(
                 "peak memory, GB": f"{peak / 1e9:.2f}",
             }
         )
-    record("precision", f"bfloat16 against fp32 on {pairs} pairs of answers", rows)
+    units = "with" if has_bfloat16_units() else "without"
+    record("precision", f"bfloat16 against fp32 on a processor {units} products in bfloat16", rows)
 
 
 if __name__ == "__main__":

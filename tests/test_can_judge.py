@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from scipy.stats import spearmanr
-from test_annotators_cue import SURE, creature
 from tiny import WORDS, answered_records, pair_records, saved, sentence, tiny_llama, tiny_tokenizer, write_followups
 from tiny import write_jsonl as write
 from tiny_cli import Cli
+from tiny_creatures import SURE, creature
 
 from uptake.annotators.llm import LLMJudge
 from uptake.data import read

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_annotators_cue import creature
 from tiny import command_line, in_process, prompt_records, read_jsonl, saved, sentence, tiny_llama, write_jsonl
 from tiny_cli import Cli
+from tiny_creatures import creature
 from tiny_server import Answer, JudgeServer, failure, said
 
 from uptake.annotators.base import Annotator
@@ -25,7 +25,7 @@ from uptake.data.read import RowSet
 from uptake.data.spans import tokenize
 from uptake.edits.edit import Draft, Outcome, Proposal
 from uptake.edits.model import ModelEditor
-from uptake.edits.prompt import EditPrompt, presets, proposal
+from uptake.edits.prompt import AGAIN, EditPrompt, presets, proposal
 from uptake.edits.rules import Rules
 from uptake.edits.server import ServerEditor
 from uptake.errors import InputError
@@ -331,28 +331,30 @@ def test_a_model_in_process_says_what_it_would_say_anyway() -> None:
         ids = chat.prompt_ids((Turn("user", editor.prompt(draft)),))
         whole = lm.base.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0, len(ids) :]
         assert one.answer == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        (tag,) = tokenize(lm.tokenizer, ["<edited>"])
-        more = lm.base.generate(torch.tensor([[*ids, *tag]]), do_sample=False, max_new_tokens=12, pad_token_id=0)
+        word = draft.response.split()[0]
+        again = chat.prompt_ids((Turn("user", AGAIN + draft.response),)) + tokenize(lm.tokenizer, [word])[0]
+        more = lm.base.generate(torch.tensor([again]), do_sample=False, max_new_tokens=12, pad_token_id=0)
         assert one.tokens == len(ids) + len(whole) + more.shape[1]
         assert one.reason == "parse"
+        assert int(more[0, -1]) not in chat.end_ids
     assert editor(drafts[::-1]) == found[::-1]
     assert editor([Draft(prompt("when ?"), "bread " * 40)]) == [Proposal(reason="too_long")]
 
 
 @pytest.mark.parametrize(
-    ("after_the_tag", "text", "reason"),
+    ("after_the_word", "text", "reason"),
     [
-        ({">": {"y": 0.9}, "y": {"e": 0.9}, "e": {"s": 0.9}, "s": {"<s>": 0.9}}, "yes", ""),
-        ({">": {"y": 0.9}, "y": {"e": 0.9}, "e": {"y": 0.9}}, "", "parse"),  # it never ends
-        ({">": {"<s>": 0.9}}, "", "parse"),  # it ends at once
+        ({"t": {"y": 0.9}, "y": {"e": 0.9}, "e": {"s": 0.9}, "s": {"<s>": 0.9}}, "\ncatyes", ""),
+        ({"t": {"y": 0.9}, "y": {"e": 0.9}, "e": {"y": 0.9}}, "", "parse"),  # it never ends
+        ({"t": {"<s>": 0.9}}, "\ncat", ""),  # it ends at once
     ],
 )
-def test_a_model_that_forgets_the_tag_is_begun_for(after_the_tag: Any, text: str, reason: str) -> None:
-    """It says "no" to any question; after the tag, the end of its turn closes the edit."""
+def test_a_model_that_forgets_the_tag_is_begun_for(after_the_word: Any, text: str, reason: str) -> None:
+    """It says "no" to any question; after the response's first word, the end of its turn is that of the edit."""
     template = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
-    lm = creature({"=": {"n": 0.9}, "n": {"o": 0.9}, "o": {"<s>": 0.9}, **after_the_tag}, template)
+    lm = creature({"=": {"n": 0.9}, "n": {"o": 0.9}, "o": {"<s>": 0.9}, **after_the_word}, template)
     editor = ModelEditor.from_pretrained(lm, EditPrompt("{prompt} {response} <edited></edited>"), max_new_tokens=8)
-    (one,) = editor([Draft(prompt("when?"), "now")])
+    (one,) = editor([Draft(prompt("when?"), "\ncat sat")])
     assert (one.text, one.reason, one.answer) == (text, reason, "no" if reason else "")
 
 

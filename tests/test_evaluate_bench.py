@@ -347,5 +347,5 @@ def test_no_confidence() -> None:
         confidence([duel(0, 0.5), duel(1)], [1.0, 2.0], "reward")
     with pytest.raises(InputError, match="no better than chance"):
         confidence([duel(0), duel(1)], [-1.0, -2.0], "reward")
-    with pytest.raises(InputError, match="no numbers"):
+    with pytest.raises(InputError, match="no pair was judged"):
         confidence([duel(0)], [Unjudged(LONG)], "annotator")

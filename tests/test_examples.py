@@ -151,7 +151,7 @@ def test_only_the_best_against_the_worst_is_mined(tmp_path: Path) -> None:
 
 def test_a_run_without_any_example_says_why(tmp_path: Path) -> None:
     same = {"prompt": "when ?", "chosen": "at eight .", "rejected": "at eight ."}
-    with pytest.raises(ModelError, match="no training example is left; dropped: equal responses 2"):
+    with pytest.raises(ModelError, match=r"no training example is left; dropped: equal responses \(2\)"):
         run(methods.build("dpo", FAST), tiny_world(tmp_path / "run", [same, same]))
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from test_annotators_cue import SURE, creature
 from tiny import prompt_records, read_jsonl, saved, tiny_llama, tiny_world, write_jsonl
 from tiny_cli import Cli
+from tiny_creatures import SURE, creature
 
 from uptake import methods
 from uptake.annotators.base import Annotator, AnnotatorSpec

@@ -5,6 +5,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from uptake.models import add_lora
 from uptake.tasks.check import check
 from uptake.train.loop import run
 from uptake.update import Optimization, build_optimizer, reach_of, set_rate
-from uptake.update.reach import distance
+from uptake.update.reach import distance, settings_that_move
 
 # PEFT still asks Transformers by an old name.
 
@@ -179,12 +180,62 @@ def test_training_says_how_far_it_reaches(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_a_method_that_samples_is_told_a_rate_alone(tmp_path: Path) -> None:
-    found = check(methods.build("flr", {"lr": 1e-9}), tiny_world(tmp_path, prompt_records(8)))
-    assert dict(found.facts)["optimizer steps"] == "3 if every prompt gives one example"
+    found = check(methods.build("flr", {"lr": 1e-9, "epochs": 30}), tiny_world(tmp_path, prompt_records(8)))
+    assert dict(found.facts)["optimizer steps"] == "30 if every prompt gives one example"
     (line,) = found.cautions
     assert re.fullmatch(r".* by \S+ % at most, and less than 1 % does not show; instead: --set lr=\S+", line)
     (rate,) = re.findall(r"lr=(.*)", line)
-    assert not check(methods.build("flr", {"lr": float(rate)}), tiny_world(tmp_path, prompt_records(8))).cautions
+    proposed = {"lr": float(rate), "epochs": 30}
+    assert not check(methods.build("flr", proposed), tiny_world(tmp_path, prompt_records(8))).cautions
+
+
+def longest_step(settings: Optimization, steps: int) -> float:
+    """The longest way of a weight in one step of PyTorch's optimizer, under one gradient, in units of its size."""
+    weight = nn.Parameter(torch.ones(4, 4, dtype=torch.float64))
+    built, ways = build_optimizer(settings, [weight]), []
+    for step in range(steps):
+        set_rate(built, settings.rate(step, steps))
+        weight.grad, before = torch.full_like(weight, -1e-3), float(weight.detach()[0, 0])
+        built.step()
+        ways.append(float(weight.detach()[0, 0]) - before)
+    return max(ways)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "adafactor"])
+@pytest.mark.parametrize(("rank", "most"), [(0, 0.06), (4, 0.003)])
+@pytest.mark.parametrize("steps", [1, 5, 2000])
+def test_no_proposed_step_is_longer_than_is_sound(optimizer: Any, rank: int, most: float, steps: int) -> None:
+    """Where so few steps would be, there are more of them, with which the goal is reached; else as many as before."""
+    lm = add_lora(tiny_llama(), rank=rank, alpha=2 * rank) if rank else tiny_llama()
+    settings = Optimization(lr=1e-12, optimizer=optimizer, warmup=0)
+    better, enough = settings_that_move(settings, lm.model, steps)
+    assert enough == steps if steps == 2000 else enough > steps
+    found = reach_of(better, lm.model, enough)
+    assert found.share == pytest.approx(0.2, rel=0.34)  # a rate has one digit
+    share = found.share / distance(better, enough)
+    assert longest_step(replace(better, lr=1e-5), enough) * better.lr / 1e-5 * share < 1.34 * most
+
+
+def test_one_step_is_told_how_many_would_do(tmp_path: Path) -> None:
+    """A round of PPO on an adapter: not a rate of 0.03."""
+    world = tiny_world(tmp_path, prompt_records(2), add_lora(tiny_llama(), rank=4, alpha=8))
+    options = {"lr": 1e-9, "reward": "length", "prompts": 2, "n": 1, "rounds": 1, "epochs": 1, "critic": "shared"}
+    (line,) = check(methods.build("ppo", options), world).cautions
+    ((rate, steps),) = re.findall(r"lr=(\S+), in (\d+) steps and not 1: more rounds, or more prompts in each", line)
+    assert float(rate) < 0.003
+    more = {**options, "lr": float(rate), "rounds": int(steps)}
+    (fact,) = [value for name, value in check(methods.build("ppo", more), world).facts if name == "reach"]
+    assert 13 < float(fact.split()[0]) < 27
+
+
+def test_few_pairs_are_told_how_many_epochs_would_do(tmp_path: Path) -> None:
+    lm = add_lora(tiny_llama(), rank=4, alpha=8)
+    (line,) = check(
+        methods.build("dpo", {"reference": "adapter_off"}), tiny_world(tmp_path, pair_records(8), lm)
+    ).cautions
+    ((size, epochs),) = re.findall(r"batch_size=(\d+) --set epochs=(\d+) --set lr=\S+$", line)
+    assert int(size) == 4
+    assert int(epochs) > 30
 
 
 # --- rows that teach nothing ------------------------------------------------------------------------------------------
@@ -199,13 +250,13 @@ def test_equal_responses_are_counted_by_every_method_of_pairs(
 ) -> None:
     recipe = methods.build(method, LEARNS)
     world = tiny_world(tmp_path / "run", [*pair_records(4), *EQUAL])
-    assert check(recipe, world).cautions == (f"of the first 7 rows, dropped: equal responses {count}",)
+    assert check(recipe, world).cautions == (f"of the first 7 rows, dropped: equal responses ({count})",)
     run(recipe, world)
     examples = 8 if method == "kto" else 4
-    assert warned(caplog) == [f"{examples} examples; dropped: equal responses {count}"]
-    with pytest.raises(InputError, match=f"in the first 3 rows; dropped: equal responses {count}"):
+    assert warned(caplog) == [f"{examples} examples; dropped: equal responses ({count})"]
+    with pytest.raises(InputError, match=rf"in the first 3 rows; dropped: equal responses \({count}\)"):
         check(recipe, tiny_world(tmp_path, EQUAL))
-    with pytest.raises(ModelError, match=f"no training example is left; dropped: equal responses {count}"):
+    with pytest.raises(ModelError, match=rf"no training example is left; dropped: equal responses \({count}\)"):
         run(recipe, tiny_world(tmp_path / "equal", EQUAL))
 
 

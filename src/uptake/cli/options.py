@@ -194,14 +194,15 @@ def resources_of(
 ) -> "Resources":
     """The models that some specs ask for, and those called `names`, loaded; what is paid for goes into the folder."""
     from uptake.data import ChatFormat
-    from uptake.rewards.base import Resources
+    from uptake.rewards.base import Resources, RewardSpec
     from uptake.tasks.run_config import assigned, models_used
     from uptake.tasks.train import load_each
 
     specs = list(specs)
     paths = assigned((*models_used(specs), *names), *models_of(models))
     loaded = load_each(paths, **loading)
-    plain = {paths[name]: spec.plain for spec in specs for name in spec.uses if ChatFormat.of(loaded[name]).plain}
+    told = {name: RewardSpec.plain for name in names} | {name: spec.plain for spec in specs for name in spec.uses}
+    plain = {paths[name]: note for name, note in told.items() if ChatFormat.of(loaded[name]).plain}
     for path, note in plain.items():
         say(f"{path} brings no chat template; {note}")
     return Resources(loaded, folder, prefix, **loading)
@@ -269,8 +270,10 @@ def _yaml(text: str, field: str, shown: str | None = None) -> Any:
 
 
 def say_plain(plain: bool, model: str) -> None:
+    from uptake.data.template import PLAIN_NOTE
+
     if plain:
-        say(f"{model} brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines")
+        say(f"{model} {PLAIN_NOTE}")
 
 
 def check_format(format: str | None) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from uptake.data.markers import Markers, is_escaped, special_tokens
 from uptake.data.spans import Ids, continued, is_written, is_written_later, refuse, split, tokenize
-from uptake.data.template import Template, plain_template
+from uptake.data.template import PLAIN_NOTE, Template, plain_template
 from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError, TooLong
 from uptake.support.notes import note
@@ -109,6 +109,11 @@ class ChatFormat:
             problem = f"{model.name} ends a text with {tokens} too, where its answers would go on"
             raise InputError(problem, field="chat", allowed="the format of the model: ChatFormat.of(model)")
 
+    def warn_if_plain(self, name: str) -> None:
+        """Say so where the model of a name is read under `PLAIN_TEMPLATE`."""
+        if self.plain:
+            log.warning("%s %s", name, PLAIN_NOTE)
+
     @cached_property
     def fingerprint(self) -> str:
         """A content hash of vocabulary and template: equal texts get equal ids under formats that share it."""
@@ -126,9 +131,9 @@ class ChatFormat:
         """
         return self._markers.spell(self.text(turns, generation))
 
-    def text(self, turns: Dialogue, generation: bool = False) -> str:
+    def text(self, turns: Dialogue, generation: bool = False, *, where: Where | None = None) -> str:
         """The conversation as text for `tokenize`, in which no turn opens another; raises as `render` does."""
-        return self._template(self._all_escaped(turns), generation)
+        return self._template(self._all_escaped(turns), generation, where)
 
     def escape(self, text: str) -> str:
         """A text for `tokenize` that says no special token, as long as before."""
@@ -143,9 +148,9 @@ class ChatFormat:
         """Ids of each text, as of `text` and `escape`; no special tokens beside those that are written out there."""
         return tokenize(*self._encoder(texts))
 
-    def prompt_ids(self, turns: Dialogue) -> Ids:
+    def prompt_ids(self, turns: Dialogue, *, where: Where | None = None) -> Ids:
         """Ids of a conversation that waits for the assistant, up to and including the generation prompt."""
-        return self.tokenize([self.text(turns, generation=True)])[0]
+        return self.tokenize([self.text(turns, generation=True, where=where)])[0]
 
     def response_ids(self, turns: Dialogue, response: Turn | str, *, where: Where | None = None) -> tuple[Ids, Ids]:
         """Ids of the prompt, and ids of the response with the end-of-turn token that closes it.
@@ -170,7 +175,7 @@ class ChatFormat:
                 "give the tokenizer an eos_token or a template that writes one"
             )
         answer = Turn("assistant", response) if isinstance(response, str) else response
-        prompt, whole = self.text(turns, generation=True), self.text((*turns, answer))
+        prompt, whole = self.text(turns, generation=True, where=where), self.text((*turns, answer), where=where)
         if not whole.startswith(prompt):
             refuse("the template renders the prompt differently once it is answered", prompt, whole, where)
         end, closing = self._end(whole, len(prompt), answer)
@@ -269,7 +274,8 @@ class ChatFormat:
         for start in sorted({len(system), *(index for index, turn in enumerate(turns) if turn.role == "user")}):
             fitted = (*system, *turns[start:])
             shaped = shape(fitted)
-            size = len(self.tokenize([self.text(shaped, generation=shaped[-1].role != "assistant")])[0])
+            text = self.text(shaped, generation=shaped[-1].role != "assistant", where=where)
+            size = len(self.tokenize([text])[0])
             if size + reserve <= max_tokens:
                 return fitted, len(turns) - len(fitted)
         raise bad_row(
@@ -290,7 +296,7 @@ class ChatFormat:
         for content in contents:
             if not content:
                 raise InputError("a follow-up is blank", allowed="a sentence that a user would send")
-            found = self.text((*turns, Turn(speaker, content)))
+            found = self.text((*turns, Turn(speaker, content)), where=where)
             if found != header + content + footer:
                 refuse("the template changes the follow-up", header + content + footer, found, where)
         end = _end_of_turn(self, footer)[0] if closed else ""
@@ -303,7 +309,7 @@ class ChatFormat:
         if response.role == speaker == "user":
             raise InputError("the conversation to follow up ends with a user turn", allowed="a response at the end")
         follow_up = Turn(speaker, _FOLLOW_UP)
-        header, found, footer = self.text((*turns, follow_up)).rpartition(_FOLLOW_UP)
+        header, found, footer = self.text((*turns, follow_up), where=where).rpartition(_FOLLOW_UP)
         if found and not response.content.strip():  # nothing but tool calls
             self._check_calls(turns, where)
             return header, footer

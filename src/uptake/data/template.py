@@ -9,10 +9,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from uptake.data.turns import for_server, message_list, of_conversation
+from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.support.keys import OF_CONVERSATION, THOUGHTS
 from uptake.support.notes import note
-from uptake.types import Dialogue, Turn
+from uptake.types import Dialogue, Turn, Where
 
 # The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
 PLAIN_TEMPLATE = (
@@ -22,6 +23,9 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+
+# What is said of a model that is read so.
+PLAIN_NOTE = "brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines"
 
 # Fields that say who, not what: no word is lost where a template leaves them out.
 _NAMES = ("name", "weight", "tool_call_id")
@@ -44,13 +48,13 @@ class Template:
     text: str
     _read: Counter[tuple[str, str]] = field(default_factory=Counter, repr=False, compare=False)
 
-    def __call__(self, turns: Dialogue, generation: bool = False) -> str:
+    def __call__(self, turns: Dialogue, generation: bool = False, where: Where | None = None) -> str:
         """The conversation as text; with `generation`, the header of the assistant's next turn is at its end.
 
-        Raises InputError where the template refuses the conversation.
+        Raises InputError, which names the row, where the template refuses the conversation.
         """
         turns = self._taken(turns)
-        text = self.render(turns, generation)
+        text = self.render(turns, generation, where)
         for index, turn in enumerate(turns):
             if turn.fields:
                 self._note_unread(turns, index, generation, text)
@@ -67,7 +71,7 @@ class Template:
         changed = (*turns[:index], without, *turns[index + 1 :])
         return self.render(changed, generation) != self.render(turns, generation)
 
-    def render(self, turns: Dialogue, generation: bool = False) -> str:
+    def render(self, turns: Dialogue, generation: bool = False, where: Where | None = None) -> str:
         """The conversation as text, as it is and without a note; raises as a call does."""
         options: dict[str, Any] = {"chat_template": self.text, "add_generation_prompt": generation}
         spelled = of_conversation(turns)
@@ -81,7 +85,10 @@ class Template:
                 return str(self.tokenizer.apply_chat_template(for_server(turns)["messages"], **options))
         except Exception as error:  # a template is a program of somebody else's
             roles = ", ".join(turn.role for turn in turns)
-            raise InputError(f"the chat template refuses a conversation of {roles}: {error}") from error
+            allowed = None if turns[0].role != "system" else "rows without a system turn, where that is what it refuses"
+            raise bad_row(
+                f"the chat template refuses a conversation of {roles}: {error}", where, allowed=allowed
+            ) from error
 
     def _taken(self, turns: Dialogue) -> Dialogue:
         """The turns without an opening of the assistant's that the template does not take."""

@@ -9,14 +9,14 @@ from typing import Any, Self, final
 
 from uptake.data.chat import ChatFormat
 from uptake.edits.edit import Draft, Proposal
-from uptake.edits.prompt import CLOSING, DEFAULT, OPENING, EditPrompt, better, proposal
+from uptake.edits.prompt import AGAIN, DEFAULT, EditPrompt, better, first_word, proposal
 from uptake.errors import InputError
 from uptake.models import LanguageModel, load
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rollout import PolicySamples
 from uptake.sampling.sampler import sample
 from uptake.support.keys import prompt_key
-from uptake.types import Prompt, Turn
+from uptake.types import Dialogue, Prompt, Rollout, Turn
 
 # Room for the two tags beside an edit of twice the response's length, which is the longest that the rules take.
 _TAGS = 32
@@ -29,8 +29,8 @@ class ModelEditor:
 
     An answer has at most `max_new_tokens` tokens: by default twice those of the response and some for the tags, up to
     the next power of two. A response that leaves the model's window no room for itself is not edited ("too_long").
-    Small models begin with anything but the tag: an answer without an edit is written again, with the tag as its
-    beginning, and there the end of the model's turn closes the edit.
+    A small model is lost in a long prompt and its tags. Where an answer has no edit, it is asked again in one line to
+    correct the mistakes, in an answer that begins with the response's own first word, and its turn is the edit.
     Raises InputError for a setting out of its range and ModelError where no token would end an answer.
     """
 
@@ -65,7 +65,7 @@ class ModelEditor:
 
     @cached_property
     def fingerprint(self) -> str:
-        settings = self.prompt.fingerprint, self.max_new_tokens, OPENING
+        settings = self.prompt.fingerprint, self.max_new_tokens, AGAIN
         return fingerprint("ModelEditor", self.lm.model, self.chat, *settings)
 
     @cached_property
@@ -85,29 +85,47 @@ class ModelEditor:
             places, batch = zip(*some, strict=True)
             for index, first in zip(places, self._proposals(batch, limit), strict=True):
                 proposals[index] = first
-            lost = [(index, prompt) for index, prompt in some if proposals[index].reason == "parse"]
-            again = [(index, prompt) for index, prompt in lost if self._has_room(prompt)]
-            begun = self._proposals([prompt for _, prompt in again], limit, OPENING)
-            for (index, _), second in zip(again, begun, strict=True):
+            lost = [index for index in places if proposals[index].reason == "parse" and self._has_room(drafts[index])]
+            for index, second in zip(lost, self._again([drafts[index] for index in lost], limit), strict=True):
                 proposals[index] = better(proposals[index], second)
         return proposals
 
-    def _proposals(self, batch: Sequence[Prompt], limit: int, beginning: str = "") -> list[Proposal]:
-        greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
-        (begun,) = self.chat.tokenize([beginning])
-        prompts = [replace(each, ids=(*each.ids, *begun)) for each in greedy.prompt_ids(self.lm, batch, self.chat)]
-        answers = sample(self.lm, prompts, greedy.sampling(seed=0), self.chat.end_ids)
-        found = []
-        for answer in answers:
-            closing = CLOSING if beginning and answer.finished and CLOSING not in answer.response else ""
-            tokens = len(answer.prompt_ids) + len(answer.response_ids)
-            found.append(proposal(f"{beginning}{answer.response}{closing}", tokens))
-        return found
+    def _proposals(self, batch: Sequence[Prompt], limit: int) -> list[Proposal]:
+        return [proposal(answer.response, _tokens(answer)) for answer in self._answers(batch, limit)]
 
-    def _has_room(self, prompt: Prompt) -> bool:
-        """Whether an answer to a prompt may begin with the tag and go on."""
-        (tag,) = self.chat.tokenize([OPENING])
-        return self.lm.window is None or len(self.chat.prompt_ids(prompt.turns)) + len(tag) < self.lm.window
+    def _again(self, drafts: Sequence[Draft], limit: int) -> list[Proposal]:
+        """The edits of responses that are asked for in one line; an answer that does not end is none."""
+        turns = [_one_line(draft) for draft in drafts]
+        batch = [Prompt(each, prompt_key(each), draft.prompt.where) for each, draft in zip(turns, drafts, strict=True)]
+        words = [first_word(draft.response) for draft in drafts]
+        answers = self._answers(batch, limit, words)
+        return [
+            Proposal(f"{word}{answer.response}", tokens=_tokens(answer))
+            if answer.finished
+            else Proposal(reason="parse", answer=answer.response, tokens=_tokens(answer))
+            for word, answer in zip(words, answers, strict=True)
+        ]
+
+    def _answers(self, batch: Sequence[Prompt], limit: int, beginnings: Sequence[str] = ()) -> list[Rollout]:
+        """The likeliest answer to every prompt, after its beginning, which is not repeated."""
+        greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
+        prompts = greedy.prompt_ids(self.lm, batch, self.chat)
+        begun = self.chat.tokenize([self.chat.escape(each) for each in beginnings]) if beginnings else [()] * len(batch)
+        prompts = [replace(each, ids=(*each.ids, *ids)) for each, ids in zip(prompts, begun, strict=True)]
+        return sample(self.lm, prompts, greedy.sampling(seed=0), self.chat.end_ids)
+
+    def _has_room(self, draft: Draft) -> bool:
+        """Whether the window has room for an answer to that line that begins with a word."""
+        (word,) = self.chat.tokenize([self.chat.escape(first_word(draft.response))])
+        return self.lm.window is None or len(self.chat.prompt_ids(_one_line(draft))) + len(word) < self.lm.window
 
     def _limit(self, size: int) -> int:
         return self.max_new_tokens or 1 << (2 * size + _TAGS - 1).bit_length()
+
+
+def _one_line(draft: Draft) -> Dialogue:
+    return (Turn("user", AGAIN + draft.response),)
+
+
+def _tokens(answer: Rollout) -> int:
+    return len(answer.prompt_ids) + len(answer.response_ids)

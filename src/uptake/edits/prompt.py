@@ -15,6 +15,9 @@ from uptake.support.keys import content_key
 DEFAULT = "minimal"
 OPENING, CLOSING = "<edited>", "</edited>"
 
+# What a small model is asked that has found no use for the tags: the least that says what is wanted.
+AGAIN = "Correct the mistakes in this text. Keep all other words as they are.\n\n"
+
 _PRESETS = Presets(Path(__file__).with_name("prompts"), "prompt")
 presets = _PRESETS.names
 _FIELD = re.compile(r"{(prompt|response|better)}")
@@ -67,6 +70,12 @@ def proposal(answer: str, tokens: int = 0, cost: float = 0.0) -> Proposal:
     if not (opened and closed) or any(tag in other for other in (before, text, after) for tag in (OPENING, CLOSING)):
         return Proposal(reason="parse", answer=answer, tokens=tokens, cost=cost)
     return Proposal(text.removeprefix("\n").removesuffix("\n"), tokens=tokens, cost=cost)
+
+
+def first_word(response: str) -> str:
+    """A response up to the end of its first word, with which an answer begins that is to repeat the rest."""
+    found = re.match(r"\s*\S+", response)
+    return found[0] if found else ""
 
 
 def better(first: Proposal, second: Proposal) -> Proposal:

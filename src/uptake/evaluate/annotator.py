@@ -18,10 +18,11 @@ from uptake.types import Dropped, Verdict
 class AnnotatorStats:
     """Annotator statistics over `pairs` verdicts; None where no verdict can tell.
 
-    `reasons` counts the invalid ones by reason. Both orders agree where they prefer the same response; one that is
-    even agrees by half. `position_bias` is the mean probability of whatever is shown first, minus one half; `order_gap`
-    the mean distance of the two readings. `unsure` is the share nearer to one half than 0.05, `longer_wins` how often
-    the longer response is preferred, where lengths differ. `tokens` and `cost` are those of all verdicts.
+    `reasons` counts the invalid ones by reason. Both orders agree where they prefer the
+    same response; one that is even agrees by half. `position_bias` is the mean probability of whatever is shown first,
+    minus one half; `order_gap` the mean distance of the two readings. `unsure` is the share nearer to one half than
+    0.05, `longer_wins` how often the longer response is preferred, where lengths differ. `tokens` and `cost` are those
+    of all verdicts.
     """
 
     pairs: int
@@ -47,6 +48,14 @@ def position_bias_warning(stats: AnnotatorStats) -> str:
         return ""
     told = f"both orders agree in {stats.agreement.rate:.0%} of {stats.agreement.n} pairs"
     return f"this judge goes by the place of a response, not by its text: {told}, where guessing gives 50%"
+
+
+def no_verdict_warning(stats: AnnotatorStats) -> str:
+    """A sentence on an annotator none of whose verdicts is valid; else nothing."""
+    if stats.invalid.rate < 1:
+        return ""
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in stats.reasons.items())
+    return f"this judge gives no valid verdict on {stats.pairs} pairs: {reasons}"
 
 
 def annotator_stats(

@@ -155,6 +155,8 @@ def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind:
         for item, margin in zip(items, margins, strict=True)
         if not isinstance(margin, Unjudged) and item.preference != 0.5
     ]
+    if not usable:
+        raise InputError("no pair was judged where people prefer a response", allowed="valid judgements of some")
     toward = np.array([margin for _, margin in usable])
     if kind == "annotator":
         return Confidence(None, reliability((toward + 0.5).clip(0, 1).tolist()))

@@ -96,7 +96,7 @@ def _fitted(world: World, turns: Dialogue, where: Where | None) -> Dialogue | No
     """The turns but for the oldest, as the policy's window asks; None where the last exchange alone is too long."""
     if world.policy.window is None:
         return turns
-    world.chat.text(turns)  # raises where the template refuses the conversation; `fit` then has one reason left
+    world.chat.text(turns, where=where)  # raises where the template refuses it; `fit` then has one reason left
     try:
         return world.chat.fit(turns, world.policy.window, where=where)[0]
     except InputError:

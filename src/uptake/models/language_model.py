@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -98,6 +99,11 @@ class LanguageModel:
     def vocabulary(self) -> int:
         """Rows of the vocabulary projection."""
         return int(self.config.vocab_size)
+
+    @cached_property
+    def tokens(self) -> int:
+        """Rows up to the last that is a token of the tokenizer; many models have more, to make a rounder number."""
+        return 1 + max(self.tokenizer.get_vocab().values())
 
     @property
     def end_ids(self) -> frozenset[int]:

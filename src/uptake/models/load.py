@@ -33,6 +33,7 @@ _KINDS: Final[Mapping[Task, tuple[Any, str]]] = {
     "SequenceClassification": (AutoModelForSequenceClassification, "sequence classifier"),
     "TokenClassification": (AutoModelForTokenClassification, "token classifier"),
 }
+_CONFIGS = ("config.json", "adapter_config.json")
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
 
 
@@ -56,7 +57,7 @@ def load(
     """
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
-    _refuse_gguf(name)
+    _refuse_no_model(name)
     wide = fp32_weights and kind in HALVES
     base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
@@ -77,7 +78,7 @@ def load_classifier(
 
     Raises ModelError where weights are missing or unreadable, were saved for another task, or an adapter does not fit.
     """
-    _refuse_gguf(name)
+    _refuse_no_model(name)
     base, over = split_adapter(name, task=task)
     brought = saved_modules(over) if over is not None else frozenset[str]()
     with base_of(over, base):
@@ -87,6 +88,7 @@ def load_classifier(
     forget_lengths(model)
     if over is not None:
         model = put_adapter(model, over).merge_and_unload()
+    refuse_unknown_tokens(str(name), model, tokenizer)
     return model.eval(), tokenizer
 
 
@@ -94,11 +96,13 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
     """Make a model in memory ready to score: evaluation mode, tree attention, self-check, limits of its calls.
 
     A model that cannot attend over trees keeps its own attention and is scored in padded rows, which a warning says.
+    Raises ModelError for the tokenizer of a larger model.
     """
     attention.register()
     model.eval()
     forget_lengths(model)
     lm = LanguageModel(name, model, tokenizer)
+    refuse_unknown_tokens(name, lm.base, tokenizer)
     check_causal(lm)
     lm = replace(lm, rope=rope_tables(lm))
     if lm.rope != declared_tables(lm.config):
@@ -137,10 +141,31 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return names[dtype]
 
 
-def _refuse_gguf(name: str | Path) -> None:
+def refuse_unknown_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError where a text may be cut into tokens for which the model has no row of its embedding.
+
+    A special token without a row may stand in the vocabulary (padding, or a mark for images) where no text begins or
+    ends with it and the chat template does not write it.
+    """
+    embedding: Any = model.get_input_embeddings()
+    rows, names = int(embedding.weight.shape[0]), tokenizer.get_vocab()
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
+    template = str(tokenizer.chat_template or "")
+    beyond = sorted((index, token) for token, index in names.items() if index >= rows)
+    unknown = [token for index, token in beyond if index not in special or index in used or token in template]
+    if unknown:
+        some = ", ".join(map(repr, unknown[:3])) + (" ..." if len(unknown) > 3 else "")
+        problem = f"its tokenizer has {len(names)} tokens and its embedding {rows} rows: none for {some}"
+        raise ModelError(f"{name}: {problem} (allowed: the model's own tokenizer, or a model resized for this one)")
+
+
+def _refuse_no_model(name: str | Path) -> None:
     if str(name).lower().endswith(".gguf"):
         allowed = "a Transformers folder; examples/smollm2.py makes one of a GGUF file"
         raise ModelError(f"{name}: a GGUF file holds quantized weights, which cannot be trained (allowed: {allowed})")
+    if Path(name).is_dir() and not any((Path(name) / file).exists() for file in _CONFIGS):
+        raise ModelError(f"{name}: no model in this folder (allowed: a folder with {' or '.join(_CONFIGS)})")
 
 
 # The libraries below pass on whatever theirs raise, down to bare Exception; every case gets the same message.
@@ -187,4 +212,6 @@ def refuse_other_task(name: str, model: Any, task: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+    """The first line of a message, with the next one where it announces it."""
+    first, *others = str(error).strip().split("\n")
+    return f"{first.strip()} {others[0].strip()}" if first.rstrip().endswith(":") and others else first

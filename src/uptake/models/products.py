@@ -75,3 +75,9 @@ class _Linear(torch.autograd.Function):
             _product(rows.t(), states.flatten(0, -2).t()) if wants[1] else None,
             rows.sum(0) if wants[2] else None,
         )
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this processor multiplies in bfloat16 itself, so that half the bits take about half the time."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -59,7 +59,9 @@ class Samples(ABC):
         cut = sum(len(turns) < len(prompt.turns) for turns, prompt in zip(fitted, prompts, strict=True))
         if cut:
             log.warning("%d of %d prompts lost their oldest turns to max_prompt_tokens", cut, len(prompts))
-        return [PromptIds(one, chat.prompt_ids(turns)) for one, turns in zip(prompts, fitted, strict=True)]
+        return [
+            PromptIds(one, chat.prompt_ids(turns, where=one.where)) for one, turns in zip(prompts, fitted, strict=True)
+        ]
 
     def fitted(self, prompt: Prompt, chat: ChatFormat) -> Dialogue:
         """The turns of a prompt that `max_prompt_tokens` leaves."""

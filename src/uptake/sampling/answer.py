@@ -113,8 +113,11 @@ def record(
 ) -> None:
     """Draw the next token of every answer; the answers of a group continue the same row of logits.
 
+    A row that is no token to the tokenizer would be a response without a text, and is never drawn.
     Raises ModelError, naming the prompt, where the logits are not numbers.
     """
+    if lm.tokens < logits.shape[1]:
+        logits = logits.index_fill(1, torch.arange(lm.tokens, logits.shape[1], device=logits.device), -torch.inf)
     numbers = torch.tensor([[answer.number for answer in group] for group in groups], dtype=torch.float64)
     drawn, logps = (part.tolist() for part in draw(logits, numbers.to(logits.device), sampling))
     for group, tokens, values in zip(groups, drawn, logps, strict=True):

@@ -43,6 +43,8 @@ def compare_by_annotator(
     with comparison_folder(folder) as target:
         lms = {name: load(path, **loading) for name, path in models.items()}
         chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}
+        for side, chat in chats.items():
+            chat.warn_if_plain(lms[side].name)
         judge = annotator.build(Resources(lms, target, **loading))
         before, after = (sampling.of(lms[side], questions, chat, seed, version=0) for side, chat in chats.items())
         texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]

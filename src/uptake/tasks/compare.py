@@ -65,7 +65,9 @@ def answers(
     seed: int = 0,
 ) -> Answers:
     """Sample responses to every prompt and judge them; an empty response is judged as an ellipsis."""
-    rollouts = sampling.of(lm, rows, ChatFormat.of(lm), seed, version=0)
+    chat = ChatFormat.of(lm)
+    chat.warn_if_plain(lm.name)
+    rollouts = sampling.of(lm, rows, chat, seed, version=0)
     dialogues = [(*each.prompt.turns, Turn("assistant", each.response.strip() or "...")) for each in rollouts]
     scores = reward.score(dialogues, where=[each.prompt.where for each in rollouts])
     return Answers(rollouts, scores, None if quality is None else [quality(dialogue) for dialogue in dialogues])

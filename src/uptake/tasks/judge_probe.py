@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from uptake.errors import InputError
-from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, position_bias_warning
+from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, no_verdict_warning, position_bias_warning
 from uptake.judge import ByAnnotator, PairwiseJudge
 from uptake.recipe import Recipe, Stage
 from uptake.rollout import PolicySamples
@@ -34,12 +34,19 @@ def probe_judge(stage: Stage, world: World, pairs: int = PAIRS) -> AnnotatorStat
 
 
 def refuse_position_bias(recipe: Recipe, world: World) -> None:
-    """Raise InputError for a judge whose two orders agree in fewer than half of the probe's pairs, unless it may."""
+    """Raise InputError for a judge that can say nothing of the probe's pairs, or goes by place, unless it may.
+
+    Its two orders agree in fewer than half of the pairs then.
+    """
     for stage in recipe.stages:
         if not isinstance(stage.judge, ByAnnotator) or stage.judge.allow_position_bias:
             continue
         stats = probe_judge(stage, world)
-        if stats is not None and (problem := position_bias_warning(stats)):
+        if stats is None:
+            continue
+        if problem := no_verdict_warning(stats):
+            raise InputError(problem, field="judge", allowed="a model that answers the question")
+        if problem := position_bias_warning(stats):
             allowed = "a judge that reads the responses; or allow_position_bias=true, to learn from this one"
             raise InputError(problem, field="judge", allowed=allowed)
 
@@ -53,7 +60,8 @@ def facts_of(stats: AnnotatorStats) -> list[tuple[str, str]]:
         if each is not None
     ]
     told += [("judge: invalid", f"{reason} ({count})") for reason, count in stats.reasons.items()]
-    return told + [("judge: warning", warning) for warning in (position_bias_warning(stats),) if warning]
+    warnings = no_verdict_warning(stats), position_bias_warning(stats)
+    return told + [("judge: warning", warning) for warning in warnings if warning]
 
 
 def _answers(stage: Stage) -> Samples:

@@ -362,6 +362,9 @@ def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: 
 def _nothing_left(source: str | Path, judged: Sequence[Judgement], dropped: Mapping[str, int]) -> InputError:
     scores = {each.score for each in judged if each.valid}
     counts = ", ".join(f"{reason}: {count}" for reason, count in dropped.items() if count)
+    counts += "".join(
+        f"; {detail}" for detail in {each.reason: each.detail for each in judged[::-1] if each.detail}.values()
+    )
     equal = f"all rewards are {scores.pop():.4f}, so none is good or bad; " if len(scores) == 1 and judged[1:] else ""
     return InputError(
         f"{equal}nothing is left to write ({counts})", path=source, allowed="other thresholds, or more log"

@@ -28,6 +28,8 @@ def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Option
     """
     check_folder(Path(folder), options.resume)
     world = build_world(recipe, config, folder)
+    for lm in {each.name: each for each in (world.policy, *world.models.values())}.values():
+        ChatFormat.of(lm).warn_if_plain(lm.name)
     warn_of_self_judging(recipe, world)
     if not options.resume:
         refuse_position_bias(recipe, world)

@@ -28,7 +28,7 @@ from uptake.support.progress import progress_bar
 from uptake.train.checkpoint import Cursor
 from uptake.train.run_folder import RunLog
 from uptake.train.tensor_folder import DamagedFolder, exact, read_tensors, write_tensors
-from uptake.types import Assessment, Group, RoundData, Row
+from uptake.types import Assessment, Group, RoundData, Row, Verdict
 from uptake.update import precision
 from uptake.world import World
 
@@ -131,8 +131,12 @@ def nothing_left(log: RunLog, round_index: RoundIndex, data: RoundData) -> Model
 
 
 def dropped(data: RoundData) -> str:
-    """What gave no example in a round, counted by reason; empty for nothing."""
-    return ", ".join(f"{reason} {count}" for reason, count in data.summary.get("dropped", {}).items() if count)
+    """What gave no example in a round, counted by reason with a detail of the first; empty for nothing."""
+    details = data.summary.get("details", {})
+    counts = {reason: count for reason, count in data.summary.get("dropped", {}).items() if count}
+    return ", ".join(
+        f"{reason} ({count}{f'; {details[reason]}' if reason in details else ''})" for reason, count in counts.items()
+    )
 
 
 @contextmanager
@@ -277,9 +281,18 @@ def _round_data(stage: Stage, log: RunLog, round_index: RoundIndex, judged: Sequ
     *_, signal = stage.sampling
     judged = [*_earlier(log, round_index, stage.earlier), *judged]
     groups = [group for chunk, _ in judged for group in chunk]
-    data = signal(groups, [each for _, assessments in judged for each in assessments])
+    assessments = [each for _, chunk in judged for each in chunk]
+    data = signal(groups, assessments)
+    if details := _details(assessments):
+        data = replace(data, summary={**data.summary, "details": details})
     log.summary(round_index, data.summary)
     return replace(data, version=_version(groups))
+
+
+def _details(assessments: Sequence[Assessment]) -> dict[str, str]:
+    """What is known of the first judgement or verdict that is invalid for each reason, beside the reason."""
+    each = [one for some in assessments for one in ([some] if isinstance(some, Verdict) else some)]
+    return {one.reason: one.detail for one in reversed(each) if one.reason and one.detail}
 
 
 def _earlier(log: RunLog, round_index: RoundIndex, count: int) -> Iterator[Judged]:
