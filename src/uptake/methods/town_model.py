@@ -27,7 +27,7 @@ ALIASES = ("town",)
 
 class Config(MethodConfig):
     town: int = 0
-    rounds: int = Field(16, ge=1)
+    rounds: int = Field(20, ge=1)
     conversations: int = Field(4096, ge=1)
     users: int = Field(3, ge=1)
     lr: float = 4e-3
