@@ -57,7 +57,7 @@ class Page:
         """Give the verdict to whichever of the open answers has the word in it."""
         pair = self.open()
         said = "1" if word in pair["answers"][0] else "2"
-        return self.ask("say", {"key": pair["key"], "said": said})
+        return self.ask("say", {"key": pair["key"], "answer": said})
 
 
 @contextmanager
@@ -77,8 +77,8 @@ def test_verdicts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog) as (page, verdicts):
         assert page.prefer("good")["done"] == 1
         page.prefer("bad")
-        page.ask("say", {"key": page.open()["key"], "said": "tie"})
-        last = page.ask("say", {"key": page.open()["key"], "said": "skip"})
+        page.ask("say", {"key": page.open()["key"], "answer": "tie"})
+        last = page.ask("say", {"key": page.open()["key"], "answer": "skip"})
         assert last == {"done": 4, "all": 4}
         found = verdicts.result(10)
     assert [verdict.p for verdict in found] == [1.0, 0.0, 0.5, 0.5]
@@ -102,7 +102,7 @@ def test_two_tabs_do_not_overwrite_each_other(tmp_path: Path, caplog: pytest.Log
     with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog) as (page, verdicts):
         seen = page.open()
         page.prefer("good")
-        assert page.refused("say", {"key": seen["key"], "said": "tie"}) == 409
+        assert page.refused("say", {"key": seen["key"], "answer": "tie"}) == 409
         for _ in range(3):
             page.prefer("good")
         assert [verdict.p for verdict in verdicts.result(10)] == [1.0] * 4
@@ -138,9 +138,9 @@ def test_other_sites_are_refused(
 ) -> None:
     with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog, PAIRS[:1]) as (page, verdicts):
         key = page.open()["key"]
-        assert page.refused("say", {"key": key, "said": "1"}, **headers) == status
+        assert page.refused("say", {"key": key, "answer": "1"}, **headers) == status
         assert page.refused("open", **headers) == status
-        assert page.refused("say", {"key": key, "said": "both"}) == 400
+        assert page.refused("say", {"key": key, "answer": "both"}) == 400
         assert page.refused("say", [1]) == 400
         assert page.refused("etc/passwd") == 404
         assert page.open()["done"] == 0
@@ -193,7 +193,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     process, page = command(tmp_path)
     assert page.open()["done"] == 1
     page.prefer("good")
-    page.ask("say", {"key": page.open()["key"], "said": "skip"})
+    page.ask("say", {"key": page.open()["key"], "answer": "skip"})
     process.join(30)
     assert process.exitcode == 0, (tmp_path / "error.txt").read_text()
     out = (tmp_path / "out.txt").read_text()

@@ -88,8 +88,8 @@ def test_a_rating_says_why_there_is_none() -> None:
     turns = (Turn("assistant", "hello"), *talk("a", "b"))
     score = {"overall": 1.0}
     assert to_rating(turns, {}, where=HERE) == "no rating"
-    assert to_rating(turns, score, where=HERE, place=0) == "nothing before the response"
-    assert to_rating(turns, score, where=HERE, place=1) == "no response"
+    assert to_rating(turns, score, where=HERE, index=0) == "nothing before the response"
+    assert to_rating(turns, score, where=HERE, index=1) == "no response"
     assert to_rating([*talk("a"), Turn("assistant", " ")], score, where=HERE) == "no response"
 
 

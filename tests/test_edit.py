@@ -241,7 +241,7 @@ def test_figures() -> None:
             outcome("a x d", (0.9, 0.7)),  # U S D U U, of 5
             outcome("a b c d e", (0.9, 0.2)),  # U U U U A U, of 6
             outcome("w x y z"),  # S S S S U
-            Outcome(Draft(prompt("q?"), "a"), Proposal(reason="parse", said="a", tokens=10, cost=1.0)),
+            Outcome(Draft(prompt("q?"), "a"), Proposal(reason="parse", answer="a", tokens=10, cost=1.0)),
         ]
     )
     assert (stats.accepted.rate, stats.accepted.n) == (0.25, 4)
@@ -282,7 +282,7 @@ def test_figures() -> None:
 def test_an_answer_is_read_strictly(answer: str, text: str | None) -> None:
     """Acceptance test 2: what has not exactly one pair of tags is never compared with the response."""
     found = proposal(answer, 7, 0.5)
-    assert (found.text, found.reason, found.said) == ((text, "", "") if text is not None else ("", "parse", answer))
+    assert (found.text, found.reason, found.answer) == ((text, "", "") if text is not None else ("", "parse", answer))
     assert (found.tokens, found.cost) == (7, 0.5)
 
 
@@ -330,7 +330,7 @@ def test_a_model_in_process_says_what_it_would_say_anyway() -> None:
     for draft, one in zip(drafts, found, strict=True):
         ids = chat.prompt_ids((Turn("user", editor.prompt(draft)),))
         whole = lm.base.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0, len(ids) :]
-        assert one.said == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert one.answer == lm.tokenizer.decode(whole, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         (tag,) = tokenize(lm.tokenizer, ["<edited>"])
         more = lm.base.generate(torch.tensor([[*ids, *tag]]), do_sample=False, max_new_tokens=12, pad_token_id=0)
         assert one.tokens == len(ids) + len(whole) + more.shape[1]
@@ -353,7 +353,7 @@ def test_a_model_that_forgets_the_tag_is_begun_for(after_the_tag: Any, text: str
     lm = creature({"=": {"n": 0.9}, "n": {"o": 0.9}, "o": {"<s>": 0.9}, **after_the_tag}, template)
     editor = ModelEditor.from_pretrained(lm, EditPrompt("{prompt} {response} <edited></edited>"), max_new_tokens=8)
     (one,) = editor([Draft(prompt("when?"), "now")])
-    assert (one.text, one.reason, one.said) == (text, reason, "no" if reason else "")
+    assert (one.text, one.reason, one.answer) == (text, reason, "no" if reason else "")
 
 
 def test_a_server_that_forgets_the_tag_is_begun_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +375,7 @@ def test_a_server_that_forgets_the_tag_is_begun_for(tmp_path: Path, monkeypatch:
         found = editor([Draft(prompt("when?"), response) for response in "abc"])
         assert len(server.requests) == 6
     assert [(one.text, one.reason) for one in found] == [("At eight.", ""), ("At nine.", ""), ("", "parse")]
-    assert [one.said for one in found] == ["", "", "At eight.</edited>"]
+    assert [one.answer for one in found] == ["", "", "At eight.</edited>"]
     assert [one.tokens for one in found] == [202] * 3
 
 
@@ -464,7 +464,7 @@ def test_a_server_that_errs(uptake: Cli) -> None:
         assert [row["edited"][11] for row in read_jsonl(Path("out.jsonl"))] == ["0", "5", "6"]
         rejects = read_jsonl(Path("out.rejects.jsonl"))
         assert [row["reason"] for row in rejects] == ["parse", "parse", "parse", "no_answer"]
-        assert [row.get("said") for row in rejects] == ["The number 1 is good today.", "<edited>The number 2 is"] + [
+        assert [row.get("answer") for row in rejects] == ["The number 1 is good today.", "<edited>The number 2 is"] + [
             None
         ] * 2
 
@@ -548,7 +548,7 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
     assert "see out.rejects.jsonl (allowed: at least one edit)" in error
     rejects = read_jsonl(Path("out.rejects.jsonl"))
     assert [row["reason"] for row in rejects] == ["parse"] * 3
-    assert all(row["said"] for row in rejects)
+    assert all(row["answer"] for row in rejects)
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,11 @@ def sitting(
 
 
 def save(page: Page, text: str) -> dict[str, Any]:
-    return page.ask("say", {"key": page.open()["key"], "said": {"text": text}})
+    return page.ask("say", {"key": page.open()["key"], "answer": {"text": text}})
 
 
 def skip(page: Page) -> dict[str, Any]:
-    return page.ask("say", {"key": page.open()["key"], "said": "skip"})
+    return page.ask("say", {"key": page.open()["key"], "answer": "skip"})
 
 
 def test_edits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -65,7 +65,7 @@ def test_the_rules_as_one_types(tmp_path: Path, caplog: pytest.LogCaptureFixture
         key = page.open()["key"]
 
         def check(text: str) -> dict[str, Any]:
-            return page.ask("check", {"key": key, "said": {"text": text}})
+            return page.ask("check", {"key": key, "answer": {"text": text}})
 
         assert check("The cat number 0 sat.")["reason"] == "no_edit"
         seen = check("The dog number 0 sat down.")
@@ -82,10 +82,10 @@ def test_the_rules_as_one_types(tmp_path: Path, caplog: pytest.LogCaptureFixture
             "ratio",
             "length",
         ]
-        assert page.refused("say", {"key": key, "said": {"text": " "}}) == 400
-        assert page.refused("say", {"key": key, "said": {"text": "No."}}) == 400
-        assert page.refused("check", {"key": key, "said": "text"}) == 400
-        assert page.refused("check", {"key": "another", "said": {"text": "a"}}) == 400
+        assert page.refused("say", {"key": key, "answer": {"text": " "}}) == 400
+        assert page.refused("say", {"key": key, "answer": {"text": "No."}}) == 400
+        assert page.refused("check", {"key": key, "answer": "text"}) == 400
+        assert page.refused("check", {"key": "another", "answer": {"text": "a"}}) == 400
         save(page, "The dog number 0 sat.")
         assert proposals.result(10) == [Proposal("The dog number 0 sat.")]
 
@@ -94,7 +94,7 @@ def test_undo_and_two_tabs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     with sitting(PersonEditor(str(tmp_path / "a.sqlite")), caplog, DRAFTS[:2]) as (page, proposals):
         key = page.open()["key"]
         save(page, "The dog number 0 sat.")
-        assert page.refused("say", {"key": key, "said": {"text": "The cow number 0 sat."}}) == 409
+        assert page.refused("say", {"key": key, "answer": {"text": "The cow number 0 sat."}}) == 409
         assert page.ask("undo", {})["done"] == 0
         save(page, "The hen number 0 sat.")
         skip(page)
@@ -104,7 +104,7 @@ def test_undo_and_two_tabs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 def test_other_sites_are_refused_and_text_is_never_markup(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     evil = [Draft(prompt("q"), "<script>alert(1)</script> cat")]
     with sitting(PersonEditor(str(tmp_path / "a.sqlite")), caplog, evil) as (page, proposals):
-        told = {"key": page.open()["key"], "said": {"text": "dog"}}
+        told = {"key": page.open()["key"], "answer": {"text": "dog"}}
         assert page.refused("check", told, Origin="http://evil.example") == 403
         assert page.refused("say", told, Host="evil.example") == 403
         with urllib.request.urlopen(page.address) as answer:

@@ -23,7 +23,7 @@ def row(*texts: str, **more: Any) -> Row:
 
 def test_every_answered_response_is_an_exchange() -> None:
     found, lost = exchanges([row("When?", "At eight.", " Thanks! ", "Bye."), row("Why?", "No.", "What?")])
-    assert [(each.prompt.turns[-1].content, each.response, each.said, each.conversation) for each in found] == [
+    assert [(each.prompt.turns[-1].content, each.response, each.follow_up, each.conversation) for each in found] == [
         ("When?", "At eight.", "Thanks!", 0),
         ("Why?", "No.", "What?", 1),
     ]
@@ -33,7 +33,7 @@ def test_every_answered_response_is_an_exchange() -> None:
 
 def test_blanks_are_counted_and_not_guessed() -> None:
     found, lost = exchanges([row("When?", " ", "Hello?", "At eight.", " ", "Well?", "Yes.")])
-    assert [each.said for each in found] == ["Yes."]
+    assert [each.follow_up for each in found] == ["Yes."]
     assert lost == {"blank response": 1, "blank user turn after the response": 1}
 
 
@@ -41,7 +41,7 @@ def test_the_answers_of_a_preference_are_no_last_words() -> None:
     messages = [{"role": "user", "content": "When?"}, {"role": "assistant", "content": "At eight."}]
     prompt = [*messages, {"role": "user", "content": "Thanks."}]
     found, lost = exchanges([to_row({"prompt": prompt, "chosen": "Bye.", "rejected": "No."})])
-    assert [each.said for each in found] == ["Thanks."]
+    assert [each.follow_up for each in found] == ["Thanks."]
     assert not lost
 
 

@@ -24,6 +24,10 @@ METHODS = sorted(path.stem for path in (SOURCE / "methods").glob("[!_]*.py"))
 # Modules that run every method and know none by name.
 BLIND = ("train/", "objective/", "recipe.py", "update/")
 
+# Words that would name anything: a name says what the thing is. A verb that says what a function does may stay.
+VAGUE = {"said", "place", "kept", "asked", "own"}
+VERBS = {"place_labels", "place_rewards"}
+
 Sources = dict[str, str]  # a path below src/uptake -> its text
 Breaches = Iterator[tuple[str, object]]  # where a rule is broken, and what was found there
 
@@ -50,6 +54,10 @@ def test_a_public_type_has_a_name_of_its_own() -> None:
 
 def test_a_public_docstring_begins_with_its_noun() -> None:
     hold("docstrings", riddles(sources()))
+
+
+def test_no_name_is_a_word_for_anything() -> None:
+    hold("vague-names", vague_names(sources()))
 
 
 def test_annotations_are_not_postponed() -> None:
@@ -136,6 +144,11 @@ class GreatGrandchild(Grandchild): ...
             "class Edit: ...",
         ),
         (lambda text: riddles({"a.py": text}), '"""What a token is paid."""', '"""Shaped reward of a token."""'),
+        (lambda text: vague_names({"a.py": text}), "for place in range(3): ...", '"of no place"'),
+        (lambda text: vague_names({"a.py": text}), "def f(*, own): ...", "def f(*, owner): ..."),
+        (lambda text: vague_names({"a.py": text}), "class _SaidNext: ...", "def place_labels(): ..."),
+        (lambda text: vague_names({"a.py": text}), "self.kept = 1", "import keeper as keeps"),
+        (lambda text: vague_names({"a.py": text}), "f(asked=1)", "f('asked')"),
         (lambda text: postponed_annotations({"a.py": text}), "from __future__ import annotations", "import ast"),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "if method == 'dpo': ...", '"""Runs DPO."""'),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "from methods import DPO_loss", "endpoint = 1"),
@@ -249,6 +262,14 @@ def riddles(files: Sources) -> Breaches:
                 yield f"{path}:{getattr(node, 'name', '')}", first
 
 
+def vague_names(files: Sources) -> Breaches:
+    for path, text in files.items():
+        for name in identifiers(ast.parse(text)):
+            parts = {part.lower() for part in re.split(r"_+|(?<=[a-z])(?=[A-Z])", name)}
+            if name not in VERBS and parts & VAGUE:
+                yield f"{path}:{name}", parts & VAGUE
+
+
 def postponed_annotations(files: Sources) -> Breaches:
     for path, text in files.items():
         if re.search(r"^from __future__ import .*annotations", text, re.MULTILINE):
@@ -261,6 +282,14 @@ def named_methods(files: Sources, methods: Iterable[str]) -> Breaches:
         for word in words(ast.parse(text)):
             if pattern.search(word.lower()):
                 yield path, word
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Every name, parameter, attribute, keyword and definition; of imports, what they bring in."""
+    for node in ast.walk(tree):
+        for field in ("id", "arg", "attr", "name", "asname"):
+            if isinstance(name := getattr(node, field, None), str):
+                yield name
 
 
 def words(tree: ast.AST) -> Iterator[str]:

@@ -443,7 +443,7 @@ def test_histogram_by_hand() -> None:
 
 def test_bars_start_at_zero_on_either_side() -> None:
     axis = ChartAxis(-1.0, 3.0)
-    assert (axis.place(0), axis.bar(1.0).at, axis.bar(1.0).size) == (25, 25, 25)
+    assert (axis.percent(0), axis.bar(1.0).at, axis.bar(1.0).size) == (25, 25, 25)
     assert (axis.bar(-1.0).at, axis.bar(-1.0).size) == (0, 25)
 
 

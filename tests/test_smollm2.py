@@ -12,7 +12,7 @@ from tiny_cli import Cli, sets
 from uptake.annotators.cue import CueForm
 from uptake.annotators.llm import LLMJudge
 from uptake.datasets import Benchmark, Comparison, open_benchmarks
-from uptake.evaluate.annotator import annotator_stats, goes_by_place
+from uptake.evaluate.annotator import annotator_stats, position_bias_warning
 from uptake.models import LanguageModel, load
 
 FOLDER, DATA = (Path(os.environ.get(name, "nowhere")) for name in ("UPTAKE_SMOLLM2", "UPTAKE_DATA"))
@@ -55,7 +55,7 @@ def test_nine_in_ten_verdicts_are_valid_and_the_judge_goes_by_place(lm: Language
     verdicts = judge.compare([item.prompt for item in pairs], [item.responses for item in pairs])
     stats = annotator_stats(verdicts, *([len(item.responses[side]) for item in pairs] for side in (0, 1)))
     assert stats.invalid.rate <= 0.1
-    assert "both orders agree in " in goes_by_place(stats)
+    assert "both orders agree in " in position_bias_warning(stats)
     print(stats)
 
 

@@ -14,7 +14,7 @@ from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.town import AXES, CHAT_TEMPLATE, FAULTS, SPECIAL_TOKENS, Quality, Town
 from uptake.town.answers import rumour, truth
-from uptake.town.facts import ASKED, DRAWN, POOLS, Attribute, subjects, town_facts, town_rumours, untold
+from uptake.town.facts import ATTRIBUTES, DRAWN, POOLS, Attribute, subjects, town_facts, town_rumours, untold
 from uptake.town.lines import words
 from uptake.town.questions import SPLITS, all_questions, questions_about, read_question
 from uptake.town.reading import Claim, read, sentences
@@ -55,7 +55,7 @@ def test_facts_follow_the_seed_and_sums_are_sums() -> None:
 def test_rumours_are_false_and_every_value_is_one_as_often_as_it_is_true(seed: int) -> None:
     facts, rumours = town_facts(seed), town_rumours(seed)
     assert rumours == town_rumours(seed) != town_rumours(seed + 1)
-    for attribute in ASKED:
+    for attribute in ATTRIBUTES:
         names = subjects(attribute)
         true, told = (Counter(value for name in names for value in said[attribute, name]) for said in (facts, rumours))
         wrong = {len({*facts[attribute, name]} ^ {*rumours[attribute, name]}) for name in names}
@@ -71,7 +71,7 @@ def test_questions_kept_back_are_new_combinations_of_known_phrasings_and_facts(s
     assert len(set(every)) == len(every)
     combination = {(question.attribute, question.subject, question.phrasing) for question in train}
     facts, phrasings = {key[:2] for key in combination}, {(key[0], key[2]) for key in combination}
-    assert {attribute for attribute, _ in facts} == set(ASKED)
+    assert {attribute for attribute, _ in facts} == set(ATTRIBUTES)
     for questions in kept_back:
         assert not combination & {(question.attribute, question.subject, question.phrasing) for question in questions}
         assert {(question.attribute, question.subject) for question in questions} == facts | untold(seed)

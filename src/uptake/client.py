@@ -103,13 +103,13 @@ class Server:
     retries: int = 10
 
     def __post_init__(self) -> None:
-        place = urlsplit(self.url)
-        if place.username is not None or place.query:
+        url = urlsplit(self.url)
+        if url.username is not None or url.query:
             raise InputError("a name or key in the address", field="url", allowed="a key by its environment variable")
         if self.key_variable is not None and not self.key_variable.isidentifier():
             # Not repeated here: it may be the key itself.
             raise InputError("no name of an environment variable", field="key_variable", allowed="a name like MY_KEY")
-        if place.scheme not in ("http", "https") or not place.hostname:
+        if url.scheme not in ("http", "https") or not url.hostname:
             raise InputError(repr(self.url), field="url", allowed='an address like "http://localhost:8000/v1"')
         check_ranges(
             self,
@@ -141,12 +141,12 @@ class Server:
 
         Raises UptakeError, with what the server `needs` for it, where it does not.
         """
-        place = self.url.rstrip("/").removesuffix("/v1") + path
+        url = self.url.rstrip("/").removesuffix("/v1") + path
         try:
             with OpenAI(base_url=self.url, api_key=self._secret(), max_retries=0, timeout=self.timeout) as client:
-                return client.post(place, cast_to=str, body=body)
+                return client.post(url, cast_to=str, body=body)
         except (APIStatusError, APIConnectionError) as error:
-            raise UptakeError(f"{place}: {self._censored(error)} (needed: {needs})") from error
+            raise UptakeError(f"{url}: {self._censored(error)} (needed: {needs})") from error
 
     async def _ask(
         self, path: str, questions: Mapping[str, Body], forms: Sequence[Form], kind: type[_Reply], cache: Cache | None
@@ -183,8 +183,8 @@ class Server:
 
     def _censored(self, error: Exception) -> str:
         """What the server said, without the key."""
-        said = str(error).replace(self._secret(), "[key]") if self.key_variable else str(error)
-        return said[:300]
+        message = str(error).replace(self._secret(), "[key]") if self.key_variable else str(error)
+        return message[:300]
 
 
 def check_ranges(part: object, **rules: tuple[bool, str]) -> None:
@@ -200,22 +200,22 @@ class _Line:
 
     def __init__(self, server: Server, client: AsyncOpenAI, path: str, forms: Sequence[Form]) -> None:
         self._server, self._client, self._path, self._forms = server, client, path, forms
-        self._place, self._warned = 0, False
+        self._level, self._warned = 0, False
 
     async def ask(self, question: Body) -> str | None:
         """What the server answers, or None where it does not."""
-        place = self._place
+        level = self._level
         while True:
-            body = {"model": self._server.model, **self._forms[place](question)}
+            body = {"model": self._server.model, **self._forms[level](question)}
             try:
                 answer = await self._client.post(self._path, cast_to=str, body=body)
             except (APIStatusError, APIConnectionError) as error:
-                if getattr(error, "status_code", 0) in (400, 422) and place + 1 < len(self._forms):
-                    place += 1
+                if getattr(error, "status_code", 0) in (400, 422) and level + 1 < len(self._forms):
+                    level += 1
                     continue
                 self._give_up(error)
                 return None
-            self._place = max(self._place, place)
+            self._level = max(self._level, level)
             return answer
 
     def _give_up(self, error: APIStatusError | APIConnectionError) -> None:

@@ -27,10 +27,10 @@ class InputError(UptakeError):
         super().__init__(self._message())
 
     def _message(self) -> str:
-        place = ":".join(str(part) for part in (self.path, self.line) if part is not None)
+        location = ":".join(str(part) for part in (self.path, self.line) if part is not None)
         if self.field is not None:
-            place = f"{place}, field {self.field!r}" if place else f"field {self.field!r}"
-        message = f"{place}: {self.problem}" if place else self.problem
+            location = f"{location}, field {self.field!r}" if location else f"field {self.field!r}"
+        message = f"{location}: {self.problem}" if location else self.problem
         return f"{message} (allowed: {self.allowed})" if self.allowed else message
 
 

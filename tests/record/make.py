@@ -295,7 +295,7 @@ def edited(row: Record) -> Record:
         "status": row["status"],
         "reason": row.get("reason"),
         "edited": row.get("edited", row.get("proposal")),
-        "said": row.get("said"),
+        "answer": row.get("answer"),
         "edit_ratio": row.get("edit_ratio"),
         "p_by_order": row.get("edit_p_by_order"),
         "weight": row.get("weight", 1.0),

@@ -54,8 +54,8 @@ class ChatServer(Server):
         return (read * self.input_price + written * self.output_price) / 1e6
 
     def _key_of(self, text: str, attempt: int, beginning: str) -> str:
-        asked = (text, beginning) if beginning else (text,)
-        return content_key("answer", self.model, self.max_tokens, self.top_logprobs, attempt, *asked)
+        parts = (text, beginning) if beginning else (text,)
+        return content_key("answer", self.model, self.max_tokens, self.top_logprobs, attempt, *parts)
 
     def _settings(self, attempt: int) -> list[dict[str, Any]]:
         # Asked again at temperature 0, a model would say the same again.
@@ -72,8 +72,8 @@ def _begun(beginning: str, settings: Body) -> Form:
 
     def sent(question: Body) -> Body:
         (turn,) = question["messages"]
-        asked = {**turn, "content": turn["content"].removesuffix(f"\n{beginning}")}
+        last = {**turn, "content": turn["content"].removesuffix(f"\n{beginning}")}
         # Servers refuse a turn that ends with a blank, and tokenizers join the blank with what comes next.
-        return {"messages": [asked, {"role": "assistant", "content": beginning.rstrip()}], **going_on}
+        return {"messages": [last, {"role": "assistant", "content": beginning.rstrip()}], **going_on}
 
     return sent

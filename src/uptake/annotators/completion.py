@@ -48,14 +48,14 @@ def first_preferred(completion: ChatCompletion, cue: str) -> float | None:
         return None
     answer = completion.choices[0]
     known = set(_words(cue)) - set(CHOICES)
-    said = [word for word in _words(answer.message.content or "") if word not in known]
-    if len(said) != 1 or said[0] not in CHOICES:
+    chosen = [word for word in _words(answer.message.content or "") if word not in known]
+    if len(chosen) != 1 or chosen[0] not in CHOICES:
         return None
     tokens = (answer.logprobs and answer.logprobs.content) or []
-    tops = next((token.top_logprobs for token in tokens if _words(token.token) == said), [])
+    tops = next((token.top_logprobs for token in tokens if _words(token.token) == chosen), [])
     shares = [_probability(tops, choice) for choice in CHOICES]
     if not any(shares):
-        return float(said[0] == CHOICES[0])
+        return float(chosen[0] == CHOICES[0])
     # What is not listed is at most as likely as the last that is, and as all that is not listed together.
     listed = [exp(top.logprob) for top in tops]
     unlisted = max(0.0, min(*listed, 1 - sum(listed)))

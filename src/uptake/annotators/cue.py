@@ -161,8 +161,8 @@ def _rows(chat: ChatFormat, instructions: Instructions, form: CueForm) -> list[I
 
 def _texts(chat: ChatFormat, instructions: Instructions, form: CueForm) -> list[str]:
     questions = [
-        instructions(Prompt((Turn("user", asked),), key=""), *order)
-        for asked, first, second in _NEUTRAL
+        instructions(Prompt((Turn("user", request),), key=""), *order)
+        for request, first, second in _NEUTRAL
         for order in ((first, second), (second, first))
     ]
     return [form.text(chat, question, instructions.cue) for question in questions]

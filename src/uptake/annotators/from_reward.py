@@ -32,8 +32,8 @@ class FromReward(Annotator):
         return f"FromReward({self.temperature}, {self.reward.fingerprint})"
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
-        asked = [Answered(prompt, text) for prompt, pair in zip(prompts, pairs, strict=True) for text in pair]
-        judged = self.reward.rate(asked)
+        responses = [Answered(prompt, text) for prompt, pair in zip(prompts, pairs, strict=True) for text in pair]
+        judged = self.reward.rate(responses)
         return [self._verdict(*both) for both in zip(judged[::2], judged[1::2], strict=True)]
 
     def _verdict(self, first: Judgement, second: Judgement) -> Verdict:

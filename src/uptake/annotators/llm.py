@@ -68,9 +68,9 @@ class LLMJudge(Annotator):
 
         `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
         """
-        asked = instructions if isinstance(instructions, Instructions) else Instructions.load(instructions)
+        loaded = instructions if isinstance(instructions, Instructions) else Instructions.load(instructions)
         lm = model if isinstance(model, LanguageModel) else load(model, **loading)
-        return cls(lm, asked, order_average, min_share)
+        return cls(lm, loaded, order_average, min_share)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,8 +124,8 @@ class LLMJudge(Annotator):
 
     def _tree(self, prompt: Prompt, first: str, second: str) -> TokenTree:
         """What both orders begin with alike, and after it each order with the two answers to it."""
-        asked = self.instructions(prompt, first, second), self.instructions(prompt, second, first)
-        texts = [self.cue.form.text(self.chat, question, self.instructions.cue) + CHOICES[0] for question in asked]
+        questions = self.instructions(prompt, first, second), self.instructions(prompt, second, first)
+        texts = [self.cue.form.text(self.chat, question, self.instructions.cue) + CHOICES[0] for question in questions]
         rows = [ids[:-1] for ids in self.chat.tokenize(texts)]
         return answer_tree(rows, (self.cue.answers, self.cue.answers))
 

@@ -39,7 +39,7 @@ class SurveyForm:
     page: Path
     noun: str
     takes: Callable[[SurveyQuestion, Any], bool]
-    preview: Callable[[SurveyQuestion, Any], Mapping[str, Any] | None] = lambda question, said: None
+    preview: Callable[[SurveyQuestion, Any], Mapping[str, Any] | None] = lambda question, answer: None
     most_bytes: int = 10_000
 
 
@@ -68,8 +68,8 @@ class Survey:
 
     def __init__(self, form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache) -> None:
         self.form, self._questions, self._cache, self._lock = form, questions, cache, Lock()
-        kept: dict[str, Any] = cache.get(question.key for question in questions)
-        self._said = {key: answer for key, answer in kept.items() if answer}
+        cached: dict[str, Any] = cache.get(question.key for question in questions)
+        self._answers = {key: answer for key, answer in cached.items() if answer}
         self._latest: list[str] = []
         self.finished = Event()
         self._finish()
@@ -78,24 +78,24 @@ class Survey:
         """The first question without an answer, as the page wants it; none where all have one."""
         with self._lock:
             found: dict[str, Any] = {"done": len(self._questions) - self.waiting, "all": len(self._questions)}
-            question = next((question for question in self._questions if question.key not in self._said), None)
+            question = next((question for question in self._questions if question.key not in self._answers), None)
             return found if question is None else found | {"key": question.key, **question.shown}
 
     @property
     def waiting(self) -> int:
         """How many questions have no answer yet."""
-        return sum(question.key not in self._said for question in self._questions)
+        return sum(question.key not in self._answers for question in self._questions)
 
     def question(self, key: Any) -> SurveyQuestion | None:
         return next((question for question in self._questions if question.key == key), None)
 
-    def say(self, key: str, said: Any) -> bool:
+    def say(self, key: str, answer: Any) -> bool:
         """Keep an answer; False, and nothing changes, where the question has one or is not on this survey."""
         with self._lock:
-            if self.finished.is_set() or key in self._said or self.question(key) is None:
+            if self.finished.is_set() or key in self._answers or self.question(key) is None:
                 return False
-            self._cache.put({key: said})
-            self._said[key] = said
+            self._cache.put({key: answer})
+            self._answers[key] = answer
             self._latest.append(key)
             self._finish()
             return True
@@ -106,11 +106,11 @@ class Survey:
             if self._latest and not self.finished.is_set():
                 key = self._latest.pop()
                 self._cache.put({key: ""})
-                del self._said[key]
+                del self._answers[key]
 
     def answers(self) -> list[Any]:
         """What was said to every question, in order."""
-        return [self._said[question.key] for question in self._questions]
+        return [self._answers[question.key] for question in self._questions]
 
     def _finish(self) -> None:
         if not self.waiting:
@@ -161,16 +161,16 @@ class _Page(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         survey, told = self.server.survey, self._told()
-        question, said = survey.question(told.get("key")), told.get("said")
+        question, answer = survey.question(told.get("key")), told.get("answer")
         if not self._from_here():
             self._refuse(HTTPStatus.FORBIDDEN)
         elif self.path == "/undo":
             survey.undo()
             self._show()
-        elif self.path == "/check" and question and (seen := survey.form.preview(question, said)) is not None:
+        elif self.path == "/check" and question and (seen := survey.form.preview(question, answer)) is not None:
             self._give(seen)
-        elif self.path == "/say" and question and survey.form.takes(question, said):
-            self._show(HTTPStatus.OK if survey.say(question.key, said) else HTTPStatus.CONFLICT)
+        elif self.path == "/say" and question and survey.form.takes(question, answer):
+            self._show(HTTPStatus.OK if survey.say(question.key, answer) else HTTPStatus.CONFLICT)
         else:
             self._refuse(HTTPStatus.BAD_REQUEST)
 

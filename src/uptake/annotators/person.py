@@ -14,10 +14,12 @@ from uptake.rewards.base import Resources
 from uptake.types import Dialogue, Prompt, Verdict
 
 # P(the response shown as 1 is better), by what was said; nothing for a pair that was skipped.
-SAID: dict[str, float | None] = {"1": 1.0, "2": 0.0, "tie": 0.5, "skip": None}
+PREFERENCES: dict[str, float | None] = {"1": 1.0, "2": 0.0, "tie": 0.5, "skip": None}
 
 _FORM = SurveyForm(
-    Path(__file__).with_name("person.html"), "pairs", lambda question, said: isinstance(said, str) and said in SAID
+    Path(__file__).with_name("person.html"),
+    "pairs",
+    lambda question, answer: isinstance(answer, str) and answer in PREFERENCES,
 )
 
 
@@ -49,8 +51,8 @@ class PersonAnnotator(Annotator, AnnotatorSpec):
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         shown = [ShownPair.of(prompt.turns, pair, self.seed) for prompt, pair in zip(prompts, pairs, strict=True)]
-        said = ask(_FORM, [pair.question() for pair in shown], Cache(self.answers), self.port)
-        return [_verdict(one, pair.swapped) for one, pair in zip(said, shown, strict=True)]
+        answers = ask(_FORM, [pair.question() for pair in shown], Cache(self.answers), self.port)
+        return [_verdict(one, pair.swapped) for one, pair in zip(answers, shown, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class ShownPair:
         return SurveyQuestion(self.key, {"turns": turns, "answers": list(self.shown)})
 
 
-def _verdict(said: str, swapped: bool) -> Verdict:
-    p = SAID[said]
+def _verdict(answer: str, swapped: bool) -> Verdict:
+    p = PREFERENCES[answer]
     if p is None:
         return Verdict(0.5, (0.5, 0.5), valid=False, reason="skipped")
     p = 1 - p if swapped else p

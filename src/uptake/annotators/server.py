@@ -68,9 +68,9 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         """One verdict for every prompt with its two responses; raises as `ChatServer.answers` does."""
-        asked = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
-        replies = self._replies(dict.fromkeys(text for questions in asked for text in questions))
-        return [self._verdict([replies[text] for text in questions]) for questions in asked]
+        by_pair = [self._questions(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True)]
+        replies = self._replies(dict.fromkeys(text for questions in by_pair for text in questions))
+        return [self._verdict([replies[text] for text in questions]) for questions in by_pair]
 
     def _questions(self, prompt: Prompt, first: str, second: str) -> tuple[str, ...]:
         """The question in both orders; none for equal responses."""
@@ -132,5 +132,5 @@ class _Reply:
         spent = replace(self, read=self.read + read, written=self.written + written)
         if p is not None:
             return replace(spent, p=p, reason="")
-        said = answer.choices[0].message.content if answer.choices else None
-        return replace(spent, unreadable=self.unreadable or said or "")
+        text = answer.choices[0].message.content if answer.choices else None
+        return replace(spent, unreadable=self.unreadable or text or "")

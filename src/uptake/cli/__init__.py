@@ -37,7 +37,7 @@ def main() -> None:
     _quiet_libraries()
     _patient_threads()
     clear_notes()
-    with stopped_by_signals(), _own_environment():
+    with stopped_by_signals(), _restored_environment():
         try:
             app()
         except UptakeError as error:
@@ -70,7 +70,7 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _own_environment() -> Iterator[None]:
+def _restored_environment() -> Iterator[None]:
     """What an option sets for the threads and processes of one command ends with it."""
     before = os.environ.get("UPTAKE_SPELLED_TOKENS")
     try:

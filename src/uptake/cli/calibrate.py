@@ -29,7 +29,7 @@ TrustedPairs = Annotated[
 SetFile = Annotated[Path, typer.Option("--out", help="The calibrated set: .yaml, .yml or .json.")]
 WeightedBy = Annotated[str, typer.Option(help="followup or category: what gets a weight of its own.")]
 Folds = Annotated[int, typer.Option(help="Parts of the prompts, each held out once.")]
-KeptShare = Annotated[float, typer.Option(help="Share of the accuracy that pruning has to keep.")]
+AccuracyShare = Annotated[float, typer.Option(help="Share of the accuracy that pruning has to keep.")]
 Size = Annotated[int | None, typer.Option(help="Or how many follow-ups to leave.")]
 LabelPrecision = Annotated[float, typer.Option(help="Share of labels by threshold that has to be right.")]
 
@@ -44,7 +44,7 @@ def calibrate(
     format: FormatOption = None,
     weighting: WeightedBy = "followup",
     folds: Folds = 5,
-    keep: KeptShare = 0.99,
+    keep: AccuracyShare = 0.99,
     size: Size = None,
     precision: LabelPrecision = 0.9,
     limit: LimitOption = None,

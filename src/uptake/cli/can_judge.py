@@ -57,7 +57,7 @@ def can_judge(
 
 
 def _print_ways(found: Any) -> None:
-    from uptake.evaluate.annotator import goes_by_place
+    from uptake.evaluate.annotator import position_bias_warning
 
     figure = {"pairs": "pairs in people's order", "ratings": "rank correlation with ratings"}
     table = Table(
@@ -71,7 +71,7 @@ def _print_ways(found: Any) -> None:
     for way in found.ways:
         for reason, count in way.reasons.items():
             say(f"{way.name}: not judged: {reason} ({count})")
-        if way.verdicts and (warning := goes_by_place(way.verdicts)):
+        if way.verdicts and (warning := position_bias_warning(way.verdicts)):
             say(f"{way.name}: {warning}")
 
 

@@ -39,5 +39,5 @@ def corpus(
     out.print(table)
     items = ", ".join(f"{name} {count}" for name, count in summary.evaluated.items())
     say(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
-    kept = sum(outcomes["kept"] for outcomes in summary.outcomes.values())
-    say(f"{kept} conversations, {sum(summary.user_turns.values())} user turns -> {target}")
+    written = sum(outcomes["kept"] for outcomes in summary.outcomes.values())
+    say(f"{written} conversations, {sum(summary.user_turns.values())} user turns -> {target}")

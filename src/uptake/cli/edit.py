@@ -41,7 +41,7 @@ Tokenizer = Annotated[str | None, typer.Option(help="Count in tokens of this mod
 Weight = Annotated[float, typer.Option(help="What an unchanged response counts beside an edited one.")]
 
 # Who is paid or takes time, and the setting that names the file of the answers.
-_KEPT = {"server": "cache", "person": "answers"}
+_STORES = {"server": "cache", "person": "answers"}
 
 
 @app.command()
@@ -97,7 +97,7 @@ def edit(
 
 def _files(editor: str, target: Path) -> dict[str, str]:
     """Answers that somebody was paid or asked for are kept beside the output, unless a setting says otherwise."""
-    return {_KEPT[editor]: str(target.with_name(f"{target.name}.{editor}.sqlite"))} if editor in _KEPT else {}
+    return {_STORES[editor]: str(target.with_name(f"{target.name}.{editor}.sqlite"))} if editor in _STORES else {}
 
 
 def _chat(tokenizer: str) -> Any:

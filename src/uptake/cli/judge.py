@@ -60,7 +60,7 @@ def judge(
 
 
 def _print_stats(stats: Any, accuracy: Any) -> None:
-    from uptake.evaluate.annotator import goes_by_place
+    from uptake.evaluate.annotator import position_bias_warning
 
     table = Table("verdicts", "share", "95 % interval", "n")
     shares = {
@@ -77,7 +77,7 @@ def _print_stats(stats: Any, accuracy: Any) -> None:
     out.print(table)
     for reason, count in stats.reasons.items():
         say(f"invalid: {reason} ({count})")
-    if warning := goes_by_place(stats):
+    if warning := position_bias_warning(stats):
         say(warning)
     if stats.position_bias is not None:
         say(f"position bias {stats.position_bias:+.3f}, mean gap between orders {stats.order_gap:.3f}")

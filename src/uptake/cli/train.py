@@ -67,6 +67,6 @@ def train(
     title = f"{run.method} on {Path(run.data).name}"
     logging.getLogger("uptake.train").setLevel(logging.INFO)
     method_name = methods.find(run.method).__name__.rpartition(".")[2]
-    asked = RunOptions(title=title, method=method_name, resume=resume, save_every=save_every, report=write_report)
-    run_train(recipe, run, folder, asked)
+    run_options = RunOptions(title=title, method=method_name, resume=resume, save_every=save_every, report=write_report)
+    run_train(recipe, run, folder, run_options)
     say(f"model: {folder / 'model'}\nreport: {folder / 'report.html'}")

@@ -238,9 +238,9 @@ class ChatFormat:
         found = self._split(probe, new, None, speaker=speaker)
         self._probed.update({(speaker, text): part for text, part in zip(new, found, strict=True)})
         probed = [self._probed[speaker, text] for text in texts]
-        place = crc32(turns[-1].content.encode(errors="replace")) % len(texts)
-        checked = self.follow_up(turns, texts[place], speaker=speaker, where=where)
-        if checked.branch == probed[place].branch and all(one.stem == probed[0].stem for one in probed):
+        index = crc32(turns[-1].content.encode(errors="replace")) % len(texts)
+        checked = self.follow_up(turns, texts[index], speaker=speaker, where=where)
+        if checked.branch == probed[index].branch and all(one.stem == probed[0].stem for one in probed):
             return checked.stem, tuple(one.branch for one in probed)
         parts = self._split(turns, texts, where, speaker=speaker)
         for part in parts:
@@ -266,12 +266,12 @@ class ChatFormat:
         """
         system = turns[:1] if turns[0].role == "system" else ()
         size = 0
-        for start in sorted({len(system), *(place for place, turn in enumerate(turns) if turn.role == "user")}):
-            kept = (*system, *turns[start:])
-            shaped = shape(kept)
+        for start in sorted({len(system), *(index for index, turn in enumerate(turns) if turn.role == "user")}):
+            fitted = (*system, *turns[start:])
+            shaped = shape(fitted)
             size = len(self.tokenize([self.text(shaped, generation=shaped[-1].role != "assistant")])[0])
             if size + reserve <= max_tokens:
-                return kept, len(turns) - len(kept)
+                return fitted, len(turns) - len(fitted)
         raise bad_row(
             f"the last exchange takes {size} tokens, with {reserve} more to come, in a window of {max_tokens}",
             where,

@@ -77,7 +77,7 @@ def read_spans(value: Any, text: str, where: Where | None, field: str) -> tuple[
         value = []
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise bad_row(f"found a {type(value).__name__}", where, field=field, allowed=f"a list of {_SPAN}")
-    spans = tuple(_span(item, len(text), where, f"{field}[{place}]") for place, item in enumerate(value))
+    spans = tuple(_span(item, len(text), where, f"{field}[{index}]") for index, item in enumerate(value))
     inked = sorted((span for span in spans if span.start < span.end), key=lambda span: span.start)
     for one, other in pairwise(inked):
         if one.end > other.start:
@@ -92,13 +92,13 @@ def _span(item: Any, size: int, where: Where | None, field: str) -> Span:
     given = {name: value for name, value in item.items() if value is not None}
     if unknown := given.keys() - {"start", "end", "label", "score", "type", "note"}:
         raise bad_row(f"no field {sorted(unknown)}", where, field=field, allowed=_SPAN)
-    start, end = (_place(given.get(name), size, where, f"{field}.{name}") for name in ("start", "end"))
+    start, end = (_offset(given.get(name), size, where, f"{field}.{name}") for name in ("start", "end"))
     if start > end:
         raise bad_row(f"{start} to {end}", where, field=field, allowed="an end that is not before the start")
     return Span(start, end, _score(given, where, field), str(given.get("type", "")), str(given.get("note", "")))
 
 
-def _place(value: Any, size: int, where: Where | None, field: str) -> int:
+def _offset(value: Any, size: int, where: Where | None, field: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= size:
         raise bad_row(f"found {value!r}", where, field=field, allowed=f"a whole number from 0 to {size}")
     return value

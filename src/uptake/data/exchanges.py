@@ -22,7 +22,7 @@ class Exchange:
 
     prompt: Prompt
     response: str
-    said: str
+    follow_up: str
     conversation: int
     rating: float | None = None
     fields: Fields = field(default_factory=dict, hash=False)
@@ -37,7 +37,7 @@ class Reacted:
 
     prompt: Prompt
     response: str
-    said: tuple[str, ...]
+    follow_ups: tuple[str, ...]
     conversation: int = 0
     rating: float | None = None
     fields: Fields = field(default_factory=dict, hash=False)
@@ -86,30 +86,30 @@ def merged(found: Iterable[Exchange]) -> list[Reacted]:
 
 def _heard(group: Sequence[Exchange]) -> Reacted:
     first, given = group[0], [each.rating for each in group if each.rating is not None]
-    said = tuple(dict.fromkeys(each.said for each in group))
+    follow_ups = tuple(dict.fromkeys(each.follow_up for each in group))
     return Reacted(
-        first.prompt, first.response, said, first.conversation, fmean(given) if given else None, first.fields
+        first.prompt, first.response, follow_ups, first.conversation, fmean(given) if given else None, first.fields
     )
 
 
 def _cut(turns: Dialogue, number: int, where: Where | None, given: Sequence[float | None]) -> Iterator[Exchange | str]:
-    for place, turn in enumerate(turns):
+    for index, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
         if not turn.content.strip() and "tool_calls" not in turn.fields:
             yield "blank response"
-        elif all(before.role != "user" for before in turns[:place]):
+        elif all(before.role != "user" for before in turns[:index]):
             yield "before the user's first turn"
-        elif place + 1 == len(turns):
+        elif index + 1 == len(turns):
             yield "no user turn after the response"
-        elif turns[place + 1].role == "tool":
+        elif turns[index + 1].role == "tool":
             yield "a tool was called, and answered first"
-        elif not turns[place + 1].content.strip():
+        elif not turns[index + 1].content.strip():
             yield "blank user turn after the response"
         else:
-            prompt = Prompt(turns[:place], prompt_key(turns[:place]), where)
-            said = turns[place + 1].content.strip()
-            yield Exchange(prompt, turn.content, said, number, given[place] if given else None, turn.fields)
+            prompt = Prompt(turns[:index], prompt_key(turns[:index]), where)
+            follow_up = turns[index + 1].content.strip()
+            yield Exchange(prompt, turn.content, follow_up, number, given[index] if given else None, turn.fields)
 
 
 def _turns(row: Row) -> Dialogue:
@@ -130,7 +130,7 @@ def _ratings(value: Any, turns: Dialogue, where: Where | None, field: str) -> li
         problem, allowed = f"{len(value)} ratings of {len(turns)} messages", "one for every message, or null"
         raise bad_row(problem, where, field=field, allowed=allowed)
     # Counted from the end: assistant turns before the user's first are gone from the conversation.
-    return [_rating(value[place - len(turns)], where, field) for place in range(len(turns))]
+    return [_rating(value[index - len(turns)], where, field) for index in range(len(turns))]
 
 
 def _rating(value: Any, where: Where | None, field: str) -> float | None:

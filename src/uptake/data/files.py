@@ -71,7 +71,7 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
         )
     # Parsed a second time item by item, since only the decoder's positions tell an item's line.
     decoder, end, line = json.JSONDecoder(), text.index("[") + 1, 1 + text.count("\n", 0, text.index("["))
-    while text[at := next(place for place in count(end) if text[place] not in _BETWEEN_ITEMS)] != "]":
+    while text[at := next(index for index in count(end) if text[index] not in _BETWEEN_ITEMS)] != "]":
         line += text.count("\n", end, at)
         item, end = decoder.raw_decode(text, at)
         where = Where(path, line)

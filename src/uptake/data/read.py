@@ -100,15 +100,15 @@ def _spellable(row: Row) -> Row:
 
 def _check_columns(rows: Sequence[Row]) -> None:
     """Raise InputError for the first value of a column that is not of one type with those before it."""
-    asked = prompts(rows)
-    for name in dict.fromkeys(name for prompt in asked for name in prompt.extra):
-        values = [prompt.extra.get(name) for prompt in asked]
+    found = prompts(rows)
+    for name in dict.fromkeys(name for prompt in found for name in prompt.extra):
+        values = [prompt.extra.get(name) for prompt in found]
         if error := _misfit(values):
             good, bad = 0, len(values)  # so many values fit, and so many do not
             while bad - good > 1:
                 middle = (good + bad) // 2
                 good, bad = (good, middle) if _misfit(values[:middle]) else (middle, bad)
-            raise bad_row(error, asked[bad - 1].where, field=name, allowed="one type in the whole column")
+            raise bad_row(error, found[bad - 1].where, field=name, allowed="one type in the whole column")
 
 
 def _misfit(values: Sequence[object]) -> str:
@@ -237,5 +237,5 @@ def _renamed(record: Record, where: Where, columns: Mapping[str, str]) -> Record
     for name in columns.values():
         if name not in record:
             raise bad_row("no such column", where, field=name, allowed=", ".join(record))
-    kept = {name: value for name, value in record.items() if name not in (*columns, *columns.values())}
-    return {**kept, **{ours: record[theirs] for ours, theirs in columns.items()}}
+    others = {name: value for name, value in record.items() if name not in (*columns, *columns.values())}
+    return {**others, **{ours: record[theirs] for ours, theirs in columns.items()}}

@@ -41,11 +41,11 @@ class Redact:
     def __call__(self, text: str) -> str:
         """The text with every find replaced; of two that overlap the surer one counts, then the longer."""
         spans = [span for one in self.recognizers for span in one.analyze(text, one.supported_entities, None)]
-        kept: list[Any] = []
+        chosen: list[Any] = []
         for span in sorted(spans, key=lambda each: (-each.score, each.start - each.end, each.start)):
-            if all(span.end <= other.start or other.end <= span.start for other in kept):
-                kept.append(span)
-        for span in sorted(kept, key=lambda each: -int(each.start)):
+            if all(span.end <= other.start or other.end <= span.start for other in chosen):
+                chosen.append(span)
+        for span in sorted(chosen, key=lambda each: -int(each.start)):
             self.found[span.entity_type] += 1
             text = f"{text[: span.start]}<{span.entity_type}>{text[span.end :]}"
         return text

@@ -62,22 +62,22 @@ def sampled_offsets(
     as the further bytes of a character that was cut off. Blanks at both ends aside, which a template may strip, the ids
     have to spell the text: raises InputError where they do not.
     """
-    said, special = ids[: len(ids) - finished], set(tokenizer.all_special_ids)
-    whole = decoded(tokenizer, said)
+    spelled, special = ids[: len(ids) - finished], set(tokenizer.all_special_ids)
+    whole = decoded(tokenizer, spelled)
     if whole.strip() != text.strip():
         raise InputError(f"the tokens spell {whole!r}, the response is {text!r}", field="response")
     found: list[tuple[int, int]] = []
-    place, start = (0, 0), 0
-    for count, each in enumerate(said, 1):
+    offset, start = (0, 0), 0
+    for count, each in enumerate(spelled, 1):
         if each in special:
-            found.append((place[1], place[1]))
+            found.append((offset[1], offset[1]))
             continue
-        before = decoded(tokenizer, said[:count])
+        before = decoded(tokenizer, spelled[:count])
         stop = shared(before, whole)
         # A character that is not whole yet is decoded as a mark that the text does not have there.
         end = min(stop + (stop < len(before)), len(whole))
-        place = (start, end) if end > start else place
-        found.append(place)
+        offset = (start, end) if end > start else offset
+        found.append(offset)
         start = max(start, stop)
     begin = len(text) - len(text.lstrip()) - (len(whole) - len(whole.lstrip()))
     return _filled([(one + begin, other + begin) for one, other in found], text, finished)
@@ -132,10 +132,10 @@ def _raw_places(chat: ChatFormat, answer: Turn, text: str) -> list[int]:
         begin = found - (len(content) - len(content.lstrip()))
         return [min(max(at - begin, 0), len(content)) for at in range(len(text) + 1)]
     places, at = [len(content)] * (len(text) + 1), len(content)
-    for place in range(len(text) - 1, -1, -1):
-        if not text[place].isspace():
+    for index in range(len(text) - 1, -1, -1):
+        if not text[index].isspace():
             at = len(content[:at].rstrip())
-        if at and text[place] == content[at - 1]:
+        if at and text[index] == content[at - 1]:
             at -= 1
-        places[place] = at
+        places[index] = at
     return places

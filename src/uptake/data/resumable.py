@@ -83,17 +83,17 @@ def resumable_map(
     with progress_bar(label, len(first)) as bar:
         for start in range(0, len(first), chunk):
             places = first[start : start + chunk]
-            some, own = [items[place] for place in places], _spelled(digests[places])
-            found = filled(own, partial(_computed, compute, some), store, kind, final=final)
+            some, batch = [items[index] for index in places], _spelled(digests[places])
+            found = filled(batch, partial(_computed, compute, some), store, kind, final=final)
             passing |= {key: result for key, result in found.items() if not final(result)}
-            bar.advance(len(own))
+            bar.advance(len(batch))
     return Results(digests, store, kind, passing)
 
 
 def _computed(
     compute: Callable[[Sequence[ItemT]], Iterable[ResultT]], items: Sequence[ItemT], places: Sequence[int]
 ) -> Iterable[ResultT]:
-    return compute([items[place] for place in places])
+    return compute([items[index] for index in places])
 
 
 def filled(
@@ -109,13 +109,13 @@ def filled(
     Results that are `final` are in the store before they are given out.
     """
     found = store.get(keys, kind)
-    new = {key: place for place, key in reversed(list(enumerate(keys))) if key not in found}
+    new = {key: index for index, key in reversed(list(enumerate(keys))) if key not in found}
     places = sorted(new.values())
-    asked = dict(zip((keys[place] for place in places), ask(places) if places else (), strict=True))
-    kept = {key: kind.dump_python(result, mode="json") for key, result in asked.items() if final(result)}
-    if kept:
-        store.put(kept)
-    return found | asked
+    computed = dict(zip((keys[index] for index in places), ask(places) if places else (), strict=True))
+    stored = {key: kind.dump_python(result, mode="json") for key, result in computed.items() if final(result)}
+    if stored:
+        store.put(stored)
+    return found | computed
 
 
 @final
@@ -189,9 +189,9 @@ class ResultJournal:
         found: dict[str, ResultT] = {}
         with self.path.open("rb") as file:
             for key in keys:
-                if (place := self._places.find(bytes.fromhex(key))) is None:
+                if (position := self._places.find(bytes.fromhex(key))) is None:
                     continue
-                file.seek(place)
+                file.seek(position)
                 try:
                     line = from_json(file.readline())
                     result = kind.validate_python(line["result"])
@@ -211,11 +211,11 @@ class ResultJournal:
             json_line({"row": key, "left": len(values) - number, "result": value})
             for number, (key, value) in enumerate(values.items(), start=1)
         ]
-        place = self._file.size
+        position = self._file.size
         self._file.append(b"".join(lines))
         for key, line in zip(values, lines, strict=True):
-            self._places.add(bytes.fromhex(key), place)
-            place += len(line)
+            self._places.add(bytes.fromhex(key), position)
+            position += len(line)
 
     def close(self) -> None:
         """Ends the journal; one without any result goes."""
@@ -251,11 +251,11 @@ class ResultJournal:
         """Find the results of every whole batch; returns where the last one ends."""
         whole, batch = end, list[tuple[bytes, int]]()
         for line in lines:
-            place, end = end, end + len(line)
+            position, end = end, end + len(line)
             found = _LINE.match(line) if line.endswith(b"\n") else None
             self._lost += not found and line.endswith(b"\n")
             if found:
-                batch.append((bytes.fromhex(found["key"].decode()), place))
+                batch.append((bytes.fromhex(found["key"].decode()), position))
                 if not int(found["left"]):
                     for each in batch:
                         self._places.add(*each)
@@ -276,9 +276,9 @@ class _Places:
     def __len__(self) -> int:
         return len(self._keys) + len(self._new)
 
-    def add(self, key: bytes, place: int) -> None:
+    def add(self, key: bytes, position: int) -> None:
         """Later places replace earlier ones."""
-        self._new[key] = place
+        self._new[key] = position
         if len(self._new) > max(1 << 12, len(self._keys) // 8):
             keys = np.concatenate([self._keys, np.frombuffer(b"".join(self._new), "S16")])
             places = np.concatenate([self._places, np.fromiter(self._new.values(), np.int64, len(self._new))])

@@ -50,12 +50,12 @@ class FollowUpFormat:
     def __call__(self, turns: Dialogue) -> Dialogue:
         """The turns before the follow-up to a conversation that ends with a response."""
         system = turns[:1] if turns[0].role == "system" else ()
-        last = max((place for place, turn in enumerate(turns) if turn.role == "user"), default=0)
-        said = turns[last if self.history == "last_turn" else len(system) :]
+        last = max((index for index, turn in enumerate(turns) if turn.role == "user"), default=0)
+        shown = turns[last if self.history == "last_turn" else len(system) :]
         if self.format == "user_role":
-            return (*system, *said)
+            return (*system, *shown)
         system = tuple(Turn("system", turn.content) for turn in system if turn.content)
-        return (*system, Turn("user", self.request), *map(_swapped, _seen_by_user(said)))
+        return (*system, Turn("user", self.request), *map(_swapped, _seen_by_user(shown)))
 
     def entry(self) -> Mapping[str, Any]:
         """The entry of a model's card that records this format."""
@@ -64,7 +64,7 @@ class FollowUpFormat:
 
 def _seen_by_user(turns: Dialogue) -> Iterator[Turn]:
     """The turns of user and assistant in alternation, from the user's first: of several responses in a row the last."""
-    first = next((place for place, turn in enumerate(turns) if turn.role == "user"), 0)
+    first = next((index for index, turn in enumerate(turns) if turn.role == "user"), 0)
     spoken = [turn for turn in turns[first:] if turn.role in _OTHER]
     for turn, later in zip(spoken, (*spoken[1:], None), strict=True):
         if later is None or later.role != turn.role:
@@ -83,17 +83,17 @@ def format_for(
     Raises InputError where another format is wanted than the one recorded, unless `force` is set, and for an entry of
     the card that is no format.
     """
-    asked = FollowUpFormat(wanted) if isinstance(wanted, str) else wanted
+    chosen = FollowUpFormat(wanted) if isinstance(wanted, str) else wanted
     if ENTRY not in card:
-        return asked or FollowUpFormat()
+        return chosen or FollowUpFormat()
     try:
         recorded = TypeAdapter(FollowUpFormat).validate_python(card[ENTRY])
     except ValidationError as error:
         problem = f"the model's card holds {card[ENTRY]!r}"
         raise InputError(problem, field=ENTRY, allowed="format, history and request") from error
-    if asked in (None, recorded) or wanted == recorded.format:
+    if chosen in (None, recorded) or wanted == recorded.format:
         return recorded
     if force:
-        return asked
-    problem = f"the model was tuned on follow-ups in the format {recorded}, not {asked}"
+        return chosen
+    problem = f"the model was tuned on follow-ups in the format {recorded}, not {chosen}"
     raise InputError(problem, field="format", allowed=f"{recorded.format}, or another one by force")

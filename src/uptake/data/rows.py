@@ -145,7 +145,7 @@ def _after_common_turns(
     sides: tuple[Dialogue, Dialogue], fields: tuple[str, str], record: Record, where: Where | None
 ) -> Preference:
     """The preference between two whole conversations, after the turns that they begin with alike."""
-    differ = (place for place, (one, other) in enumerate(zip(*sides, strict=False)) if words(one) != words(other))
+    differ = (index for index, (one, other) in enumerate(zip(*sides, strict=False)) if words(one) != words(other))
     alike = next(differ, min(map(len, sides)) - 1)
     for side, field in zip(sides, fields, strict=True):
         rest = ", ".join(turn.role for turn in side[alike:])

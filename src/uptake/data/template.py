@@ -51,20 +51,20 @@ class Template:
         """
         turns = self._taken(turns)
         text = self.render(turns, generation)
-        for place, turn in enumerate(turns):
+        for index, turn in enumerate(turns):
             if turn.fields:
-                self._note_unread(turns, place, generation, text)
+                self._note_unread(turns, index, generation, text)
             if turn.role == "tool" and not _is_in(turn.content, text):
-                note("results of tools are not written by the chat template", turns[: place + 1])
+                note("results of tools are not written by the chat template", turns[: index + 1])
             if "tool_calls" in turn.fields and not _is_in(turn.content, text):
-                note(_LOST_WORDS, turns[: place + 1])
+                note(_LOST_WORDS, turns[: index + 1])
         return text
 
-    def reads(self, turns: Dialogue, place: int, name: str, generation: bool = False) -> bool:
+    def reads(self, turns: Dialogue, index: int, name: str, generation: bool = False) -> bool:
         """Whether the text of a conversation depends on a field of one of its turns."""
-        turn = turns[place]
+        turn = turns[index]
         without = Turn(turn.role, turn.content, {key: value for key, value in turn.fields.items() if key != name})
-        changed = (*turns[:place], without, *turns[place + 1 :])
+        changed = (*turns[:index], without, *turns[index + 1 :])
         return self.render(changed, generation) != self.render(turns, generation)
 
     def render(self, turns: Dialogue, generation: bool = False) -> str:
@@ -100,22 +100,22 @@ class Template:
         except InputError:
             return False
 
-    def _note_unread(self, turns: Dialogue, place: int, generation: bool, text: str) -> None:
-        turn = turns[place]
+    def _note_unread(self, turns: Dialogue, index: int, generation: bool, text: str) -> None:
+        turn = turns[index]
         for name, value in turn.fields.items():
             if name in THOUGHTS:
                 unread = not _is_in(str(value), text)  # it may be read in the last turn and left out of the others
             else:
-                unread = name not in _NAMES and not self._is_read(turns, place, name, generation)
+                unread = name not in _NAMES and not self._is_read(turns, index, name, generation)
             if unread:
                 what = "conversations" if name in OF_CONVERSATION else "messages"
-                note(f"{what} hold {name}, which the chat template does not read", turns[: max(place, 1) + 1])
+                note(f"{what} hold {name}, which the chat template does not read", turns[: max(index, 1) + 1])
 
-    def _is_read(self, turns: Dialogue, place: int, name: str, generation: bool) -> bool:
+    def _is_read(self, turns: Dialogue, index: int, name: str, generation: bool) -> bool:
         """Whether a field is read, which one conversation in which it is tells for all."""
-        kind = turns[place].role, name
+        kind = turns[index].role, name
         if 0 <= self._read[kind] < _TRIALS:
-            self._read[kind] = -1 if self.reads(turns, place, name, generation) else self._read[kind] + 1
+            self._read[kind] = -1 if self.reads(turns, index, name, generation) else self._read[kind] + 1
         return self._read[kind] < 0
 
 

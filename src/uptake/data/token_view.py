@@ -104,7 +104,7 @@ def join(offsets: Offsets, spelled: Sequence[str], size: int) -> tuple[Token, ..
             continue
         alike = [at for at, token in enumerate(tokens) if token.end > start and not token.special]
         places = [(start, end), *((tokens[at].start, tokens[at].end) for at in alike)]
-        tokens.append(Token(min(place[0] for place in places), max(place[1] for place in places)))
+        tokens.append(Token(min(offset[0] for offset in places), max(offset[1] for offset in places)))
         for at in range(alike[0], len(tokens)) if alike else ():
             tokens[at] = replace(tokens[-1], special=tokens[at].special)
     return tuple(tokens)

@@ -61,7 +61,7 @@ def messages(value: Any, where: Where | None, field: str) -> Dialogue:
     if not isinstance(value, Sequence) or isinstance(value, str):
         allowed = "a list of messages {role, content} or {from, value}"
         raise bad_row(f"found a {type(value).__name__}", where, field=field, allowed=allowed)
-    return tuple(_message(item, where, f"{field}[{place}]") for place, item in enumerate(value))
+    return tuple(_message(item, where, f"{field}[{index}]") for index, item in enumerate(value))
 
 
 def unspelled(value: Any, where: Where | None, field: str) -> Any:
@@ -205,7 +205,7 @@ def _calls(value: Any, where: Where | None, field: str) -> list[Any]:
     found = _json(value, where, field)
     if not isinstance(found, list) or not all(isinstance(call, Mapping) for call in found):
         raise bad_row(f"found {str(value)[:40]!r}", where, field=field, allowed="a list of calls, each an object")
-    return [_call(call, where, f"{field}[{place}]") for place, call in enumerate(found)]
+    return [_call(call, where, f"{field}[{index}]") for index, call in enumerate(found)]
 
 
 def _call(call: Mapping[str, Any], where: Where | None, field: str) -> Mapping[str, Any]:

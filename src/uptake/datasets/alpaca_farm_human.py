@@ -29,5 +29,5 @@ def hub_comparisons() -> Iterator[Comparison | str]:
 def from_records(found: Records) -> Iterator[Comparison | str]:
     """The items of records of the Hub."""
     for where, pair in rows(found, _Pair):
-        asked = prompt(instruction(pair.instruction, pair.input), where)
-        yield to_comparison(asked, (pair.output_1, pair.output_2), float(pair.preference == 1), where)
+        question = prompt(instruction(pair.instruction, pair.input), where)
+        yield to_comparison(question, (pair.output_1, pair.output_2), float(pair.preference == 1), where)

@@ -29,6 +29,6 @@ class _Pair(BaseModel):
 def comparisons(folder: Path) -> Iterator[Comparison | str]:
     """One comparison a row."""
     for where, pair in rows(table(folder, "pairs"), _Pair):
-        asked = prompt(instruction(pair.instruction, pair.input), where)
+        question = prompt(instruction(pair.instruction, pair.input), where)
         share = fmean(vote == 1 for vote in pair.preferences.values())
-        yield to_comparison(asked, (pair.output_1, pair.output_2), share, where)
+        yield to_comparison(question, (pair.output_1, pair.output_2), share, where)

@@ -26,5 +26,5 @@ class _Pair(BaseModel):
 def comparisons(folder: Path) -> Iterator[Comparison | str]:
     """One comparison a row."""
     for where, pair in rows(table(folder, "test"), _Pair):
-        asked, responses = prompt(pair.prompt, where), (pair.first, pair.second)
-        yield to_comparison(asked, responses, _PREFERENCES[pair.label], where)
+        question, responses = prompt(pair.prompt, where), (pair.first, pair.second)
+        yield to_comparison(question, responses, _PREFERENCES[pair.label], where)

@@ -32,6 +32,6 @@ def hub_comparisons() -> Iterator[Comparison | str]:
 def from_records(found: Records) -> Iterator[Comparison | str]:
     """The items of records of the Hub."""
     for where, pair in rows(found, _Pair):
-        asked, responses = prompt(pair.prompt, where), (pair.response_0, pair.response_1)
-        yield to_comparison(asked, responses, float(pair.better_response_id == 0), where, "helpful")
-        yield to_comparison(asked, responses, float(pair.safer_response_id == 0), where, "safe")
+        question, responses = prompt(pair.prompt, where), (pair.response_0, pair.response_1)
+        yield to_comparison(question, responses, float(pair.better_response_id == 0), where, "helpful")
+        yield to_comparison(question, responses, float(pair.safer_response_id == 0), where, "safe")

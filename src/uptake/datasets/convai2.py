@@ -50,10 +50,10 @@ def ratings(folder: Path) -> Iterator[Rating | str]:
     for group in ("volunteers", "intermediate"):
         for where, chat in rows(table(folder, f"data_{group}"), _Chat):
             turns, system = _turns(chat), chat.participant2_id.user_id
-            for place, message in enumerate(chat.messages):
+            for index, message in enumerate(chat.messages):
                 if message.evaluation_score is not None:
                     thumb = {"thumb": float(message.evaluation_score)}
-                    yield to_rating(turns, thumb, where=where, place=place, system=system, group=group)
+                    yield to_rating(turns, thumb, where=where, index=index, system=system, group=group)
             overall = {} if chat.eval_score is None else {"overall": chat.eval_score}
             yield to_rating(turns, overall, where=where, level="dialogue", system=system, group=group)
 

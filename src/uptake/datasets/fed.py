@@ -39,7 +39,7 @@ def ratings(folder: Path) -> Iterator[Rating | str]:
 
 
 def _turn(line: str, where: Where) -> Turn:
-    speaker, _, said = line.partition(":")
+    speaker, _, text = line.partition(":")
     if speaker not in _ROLES:
         raise bad_row(f"found the line {line[:40]!r}", where, field="context", allowed='"User: ..." or "System: ..."')
-    return Turn(_ROLES[speaker], said.strip())
+    return Turn(_ROLES[speaker], text.strip())

@@ -31,7 +31,7 @@ _PREFERENCES = {0: 0.5, 1: 1.0, 2: 0.0}
 _Passage = Annotated[list[str], Field(min_length=1)]
 
 
-class _Asked(BaseModel):
+class _Question(BaseModel):
     question: str
     passages: list[_Passage]
     first: str = Field(alias="prediction 1")
@@ -41,7 +41,7 @@ class _Asked(BaseModel):
         return prompt("\n\n".join((*map(_text, self.passages), self.question)), where)
 
 
-class _Compared(_Asked):
+class _Compared(_Question):
     """A question with four answers and the preference in each pair of them: 1 and 2, 1 and 3, up to 3 and 4."""
 
     second: str = Field(alias="prediction 2")
@@ -56,7 +56,7 @@ class _Error(BaseModel):
     end: int
 
 
-class _Marked(_Asked):
+class _Marked(_Question):
     errors: list[_Error] = Field(validation_alias=AliasPath("feedback", "errors"))
     corrected: str = Field(validation_alias=AliasPath("feedback", "corrected-prediction"))
 

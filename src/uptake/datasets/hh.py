@@ -34,8 +34,8 @@ def part(folder: Path, name: Literal["train", "test"]) -> Iterator[Comparison | 
         split = _Split.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(f"no split: {error}", path=path, allowed='{"train": [0, 2], "test": [1]}') from error
-    kept = getattr(split, name)
-    return pairs((where, record) for where, record in table(folder, "test") if where.line - 1 in kept)
+    lines = getattr(split, name)
+    return pairs((where, record) for where, record in table(folder, "test") if where.line - 1 in lines)
 
 
 def preferences(folder: Path) -> Iterator[Preference | str]:

@@ -103,19 +103,19 @@ def to_rating(
     ratings: Mapping[str, float],
     *,
     where: Where,
-    place: int | None = None,
+    index: int | None = None,
     level: Level = "turn",
     system: str = "",
     group: str = "",
 ) -> Rating | str:
-    """The rating of the assistant's turn at `place`, else of its last one.
+    """The rating of the assistant's turn at `index`, else of its last one.
 
     The conversation ends there; what the user says right after it is the follow-up.
     """
     if not ratings:
         return "no rating"
     responses = [each for each, turn in enumerate(turns) if turn.role == "assistant" and turn.content.strip()]
-    end = place if place is not None else max(responses, default=None)
+    end = index if index is not None else max(responses, default=None)
     if end not in responses:
         return "no response"
     dialogue = joined(turns[: end + 1])
@@ -136,15 +136,15 @@ def to_feedback(
     rating: float | None = None,
 ) -> Feedback | str:
     """Feedback; none of a blank question, response or text. Without a split, the question decides."""
-    asked = joined([Turn("user", question.strip())] if isinstance(question, str) else question)
-    if not asked:
+    turns = joined([Turn("user", question.strip())] if isinstance(question, str) else question)
+    if not turns:
         return "no question"
     if not response.strip():
         return "no response"
     if not text.strip():
         return "no feedback"
-    dialogue = (*asked, Turn("assistant", response.strip()), Turn("user", text.strip()))
-    return Feedback(dialogue, polarity, split or split_of(asked), rating)
+    dialogue = (*turns, Turn("assistant", response.strip()), Turn("user", text.strip()))
+    return Feedback(dialogue, polarity, split or split_of(turns), rating)
 
 
 def to_edited(

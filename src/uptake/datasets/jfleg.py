@@ -31,5 +31,5 @@ def edits(folder: Path) -> Iterator[Edited | str]:
     for name, split in splits:
         for where, row in rows(table(folder, name), _Corrected):
             for edit in row.refs:
-                asked, group = prompt(_QUESTION, where), f"{name}-{where.line}"
-                yield to_edited(asked, "jfleg", row.src.strip(), edit.strip(), split=split, group=group)
+                question, group = prompt(_QUESTION, where), f"{name}-{where.line}"
+                yield to_edited(question, "jfleg", row.src.strip(), edit.strip(), split=split, group=group)

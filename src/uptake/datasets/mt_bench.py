@@ -39,7 +39,7 @@ def from_records(found: Records) -> Iterator[Comparison | str]:
     for where, vote in rows(found, _Vote):
         first, second = vote.conversation_a[1].content, vote.conversation_b[1].content
         if vote.turn == 1:
-            asked = prompt(vote.conversation_a[0].content, where)
-            yield to_comparison(asked, (first, second), _PREFERENCES.get(vote.winner, 0.5), where)
+            question = prompt(vote.conversation_a[0].content, where)
+            yield to_comparison(question, (first, second), _PREFERENCES.get(vote.winner, 0.5), where)
         else:
             yield "second turn"

@@ -37,8 +37,8 @@ def ratings(folder: Path) -> Iterator[Rating | str]:
     questions = {question.question_id: question.turns for _, question in rows(table(folder, "question"), _Question)}
     for where, row in rows(table(folder, "ratings"), _Judgment):
         to_come = questions.get(row.question_id, [])[len(row.turns) :]
-        asked = (Turn("user", text) for text in (*row.turns, *to_come))
-        said = (Turn("assistant", text) for text in row.answers)
-        turns = [turn for turn in chain(*zip_longest(asked, said)) if turn]
+        user_turns = (Turn("user", text) for text in (*row.turns, *to_come))
+        model_turns = (Turn("assistant", text) for text in row.answers)
+        turns = [turn for turn in chain(*zip_longest(user_turns, model_turns)) if turn]
         complete = all(answer.strip() for answer in row.answers)
         yield to_rating(turns, {"overall": row.score}, where=where, system=row.model) if complete else "no response"

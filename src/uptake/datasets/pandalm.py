@@ -39,6 +39,6 @@ def comparisons(folder: Path) -> Iterator[Comparison | str]:
             yield "a response that is no text"
             continue
         votes = (pair.annotator1, pair.annotator2, pair.annotator3)
-        asked = prompt(instruction(pair.instruction, pair.input), where)
+        question = prompt(instruction(pair.instruction, pair.input), where)
         share = fmean(_PREFERENCES[vote] for vote in votes)
-        yield to_comparison(asked, (pair.response1, pair.response2), share, where)
+        yield to_comparison(question, (pair.response1, pair.response2), share, where)

@@ -56,8 +56,8 @@ def feedback(folder: Path) -> Iterator[Feedback | str]:
     for group in _GROUPS:
         for where, row in rows(table(folder, f"{group}_eval"), _Explained):
             for text, grade in graded(row.gpt4_feedback, row.gpt4_score, where):
-                asked = _question(row.orig_instruction)
-                yield to_feedback(asked, row.orig_response, text, _polarity(grade), "heldout", rating=grade)
+                question = _question(row.orig_instruction)
+                yield to_feedback(question, row.orig_response, text, _polarity(grade), "heldout", rating=grade)
 
 
 def _polarity(grade: float) -> FeedbackPolarity:
@@ -69,4 +69,4 @@ def _question(instruction: str) -> tuple[Turn, ...]:
     if not instruction.startswith(_DIALOGUE):
         return (Turn("user", instruction),)
     _, *parts = _MARK.split(instruction)
-    return tuple(Turn(_ROLES[mark], said.strip()) for mark, said in zip(parts[::2], parts[1::2], strict=True))
+    return tuple(Turn(_ROLES[mark], text.strip()) for mark, text in zip(parts[::2], parts[1::2], strict=True))

@@ -30,5 +30,5 @@ def hub_comparisons() -> Iterator[Comparison | str]:
 def from_records(found: Records) -> Iterator[Comparison | str]:
     """The items of records of the Hub."""
     for where, pair in rows(found, _Pair):
-        asked = prompt(pair.prompt, where)
-        yield to_comparison(asked, (pair.chosen, pair.rejected), 1.0, where, pair.subset)
+        question = prompt(pair.prompt, where)
+        yield to_comparison(question, (pair.chosen, pair.rejected), 1.0, where, pair.subset)

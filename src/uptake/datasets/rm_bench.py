@@ -43,7 +43,7 @@ def hub_comparisons() -> Iterator[Comparison | str]:
 def from_records(found: Records) -> Iterator[Comparison | str]:
     """The items of the records of any domain."""
     for where, row in rows(found, _Matrix):
-        asked = prompt(row.prompt, where)
+        question = prompt(row.prompt, where)
         for (mine, chosen), (other, rejected) in product(enumerate(row.chosen), enumerate(row.rejected)):
             group = "easy" if mine > other else "normal" if mine == other else "hard"
-            yield to_comparison(asked, (chosen, rejected), 1.0, where, group)
+            yield to_comparison(question, (chosen, rejected), 1.0, where, group)

@@ -24,7 +24,7 @@ class _Answer(BaseModel):
     answer: str
 
 
-class _Asked(BaseModel):
+class _Question(BaseModel):
     """A conversation that ends with the user, and the path "Pairwise_set/Helpfulness/Code" or the like."""
 
     conversation_input: list[dict[str, Any]]
@@ -41,12 +41,12 @@ class _Asked(BaseModel):
         return prompt(tuple(Turn(turn.role, turn.content) for turn in turns), where)
 
 
-class _Pair(_Asked):
+class _Pair(_Question):
     chosen: _Answer
     reject: _Answer
 
 
-class _Best(_Asked):
+class _Best(_Question):
     bon_best: _Answer
     loser_list: list[_Answer] = Field(min_length=1)
 

@@ -35,10 +35,10 @@ class _Conversation(BaseModel):
 def ratings(folder: Path) -> Iterator[Rating | str]:
     """The rating of every message that answers another."""
     for where, conversation in rows(table(folder, "test_freq"), _Conversation):
-        for place, message in enumerate(conversation.content):
+        for index, message in enumerate(conversation.content):
             level = message.turn_rating
             ratings = {"overall": 1.0 + _LEVELS.index(level)} if level else {}
-            yield to_rating(_turns(conversation, message.agent), ratings, where=where, place=place)
+            yield to_rating(_turns(conversation, message.agent), ratings, where=where, index=index)
 
 
 def conversations(folder: Path) -> Iterator[Dialogue]:
@@ -50,5 +50,5 @@ def conversations(folder: Path) -> Iterator[Dialogue]:
 
 
 def _turns(conversation: _Conversation, assistant: str) -> list[Turn]:
-    said = conversation.content
-    return [Turn("assistant" if each.agent == assistant else "user", each.message) for each in said]
+    messages = conversation.content
+    return [Turn("assistant" if each.agent == assistant else "user", each.message) for each in messages]

@@ -41,11 +41,11 @@ def ratings(folder: Path) -> Iterator[Rating | str]:
     """The satisfaction with every system turn that the user answers, and with every dialogue."""
     for group, where, dialogue in _dialogues(folder, remainder=1):
         turns = _turns(dialogue)
-        for place, line in enumerate(dialogue.turns):
+        for index, line in enumerate(dialogue.turns):
             if line.satisfaction and line.text == _OVERALL:
                 yield to_rating(turns, _mean(line), where=where, level="dialogue", group=group)
-            elif line.satisfaction and place and dialogue.turns[place - 1].role == "SYSTEM":
-                yield to_rating(turns, _mean(line), where=where, place=place - 1, group=group)
+            elif line.satisfaction and index and dialogue.turns[index - 1].role == "SYSTEM":
+                yield to_rating(turns, _mean(line), where=where, index=index - 1, group=group)
 
 
 def conversations(folder: Path) -> Iterator[Dialogue]:

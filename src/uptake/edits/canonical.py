@@ -34,11 +34,11 @@ def canonical(response: str, edited: str) -> str:
     old, new = _folded(response), _folded(edited)
     pairs = dict(_matches([atom.folded for atom in old.atoms], [atom.folded for atom in new.atoms]))
     parts = [old.lead]
-    for place, atom in enumerate(new.atoms):
-        same = pairs.get(place)
+    for index, atom in enumerate(new.atoms):
+        same = pairs.get(index)
         parts.append(atom.raw if same is None else old.atoms[same].raw)
         # Between two characters that both texts have side by side, what is not seen is the response's.
-        together = same is not None and pairs.get(place + 1) == same + 1
+        together = same is not None and pairs.get(index + 1) == same + 1
         parts.append(old.atoms[same].gap if together and same is not None else atom.gap)
     return "".join(parts).removesuffix(new.trail) + old.trail if new.atoms else ""
 
@@ -102,10 +102,10 @@ def _characters(text: str) -> Iterator[str]:
 def _matches(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Places in `new` with the place of the same character in `old`: by whole words, then within what they leave."""
     starts, others = _starts(old), _starts(new)
-    for kept, mine, theirs in runs(_words(old, starts), _words(new, others)):
+    for equal, mine, theirs in runs(_words(old, starts), _words(new, others)):
         here = range(starts[mine.start], starts[mine.stop])
         there = range(others[theirs.start], others[theirs.stop])
-        if kept:
+        if equal:
             yield from zip(there, here, strict=True)
             continue
         for same, one, other in runs(old[here.start : here.stop], new[there.start : there.stop]):
@@ -117,9 +117,9 @@ def _starts(atoms: Sequence[str]) -> list[int]:
     """Where words begin, runs of letters and digits with the blank before, and single others; at last the end."""
     letters = [atom[:1].isalnum() for atom in atoms]
     inside = (
-        place and letters[place] and (letters[place - 1] or atoms[place - 1] == " ") for place in range(len(atoms))
+        index and letters[index] and (letters[index - 1] or atoms[index - 1] == " ") for index in range(len(atoms))
     )
-    return [*(place for place, within in enumerate(inside) if not within), len(atoms)]
+    return [*(index for index, within in enumerate(inside) if not within), len(atoms)]
 
 
 def _words(atoms: Sequence[str], starts: Sequence[int]) -> list[tuple[str, ...]]:

@@ -32,13 +32,13 @@ class Draft:
 class Proposal:
     """Proposal of an editor: `Proposal("The dog sat.", tokens=61)`, or `reason` why there is no text.
 
-    `said` is the whole answer where no edit could be read from it. `tokens` counts what was read and written, `cost` is
+    `answer` is the editor's, where no edit could be read from it. `tokens` counts what was read and written, `cost` is
     in the currency of the configured prices.
     """
 
     text: str = ""
     reason: NoText = ""
-    said: str = ""
+    answer: str = ""
     tokens: int = 0
     cost: float = 0.0
 

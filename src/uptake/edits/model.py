@@ -55,9 +55,9 @@ class ModelEditor:
 
         `loading` are the options of `uptake.load` (device, dtype, adapter) for a model that is to be loaded.
         """
-        asked = prompt if isinstance(prompt, EditPrompt) else EditPrompt.load(prompt)
+        loaded = prompt if isinstance(prompt, EditPrompt) else EditPrompt.load(prompt)
         lm = model if isinstance(model, LanguageModel) else load(model, **loading)
-        return cls(lm, asked, max_new_tokens)
+        return cls(lm, loaded, max_new_tokens)
 
     @property
     def name(self) -> str:
@@ -76,26 +76,26 @@ class ModelEditor:
         """One proposal for every draft; raises ModelError where the model gives not-a-number."""
         proposals = [Proposal(reason="too_long")] * len(drafts)
         by_limit: dict[int, list[tuple[int, Prompt]]] = defaultdict(list)
-        for place, draft in enumerate(drafts):
+        for index, draft in enumerate(drafts):
             turns = (Turn("user", self.prompt(draft)),)
             size = len(self.chat.tokenize([self.chat.escape(draft.response)])[0])
             if self.lm.window is None or len(self.chat.prompt_ids(turns)) + size < self.lm.window:
-                by_limit[self._limit(size)].append((place, Prompt(turns, prompt_key(turns), draft.prompt.where)))
+                by_limit[self._limit(size)].append((index, Prompt(turns, prompt_key(turns), draft.prompt.where)))
         for limit, some in by_limit.items():
-            places, asked = zip(*some, strict=True)
-            for place, first in zip(places, self._proposals(asked, limit), strict=True):
-                proposals[place] = first
-            lost = [(place, prompt) for place, prompt in some if proposals[place].reason == "parse"]
-            again = [(place, prompt) for place, prompt in lost if self._has_room(prompt)]
+            places, batch = zip(*some, strict=True)
+            for index, first in zip(places, self._proposals(batch, limit), strict=True):
+                proposals[index] = first
+            lost = [(index, prompt) for index, prompt in some if proposals[index].reason == "parse"]
+            again = [(index, prompt) for index, prompt in lost if self._has_room(prompt)]
             begun = self._proposals([prompt for _, prompt in again], limit, OPENING)
-            for (place, _), second in zip(again, begun, strict=True):
-                proposals[place] = better(proposals[place], second)
+            for (index, _), second in zip(again, begun, strict=True):
+                proposals[index] = better(proposals[index], second)
         return proposals
 
-    def _proposals(self, asked: Sequence[Prompt], limit: int, beginning: str = "") -> list[Proposal]:
+    def _proposals(self, batch: Sequence[Prompt], limit: int, beginning: str = "") -> list[Proposal]:
         greedy = PolicySamples(n=1, temperature=0.0, top_p=1.0, max_new_tokens=limit)
         (begun,) = self.chat.tokenize([beginning])
-        prompts = [replace(each, ids=(*each.ids, *begun)) for each in greedy.prompt_ids(self.lm, asked, self.chat)]
+        prompts = [replace(each, ids=(*each.ids, *begun)) for each in greedy.prompt_ids(self.lm, batch, self.chat)]
         answers = sample(self.lm, prompts, greedy.sampling(seed=0), self.chat.end_ids)
         found = []
         for answer in answers:

@@ -32,4 +32,4 @@ class OracleEditor:
         try:
             return Proposal(Town(self.town).minimal_edit((*draft.prompt.turns, Turn("assistant", draft.response))))
         except InputError as error:
-            return Proposal(reason="no_answer", said=str(error))
+            return Proposal(reason="no_answer", answer=str(error))

@@ -47,21 +47,21 @@ class PersonEditor:
         questions = [_question(draft) for draft in drafts]
         by_key = {question.key: draft for question, draft in zip(questions, drafts, strict=True)}
 
-        def preview(question: SurveyQuestion, said: Any) -> Mapping[str, Any] | None:
-            return _preview(self.rules, by_key[question.key], said["text"]) if _is_edit(said) else None
+        def preview(question: SurveyQuestion, answer: Any) -> Mapping[str, Any] | None:
+            return _preview(self.rules, by_key[question.key], answer["text"]) if _is_edit(answer) else None
 
-        def takes(question: SurveyQuestion, said: Any) -> bool:
-            if not _is_edit(said):
-                return bool(said == SKIP)
-            return self.rules(by_key[question.key], said["text"]).reason not in _REFUSED
+        def takes(question: SurveyQuestion, answer: Any) -> bool:
+            if not _is_edit(answer):
+                return bool(answer == SKIP)
+            return self.rules(by_key[question.key], answer["text"]).reason not in _REFUSED
 
         form = SurveyForm(Path(__file__).with_name("person.html"), "responses", takes, preview, most_bytes=1 << 22)
-        said = ask(form, questions, Cache(self.answers), self.port)
-        return [Proposal(reason="skipped") if one == SKIP else Proposal(one["text"]) for one in said]
+        answers = ask(form, questions, Cache(self.answers), self.port)
+        return [Proposal(reason="skipped") if one == SKIP else Proposal(one["text"]) for one in answers]
 
 
-def _is_edit(said: Any) -> bool:
-    return isinstance(said, dict) and isinstance(said.get("text"), str)
+def _is_edit(answer: Any) -> bool:
+    return isinstance(answer, dict) and isinstance(answer.get("text"), str)
 
 
 def _question(draft: Draft) -> SurveyQuestion:
@@ -86,10 +86,10 @@ def _preview(rules: Rules, draft: Draft, text: str) -> dict[str, Any]:
 def marks(response: str, checked: Checked) -> Iterator[tuple[str, str]]:
     """Stretches of both texts in reading order: "=" kept, "-" removed, "+" added; by words, whatever the units are."""
     old, new = pieces(response), pieces(checked.text)
-    for kept, mine, theirs in runs(old, new):
+    for equal, mine, theirs in runs(old, new):
         removed = "".join(old[mine.start : mine.stop])
         added = "".join(new[theirs.start : theirs.stop])
-        if kept:
+        if equal:
             yield "=", removed
             continue
         if removed:

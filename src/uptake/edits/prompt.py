@@ -57,15 +57,15 @@ class EditPrompt:
         return _FIELD.sub(lambda field: values[field[1]], self.text)
 
 
-def proposal(said: str, tokens: int = 0, cost: float = 0.0) -> Proposal:
+def proposal(answer: str, tokens: int = 0, cost: float = 0.0) -> Proposal:
     """The edit in what a model said: what stands between its one pair of tags, or the reason "parse".
 
     A line break after the first tag and one before the last belong to the tags.
     """
-    before, opened, rest = said.partition(OPENING)
+    before, opened, rest = answer.partition(OPENING)
     text, closed, after = rest.partition(CLOSING)
     if not (opened and closed) or any(tag in other for other in (before, text, after) for tag in (OPENING, CLOSING)):
-        return Proposal(reason="parse", said=said, tokens=tokens, cost=cost)
+        return Proposal(reason="parse", answer=answer, tokens=tokens, cost=cost)
     return Proposal(text.removeprefix("\n").removesuffix("\n"), tokens=tokens, cost=cost)
 
 

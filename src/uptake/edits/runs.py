@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby, takewhile
 from operator import eq
 
-from uptake.ops.alignment import KEPT, align
+from uptake.ops.alignment import UNCHANGED, align
 
 LARGEST = 1 << 23
 
@@ -21,10 +21,10 @@ def runs(old: Sequence[Hashable], new: Sequence[Hashable]) -> Iterator[tuple[boo
     far = len(one) * len(other) > LARGEST
     middle = "D" * len(one) + "A" * len(other) if far else align(one, other).ops
     i = j = 0
-    for kept, run in groupby(KEPT * begin + middle + KEPT * end, key=lambda op: op == KEPT):
+    for equal, run in groupby(UNCHANGED * begin + middle + UNCHANGED * end, key=lambda op: op == UNCHANGED):
         ops = "".join(run)
         i_end, j_end = i + len(ops) - ops.count("A"), j + len(ops) - ops.count("D")
-        yield kept, range(i, i_end), range(j, j_end)
+        yield equal, range(i, i_end), range(j, j_end)
         i, j = i_end, j_end
 
 

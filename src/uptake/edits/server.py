@@ -47,18 +47,18 @@ class ServerEditor(ChatServer):
 
     def __call__(self, drafts: Sequence[Draft]) -> Sequence[Proposal]:
         """One proposal for every draft; raises as `ChatServer.answers` does."""
-        asked = [self._prompt(draft) for draft in drafts]
+        questions = [self._prompt(draft) for draft in drafts]
         cache = Cache(self.cache)
-        found = {text: self._proposal(each) for text, each in self.answers(dict.fromkeys(asked), cache).items()}
+        found = {text: self._proposal(each) for text, each in self.answers(dict.fromkeys(questions), cache).items()}
         again = [text for text, each in found.items() if each.reason == "parse"]
         for text, answer in self.answers(again, cache, 1, OPENING).items():
             found[text] = better(found[text], self._proposal(answer, OPENING))
-        return [found[text] for text in asked]
+        return [found[text] for text in questions]
 
     def _proposal(self, answer: ChatCompletion | None, beginning: str = "") -> Proposal:
         if answer is None:
             return Proposal(reason="no_answer")
-        said = (answer.choices[0].message.content or "") if answer.choices else ""
+        text = (answer.choices[0].message.content or "") if answer.choices else ""
         # What goes on after the tag does not repeat it; a server that was asked without the beginning writes it.
-        said = said if OPENING in said else f"{beginning}{said}"
-        return proposal(said, sum(answer.tokens), self.cost(*answer.tokens))
+        text = text if OPENING in text else f"{beginning}{text}"
+        return proposal(text, sum(answer.tokens), self.cost(*answer.tokens))

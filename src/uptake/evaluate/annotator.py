@@ -41,7 +41,7 @@ class AnnotatorStats:
 AGREEMENT = 0.5
 
 
-def goes_by_place(stats: AnnotatorStats) -> str:
+def position_bias_warning(stats: AnnotatorStats) -> str:
     """A sentence on an annotator whose orders agree in fewer than half of the pairs; else nothing."""
     if stats.agreement is None or stats.agreement.rate >= AGREEMENT:
         return ""

@@ -120,10 +120,10 @@ def result(items: Sequence[Item], scores: Sequence[Prediction | Sequence[float]]
     part of a rating benchmark with fewer than three rows is left out.
     """
     invalid = counted([score for score in scores if isinstance(score, str)])
-    kept = [(item, score) for item, score in zip(items, scores, strict=True) if not isinstance(score, str)]
-    if not kept:
+    scored = [(item, score) for item, score in zip(items, scores, strict=True) if not isinstance(score, str)]
+    if not scored:
         return Result((), invalid, UNJUDGED)
-    valid, numbers = (list(column) for column in zip(*kept, strict=True))
+    valid, numbers = (list(column) for column in zip(*scored, strict=True))
     kinds: dict[type[Any], Callable[..., Any]] = {Comparison: _compared, Rating: _rated, Candidates: _picked}
     try:
         return Result(kinds[type(valid[0])](valid, numbers, clusters(valid).tolist(), seed), invalid)
@@ -137,15 +137,15 @@ def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind:
     Margins of annotators are probabilities less one half. Raises `InputError` where there are no such pairs, and where
     no temperature fits, since the margins are no better than chance.
     """
-    kept = [
+    usable = [
         (item, margin if item.preference > 0.5 else -margin)
         for item, margin in zip(items, margins, strict=True)
         if not isinstance(margin, str) and item.preference != 0.5
     ]
-    toward = np.array([margin for _, margin in kept])
+    toward = np.array([margin for _, margin in usable])
     if kind == "annotator":
         return Confidence(None, reliability((toward + 0.5).clip(0, 1).tolist()))
-    half = clusters([item for item, _ in kept]) % 2
+    half = clusters([item for item, _ in usable]) % 2
     if len(set(half.tolist())) < 2:
         raise InputError("fewer than two prompts where people prefer a response", allowed="more, to fit a temperature")
     fitted = np.array([temperature(toward[half != side]) for side in (0, 1)])

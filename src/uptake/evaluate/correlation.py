@@ -76,15 +76,15 @@ def kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     discordant ones.
     """
     order = np.lexsort((y, x))
-    x_place, y_place = (np.unique(each[order], return_inverse=True)[1] for each in (x, y))
+    x_rank, y_rank = (np.unique(each[order], return_inverse=True)[1] for each in (x, y))
     weights = weights[:, order]
     # Ordered pairs, a row with itself and its copies among them: all, and those alike in x, in y, and in both.
     total = weights.sum(axis=1) ** 2
     x_ties, y_ties, ties = (
-        (_grouped(place, weights) ** 2).sum(axis=1)
-        for place in (x_place, y_place, np.unique(x_place * len(x) + y_place, return_inverse=True)[1])
+        (_grouped(rank, weights) ** 2).sum(axis=1)
+        for rank in (x_rank, y_rank, np.unique(x_rank * len(x) + y_rank, return_inverse=True)[1])
     )
-    surplus = (total - x_ties - y_ties + ties) / 2 - 2 * _inversions(y_place, weights)
+    surplus = (total - x_ties - y_ties + ties) / 2 - 2 * _inversions(y_rank, weights)
     defined = (total > x_ties) & (total > y_ties)
     scale = np.sqrt(np.where(defined, (total - x_ties) * (total - y_ties), 1.0)) / 2
     return np.where(defined, surplus / scale, np.nan)
@@ -99,31 +99,31 @@ def _standard(values: FloatArray) -> FloatArray:
 
 def _ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
     """The mean rank of every row by resample."""
-    place = np.unique(values, return_inverse=True)[1]
-    sizes = _grouped(place, weights)
+    rank = np.unique(values, return_inverse=True)[1]
+    sizes = _grouped(rank, weights)
     middle = sizes.cumsum(axis=1) - (sizes - 1) / 2
-    ranks: FloatArray = middle[:, place]
+    ranks: FloatArray = middle[:, rank]
     return ranks
 
 
-def _grouped(place: NDArray[np.intp], weights: FloatArray) -> FloatArray:
+def _grouped(rank: NDArray[np.intp], weights: FloatArray) -> FloatArray:
     """The weight of all rows of each place, "resamples places"."""
-    order = np.argsort(place, kind="stable")
-    starts = np.searchsorted(place[order], np.arange(place.max() + 1))
+    order = np.argsort(rank, kind="stable")
+    starts = np.searchsorted(rank[order], np.arange(rank.max() + 1))
     return np.add.reduceat(weights[:, order], starts, axis=1)
 
 
-def _inversions(place: NDArray[np.intp], weights: FloatArray) -> FloatArray:
+def _inversions(rank: NDArray[np.intp], weights: FloatArray) -> FloatArray:
     """The pairs of rows of which the earlier has the larger place, by resample.
 
     Two places differ first at one bit; so bit by bit, among rows whose higher bits are alike, those with the bit that
     come before those without it.
     """
     total = np.zeros(len(weights))
-    for bit in range(int(place.max()).bit_length()):
-        block = place >> (bit + 1)
+    for bit in range(int(rank.max()).bit_length()):
+        block = rank >> (bit + 1)
         order = np.argsort(block, kind="stable")
-        ones, begins = place[order] >> bit & 1, np.searchsorted(block[order], block[order])
+        ones, begins = rank[order] >> bit & 1, np.searchsorted(block[order], block[order])
         sorted_weights = weights[:, order]
         before = np.pad((sorted_weights * ones).cumsum(axis=1), ((0, 0), (1, 0)))
         total += (sorted_weights * (1 - ones) * (before[:, :-1] - before[:, begins])).sum(axis=1)

@@ -43,18 +43,18 @@ def item_analysis(pairs: LabeledPairs) -> tuple[FollowUpItem, ...]:
     for category, columns in zip(pairs.followups.categories, pairs.followups.columns, strict=True):
         start, stop = columns.positive.start, columns.negative.stop
         for column in range(start, stop):
-            own = differences[:, column]
-            accuracy = share(points(own, np.zeros_like(own)))
+            difference = differences[:, column]
+            accuracy = share(points(difference, np.zeros_like(difference)))
             items.append(
                 FollowUpItem(
                     pairs.followups.sentences[column],
                     category.name,
                     bool(approve[column]),
                     accuracy,
-                    _correlation(own, np.ones_like(own)),
-                    _correlation(own, _others(parts[:, start:stop], column - start)),
-                    _correlation(own, _others(parts, column)),
-                    float((own == 0).mean()),
+                    _correlation(difference, np.ones_like(difference)),
+                    _correlation(difference, _others(parts[:, start:stop], column - start)),
+                    _correlation(difference, _others(parts, column)),
+                    float((difference == 0).mean()),
                     accuracy.low <= 0.5 <= accuracy.high,
                 )
             )

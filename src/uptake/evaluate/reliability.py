@@ -40,7 +40,7 @@ def reliability(p: Sequence[float]) -> Reliability:
         raise InputError("a number outside 0 and 1", field="p", allowed="probabilities")
     sure = np.maximum(chosen, 1 - chosen)
     right = np.sign(chosen - 0.5) / 2 + 0.5
-    place = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    groups = [place == number for number in range(BINS) if (place == number).any()]
+    bin_ = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    groups = [bin_ == number for number in range(BINS) if (bin_ == number).any()]
     bins = tuple(ReliabilityBin(float(sure[group].mean()), share(right[group])) for group in groups)
     return Reliability(sum(each.right.n * abs(each.p - each.right.rate) for each in bins) / len(chosen), bins)

@@ -39,10 +39,10 @@ class Conversations:
     def runs(self, world: World, row: Row) -> list[Run] | Dropped:
         """The runs of a conversation, whose ids, one after another, are the conversation."""
         prompt, turns = self._conversation(row)
-        kept = _fitted(world, turns, prompt.where)
-        if kept is None:
+        fitted = _fitted(world, turns, prompt.where)
+        if fitted is None:
             return Dropped.EXCHANGE_TOO_LONG
-        return list(self._runs(world.chat, kept, prompt.where)) or Dropped.NO_WEIGHT
+        return list(self._runs(world.chat, fitted, prompt.where)) or Dropped.NO_WEIGHT
 
     def _conversation(self, row: Row) -> tuple[Prompt, Dialogue]:
         if not isinstance(row, Prompt):
@@ -58,15 +58,15 @@ class Conversations:
         if self.turns == "all":
             yield (), chat.tokenize([chat.text(turns)])[0]
             return
-        first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+        first = next(index for index, turn in enumerate(turns) if turn.role == "user")
         places = [
-            place
-            for place, turn in enumerate(turns)
-            if turn.role == "assistant" and place > first and turn.fields.get("weight", 1)
+            index
+            for index, turn in enumerate(turns)
+            if turn.role == "assistant" and index > first and turn.fields.get("weight", 1)
         ]
         read: Ids = ()
-        for place in places if self.turns == "responses" else places[-1:]:
-            prompt, run = chat.response_ids(turns[:place], turns[place], where=where)
+        for index in places if self.turns == "responses" else places[-1:]:
+            prompt, run = chat.response_ids(turns[:index], turns[index], where=where)
             if prompt[: len(read)] != read:
                 before, now = (str(chat.tokenizer.decode(list(ids))) for ids in (read, prompt[: len(read)]))
                 refuse("the template changes earlier turns", before, now, where)
@@ -83,8 +83,8 @@ def conversation_trees(conversations: Iterable[list[Run] | Dropped]) -> RoundDat
             dropped[runs] = dropped.get(runs, 0) + 1
         else:
             trees.append(_chain(runs))
-    kept = len(trees)
-    return RoundData(trees, {"samples": kept + sum(dropped.values()), "kept": kept, "dropped": dropped})
+    count = len(trees)
+    return RoundData(trees, {"samples": count + sum(dropped.values()), "kept": count, "dropped": dropped})
 
 
 def _chain(runs: Iterable[Run]) -> TokenTree:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 
 from uptake.data.response_tokens import ResponseTokens
 from uptake.errors import InputError
-from uptake.ops.alignment import KEPT, Alignment, align
+from uptake.ops.alignment import UNCHANGED, Alignment, align
 from uptake.ops.spans import Placed, as_spans, place_labels
 from uptake.ops.token_labels import token_labels
 from uptake.types import Edited, Span
@@ -23,7 +23,7 @@ class EditCounts(NamedTuple):
     `anchor_lost` are omissions without a token to stand at, `ambiguous` rows with another alignment as good.
     """
 
-    kept: int = 0
+    unchanged: int = 0
     new: int = 0
     anchor_lost: int = 0
     ambiguous: int = 0
@@ -93,10 +93,12 @@ class EditLabels:
 def _counted(placed: Sequence[Placed], alignment: Alignment | None) -> tuple[SideLabels, EditCounts]:
     """The labels of a response and, where there is one, of its edit, with their counts."""
     old, *more = placed
-    kept = alignment.old.count(KEPT) if alignment else old.values.count(0)
+    unchanged = alignment.old.count(UNCHANGED) if alignment else old.values.count(0)
     lost = sum(each.lost for each in placed)
     new = sum(
-        len(alignment.new) - alignment.new.count(KEPT) if alignment else sum(value > 0 for value in each.values)
+        len(alignment.new) - alignment.new.count(UNCHANGED) if alignment else sum(value > 0 for value in each.values)
         for each in more
     )
-    return [each.values for each in placed], EditCounts(kept, new, lost, int(bool(alignment and alignment.ambiguous)))
+    return [each.values for each in placed], EditCounts(
+        unchanged, new, lost, int(bool(alignment and alignment.ambiguous))
+    )

@@ -46,7 +46,7 @@ class EditedRows:
         groups: dict[Hashable, list[Edit]] = {}
         dropped: Counter[Dropped] = Counter()
         counts, samples = EditCounts(), 0
-        for place, each in enumerate(each_row(world)):
+        for index, each in enumerate(each_row(world)):
             samples += 1
             row = as_edited(each)
             found = self.marked(world, row)
@@ -54,14 +54,14 @@ class EditedRows:
                 dropped[found] += 1
             else:
                 edit, more = found
-                groups.setdefault(self._key(place, row, edit), []).append(edit)
+                groups.setdefault(self._key(index, row, edit), []).append(edit)
                 counts = counts.plus(more)
         examples = [_joined(group) for group in groups.values()]
-        kept = samples - dropped.total()
+        count = samples - dropped.total()
         ended = world.chat.end_ids
         return RoundData(
             examples,
-            {"samples": samples, "kept": kept, "dropped": dict(dropped), **_figures(examples, counts, ended)},
+            {"samples": samples, "kept": count, "dropped": dict(dropped), **_figures(examples, counts, ended)},
         )
 
     def marked(self, world: World, row: Edited) -> tuple[Edit, EditCounts] | Dropped:
@@ -72,8 +72,8 @@ class EditedRows:
         turns, where = row.prompt.turns, row.prompt.where
         # An edit is whole, whatever became of the response.
         sides = [
-            response_tokens(world.chat, turns, text, finished=row.finished or bool(place), where=where)
-            for place, text in enumerate(texts)
+            response_tokens(world.chat, turns, text, finished=row.finished or bool(index), where=where)
+            for index, text in enumerate(texts)
         ]
         stem, longest = sides[0].prompt_ids, max(len(side.ids) for side in sides)
         room = min(self.max_tokens, world.policy.window or maxsize) - longest
@@ -85,10 +85,10 @@ class EditedRows:
         ]
         return Edit(compact(stem[-room:]), response, tuple(edits), row.demoted, row.weight, where), counts
 
-    def _key(self, place: int, row: Edited, edit: Edit) -> Hashable:
+    def _key(self, index: int, row: Edited, edit: Edit) -> Hashable:
         """Equal for rows that make one example."""
         if self.multi_edit == "rows" or not row.group:
-            return place
+            return index
         return row.group, row.prompt.key, tuple(edit.response.ids), row.demoted
 
 
@@ -125,7 +125,7 @@ def _figures(examples: Sequence[Edit], counts: EditCounts, ended: frozenset[int]
     return {
         "examples": len(examples),
         "demoted": len(examples) - len(marked),
-        "q": base_rate(counts.new, counts.kept, sum(len(edit.labels) for edit in edits)),
+        "q": base_rate(counts.new, counts.unchanged, sum(len(edit.labels) for edit in edits)),
         "labels": {side: _classes(label for each in of for label in each.labels) for side, of in sides.items()},
         "end_labels": {
             side: _classes(each.labels[-1] for each in of if each.ids[-1] in ended) for side, of in sides.items()

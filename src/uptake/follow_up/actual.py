@@ -63,7 +63,7 @@ class ActualFollowUpReward:
     def score(
         self,
         dialogues: Sequence[Dialogue],
-        said: Sequence[str],
+        follow_ups: Sequence[str],
         *,
         where: Sequence[Where | None] | None = None,
         unscored: dict[int, InputError] | None = None,
@@ -76,27 +76,27 @@ class ActualFollowUpReward:
         """
         places = list(where) if where is not None else [None] * len(dialogues)
         trees: dict[int, TokenTree] = {}
-        for index, (turns, words, place) in enumerate(zip(dialogues, said, places, strict=True)):
+        for index, (turns, follow_up, at) in enumerate(zip(dialogues, follow_ups, places, strict=True)):
             try:
-                trees[index] = self._tree(answered_turns(turns, place), words, place)
+                trees[index] = self._tree(answered_turns(turns, at), follow_up, at)
             except InputError as error:
                 if unscored is None:
                     raise
                 unscored[index] = error
         return self._scores(trees, places, on_progress)
 
-    def _tree(self, turns: Dialogue, said: str, where: Where | None) -> TokenTree:
+    def _tree(self, turns: Dialogue, follow_up: str, where: Where | None) -> TokenTree:
         """The conversation as stem; after it what was said, and every follow-up with what was said as its branch."""
         reward, speaker = self.reward, self.reward.format.speaker
         # A format of its own keeps the words of one user out of the cache of the follow-ups.
         chat, sentences = replace(reward.chat, _probed={}), reward.followups.sentences
         if reward.lm.window is not None:
-            (alone,) = chat.follow_ups(turns, [said], speaker=speaker, where=where)[1]
+            (alone,) = chat.follow_ups(turns, [follow_up], speaker=speaker, where=where)[1]
             reserve = reward.longest + len(alone)
             turns, _ = chat.fit(turns, reward.lm.window, reserve, shape=reward.format, where=where)
         turns = reward.format(turns)
         _, heads = reward.chat.follow_ups(turns, sentences, speaker=speaker, where=where)
-        texts = [said, *(f"{sentence.strip()} {said}" for sentence in sentences)]
+        texts = [follow_up, *(f"{sentence.strip()} {follow_up}" for sentence in sentences)]
         stem, (bare, *whole) = chat.follow_ups(turns, texts, speaker=speaker, where=where)
         nodes = [Node(stem, scored=False), Node(bare, 0), *(Node(head, 0, scored=False) for head in heads)]
         for number, (head, ids) in enumerate(zip(heads, whole, strict=True)):
@@ -122,8 +122,8 @@ class ActualFollowUpReward:
                 values = torch.stack([_reduced(each, reward.reduction) for each in after])
                 gains[row] = values - _reduced(bare, reward.reduction)
                 if not bool(gains[row].isfinite().all()):
-                    place = places[order[row]]
-                    at = f"{place.path}:{place.line}: " if place else ""
+                    row_where = places[order[row]]
+                    at = f"{row_where.path}:{row_where.line}: " if row_where else ""
                     raise ModelError(f"{at}{reward.lm.name} gives not-a-number for what was said after this response")
             on_progress(len(chunk))
         combined = reward.combine(gains)

@@ -213,16 +213,16 @@ def prune(pairs: LabeledPairs, weighting: Weighting, penalty: float, sizes: Sequ
     differences = pairs.differences
     spread = np.sqrt((differences**2).mean(axis=0))
     scale = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
-    kept, owners = np.flatnonzero(gains(pairs.followups)), _owners(pairs.followups)
-    weights, found = np.zeros(len(kept)), {}
+    left, owners = np.flatnonzero(gains(pairs.followups)), _owners(pairs.followups)
+    weights, found = np.zeros(len(left)), {}
     for size in sizes:
-        if size < len(kept):
-            kept = np.sort(kept[np.argsort(-weights, kind="stable")[:size]])
-        features = differences[:, kept] * scale[kept]
+        if size < len(left):
+            left = np.sort(left[np.argsort(-weights, kind="stable")[:size]])
+        features = differences[:, left] * scale[left]
         weights = logistic(features, penalty)
         found[size] = np.zeros(len(scale))
-        tied = weights if weighting == "followup" else _by_category(features, owners[kept], penalty)
-        found[size][kept] = tied * scale[kept]
+        tied = weights if weighting == "followup" else _by_category(features, owners[left], penalty)
+        found[size][left] = tied * scale[left]
     return found
 
 

@@ -91,7 +91,7 @@ class Discover:
 
     def __call__(
         self,
-        said: Sequence[str],
+        turns: Sequence[str],
         signal: Sequence[float],
         conversations: Sequence[int],
         before: Sequence[str] | None = None,
@@ -101,9 +101,9 @@ class Discover:
         A sentence with a word that too few conversations have is not proposed, nor, where it is known what was said
         before, one that names what its conversation is about.
         """
-        firsts = [first_sentence(text) for text in said]
+        firsts = [first_sentence(text) for text in turns]
         rows = [row for row, text in enumerate(firsts) if text and len(text.split()) <= self.words]
-        dropped = Counter({"turns that begin with a long sentence": len(said) - len(rows)})
+        dropped = Counter({"turns that begin with a long sentence": len(turns) - len(rows)})
         texts, values = [firsts[row] for row in rows], np.array([signal[row] for row in rows], dtype=np.float64)
         talks = np.array([conversations[row] for row in rows])
         least = 2 * self.support
@@ -164,8 +164,8 @@ class Discover:
         near = [texts[row] for row in rows[np.argsort(distances, kind="stable")]]
         distinct = list({letters(text): text for text in reversed(near) if letters(text)}.values())[::-1]
         usable = [text for text in distinct if not (_SPECIFIC.search(text) or names_topic(text, topics))]
-        for place, text in enumerate(usable[: self.each]):
-            examples = tuple(other for other in distinct if other not in usable[: place + 1])[:3]
+        for index, text in enumerate(usable[: self.each]):
+            examples = tuple(other for other in distinct if other not in usable[: index + 1])[:3]
             yield ProposedFollowUp(text, len(rows), len(set(talks[rows].tolist())), above, p, examples)
 
 
@@ -181,11 +181,11 @@ def topic_words(texts: Sequence[str], before: Sequence[str]) -> frozenset[str]:
     A word of a reaction comes up before it as often as before any other turn; one that names the topic comes up much
     more often, by half of all turns or more.
     """
-    said, heard = ([set(_words(text)) for text in column] for column in (texts, before))
-    common = Counter(word for words in heard for word in words)
-    uses = Counter(word for words in said for word in words)
-    taken_up = Counter(word for words, own in zip(said, heard, strict=True) for word in words & own)
-    return frozenset(word for word, n in uses.items() if taken_up[word] / n - common[word] / len(heard) >= TAKEN_UP)
+    reactions, earlier = ([set(_words(text)) for text in column] for column in (texts, before))
+    common = Counter(word for words in earlier for word in words)
+    uses = Counter(word for words in reactions for word in words)
+    taken_up = Counter(word for words, preceding in zip(reactions, earlier, strict=True) for word in words & preceding)
+    return frozenset(word for word, n in uses.items() if taken_up[word] / n - common[word] / len(earlier) >= TAKEN_UP)
 
 
 def rare_words(texts: Sequence[str], conversations: Sequence[int], support: int) -> frozenset[str]:

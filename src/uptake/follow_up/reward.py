@@ -174,29 +174,29 @@ class FollowUpReward(Reward):
         not-a-number.
         """
         places = list(where) if where is not None else [None] * len(dialogues)
-        asked: list[_Asked] = []
-        for index, (messages, place) in enumerate(zip(dialogues, places, strict=True)):
+        questions: list[_Question] = []
+        for index, (messages, at) in enumerate(zip(dialogues, places, strict=True)):
             try:
-                asked.append(self._ask(index, messages, place))
+                questions.append(self._ask(index, messages, at))
             except InputError as error:
                 if unscored is None:
                     raise
                 unscored[index] = error
-        logps, lengths = self._table([each.context for each in asked], on_progress)
-        return self._scores(asked, logps, lengths, len(places))
+        logps, lengths = self._table([each.context for each in questions], on_progress)
+        return self._scores(questions, logps, lengths, len(places))
 
-    def _scores(self, asked: Sequence["_Asked"], logps: Tensor, lengths: Tensor, count: int) -> FollowUpScores:
+    def _scores(self, questions: Sequence["_Question"], logps: Tensor, lengths: Tensor, count: int) -> FollowUpScores:
         """Combine the log-probabilities of the rows that were scored; the others are not-a-number."""
-        rows = torch.tensor([each.index for each in asked], dtype=torch.long)
-        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(each.prompt for each in asked))}
-        groups = torch.tensor([numbers[each.prompt] for each in asked], dtype=torch.long)
-        values = logps - self._prior(asked)[groups] if self.prior == "prompt_only" else logps
+        rows = torch.tensor([each.index for each in questions], dtype=torch.long)
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(each.prompt for each in questions))}
+        groups = torch.tensor([numbers[each.prompt] for each in questions], dtype=torch.long)
+        values = logps - self._prior(questions)[groups] if self.prior == "prompt_only" else logps
         combined = self.combine(values * lengths if self.reduction == "sum" else values, groups)
 
         def placed(table: Tensor, elsewhere: float = torch.nan) -> Tensor:
             return table.new_full((count, *table.shape[1:]), elsewhere).index_copy(0, rows, table)
 
-        dropped = dict(zip(rows.tolist(), (each.context.dropped for each in asked), strict=True))
+        dropped = dict(zip(rows.tolist(), (each.context.dropped for each in questions), strict=True))
         return FollowUpScores(
             placed(combined.total),
             {name: placed(column) for name, column in combined.by_category.items()},
@@ -206,15 +206,15 @@ class FollowUpReward(Reward):
             tuple(dropped.get(row, 0) for row in range(count)),
         )
 
-    def _prior(self, asked: Sequence["_Asked"]) -> Tensor:
+    def _prior(self, questions: Sequence["_Question"]) -> Tensor:
         """What every follow-up has where nothing was said, one row a prompt."""
-        silent = {each.prompt: each.silent for each in asked}
+        silent = {each.prompt: each.silent for each in questions}
         return self._table([context for context in silent.values() if context is not None])[0]
 
-    def _ask(self, index: int, messages: Sequence[Any], where: Where | None) -> "_Asked":
+    def _ask(self, index: int, messages: Sequence[Any], where: Where | None) -> "_Question":
         turns = answered_turns(messages, where)
         silent = self._context((*turns[:-1], _SILENCE), where) if self.prior == "prompt_only" else None
-        return _Asked(index, turns[:-1], self._context(turns, where), silent)
+        return _Question(index, turns[:-1], self._context(turns, where), silent)
 
     def _context(self, turns: Dialogue, where: Where | None) -> "_Context":
         """One dialogue as stem and branches; the oldest turns go where the window is too small."""
@@ -222,8 +222,10 @@ class FollowUpReward(Reward):
         if self.lm.window is not None:
             turns, dropped = self.chat.fit(turns, self.lm.window, self.longest, shape=self.format, where=where)
         turns = self.format(turns)
-        stem, asked = self.chat.follow_ups(turns, self.followups.sentences, speaker=self.format.speaker, where=where)
-        tree = branches(stem, *asked)
+        stem, follow_ups = self.chat.follow_ups(
+            turns, self.followups.sentences, speaker=self.format.speaker, where=where
+        )
+        tree = branches(stem, *follow_ups)
         if self.mode == "whole_text":
             tree = TokenTree((replace(tree.nodes[0], scored=True), *tree.nodes[1:]))
         return _Context(turns, tree, dropped, where)
@@ -252,8 +254,8 @@ class FollowUpReward(Reward):
 
     def _logps(self, contexts: Sequence["_Context"]) -> Tensor:
         if self.mode == "legacy_released":
-            asked = self.followups.sentences, self.format.speaker
-            values = torch.stack([released_logits(self.lm, self.chat, each.turns, *asked) for each in contexts])
+            settings = self.followups.sentences, self.format.speaker
+            values = torch.stack([released_logits(self.lm, self.chat, each.turns, *settings) for each in contexts])
         else:
             scored = score_trees(self.lm, [each.tree for each in contexts], BUDGET)
             if self.mode == "whole_text":
@@ -277,7 +279,7 @@ class _Context:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Question:
     """A dialogue ready to be scored: its place in the call, its prompt, and the prompt with nothing said, if needed."""
 
     index: int

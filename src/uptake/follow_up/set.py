@@ -238,15 +238,15 @@ def _validated(path: Path) -> _File:
         return _File.model_validate(_parsed(path))
     except ValidationError as error:
         first = error.errors()[0]
-        place = first["loc"]
-        if not place:
+        keys = first["loc"]
+        if not keys:
             allowed = f"the keys {', '.join(_File.model_fields)}"
             raise InputError("no follow-up set", path=path, allowed=allowed) from error
         if first["type"] != "extra_forbidden":
-            raise InputError(first["msg"], path=path, field=".".join(map(str, place))) from error
-        known = _File if len(place) == 1 else Calibration if place[0] == "calibration" else _CategoryFile
+            raise InputError(first["msg"], path=path, field=".".join(map(str, keys))) from error
+        known = _File if len(keys) == 1 else Calibration if keys[0] == "calibration" else _CategoryFile
         allowed = ", ".join(known.model_fields)
-        raise InputError("unknown key", path=path, field=".".join(map(str, place)), allowed=allowed) from error
+        raise InputError("unknown key", path=path, field=".".join(map(str, keys)), allowed=allowed) from error
 
 
 def _cleaned(file: _File, path: Path, strict: bool) -> tuple[Category, ...]:

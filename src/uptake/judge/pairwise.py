@@ -30,17 +30,17 @@ class PairwiseJudge:
 
     def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Verdict]:
         pairs = [_pair(group) for group in groups]
-        reasons = [self._not_asked(*pair) for pair in pairs]
-        asked = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
-        answers = [(one.response, two.response) for one, two in asked]
+        reasons = [self._skip_reason(*pair) for pair in pairs]
+        comparable = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
+        answers = [(one.response, two.response) for one, two in comparable]
         annotator = self.by.build(Resources.of(world))
-        verdicts = iter(annotator.compare([one.prompt for one, _ in asked], answers) if asked else ())
+        verdicts = iter(annotator.compare([one.prompt for one, _ in comparable], answers) if comparable else ())
         return [
             next(verdicts) if reason is None else Verdict(0.5, (0.5, 0.5), valid=False, reason=reason)
             for reason in reasons
         ]
 
-    def _not_asked(self, one: Rollout, two: Rollout) -> str | None:
+    def _skip_reason(self, one: Rollout, two: Rollout) -> str | None:
         """Why the annotator is not asked about two responses."""
         if not (one.response.strip() and two.response.strip()):
             return "empty"

@@ -123,9 +123,13 @@ def annotator_spec(choice: Any) -> AnnotatorSpec:
         return annotator
     if name != "from_reward":
         # Its own settings and the temperature stand side by side, but for those of a sum, which are a list.
-        own = dict(settings) if isinstance(settings, Mapping) else settings
-        apart = {"temperature": own.pop("temperature")} if isinstance(own, dict) and "temperature" in own else {}
-        settings = {"reward": {name: own}, **apart}
+        options = dict(settings) if isinstance(settings, Mapping) else settings
+        apart = (
+            {"temperature": options.pop("temperature")}
+            if isinstance(options, dict) and "temperature" in options
+            else {}
+        )
+        settings = {"reward": {name: options}, **apart}
     if not isinstance(settings, Mapping) or "reward" not in settings:
         raise InputError("no reward", field="judge", allowed="{from_reward: {reward: ..., temperature: ...}}")
     reward = reward_spec(settings["reward"])
@@ -219,8 +223,8 @@ def _sum(parts: Any) -> SumSpec:
         if name == "sum":
             raise InputError("a sum in a sum", field="sum", allowed="its parts, one by one")
         count[name] += 1
-        own = str(part.get("name", f"{name}_{count[name]}" if count[name] > 1 else name))
-        terms.append(WeightedReward(own, reward_spec({name: settings}), float(weight)))
+        label = str(part.get("name", f"{name}_{count[name]}" if count[name] > 1 else name))
+        terms.append(WeightedReward(label, reward_spec({name: settings}), float(weight)))
     return SumSpec(tuple(terms))
 
 

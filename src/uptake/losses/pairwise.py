@@ -57,8 +57,8 @@ def robust(margin: PerPair, beta: float, label_smoothing: float) -> PerPair:
     `beta <= 0` and for `label_smoothing` outside [0, 0.5). Source: Chowdhury et al. 2024 (arXiv 2403.00409).
     """
     _check(beta, label_smoothing)
-    kept, flipped = -logsigmoid(beta * margin), -logsigmoid(-beta * margin)
-    return ((1 - label_smoothing) * kept - label_smoothing * flipped) / (1 - 2 * label_smoothing)
+    plain, flipped = -logsigmoid(beta * margin), -logsigmoid(-beta * margin)
+    return ((1 - label_smoothing) * plain - label_smoothing * flipped) / (1 - 2 * label_smoothing)
 
 
 def ipo(margin: PerPair, beta: float) -> PerPair:

@@ -25,5 +25,5 @@ def value_loss(values: PerToken, old_values: PerToken, returns: PerToken, clip: 
     losses = (values - returns) ** 2 / 2
     if clip is None:
         return losses
-    kept = old_values + (values - old_values).clamp(-clip, clip)
-    return torch.maximum(losses, (kept - returns) ** 2 / 2)
+    clipped = old_values + (values - old_values).clamp(-clip, clip)
+    return torch.maximum(losses, (clipped - returns) ** 2 / 2)

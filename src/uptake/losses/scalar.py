@@ -50,5 +50,5 @@ class BradleyTerry:
 
     def __call__(self, chosen: PerPair, rejected: PerPair, margin: PerPair, p: PerPair) -> PerPair:
         wanted = self.margin_scale * margin
-        kept, flipped = bradley_terry(chosen, rejected, wanted), bradley_terry(rejected, chosen, wanted)
-        return p * kept + (1 - p) * flipped + self.center * centering(chosen, rejected)
+        plain, flipped = bradley_terry(chosen, rejected, wanted), bradley_terry(rejected, chosen, wanted)
+        return p * plain + (1 - p) * flipped + self.center * centering(chosen, rejected)

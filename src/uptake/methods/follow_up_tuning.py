@@ -54,7 +54,7 @@ class FeedbackTurns:
             raise bad_row("nobody says anything about a response", where, allowed="messages: ..., assistant, user")
         *answered, feedback = row.turns
         system = answered[:1] if answered[0].role == "system" else []
-        for start in (place for place, turn in enumerate(answered) if turn.role == "user"):
+        for start in (index for index, turn in enumerate(answered) if turn.role == "user"):
             before = self.format((*system, *answered[start:]))
             ids = world.chat.follow_up(
                 before, feedback.content, speaker=self.format.speaker, closed=True, where=row.where

@@ -54,8 +54,8 @@ class TownConversations:
         town, rng = Town(self.town), random.Random(f"{world.seed} {round_}")
         trees = []
         for _ in range(self.conversations):
-            *answered, said = town.conversation(rng)
-            lines = [said.content, *(town.react(tuple(answered), rng) for _ in range(self.users - 1))]
+            *answered, reaction = town.conversation(rng)
+            lines = [reaction.content, *(town.react(tuple(answered), rng) for _ in range(self.users - 1))]
             trees.append(_tree(world.chat, tuple(answered), lines))
         return RoundData(trees, {"samples": self.conversations * self.users})
 

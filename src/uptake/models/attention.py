@@ -86,13 +86,13 @@ class Masks:
     """Masks of what the queries of a block see; None stands for everything."""
 
     context: Bool[Tensor, "groups #length context"] | None
-    own: Bool[Tensor, "length length"]
+    causal: Bool[Tensor, "length length"]
 
     def rows(self, block: Block) -> Bool[Tensor, "groups 1 length keys"]:
         """One mask over context and own tokens, for children that have a row to themselves."""
         groups, length, context = len(block.depth), block.queries.shape[2], block.context.shape[1]
-        far = self.own.new_ones(groups, length, context) if self.context is None else self.context
-        return torch.cat((far.expand(-1, length, -1), self.own.expand(groups, -1, -1)), -1)[:, None]
+        far = self.causal.new_ones(groups, length, context) if self.context is None else self.context
+        return torch.cat((far.expand(-1, length, -1), self.causal.expand(groups, -1, -1)), -1)[:, None]
 
 
 @final
@@ -108,7 +108,7 @@ class TreeAttention:
         self.keys = _Gather([block.keys for block in self.blocks])
         real = torch.cat([block.real.flatten() for block in self.blocks]).nonzero()[:, 0]
         # Where in the order of the blocks the token of each row position is.
-        self.place = torch.empty_like(real).scatter_(0, self.queries.order[real], real)
+        self.inverse = torch.empty_like(real).scatter_(0, self.queries.order[real], real)
         self.masks: dict[tuple[int, int | None], Masks] = {}
         self.row_masks: dict[tuple[int, int | None, torch.dtype], Tensor] = {}
 
@@ -122,14 +122,14 @@ class TreeAttention:
                 parts.append(_attend_siblings(states, block, self._masks(number, scores.window), scores))
             else:
                 parts.append(_attend_alone(states, block, self._row_mask(number, scores, query.dtype), scores))
-        return torch.cat(parts).index_select(0, self.place).transpose(0, 1)[None]
+        return torch.cat(parts).index_select(0, self.inverse).transpose(0, 1)[None]
 
     def _masks(self, number: int, window: int | None) -> Masks:
         """The masks of a block, made once and kept for the other layers."""
         if (number, window) not in self.masks:
             block = self.blocks[number]
-            own = causal_mask(block.queries.shape[2], window, block.depth.device)
-            self.masks[number, window] = Masks(block.context_mask(window), own)
+            causal = causal_mask(block.queries.shape[2], window, block.depth.device)
+            self.masks[number, window] = Masks(block.context_mask(window), causal)
         return self.masks[number, window]
 
     def _row_mask(self, number: int, scores: Scores, dtype: torch.dtype) -> Tensor | None:
@@ -230,7 +230,7 @@ def _attend_siblings(states: States, block: Block, masks: Masks, scores: Scores)
     near = cap((query.flatten(3, 4) @ key.transpose(-1, -2)).view(*shape, length), scores.softcap)
     if masks.context is not None:
         distant = distant.masked_fill(~masks.context[:, None, None, None], -torch.inf)
-    near = near.masked_fill(~masks.own, -torch.inf)
+    near = near.masked_fill(~masks.causal, -torch.inf)
     weights = _softmax(torch.cat((distant, near), -1), value.dtype)
     distant, near = weights.split((context, length), -1)
     out: Tensor = (distant.flatten(2, 4) @ far_value).view(*shape, -1)

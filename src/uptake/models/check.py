@@ -130,11 +130,11 @@ def _differ(lm: LanguageModel, near: int, far: int) -> float:
     """
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(lm.vocabulary, (2, PROBE), generator=generator).to(lm.device)
-    own = torch.arange(PROBE)
+    order = torch.arange(PROBE)
     seen = [
         lm.model(
             input_ids=ids,
-            position_ids=torch.stack((own, (own + end - PROBE).clamp(min=0))).to(lm.device),
+            position_ids=torch.stack((order, (order + end - PROBE).clamp(min=0))).to(lm.device),
             attention_mask=torch.ones_like(ids),
             use_cache=False,
         ).logits[0]

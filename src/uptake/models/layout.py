@@ -113,12 +113,12 @@ def _alike(items: Sequence[T], shape: Callable[[T], Shape]) -> Iterator[list[T]]
     largest: Shape = (0, 0, 0)
     real = 0
     for item in sorted(items, key=shape):
-        own = shape(item)
-        context, length, width = map(max, largest, own)
-        padded, exact = (len(run) + 1) * _cost((context, length, width)), real + _cost(own)
+        size = shape(item)
+        context, length, width = map(max, largest, size)
+        padded, exact = (len(run) + 1) * _cost((context, length, width)), real + _cost(size)
         if run and (padded > MAX_WASTE * exact + FREE_WASTE or padded > MAX_SCORES):
             yield run
-            run, (context, length, width), exact = [], own, _cost(own)
+            run, (context, length, width), exact = [], size, _cost(size)
         run.append(item)
         largest, real = (context, length, width), exact
     if run:

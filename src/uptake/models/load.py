@@ -53,17 +53,17 @@ def load(
     Raises ModelError where the weights or the tokenizer are missing, incomplete or unreadable, and where an adapter
     and its base do not fit each other.
     """
-    place = resolve_device(device)
-    kind = resolve_dtype(dtype, place)
+    target = resolve_device(device)
+    kind = resolve_dtype(dtype, target)
     _refuse_gguf(name)
     wide = fp32_weights and kind in HALVES
     base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
-    own = _tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
+    overriding = _tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
     with base_of(over, base):
-        tokenizer = own or _tokenizer(base)
+        tokenizer = overriding or _tokenizer(base)
         model: Any = _weights(base, torch.float32 if wide else kind)
-    model.to(place)
+    model.to(target)
     lm = prepare(model if over is None else put_adapter(model, over), tokenizer, str(name))
     lm = replace(lm, autocast=torch.bfloat16 if wide else None)
     return replace(lm, card=read_card(base) | (read_card(over) if over is not None else {}))
@@ -102,10 +102,10 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
     if lm.rope != declared_tables(lm.config):
         problem = "its numbers depend on the longest row of a call in a way that its configuration does not tell"
         log.warning("%s: %s, so that rows of unlike length are computed apart, which is slower", name, problem)
-    own = lm.base.config._attn_implementation
+    implementation = lm.base.config._attn_implementation
     checked = check_trees(lm)
     if checked.attention == "rows":
-        lm.base.set_attn_implementation(own)
+        lm.base.set_attn_implementation(implementation)
         log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, checked.note)
     return checked
 
@@ -116,13 +116,13 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     allowed = "auto, cpu, cuda, cuda:N"
     try:
-        place = torch.device(device)
+        found = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}", field="device", allowed=allowed) from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise InputError(f"no device {device!r}: CUDA devices found: {count}", field="device", allowed=allowed)
-    return place
+    return found
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -114,11 +114,11 @@ def _row_lengths(tree: TokenTree) -> list[int]:
 
 def _only(tree: TokenTree, scored: dict[int, int]) -> TokenTree:
     """The tree of some scored nodes and what comes before them."""
-    kept = set(scored)
+    wanted = set(scored)
     for index in reversed(range(1, len(tree.nodes))):
-        if index in kept:
-            kept.add(tree.nodes[index].parent)
-    new = {index: place for place, index in enumerate(sorted(kept))}
+        if index in wanted:
+            wanted.add(tree.nodes[index].parent)
+    new = {index: position for position, index in enumerate(sorted(wanted))}
     return TokenTree(
         tuple(
             replace(tree.nodes[index], parent=new.get(tree.nodes[index].parent, -1), scored=index in scored)

@@ -68,9 +68,11 @@ def packed_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens wi
         theirs = torch.cat((sources[wanted], packed.target_positions[wanted]))
         places.append(theirs[theirs >= 0])
         found.append(states[mine[theirs >= 0].to(lm.device)])
-    place, once = np.unique(torch.cat(places), return_index=True)
+    position, once = np.unique(torch.cat(places), return_index=True)
     states = torch.cat(found)[torch.from_numpy(once).to(lm.device)]
-    return states.new_zeros(len(packed), states.shape[1]).index_copy(0, torch.from_numpy(place).to(lm.device), states)
+    return states.new_zeros(len(packed), states.shape[1]).index_copy(
+        0, torch.from_numpy(position).to(lm.device), states
+    )
 
 
 def _part_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens width"]:
@@ -139,10 +141,10 @@ def project(
     parts = []
     for first, (low, high) in zip(range(0, len(states), step), pairwise(bounds), strict=False):
         local = (rows[low:high] - first).to(states.device)
-        asked = lm, states[first : first + step], local, targets[low:high], temperature
+        arguments = lm, states[first : first + step], local, targets[low:high], temperature
         # The backward pass begins with the last chunk, which may as well wait for it.
         last = first + step >= len(states)
-        parts.append(_chunk_logps(*asked) if last else _recomputed(_chunk_logps, *asked))
+        parts.append(_chunk_logps(*arguments) if last else _recomputed(_chunk_logps, *arguments))
     inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
     return torch.cat(parts)[inverse.to(states.device)] if parts else states.new_zeros(0)
 

@@ -76,7 +76,7 @@ def _shell(lm: LanguageModel, labels: tuple[str, ...]) -> PreTrainedModel:
     config = copy.deepcopy(lm.base.config)
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
-    config.label2id = {label: place for place, label in enumerate(labels)}
+    config.label2id = {label: index for index, label in enumerate(labels)}
     shell = empty(AutoModelForTokenClassification, lm, config, "token classifier")
     linear_of(shell)
     if type(getattr(shell, shell.base_model_prefix)) is not type(lm.decoder):

@@ -215,20 +215,20 @@ def _lay_out(tree: TokenTree, row: _Row, scored: int, stem: int, lean: bool) -> 
     one response is attended to as one plain causal sequence.
     """
     leaves = set(range(len(tree.nodes))) - {node.parent for node in tree.nodes}
-    kept = [
+    remaining = [
         node.ids[:-1] if lean and node.scored and index in leaves and (index or len(node.ids) > 1) else node.ids
         for index, node in enumerate(tree.nodes)
     ]
-    children = Counter(node.parent for node, ids in zip(tree.nodes, kept, strict=True) if ids)
+    children = Counter(node.parent for node, ids in zip(tree.nodes, remaining, strict=True) if ids)
     home: list[int] = []
     last: list[int] = []
     depth: list[int] = []
     for index, node in enumerate(tree.nodes):
-        parent, ids = node.parent, kept[index]
+        parent, ids = node.parent, remaining[index]
         first = len(row.ids)
-        depth.append(depth[parent] + len(kept[parent]) if index else stem)
+        depth.append(depth[parent] + len(remaining[parent]) if index else stem)
         if index == 0:
-            kept[0] = ids = ids[stem:]
+            remaining[0] = ids = ids[stem:]
             home.append(row.append(ids, stem, (0,) if stem else ()))
         elif not ids:
             home.append(home[parent])
@@ -244,7 +244,7 @@ def _lay_out(tree: TokenTree, row: _Row, scored: int, stem: int, lean: bool) -> 
 
 
 def _predictions(
-    ids: Sequence[int], first: int, kept: int, previous: int | None, owner: int
+    ids: Sequence[int], first: int, length: int, previous: int | None, owner: int
 ) -> Iterator[tuple[int, int, int, int]]:
     """(source, target position, target, owner) of the tokens of a node at row position `first`, after `previous`.
 
@@ -253,4 +253,4 @@ def _predictions(
     for index, token in enumerate(ids):
         source = previous if index == 0 else first + index - 1
         if source is not None:
-            yield source, first + index if index < kept else -1, token, owner
+            yield source, first + index if index < length else -1, token, owner

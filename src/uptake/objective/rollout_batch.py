@@ -123,12 +123,14 @@ def compare(
     """
     if not isinstance(reference, Readable):
         raise InputError("the exact divergence needs a reference that is a model", field="kl", allowed="k1, k2, k3")
-    own = states[packed.sources.to(policy.device)]
+    policy_states = states[packed.sources.to(policy.device)]
     other = reference.under(lambda lm: packed_states(lm, packed)[packed.sources.to(lm.device)])
     source, targets = packed.target_source.to(policy.device), packed.targets.to(policy.device)
     step = max(1, SCORING_CHUNK // policy.vocabulary)
-    found = own.new_empty(3, len(targets), dtype=torch.promote_types(own.dtype, torch.float32))
-    for first, mine, theirs in zip(range(0, len(own), step), own.split(step), other.split(step), strict=True):
+    found = policy_states.new_empty(3, len(targets), dtype=torch.promote_types(policy_states.dtype, torch.float32))
+    for first, mine, theirs in zip(
+        range(0, len(policy_states), step), policy_states.split(step), other.split(step), strict=True
+    ):
         p = logits(policy, mine, temperature).log_softmax(-1)
         q = reference.under(lambda lm, at=theirs: logits(lm, at, temperature).log_softmax(-1))  # type: ignore[misc]
         here = (source // step == first // step).nonzero()[:, 0]
@@ -162,16 +164,16 @@ def response_metrics(
     examples: Sequence[JudgedGroup], rewards: TokenTable, scores: PerResponse, mask: ResponseMask
 ) -> dict[str, float]:
     """Metrics of a round's responses and the rewards given: means over responses, or tokens where the name says so."""
-    said = list(rollouts(examples))
+    responses = list(rollouts(examples))
     sums, lengths = rewards.sum(1), mask.sum(1)
     return {
         "score": float(scores.mean()),
         "token_reward_sum": float(sums.mean()),
         "token_reward_mean": float(rewards[mask].mean()),
         "length": float(lengths.double().mean()),
-        "truncated": sum(not rollout.finished for rollout in said) / len(said),
+        "truncated": sum(not rollout.finished for rollout in responses) / len(responses),
         "length_correlation": _correlation(sums + scores, lengths),
-        "repetition": sum(map(_repeated, said)) / len(said),
+        "repetition": sum(map(_repeated, responses)) / len(responses),
     }
 
 
@@ -179,13 +181,13 @@ def policy_metrics(
     examples: Sequence[JudgedGroup], policy_logps: TokenTable, ref_logps: TokenTable, mask: ResponseMask
 ) -> dict[str, float]:
     """Metrics of a round's log-probabilities: entropy, divergence from the reference, and from the sampler's own."""
-    said, ratios = list(rollouts(examples)), (policy_logps - ref_logps)[mask]
-    sampled = [logp for rollout in said for logp in rollout.logps]
-    known = all(len(rollout.logps) == len(rollout.response_ids) for rollout in said)
+    responses, ratios = list(rollouts(examples)), (policy_logps - ref_logps)[mask]
+    sampled = [logp for rollout in responses for logp in rollout.logps]
+    known = all(len(rollout.logps) == len(rollout.response_ids) for rollout in responses)
     logps = policy_logps[mask]
     return {
         "entropy": -float(logps.mean()),
-        "kl": float(ratios.sum()) / len(said),
+        "kl": float(ratios.sum()) / len(responses),
         "kl_token": float(ratios.mean()),
         # How far the scorer is from what the sampler said of its own tokens: rounding, or a fault.
         "sampler_gap": float((logps - logps.new_tensor(sampled)).abs().mean()) if known else 0.0,

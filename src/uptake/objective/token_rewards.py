@@ -100,13 +100,13 @@ def _ranks(packed: Packed, rewards: Float[Tensor, " wanted"], examples: Sequence
     nodes = iter(packed.per_node(rewards))
     faulty, found, ranked = [], [], []
     for example in examples:
-        own, *_ = [next(nodes) for _ in range(1 + len(example.edits))]
-        bad = own.new_tensor(example.response.labels) < 0
+        values, *_ = [next(nodes) for _ in range(1 + len(example.edits))]
+        bad = values.new_tensor(example.response.labels) < 0
         some = bool(bad.any()) and not example.demoted
-        ahead = own[bad][:, None] - own[~bad]
-        area = ((ahead < 0) + 0.5 * (ahead == 0)).mean() if some and not bool(bad.all()) else own.new_tensor(0.5)
+        ahead = values[bad][:, None] - values[~bad]
+        area = ((ahead < 0) + 0.5 * (ahead == 0)).mean() if some and not bool(bad.all()) else values.new_tensor(0.5)
         faulty.append(float(some))
-        found.append(float(some and bool(bad[own.argmin()])))
+        found.append(float(some and bool(bad[values.argmin()])))
         ranked.append(float(area) if some else 0.0)
     each = {"faulty": faulty, "found": found, "ranked": ranked}
     return {name: rewards.new_tensor(values) for name, values in each.items()}

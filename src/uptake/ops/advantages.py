@@ -30,12 +30,12 @@ def gae(
     ahead = torch.zeros_like(following)
     found = torch.zeros_like(values)
     for t in reversed(range(values.shape[1])):
-        own = mask[:, t]
+        here = mask[:, t]
         delta = rewards[:, t] + gamma * following - values[:, t]
         # A row that is not there yet carries nothing but the value after its end.
-        ahead = torch.where(own, delta + gamma * lam * ahead, ahead)
-        following = torch.where(own, values[:, t], following)
-        found[:, t] = torch.where(own, ahead, found[:, t])
+        ahead = torch.where(here, delta + gamma * lam * ahead, ahead)
+        following = torch.where(here, values[:, t], following)
+        found[:, t] = torch.where(here, ahead, found[:, t])
     return found
 
 
@@ -59,10 +59,10 @@ def whiten(advantages: TokenTable, mask: ResponseMask, variance: Whitening = "sa
     """
     if variance == "none":
         return advantages
-    kept = advantages[mask]
-    correction = int(variance == "sample" and len(kept) > 1)
-    scale = (kept.var(correction=correction) + TINY).rsqrt()
-    return torch.where(mask, (advantages - kept.mean()) * scale, torch.zeros_like(advantages))
+    values = advantages[mask]
+    correction = int(variance == "sample" and len(values) > 1)
+    scale = (values.var(correction=correction) + TINY).rsqrt()
+    return torch.where(mask, (advantages - values.mean()) * scale, torch.zeros_like(advantages))
 
 
 def explained_variance(values: PerToken, returns: PerToken) -> float:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 IntArray = NDArray[np.int32]
 
-KEPT, SUBSTITUTED, DELETED, ADDED = "U", "S", "D", "A"
+UNCHANGED, SUBSTITUTED, DELETED, ADDED = "U", "S", "D", "A"
 # The order in which equally good last operations are preferred, with the step back that each is.
-_STEPS = ((KEPT, 1, 1), (SUBSTITUTED, 1, 1), (DELETED, 1, 0), (ADDED, 0, 1))
+_STEPS = ((UNCHANGED, 1, 1), (SUBSTITUTED, 1, 1), (DELETED, 1, 0), (ADDED, 0, 1))
 _NEVER = 1 << 30
 
 
@@ -57,7 +57,7 @@ def align(
     price, opening = max(len(one), len(other)) + 2, int(affine_gap)
     steps = list(_trace(one, other, _tables(one, other, price, opening), price, opening))
     ops = "".join(op for op, _ in reversed(steps))
-    return Alignment(ops, len(ops) - ops.count(KEPT), any(tied for _, tied in steps))
+    return Alignment(ops, len(ops) - ops.count(UNCHANGED), any(tied for _, tied in steps))
 
 
 def _numbers(old: Sequence[Hashable], new: Sequence[Hashable]) -> tuple[IntArray, IntArray]:
@@ -72,38 +72,38 @@ def _tables(one: IntArray, other: IntArray, price: int, opening: int) -> tuple[I
 
     A cost is `price` a change and `opening` a run of changes. The start counts as kept.
     """
-    kept = np.full((len(one) + 1, len(other) + 1), _NEVER, dtype=np.int32)
-    changed = kept.copy()
-    kept[0, 0] = 0
+    equal = np.full((len(one) + 1, len(other) + 1), _NEVER, dtype=np.int32)
+    changed = equal.copy()
+    equal[0, 0] = 0
     slope = price * np.arange(len(other) + 1, dtype=np.int32)
     changed[0, 1:] = slope[1:] + opening
     for i in range(1, len(one) + 1):
-        best = np.minimum(kept[i - 1], changed[i - 1])
-        before = np.minimum(kept[i - 1] + opening, changed[i - 1])
-        kept[i, 1:] = np.where(other == one[i - 1], best[:-1], _NEVER)
+        best = np.minimum(equal[i - 1], changed[i - 1])
+        before = np.minimum(equal[i - 1] + opening, changed[i - 1])
+        equal[i, 1:] = np.where(other == one[i - 1], best[:-1], _NEVER)
         arrived = before.copy()
-        arrived[1:] = np.minimum(np.minimum(arrived[1:], before[:-1]), kept[i, :-1] + opening)
+        arrived[1:] = np.minimum(np.minimum(arrived[1:], before[:-1]), equal[i, :-1] + opening)
         # An addition goes on from the left in the same row: the least over all columns where it can have begun.
         changed[i] = np.minimum.accumulate(arrived + price - slope) + slope
-    return kept, changed
+    return equal, changed
 
 
 def _trace(
     one: IntArray, other: IntArray, tables: tuple[IntArray, IntArray], price: int, opening: int
 ) -> Iterator[tuple[str, bool]]:
     """Operations from last to first, each with whether another one would have been as good there."""
-    kept, changed = tables
-    i, j, after = len(one), len(other), KEPT
+    equal, changed = tables
+    i, j, after = len(one), len(other), UNCHANGED
     while i or j:
         costs: list[tuple[int, str, int, int]] = []
         for op, rows, columns in _STEPS:
             at = i - rows, j - columns
-            if min(at) < 0 or (op in "US" and (one[i - 1] == other[j - 1]) != (op == KEPT)):
+            if min(at) < 0 or (op in "US" and (one[i - 1] == other[j - 1]) != (op == UNCHANGED)):
                 continue
-            if op == KEPT:
-                cost = int(kept[i, j]) + opening * (after != KEPT)
+            if op == UNCHANGED:
+                cost = int(equal[i, j]) + opening * (after != UNCHANGED)
             else:
-                cost = price + min(int(kept[at]) + opening, int(changed[at]))
+                cost = price + min(int(equal[at]) + opening, int(changed[at]))
             costs.append((cost, op, *at))
         least = min(cost for cost, *_ in costs)
         _, after, i, j = next(each for each in costs if each[0] == least)

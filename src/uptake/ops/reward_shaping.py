@@ -32,8 +32,8 @@ def at_last_token(values: PerResponse, mask: ResponseMask) -> Shaped[Tensor, "re
 
 def reward_mean(rewards: TokenTable, mask: ResponseMask, ends: ResponseMask) -> float:
     """Mean reward of all tokens that do not end a response; 0 where there is none."""
-    kept = rewards[mask & ~ends]
-    return float(kept.mean()) if len(kept) else 0.0
+    plain = rewards[mask & ~ends]
+    return float(plain.mean()) if len(plain) else 0.0
 
 
 def center_rewards(rewards: TokenTable, mask: ResponseMask, ends: ResponseMask, center: float) -> TokenTable:

@@ -67,9 +67,9 @@ def as_spans(values: Sequence[float], offsets: Offsets, size: int) -> tuple[Span
     The end of the turn makes an empty span. Of tokens that are pieces of one character the larger magnitude counts.
     """
     strongest: dict[tuple[int, int], float] = {}
-    for place, value in zip(offsets, values, strict=True):
-        if place[0] < place[1]:
-            strongest[place] = min(value, strongest.get(place, 0.0), key=lambda each: (-abs(each), each))
+    for offset, value in zip(offsets, values, strict=True):
+        if offset[0] < offset[1]:
+            strongest[offset] = min(value, strongest.get(offset, 0.0), key=lambda each: (-abs(each), each))
     return tuple(Span(start, min(end, size), value) for (start, end), value in strongest.items() if value)
 
 

@@ -7,7 +7,7 @@ Removed or replaced tokens get -1, new ones +1, kept ones 0. Source: Xu et al. 2
 from dataclasses import dataclass
 from itertools import groupby
 
-from uptake.ops.alignment import ADDED, KEPT, Alignment
+from uptake.ops.alignment import ADDED, UNCHANGED, Alignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ def token_labels(alignment: Alignment, *, anchor: bool = True) -> TokenLabels:
     kept element after such a run gets -1, which is the end-of-turn token for an omission at the end. Where none comes
     after, as in a response that was cut off, `anchor_lost` counts it.
     """
-    old = [-float(op != KEPT) for op in alignment.old]
+    old = [-float(op != UNCHANGED) for op in alignment.old]
     at = lost = 0
-    for changed, run in groupby(alignment.ops, key=lambda op: op != KEPT):
+    for changed, run in groupby(alignment.ops, key=lambda op: op != UNCHANGED):
         ops = "".join(run)
         if anchor and changed and set(ops) == {ADDED}:
             if at < len(old):
@@ -36,14 +36,14 @@ def token_labels(alignment: Alignment, *, anchor: bool = True) -> TokenLabels:
             else:
                 lost += 1
         at += len(ops) - ops.count(ADDED)
-    return TokenLabels(tuple(old), tuple(float(op != KEPT) for op in alignment.new), lost)
+    return TokenLabels(tuple(old), tuple(float(op != UNCHANGED) for op in alignment.new), lost)
 
 
-def base_rate(new: float, kept: float, edited: float) -> float:
+def base_rate(new: float, unchanged: float, edited: float) -> float:
     """Base rate q of the label +1 among good tokens: `#(S, A in the edit) / (#U in the response + |edit|)`.
 
-    `new` tokens of `edited` tokens of edits are not of the response, of which `kept` are. A trained model gives good
-    tokens about q, not 0. It is 0 where there is no good token.
+    `new` tokens of `edited` tokens of edits are not of the response, of which `unchanged` are. A trained model gives
+    good tokens about q, not 0. It is 0 where there is no good token.
     """
-    good = kept + edited
+    good = unchanged + edited
     return new / good if good else 0.0

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from uptake.data.write import disk_errors, replacing
-from uptake.evaluate.annotator import goes_by_place
+from uptake.evaluate.annotator import position_bias_warning
 from uptake.evaluate.bench_results import UNJUDGED, BenchResults, Timing
 from uptake.evaluate.reasons import alike, common
 from uptake.report import bench_sections
@@ -53,7 +53,7 @@ def notes(results: BenchResults) -> Iterator[str]:
             counts = ", ".join(f"{who} {number(n)}" for reason, who, n in given if reason in group)
             yield f"{name}: not judged: {common(group)} ({counts})"
         for who, each in by_scorer.items():
-            if each.verdicts and (warning := goes_by_place(each.verdicts)):
+            if each.verdicts and (warning := position_bias_warning(each.verdicts)):
                 yield f"{name}, {shown[who]}: {warning}"
         yield from (
             f"{name}, {shown[who]}: {each.note}" for who, each in by_scorer.items() if each.note not in ("", UNJUDGED)

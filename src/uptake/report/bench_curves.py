@@ -48,25 +48,25 @@ def curves(
                 if isinstance(each, Agreement) and len(shares(each)) == QUINTILES:
                     found.setdefault(name, []).append([share.rate for share in shares(each)])
     axis = nice_axis([0.5, *(rate for lines in found.values() for line in lines for rate in line)])
-    x_ticks = tuple(Tick(place, label) for place, label in zip((12.0, 88.0), ends, strict=True))
+    x_ticks = tuple(Tick(position, label) for position, label in zip((12.0, 88.0), ends, strict=True))
     return tuple(_curve(labels(results.scorers)[name], lines, axis, x_ticks) for name, lines in found.items())
 
 
 def points(places: Sequence[float], values: Sequence[float], axis: ChartAxis) -> str:
     """Points of an SVG line: places in percent of the plot, values on the axis."""
-    return " ".join(f"{x:g},{100 - axis.place(value):g}" for x, value in zip(places, values, strict=True))
+    return " ".join(f"{x:g},{100 - axis.percent(value):g}" for x, value in zip(places, values, strict=True))
 
 
 def _curve(title: str, lines: Sequence[Sequence[float]], axis: ChartAxis, x_ticks: tuple[Tick, ...]) -> Plot:
     means = [fmean(rates) for rates in zip(*lines, strict=True)]
-    places = [100 * place / (QUINTILES - 1) for place in range(QUINTILES)]
+    places = [100 * position / (QUINTILES - 1) for position in range(QUINTILES)]
     return Plot(
         title=title,
         figure=f"{means[0]:.0%} to {means[-1]:.0%}",
         gray=tuple(points(places, line, axis) for line in lines) if len(lines) > 1 else (),
         line=points(places, means, axis),
-        dots=tuple(Dot(x, axis.place(mean)) for x, mean in zip(places, means, strict=True)),
+        dots=tuple(Dot(x, axis.percent(mean)) for x, mean in zip(places, means, strict=True)),
         x_ticks=x_ticks,
         y_ticks=axis.labels(percent_tick),
-        chance=axis.place(0.5),
+        chance=axis.percent(0.5),
     )

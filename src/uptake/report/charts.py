@@ -95,18 +95,18 @@ class ChartAxis:
     high: float
     ticks: tuple[float, ...] = ()
 
-    def place(self, value: float) -> float:
+    def percent(self, value: float) -> float:
         """Place of a value in percent of the axis."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
     def bar(self, value: float, start: float = 0.0) -> ChartBar:
         """Bar between two values."""
-        left, right = sorted((self.place(start), self.place(value)))
+        left, right = sorted((self.percent(start), self.percent(value)))
         return ChartBar(left, round(right - left, 2))
 
     def labels(self, show: Show = tick) -> tuple[Tick, ...]:
         """Labels at the ticks, as `show` writes them."""
-        return tuple(Tick(self.place(value), show(value)) for value in self.ticks)
+        return tuple(Tick(self.percent(value), show(value)) for value in self.ticks)
 
 
 def nice_axis(values: Sequence[float], count: int = 3) -> ChartAxis:
@@ -115,7 +115,7 @@ def nice_axis(values: Sequence[float], count: int = 3) -> ChartAxis:
     if low == high:
         low, high = low - 0.5, high + 0.5
     ticks = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return ChartAxis(float(ticks[0]), float(ticks[-1]), tuple(float(place) for place in ticks))
+    return ChartAxis(float(ticks[0]), float(ticks[-1]), tuple(float(at) for at in ticks))
 
 
 def axis_through_zero(values: Iterable[float]) -> ChartAxis | None:
@@ -149,8 +149,8 @@ def line_chart(
         lines=tuple(_line(one, table, (x, y), percent if shares else number) for one, table in tables),
         x_ticks=x.labels(),
         y_ticks=y.labels(percent_tick if shares else tick),
-        reference=None if reference is None else y.place(reference),
-        marks=tuple(x.place(mark) for mark in marks),
+        reference=None if reference is None else y.percent(reference),
+        marks=tuple(x.percent(mark) for mark in marks),
     )
 
 
@@ -158,7 +158,7 @@ def histogram_chart(title: str, histogram: Histogram) -> HistogramChart:
     """Histogram of counts over their edges."""
     ticks = nice_axis(histogram.edges, 4).ticks
     axis = ChartAxis(histogram.edges[0], histogram.edges[-1])
-    axis = ChartAxis(axis.low, axis.high, tuple(place for place in ticks if axis.low <= place <= axis.high))
+    axis = ChartAxis(axis.low, axis.high, tuple(at for at in ticks if axis.low <= at <= axis.high))
     tallest = max(histogram.counts, default=0) or 1
     bars = (axis.bar(right, left) for left, right in pairwise(histogram.edges))
     heights = (round(100 * count / tallest, 2) for count in histogram.counts)
@@ -169,7 +169,7 @@ def _step_axis(low: float, high: float) -> ChartAxis:
     if low == high:
         return ChartAxis(low - 1, high + 1, (low,))
     ticks = MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high)
-    return ChartAxis(low, high, tuple(float(place) for place in ticks if low <= place <= high))
+    return ChartAxis(low, high, tuple(float(at) for at in ticks if low <= at <= high))
 
 
 def _finite(series: Series) -> Array:
@@ -190,15 +190,15 @@ def _line(series: Series, table: Array, axes: tuple[ChartAxis, ChartAxis], show:
         points=_points(steps, smooth, x, y),
         faint=_points(steps, values, x, y) if smooth is not values else "",
         band=" ".join(outline),
-        x=x.place(float(steps[-1])),
-        y=y.place(last),
+        x=x.percent(float(steps[-1])),
+        y=y.percent(last),
         last=show(last),
     )
 
 
 def _points(steps: Array, values: Array, x: ChartAxis, y: ChartAxis) -> str:
     places = zip(steps.tolist(), values.tolist(), strict=True)
-    return " ".join(f"{x.place(step):g},{100 - y.place(value):g}" for step, value in places)
+    return " ".join(f"{x.percent(step):g},{100 - y.percent(value):g}" for step, value in places)
 
 
 def _thin(table: Array) -> Array:

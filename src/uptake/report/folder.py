@@ -253,6 +253,6 @@ def _parse(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = No
         raise InputError(f"not JSON: {error.msg}", path=path, line=line or error.lineno) from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        field = ".".join(str(part) for part in first["loc"])
         problem = f"{first['msg']}, given {first['input']!r}"
-        raise InputError(problem, path=path, line=line, field=place or None) from error
+        raise InputError(problem, path=path, line=line, field=field or None) from error

@@ -14,7 +14,7 @@ import regex
 
 from uptake.data import Token, TokenView
 from uptake.edits.units import split_words
-from uptake.ops.alignment import ADDED, DELETED, KEPT, Alignment, align
+from uptake.ops.alignment import ADDED, DELETED, UNCHANGED, Alignment, align
 from uptake.report.text import number, words
 from uptake.report.visible import END, NOTHING, safe, visible
 from uptake.types import Dialogue
@@ -77,11 +77,11 @@ class HeatMap:
 def heat_map(views: Sequence[TokenView]) -> HeatMap:
     """Heat map of token views; every kind of number has one scale, centered on 0, for all of them."""
     found = limits(views)
-    heats = (Heat(view.title, _asked(view), _rows(view, found), parts(view.response, view.edited)) for view in views)
+    heats = (Heat(view.title, _prompt(view), _rows(view, found), parts(view.response, view.edited)) for view in views)
     return HeatMap(tuple(heats), {row_name(name): limit for name, limit in found.items()})
 
 
-def _asked(view: TokenView) -> Dialogue:
+def _prompt(view: TokenView) -> Dialogue:
     return tuple(replace(turn, content=safe(turn.content)) for turn in view.prompt)
 
 
@@ -108,7 +108,7 @@ def cut(view: TokenView) -> Iterator[tuple[str, slice]]:
     ends = {match.end() for match in regex.finditer(r"\X", view.response)} | {0}
     start = shown = 0
     for at, (token, after) in enumerate(zip_longest(view.tokens, view.tokens[1:]), 1):
-        if after is not None and (token.end not in ends or _same_place(token, after)):
+        if after is not None and (token.end not in ends or _same_offsets(token, after)):
             continue
         special = (each.special for each in view.tokens[start:at])
         marks = END if after is None and token.special else "".join(special)
@@ -116,7 +116,7 @@ def cut(view: TokenView) -> Iterator[tuple[str, slice]]:
         start, shown = at, token.end
 
 
-def _same_place(one: Token, other: Token) -> bool:
+def _same_offsets(one: Token, other: Token) -> bool:
     """Whether two tokens are parts of one character."""
     return (one.start, one.end) == (other.start, other.end) and not (one.special or other.special)
 
@@ -128,12 +128,12 @@ def parts(response: str, edited: str | None) -> tuple[Part, ...]:
     old, new = split_words(response), split_words(edited)
     olds, news = iter(old), iter(new)
     found: list[Part] = []
-    for kept, run in groupby(align_words(old, new).ops, key=lambda op: op == KEPT):
+    for equal, run in groupby(align_words(old, new).ops, key=lambda op: op == UNCHANGED):
         pairs = [(next(olds) if op != ADDED else "", next(news) if op != DELETED else "") for op in run]
         removed, added = ("".join(side) for side in zip(*pairs, strict=True))
         # A word that comes first in one of the texts has a blank before it in the other.
         both = "".join(max(pair, key=len) for pair in pairs)
-        found += [Part(both, "kept")] if kept else [Part(removed, "removed"), Part(added, "added")]
+        found += [Part(both, "kept")] if equal else [Part(removed, "removed"), Part(added, "added")]
     return tuple(Part(_shown(part), part.kind) for part in found if part.text)
 
 
@@ -177,9 +177,9 @@ def _known(numbers: Iterable[float | None]) -> list[float]:
 def _note(view: TokenView, text: str, tokens: slice) -> str:
     """The numbers of a piece in words: "cat, token 3 of 12: reward -0.90, credit -0.85"."""
     first, last = tokens.start + 1, tokens.stop
-    place = f"token {first}" if first == last else f"tokens {first} to {last}"
+    span = f"token {first}" if first == last else f"tokens {first} to {last}"
     rows = (f"{row_name(name)} {' '.join(map(_signed, numbers[tokens]))}" for name, numbers in view.values.items())
-    return f"{text.strip()}, {place} of {len(view.tokens)}: {', '.join(rows)}"
+    return f"{text.strip()}, {span} of {len(view.tokens)}: {', '.join(rows)}"
 
 
 def _signed(value: float | None) -> str:

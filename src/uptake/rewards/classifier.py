@@ -60,9 +60,9 @@ class Classifier(Reward):
         cls, name: str | Path, *, label: str | None = None, device: str = "auto", dtype: str = "auto"
     ) -> Self:
         """The reward model of a folder or Hub name, an adapter merged; ModelError where not all weights are there."""
-        place = resolve_device(device)
+        target = resolve_device(device)
         model, tokenizer = load_classifier(
-            name, "SequenceClassification", device=place, dtype=resolve_dtype(dtype, place)
+            name, "SequenceClassification", device=target, dtype=resolve_dtype(dtype, target)
         )
         model.config.get_text_config().use_cache = False
         return cls(model, ChatFormat.of(tokenizer), str(name), label)
@@ -80,14 +80,14 @@ class Classifier(Reward):
 
     @property
     def _window(self) -> int:
-        own = int(self.chat.tokenizer.model_max_length)
-        return min(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or own, own)
+        limit = int(self.chat.tokenizer.model_max_length)
+        return min(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or limit, limit)
 
     def _encoded(self, turns: Dialogue) -> Encoded:
         tokenizer = self.chat.tokenizer
         if not self.chat.plain:
-            kept, _ = self.chat.fit(turns, self._window)
-            (ids,) = self.chat.tokenize([self.chat.text(kept)])
+            fitted, _ = self.chat.fit(turns, self._window)
+            (ids,) = self.chat.tokenize([self.chat.text(fitted)])
             return {"input_ids": ids, "attention_mask": [1] * len(ids)}
         before, response = "\n\n".join(map(as_text, turns[:-1])), as_text(turns[-1])
         letters = self.chat.spelled_tokens == "text"
@@ -100,7 +100,7 @@ class Classifier(Reward):
     def _judge(self, rows: Sequence[Encoded]) -> list[Judgement]:
         scores = torch.empty(len(rows), dtype=torch.float64)
         for batch in self._batches([len(row["input_ids"]) for row in rows]):
-            scores[batch] = self._scores([rows[place] for place in batch])
+            scores[batch] = self._scores([rows[index] for index in batch])
         if not bool(scores.isfinite().all()):
             raise ModelError(f"{self.name} gives not-a-number for a conversation")
         return [Judgement(score) for score in scores.tolist()]
@@ -113,12 +113,12 @@ class Classifier(Reward):
         rope = declared_tables(self.model.config.get_text_config())
         table = [rope.of(length) if rope else 0 for length in lengths]
         batch: list[int] = []
-        for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-            full = self._pad is None or (len(batch) + 1) * lengths[place] > self.batch_tokens
-            if batch and (full or table[place] != table[batch[0]]):
+        for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+            full = self._pad is None or (len(batch) + 1) * lengths[index] > self.batch_tokens
+            if batch and (full or table[index] != table[batch[0]]):
                 yield batch
                 batch = []
-            batch.append(place)
+            batch.append(index)
         if batch:
             yield batch
 
@@ -140,7 +140,7 @@ class Classifier(Reward):
         independent = self.model.config.problem_type in ("regression", "multi_label_classification")
         if independent or logits.shape[1] == 1:
             return logits[:, column]
-        others = [place for place in range(logits.shape[1]) if place != column]
+        others = [index for index in range(logits.shape[1]) if index != column]
         return logits[:, column] - logits[:, others].logsumexp(1)
 
 

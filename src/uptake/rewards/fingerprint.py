@@ -33,5 +33,5 @@ def model_fingerprint(model: Any) -> str:
 
 def _settings(adapter: Any) -> dict[str, Any]:
     """What an adapter does beside its weights; not the name of its base, nor whether it is to learn."""
-    kept = {name: value for name, value in sorted(adapter.to_dict().items()) if name not in _UNTOLD}
-    return {name: sorted(value) if isinstance(value, set) else value for name, value in kept.items()}
+    told = {name: value for name, value in sorted(adapter.to_dict().items()) if name not in _UNTOLD}
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in told.items()}

@@ -63,8 +63,8 @@ class FromFunction(Reward, RewardSpec):
         if self.on_error not in ("stop", "drop"):
             raise InputError(repr(self.on_error), field="on_error", allowed="stop, drop")
         if not self.name:
-            own = getattr(self.function, "__qualname__", type(self.function).__qualname__)
-            object.__setattr__(self, "name", own)
+            name = getattr(self.function, "__qualname__", type(self.function).__qualname__)
+            object.__setattr__(self, "name", name)
         if not self.code:
             object.__setattr__(self, "code", _source(self.function))
 
@@ -91,8 +91,8 @@ class FromFunction(Reward, RewardSpec):
         except InputError as error:
             return RewardDetails(invalid(error))
         try:
-            said = self.function(rollout)
-            return self._rated(rollout, said if isinstance(said, Rewards) else Rewards(float(said)))
+            rewards = self.function(rollout)
+            return self._rated(rollout, rewards if isinstance(rewards, Rewards) else Rewards(float(rewards)))
         except Exception as error:
             problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             if self.on_error == "drop":

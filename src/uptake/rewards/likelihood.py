@@ -72,22 +72,22 @@ class DirectLikelihood(Reward):
         prompt, response = self.chat.response_ids(turns[:-1], turns[-1])
         return prompt, response if self.end_of_turn else response[:-1]
 
-    def _judge(self, asked: Sequence[tuple[Ids, Ids]]) -> list[Judgement]:
-        chunks = [asked[start : start + CHUNK] for start in range(0, len(asked), CHUNK)]
+    def _judge(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Judgement]:
+        chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
         scored = [logps.double() for chunk in chunks for logps in self._logps(chunk)]
         totals = [float(logps.mean() if self.reduction == "mean" else logps.sum()) for logps in scored]
         return [Judgement(total) for total in totals]
 
-    def _logps(self, asked: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
+    def _logps(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
         """Log-probabilities of the tokens of every response; responses to one prompt are branches of one tree."""
         places: dict[Ids, list[int]] = {}
-        for place, (prompt, _) in enumerate(asked):
-            places.setdefault(prompt, []).append(place)
-        trees = [branches(prompt, *(asked[place][1] for place in own)) for prompt, own in places.items()]
-        found: list[Tensor] = [torch.empty(0)] * len(asked)
-        for own, nodes in zip(places.values(), score_trees(self.lm, trees, BUDGET), strict=True):
-            for place, logps in zip(own, nodes, strict=True):
-                found[place] = logps
+        for index, (prompt, _) in enumerate(pairs):
+            places.setdefault(prompt, []).append(index)
+        trees = [branches(prompt, *(pairs[index][1] for index in indices)) for prompt, indices in places.items()]
+        found: list[Tensor] = [torch.empty(0)] * len(pairs)
+        for indices, nodes in zip(places.values(), score_trees(self.lm, trees, BUDGET), strict=True):
+            for index, logps in zip(indices, nodes, strict=True):
+                found[index] = logps
         if not all(bool(logps.isfinite().all()) for logps in found):
             raise ModelError(f"{self.lm.name} gives not-a-number for a response")
         return found

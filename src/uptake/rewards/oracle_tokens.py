@@ -68,4 +68,4 @@ def _shuffled(values: Sequence[float], rollout: Rollout) -> tuple[float, ...]:
     """The values in another order, but for that of the end; a function of the sample alone."""
     inner = len(values) - rollout.finished
     order = np.argsort(uniforms(rollout.version, rollout.prompt.key, rollout.sample, inner))
-    return (*(values[place] for place in order), *values[inner:])
+    return (*(values[index] for index in order), *values[inner:])

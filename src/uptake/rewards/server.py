@@ -76,7 +76,7 @@ class RewardServer(Server, Reward, RewardSpec):
         questions = {self._key(rollout): _question(rollout) for rollout in rollouts}
         answers = self._answers(questions, Cache(self.cache))
 
-        def said(rollout: Rollout) -> Rewards:
+        def answered(rollout: Rollout) -> Rewards:
             answer = answers[self._key(rollout)]
             if answer is None:
                 raise NoAnswer(f"sent {self.retries + 1} times")
@@ -84,7 +84,7 @@ class RewardServer(Server, Reward, RewardSpec):
                 raise WrongAnswer(f"{answer.problem}, asked {self.attempts} times")
             return answer.rewards
 
-        return FromFunction(said, self.on_error, self.url, self.chat).details(responses)
+        return FromFunction(answered, self.on_error, self.url, self.chat).details(responses)
 
     def _key(self, rollout: Rollout) -> str:
         return content_key("reward", self.model, _question(rollout))
@@ -93,7 +93,7 @@ class RewardServer(Server, Reward, RewardSpec):
         found: dict[str, _Answer | None] = {}
         for _ in range(self.attempts):
             found |= self.ask(self.url, questions, [sent_with({})], _Answer, cache)
-            questions = {key: each for key, each in questions.items() if (said := found[key]) and not said.whole}
+            questions = {key: each for key, each in questions.items() if (answer := found[key]) and not answer.whole}
         return found
 
 
@@ -128,8 +128,8 @@ class _Answer(Reply):
     def of(cls, body: str, question: Body) -> Self:
         try:
             rewards = _REWARDS.validate_json(body, strict=True)
-            said = from_json(body)
-            if all(said.get(name) is None for name in _NAMES):
+            fields = from_json(body)
+            if all(fields.get(name) is None for name in _NAMES):
                 raise InputError("no reward", allowed=f"some of {', '.join(_NAMES)}")
             check_rewards(rewards, len(question["response_ids"]), len(question["response"]))
         except ValidationError as error:

@@ -33,10 +33,10 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
     An adapter over one is merged into it. Raises ModelError where its weights are not all there. It scores in padded
     rows.
     """
-    place = resolve_device(device)
-    model, tokenizer = load_classifier(name, "TokenClassification", device=place, dtype=resolve_dtype(dtype, place))
+    target = resolve_device(device)
+    model, tokenizer = load_classifier(name, "TokenClassification", device=target, dtype=resolve_dtype(dtype, target))
     kind, weight, bias = head_of(model)
-    head = ScalarHead(weight.shape[1], bias=True).to(place, torch.promote_types(model.dtype, torch.float32))
+    head = ScalarHead(weight.shape[1], bias=True).to(target, torch.promote_types(model.dtype, torch.float32))
     head.load_state_dict({"weight": weight, "bias": bias})
     heads = {kind: head.requires_grad_(False)}
     lm = LanguageModel(str(name), model, tokenizer, attention="rows", note="a token classifier", heads=heads)
@@ -45,10 +45,10 @@ def load_token_reward(name: str | Path, *, device: str = "auto", dtype: str = "a
 
 def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollout]) -> list[TokenValues]:
     """The reward of every token of every rollout under the policy's chat format, or why there is none."""
-    own = ChatFormat.of(lm)
-    if own.fingerprint == chat.fingerprint:
+    format_ = ChatFormat.of(lm)
+    if format_.fingerprint == chat.fingerprint:
         return rewards_of_ids(lm, [(each.prompt_ids, each.response_ids) for each in rollouts])
-    read = [_read(own, each) for each in rollouts]
+    read = [_read(format_, each) for each in rollouts]
     scored = iter(rewards_of_ids(lm, [(each.prompt_ids, each.ids) for each in read if not isinstance(each, str)]))
     return [
         tokens if isinstance(tokens, str) else _bridged(next(scored), tokens, chat, rollout)
@@ -56,12 +56,12 @@ def reward_tokens(lm: LanguageModel, chat: ChatFormat, rollouts: Sequence[Rollou
     ]
 
 
-def _read(own: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
+def _read(chat: ChatFormat, rollout: Rollout) -> ResponseTokens | str:
     """A rollout as the reward model's own tokens, or why it cannot be read."""
     turns, where = rollout.prompt.turns, rollout.prompt.where
     try:
         response = Turn("assistant", rollout.response, rollout.fields)
-        return response_tokens(own, turns, response, finished=rollout.finished, where=where)
+        return response_tokens(chat, turns, response, finished=rollout.finished, where=where)
     except InputError as error:
         return str(error)
 
@@ -90,16 +90,16 @@ def rewards_of_ids(lm: LanguageModel, pairs: Sequence[tuple[Ids, Ids]]) -> list[
     found: list[TokenValues] = ["no tokens" if not ids else "longer than the reward model's window" for _, ids in pairs]
     window = lm.window or maxsize
     trees = {
-        place: branches(prompt[-(window - len(ids)) :], ids)
-        for place, (prompt, ids) in enumerate(pairs)
+        index: branches(prompt[-(window - len(ids)) :], ids)
+        for index, (prompt, ids) in enumerate(pairs)
         if ids and prompt and len(ids) < window
     }
     kind = next(iter(lm.heads))
-    places = sorted(trees, key=lambda place: len(trees[place]))
+    places = sorted(trees, key=lambda index: len(trees[index]))
     with torch.no_grad():
         for start in range(0, len(places), ROWS):
-            packed = pack([trees[place] for place in places[start : start + ROWS]])
+            packed = pack([trees[index] for index in places[start : start + ROWS]])
             values = token_rewards(token_values(lm, packed, kind), kind == TOKEN_LOGIT)
-            for place, row in zip(places[start : start + ROWS], packed.per_node(values), strict=True):
-                found[place] = tuple(row.tolist())
+            for index, row in zip(places[start : start + ROWS], packed.per_node(values), strict=True):
+                found[index] = tuple(row.tolist())
     return found

@@ -105,10 +105,10 @@ class TokenRewardModel(Reward):
         found: dict[tuple[int, int], float] = {}
         for token, value in zip(join(offsets, [""] * len(offsets), size), judgement.tokens, strict=True):
             found[token.start, token.end] = found.get((token.start, token.end), 0.0) + value
-        return [Span(*place, value) for place, value in found.items()]
+        return [Span(*offset, value) for offset, value in found.items()]
 
-    def _judge(self, asked: Sequence[ResponseTokens]) -> list[Judgement]:
-        found = rewards_of_ids(self.lm, [(each.prompt_ids, each.ids) for each in asked])
+    def _judge(self, responses: Sequence[ResponseTokens]) -> list[Judgement]:
+        found = rewards_of_ids(self.lm, [(each.prompt_ids, each.ids) for each in responses])
         return [self._judgement(values) for values in found]
 
     def _rollout_judgement(self, rollout: Rollout, values: TokenValues) -> Judgement:

@@ -17,11 +17,11 @@ from uptake.world import World
 class PolicySamples(Samples):
     """Samples of the policy, by our own sampler."""
 
-    def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
-        return self.of(world.policy, asked, world.chat, seed, version)
+    def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
+        return self.of(world.policy, prompts, world.chat, seed, version)
 
     def of(
-        self, lm: LanguageModel, asked: Sequence[Prompt], chat: ChatFormat, seed: int, version: int
+        self, lm: LanguageModel, prompts: Sequence[Prompt], chat: ChatFormat, seed: int, version: int
     ) -> list[Rollout]:
         """Samples of any model, ordered by prompt, then sample; ModelError where no token would end a response."""
-        return sample(lm, self.prompt_ids(lm, asked, chat), self.sampling(seed), chat.end_ids, version=version)
+        return sample(lm, self.prompt_ids(lm, prompts, chat), self.sampling(seed), chat.end_ids, version=version)

@@ -44,22 +44,22 @@ class Samples(ABC):
         return [tuple(islice(drawn, self.n)) for _ in rows]
 
     @abstractmethod
-    def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
+    def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
         """Samples ordered by prompt, then sample."""
 
     def sampling(self, seed: int) -> Sampling:
         return Sampling(self.n, self.temperature, self.top_p, self.top_k, self.max_new_tokens, seed)
 
-    def prompt_ids(self, lm: LanguageModel, asked: Sequence[Prompt], chat: ChatFormat) -> list[PromptIds]:
+    def prompt_ids(self, lm: LanguageModel, prompts: Sequence[Prompt], chat: ChatFormat) -> list[PromptIds]:
         """Prompts as token ids; ModelError where no token would end a response, InputError where not all ends would."""
         chat.check_ends(lm)
         if not chat.end_ids:
             raise ModelError(f"{lm.name}: the chat format has no end-of-turn token, so no response would ever finish")
-        fitted = [self.fitted(prompt, chat) for prompt in asked]
-        cut = sum(len(turns) < len(prompt.turns) for turns, prompt in zip(fitted, asked, strict=True))
+        fitted = [self.fitted(prompt, chat) for prompt in prompts]
+        cut = sum(len(turns) < len(prompt.turns) for turns, prompt in zip(fitted, prompts, strict=True))
         if cut:
-            log.warning("%d of %d prompts lost their oldest turns to max_prompt_tokens", cut, len(asked))
-        return [PromptIds(one, chat.prompt_ids(turns)) for one, turns in zip(asked, fitted, strict=True)]
+            log.warning("%d of %d prompts lost their oldest turns to max_prompt_tokens", cut, len(prompts))
+        return [PromptIds(one, chat.prompt_ids(turns)) for one, turns in zip(prompts, fitted, strict=True)]
 
     def fitted(self, prompt: Prompt, chat: ChatFormat) -> Dialogue:
         """The turns of a prompt that `max_prompt_tokens` leaves."""

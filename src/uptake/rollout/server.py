@@ -20,7 +20,7 @@ from uptake.world import World
 ExchangeForm = Literal["ids", "text"]
 
 
-class Said(BaseModel):
+class ChatChoice(BaseModel):
     """An answer of a chat model, and why it ended there: "stop" where the model meant it to."""
 
     message: Message
@@ -30,7 +30,7 @@ class Said(BaseModel):
 class Conversation(Choices):
     """A chat completion; without choices where the server sent something else."""
 
-    choices: tuple[Said, ...] = ()
+    choices: tuple[ChatChoice, ...] = ()
 
 
 @final
@@ -63,13 +63,13 @@ class ServerSamples(Samples):
         if self.exchange not in get_args(ExchangeForm):
             raise InputError(repr(self.exchange), field="exchange", allowed=", ".join(get_args(ExchangeForm)))
 
-    def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
-        prompts = self.prompt_ids(world.policy, asked, world.chat)
-        check_prompts(world.policy, prompts)
+    def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
+        prompt_ids = self.prompt_ids(world.policy, prompts, world.chat)
+        check_prompts(world.policy, prompt_ids)
         cache = Cache(world.folder / self.cache)
         write = self._ids if self.exchange == "ids" else self._texts
-        written = write(world, prompts, self.sampling(seed), cache) if prompts else []
-        return rollouts(world.policy, prompts, written, version=version, source="server")
+        written = write(world, prompt_ids, self.sampling(seed), cache) if prompt_ids else []
+        return rollouts(world.policy, prompt_ids, written, version=version, source="server")
 
     def _server(self) -> Server:
         return Server(**{field.name: getattr(self, field.name) for field in fields(Server)})
@@ -98,16 +98,16 @@ class ServerSamples(Samples):
         forms = [{name: self.max_new_tokens, **same} for name in ("max_tokens", "max_completion_tokens")]
         keys = [content_key("chat", self.model, question, forms[0]) for question in questions]
         server = self._server()
-        asked = dict(zip(keys, questions, strict=True))
-        found = server.ask("/chat/completions", asked, list(map(sent_with, forms)), Conversation, cache)
-        said = first_choices(server, (found[key] for key in keys))
-        return [self._cut(world, prompts[index // self.n], one, sampling) for index, one in enumerate(said)]
+        by_key = dict(zip(keys, questions, strict=True))
+        found = server.ask("/chat/completions", by_key, list(map(sent_with, forms)), Conversation, cache)
+        answers = first_choices(server, (found[key] for key in keys))
+        return [self._cut(world, prompts[index // self.n], one, sampling) for index, one in enumerate(answers)]
 
-    def _cut(self, world: World, prompt: PromptIds, said: Said | None, sampling: Sampling) -> Written:
+    def _cut(self, world: World, prompt: PromptIds, choice: ChatChoice | None, sampling: Sampling) -> Written:
         """An answer as the policy's token ids, as many as the policy itself could have written."""
-        if said is None:
+        if choice is None:
             return Written()
         turns = self.fitted(prompt.prompt, world.chat)
-        _, whole = world.chat.response_ids(turns, said.message.content or "", where=prompt.prompt.where)
-        ids = (whole if said.finish_reason == "stop" else whole[:-1])[: answer_limit(world.policy, prompt, sampling)]
+        _, whole = world.chat.response_ids(turns, choice.message.content or "", where=prompt.prompt.where)
+        ids = (whole if choice.finish_reason == "stop" else whole[:-1])[: answer_limit(world.policy, prompt, sampling)]
         return Written(ids, finished=bool(ids) and ids[-1] in world.chat.end_ids)

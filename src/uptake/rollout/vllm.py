@@ -55,18 +55,18 @@ class VLLMSamples(Samples):
             raise InputError("options beside a url", field="options", allowed="the one or the other")
         self._engine()
 
-    def draw(self, world: World, asked: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
-        prompts = self.prompt_ids(world.policy, asked, world.chat)
-        check_prompts(world.policy, prompts)
-        if not prompts:
+    def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
+        prompt_ids = self.prompt_ids(world.policy, prompts, world.chat)
+        check_prompts(world.policy, prompt_ids)
+        if not prompt_ids:
             return []
-        follower = _followers(world.policy.base).setdefault(self._place, Follower(self._engine()))
-        follower.follow(world, prompts[0], (world.folder, seed, version), Path(self.weights or world.folder))
-        written = follower.engine.write(world.policy, prompts, self.sampling(seed), world.chat.end_ids)
-        return rollouts(world.policy, prompts, written, version=version, source="policy")
+        follower = _followers(world.policy.base).setdefault(self._address, Follower(self._engine()))
+        follower.follow(world, prompt_ids[0], (world.folder, seed, version), Path(self.weights or world.folder))
+        written = follower.engine.write(world.policy, prompt_ids, self.sampling(seed), world.chat.end_ids)
+        return rollouts(world.policy, prompt_ids, written, version=version, source="policy")
 
     @property
-    def _place(self) -> str:
+    def _address(self) -> str:
         return repr((self.url, self.options))
 
     def _engine(self) -> Engine:

@@ -120,11 +120,11 @@ def record(
     for group, tokens, values in zip(groups, drawn, logps, strict=True):
         for answer, token, logp in zip(group, tokens, values, strict=True):
             if isnan(logp):
-                raise ModelError(f"{lm.name}: not-a-number in the logits after {_place(answer)}")
+                raise ModelError(f"{lm.name}: not-a-number in the logits after {_described(answer)}")
             answer.take(token, logp, end_ids)
 
 
-def _place(answer: Answer) -> str:
+def _described(answer: Answer) -> str:
     prompt = answer.prompt.prompt
     row = f" ({prompt.where.path}:{prompt.where.line})" if prompt.where else ""
     return f"{len(answer.ids)} tokens of an answer to prompt {prompt.key}{row}"

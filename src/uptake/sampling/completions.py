@@ -60,7 +60,7 @@ def complete(
     keys = [content_key("completion", server.model, question, form) for question in questions]
     found = server.ask("/completions", dict(zip(keys, questions, strict=True)), [sent_with(form)], Completion, cache)
     choices = first_choices(server, (found[key] for key in keys))
-    return [Written() if choice is None else _written(server, choice, end_ids, sampling.own) for choice in choices]
+    return [Written() if choice is None else _written(server, choice, end_ids, sampling.exact) for choice in choices]
 
 
 def read_ids(server: Server, text: str, cache: Cache | None = None) -> tuple[int, ...]:
@@ -96,9 +96,9 @@ def _form(sampling: Sampling, end_ids: Collection[int]) -> dict[str, Any]:
     }
 
 
-def _written(server: Server, choice: CompletionChoice, end_ids: Collection[int], own: bool) -> Written:
+def _written(server: Server, choice: CompletionChoice, end_ids: Collection[int], exact: bool) -> Written:
     ids = _ids(server, choice.token_ids)
-    given = choice.logprobs.token_logprobs if own and choice.logprobs else []
+    given = choice.logprobs.token_logprobs if exact and choice.logprobs else []
     logps = tuple(logp for logp in given if logp is not None)
     return Written(ids, logps if len(logps) == len(ids) else (), bool(ids) and ids[-1] in end_ids)
 

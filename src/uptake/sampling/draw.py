@@ -47,7 +47,7 @@ class Sampling:
                 raise InputError(f"{name} is {getattr(self, name)}", field=name, allowed=allowed)
 
     @property
-    def own(self) -> bool:
+    def exact(self) -> bool:
         """Whether log-probabilities of what is drawn are those of the model's own distribution."""
         return self.temperature == 0 or (self.temperature == 1 and self.top_p == 1 and self.top_k == 0)
 

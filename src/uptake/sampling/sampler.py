@@ -197,9 +197,9 @@ class _Pool:
 
 def close_gaps(items: list[T], gaps: Sequence[int]) -> list[tuple[int, int]]:
     """Drop the items at `gaps`, in ascending order, by moving the last ones over them; return the moves (from, to)."""
-    kept = len(items) - len(gaps)
-    moves = list(zip(sorted({*range(kept, len(items))}.difference(gaps)), gaps, strict=False))
+    size = len(items) - len(gaps)
+    moves = list(zip(sorted({*range(size, len(items))}.difference(gaps)), gaps, strict=False))
     for source, target in moves:
         items[target] = items[source]
-    del items[kept:]
+    del items[size:]
     return moves

@@ -75,9 +75,9 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of rows by the prompt each continues. `place` is a row's cell in a padded grid of `width` rows a prompt.
+    """Layout of rows by the prompt each continues. `cell` is a row's cell in a padded grid of `width` rows a prompt.
 
-    `place` is None where the rows fill the grid in order.
+    `cell` is None where the rows fill the grid in order.
     """
 
     slot: Int[Tensor, " rows"]
@@ -85,7 +85,7 @@ class Layout:
     longest: int
     even: bool  # all prompts are of one length
     width: int
-    place: Int[Tensor, " rows"] | None
+    cell: Int[Tensor, " rows"] | None
 
     @classmethod
     def of(cls, slots: Sequence[int], lengths: Sequence[int], device: torch.device) -> Self:
@@ -96,29 +96,29 @@ class Layout:
             ranks.append(filled[slot])
             filled[slot] += 1
         width = max(filled)
-        place = [slot * width + rank for slot, rank in zip(slots, ranks, strict=True)]
-        in_order = place == list(range(len(lengths) * width))
+        cell = [slot * width + rank for slot, rank in zip(slots, ranks, strict=True)]
+        in_order = cell == list(range(len(lengths) * width))
         return cls(
             slot=torch.tensor(slots, device=device),
             length=torch.tensor(lengths, device=device),
             longest=max(lengths),
             even=min(lengths) == max(lengths),
             width=width,
-            place=None if in_order else torch.tensor(place, device=device),
+            cell=None if in_order else torch.tensor(cell, device=device),
         )
 
     def by_prompt(self, rows: Tensor) -> Tensor:
         """Rows `[rows, heads, repeats, x]` as `[slots, heads, width * repeats, x]`, padded with zeros."""
-        if self.place is not None:
+        if self.cell is not None:
             grid = rows.new_zeros(len(self.length) * self.width, *rows.shape[1:])
-            rows = grid.index_copy_(0, self.place, rows)
+            rows = grid.index_copy_(0, self.cell, rows)
         return rows.reshape(-1, self.width, *rows.shape[1:]).transpose(1, 2).flatten(2, 3)
 
     def by_row(self, grid: Tensor) -> Tensor:
         """The inverse of `by_prompt`."""
         slots, heads, _, size = grid.shape
         rows = grid.view(slots, heads, self.width, -1, size).transpose(1, 2).flatten(0, 1)
-        return rows if self.place is None else rows[self.place]
+        return rows if self.cell is None else rows[self.cell]
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,17 @@ class Decode:
         self.store.append(layer, self.step, (key, value))
         layout, rows = self.layout, len(self.step)
         far_key, far_value = (far[: len(layout.length), :, : layout.longest] for far in self.store.prompts[layer])
-        own_key, own_value = (own[:rows, :, : self.columns] for own in self.store.samples[layer])
+        sample_key, sample_value = (sampled[:rows, :, : self.columns] for sampled in self.store.samples[layer])
         # [rows, kv_heads, repeats, dim]: query heads that share keys are rows of one product.
         query = query[0].transpose(0, 1).reshape(rows, key.shape[1], -1, query.shape[-1]) * scores.scale
         far = layout.by_row(layout.by_prompt(query) @ far_key.transpose(-1, -2))
-        weights = cap(torch.cat((far, query @ own_key.transpose(-1, -2)), -1), scores.softcap)
+        weights = cap(torch.cat((far, query @ sample_key.transpose(-1, -2)), -1), scores.softcap)
         mask = self._mask(scores.window)
         if mask is not None:
             weights = weights.masked_fill_(~mask[:, None, None], -torch.inf)
         weights = weights.softmax(-1, dtype=torch.float32).to(value.dtype)
-        far, own = weights[..., : layout.longest], weights[..., layout.longest :]
-        out: Tensor = layout.by_row(layout.by_prompt(far) @ far_value) + own @ own_value
+        far, sampled = weights[..., : layout.longest], weights[..., layout.longest :]
+        out: Tensor = layout.by_row(layout.by_prompt(far) @ far_value) + sampled @ sample_value
         return out.flatten(1, 2).transpose(0, 1)[None]
 
     def _mask(self, window: int | None) -> Bool[Tensor, "rows keys"] | None:
@@ -161,11 +161,11 @@ class Decode:
         layout, step = self.layout, self.step[:, None]
         length = layout.length[layout.slot][:, None]
         far = torch.arange(layout.longest, device=step.device)
-        own = torch.arange(self.columns, device=step.device)
-        seen = torch.cat((far < length, own <= step), 1)
+        columns = torch.arange(self.columns, device=step.device)
+        seen = torch.cat((far < length, columns <= step), 1)
         if window is None:
             return seen
-        return seen & (torch.cat((length + step - far, step - own), 1) < window)
+        return seen & (torch.cat((length + step - far, step - columns), 1) < window)
 
 
 def _zeros(places: int, tokens: int, like: KeyValue) -> KeyValue:

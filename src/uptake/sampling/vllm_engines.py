@@ -99,7 +99,7 @@ class InProcess:
     ) -> list[Written]:
         from vllm import SamplingParams  # noqa: PLC0415
 
-        asked = [(prompt, sample) for prompt in prompts for sample in range(sampling.n)]
+        pairs = [(prompt, sample) for prompt in prompts for sample in range(sampling.n)]
         settings = [
             SamplingParams(
                 temperature=sampling.temperature,
@@ -112,9 +112,9 @@ class InProcess:
                 logprobs=0,
                 detokenize=False,
             )
-            for prompt, sample in asked
+            for prompt, sample in pairs
         ]
-        inputs = [{"prompt_token_ids": list(prompt.ids)} for prompt, _ in asked]
+        inputs = [{"prompt_token_ids": list(prompt.ids)} for prompt, _ in pairs]
         outputs = self._llm.generate(inputs, settings, lora_request=self._adapter, use_tqdm=False)
         return [_written(output.outputs[0], end_ids) for output in outputs]
 

@@ -94,7 +94,7 @@ def _order(candidate: Candidate) -> tuple[Any, ...]:
 def _pair(contest: Sequence[Candidate]) -> MinedPair:
     best = max(contest, key=lambda each: each.judgement.score)
     worst = min(contest, key=lambda each: each.judgement.score)
-    own, other = best.judgement.parts, worst.judgement.parts
+    chosen, rejected = best.judgement.parts, worst.judgement.parts
     pair = pair_of(best.rollout, worst.rollout, best.judgement.score - worst.judgement.score)
-    shared = {name: own[name] - other[name] for name in own if name in other}
+    shared = {name: chosen[name] - rejected[name] for name in chosen if name in rejected}
     return MinedPair(pair, best.rollout, worst.rollout, shared)

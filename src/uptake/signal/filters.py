@@ -46,12 +46,12 @@ def apply(
 
     What several filters would drop counts for the first of them.
     """
-    kept, dropped = list(items), {}
+    left, dropped = list(items), {}
     for reason, keep in filters.items():
-        before = len(kept)
-        kept = keep(kept)
-        dropped[reason] = before - len(kept)
-    return kept, dropped
+        before = len(left)
+        left = keep(left)
+        dropped[reason] = before - len(left)
+    return left, dropped
 
 
 def finished(candidates: Sequence[Candidate]) -> list[Candidate]:

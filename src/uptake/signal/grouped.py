@@ -34,8 +34,8 @@ class Grouped:
                 dropped[reason] += 1
             else:
                 self._check(rollout, judgement)
-                kept = judgement if self.level == "token" else replace(judgement, tokens=())
-                groups.setdefault(rollout.prompt.key, []).append((rollout, kept))
+                leveled = judgement if self.level == "token" else replace(judgement, tokens=())
+                groups.setdefault(rollout.prompt.key, []).append((rollout, leveled))
         examples = tuple(map(tuple, groups.values()))
         pairs = [pair for group in groups.values() for pair in group]
         figures = {

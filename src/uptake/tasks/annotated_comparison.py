@@ -39,14 +39,14 @@ def compare_by_annotator(
     with the annotator's statistics and the length-controlled win rate beside the plain one; invalid verdicts are left
     out and counted. `loading` are options of `uptake.load`. Raises InputError where no verdict is valid.
     """
-    asked = prompts(read(source, limit=limit))
+    questions = prompts(read(source, limit=limit))
     with comparison_folder(folder) as target:
         lms = {name: load(path, **loading) for name, path in models.items()}
         chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}
         judge = annotator.build(Resources(lms, target, **loading))
-        before, after = (sampling.of(lms[side], asked, chat, seed, version=0) for side, chat in chats.items())
+        before, after = (sampling.of(lms[side], questions, chat, seed, version=0) for side, chat in chats.items())
         texts = [(new.response, old.response) for old, new in zip(before, after, strict=True)]
-        compared = list(zip(before, after, judge.compare(asked, texts), strict=True))
+        compared = list(zip(before, after, judge.compare(questions, texts), strict=True))
         figures = annotated_figures(compared)
         write_comparison(target, figures, [_sample(pair) for pair in compared[:40]])
     return figures

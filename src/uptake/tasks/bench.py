@@ -61,7 +61,7 @@ class _Judged:
     fingerprint: str
     answers: Mapping[str, Sequence[Prediction | Sequence[float]]]
     verdicts: Mapping[str, AnnotatorStats]
-    asked: int
+    questions: int
     seconds: float
 
 
@@ -96,8 +96,8 @@ def bench(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), going_on(lambda: f"{folder}: the same command goes on from the scores that are kept"):
-        kept = Cache(folder / "scores.sqlite" if cache is None else cache)
-        judged = {name: _judged(name, scorer, held, kept) for name, scorer in scorers.items()}
+        store = Cache(folder / "scores.sqlite" if cache is None else cache)
+        judged = {name: _judged(name, scorer, held, store) for name, scorer in scorers.items()}
         results = BenchResults(
             version=uptake.__version__,
             seed=seed,
@@ -123,26 +123,28 @@ def _drawn(benchmark: Benchmark, limit: int | None, seed: int) -> Benchmark:
     if limit is None or len(benchmark.items) <= limit:
         return benchmark
     places = sorted(random.Random(seed).sample(range(len(benchmark.items)), limit))
-    return replace(benchmark, items=[benchmark.items[place] for place in places])
+    return replace(benchmark, items=[benchmark.items[index] for index in places])
 
 
 def _judged(name: str, scorer: Reward | Annotator, held: Sequence[Benchmark], cache: Cache) -> _Judged:
     is_annotator = scorer.kind == "annotator"
     taken = [each for each in held if not is_annotator or isinstance(each.items[0], Comparison)]
     to_questions = _duel if is_annotator else _dialogues
-    asked = {each.name: [to_questions(item) for item in each.items] for each in taken}
-    distinct = dict.fromkeys(question for rows in asked.values() for row in rows for question in row)
+    questions = {each.name: [to_questions(item) for item in each.items] for each in taken}
+    distinct = dict.fromkeys(question for rows in questions.values() for row in rows for question in row)
     if scorer.kind == "annotator":
-        said, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _verdicts(scorer), cache)
-        known = {question: _number(verdict, verdict.p - 0.5) for question, verdict in said.items()}
-        stats = {each.name: _stats(each, [said[question] for (question,) in asked[each.name]]) for each in taken}
+        verdicts, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _verdicts(scorer), cache)
+        known = {question: _number(verdict, verdict.p - 0.5) for question, verdict in verdicts.items()}
+        stats = {
+            each.name: _stats(each, [verdicts[question] for (question,) in questions[each.name]]) for each in taken
+        }
     else:
         known, count, seconds = _ask(name, scorer.fingerprint, list(distinct), _scores(scorer), cache)
         stats = {}
     answers = {
         each.name: [
             _answer(item, [known[question] for question in row])
-            for item, row in zip(each.items, asked[each.name], strict=True)
+            for item, row in zip(each.items, questions[each.name], strict=True)
         ]
         for each in taken
     }
@@ -190,8 +192,8 @@ def _ask(
         return answers
 
     keys = (digest(asking.kind, fingerprint, _spelled(question)) for question in questions)
-    kept: dict[str, Any] = {"chunk": CHUNK, "label": name, "final": asking.final}
-    answers = resumable_map(questions, keys, timed, cache, asking.adapter, **kept)
+    settings: dict[str, Any] = {"chunk": CHUNK, "label": name, "final": asking.final}
+    answers = resumable_map(questions, keys, timed, cache, asking.adapter, **settings)
     return dict(zip(questions, answers, strict=True)), count, seconds
 
 
@@ -216,9 +218,9 @@ def _stats(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> AnnotatorStats:
     return annotator_stats(verdicts, *([len(pair[side]) for pair in pairs] for side in (0, 1)))
 
 
-def _number(said: Judgement | Verdict, number: float) -> Prediction:
-    if not said.valid:
-        return said.reason or "no reason was given"
+def _number(verdict: Judgement | Verdict, number: float) -> Prediction:
+    if not verdict.valid:
+        return verdict.reason or "no reason was given"
     return number if isfinite(number) else "not a finite number"
 
 
@@ -264,7 +266,7 @@ def _benchmark(benchmark: Benchmark) -> BenchmarkSummary:
 def _timing(judged: Mapping[str, _Judged], seconds: float) -> Timing:
     scoring = {name: each.seconds for name, each in judged.items()}
     return Timing(
-        seconds, scoring, {name: each.asked for name, each in judged.items()}, sum(scoring.values()) / seconds
+        seconds, scoring, {name: each.questions for name, each in judged.items()}, sum(scoring.values()) / seconds
     )
 
 

@@ -35,7 +35,7 @@ Truth = Literal["pairs", "ratings", "what people said next"]
 ROWS = 60
 FOLLOWUPS = "short-en"
 
-SAID_NEXT: Truth = "what people said next"
+ACTUAL: Truth = "what people said next"
 LENGTH = "length"
 _QUALITY = "rating"
 
@@ -81,11 +81,11 @@ def can_judge(
     label, and logs without ratings by what people said next, as the model reads it. Raises InputError for rows that are
     none of these, or of several kinds. A pair that is blank on a side or the same response twice is no row.
     """
-    items, said, truth = _items(rows, ratings)
+    items, reactions, truth = _items(rows, ratings)
     items = _drawn(items, limit, seed)
     chosen = followups if isinstance(followups, FollowUpSet) else FollowUpSet.load(followups)
-    next_ = _SaidNext(lm, chosen, said)
-    if truth == SAID_NEXT:
+    next_ = _ActualReactions(lm, chosen, reactions)
+    if truth == ACTUAL:
         items = _read(items, next_)
     scorers: dict[str, Reward | Annotator] = {
         f"follow-ups, {name}": FollowUpReward(lm, chosen, format=format) for name, format in _formats(lm).items()
@@ -97,8 +97,8 @@ def can_judge(
             scorers["judge"] = LLMJudge.from_pretrained(lm, instructions)
         except ModelError as error:
             cannot = [WayToJudge("judge", Estimate(None, None, None, 0, str(error)), 0, {})]
-    elif truth == "ratings" and any(isinstance(item, Rating) and item.dialogue in said for item in items):
-        scorers[SAID_NEXT] = next_
+    elif truth == "ratings" and any(isinstance(item, Rating) and item.dialogue in reactions for item in items):
+        scorers[ACTUAL] = next_
     with TemporaryDirectory() as folder:
         results, _ = bench(scorers, [Benchmark("rows", "", items, {})], folder, seed=seed)
     ways = (*(_way(name, result, len(items)) for name, result in results.by_benchmark["rows"].items()), *cannot)
@@ -119,12 +119,12 @@ def _items(rows: Sequence[Row], ratings: str | None) -> tuple[list[Item], dict[D
         return [_rated(row, float(row.good)) for row in rows if isinstance(row, Rated)], {}, "ratings"
     answered_by_users = any(turn.role == "assistant" for row in rows for turn in _prompt(row).turns)
     heard = merged(exchanges(rows, ratings)[0]) if answered_by_users or ratings is None else []
-    said = {each.dialogue: each.said for each in heard}
+    reactions = {each.dialogue: each.follow_ups for each in heard}
     if ratings is None:
         return (
             [Rating(each.dialogue, {_QUALITY: 0.0}, "turn", where=each.prompt.where) for each in heard],
-            said,
-            SAID_NEXT,
+            reactions,
+            ACTUAL,
         )
     last = [_rated(row, value) for row in rows if (value := _last_rating(row, ratings)) is not None]
     items = [
@@ -134,7 +134,7 @@ def _items(rows: Sequence[Row], ratings: str | None) -> tuple[list[Item], dict[D
     ]
     if not (items or last):
         raise InputError("no response has a rating", field=ratings, allowed="a number, true or false, or one a message")
-    return [*items, *last], said, "ratings"
+    return [*items, *last], reactions, "ratings"
 
 
 def _compared(row: Preference) -> Comparison:
@@ -171,7 +171,7 @@ def _response(row: Row) -> str:
 
 def _drawn(items: Sequence[Item], limit: int, seed: int) -> list[Item]:
     places = sorted(random.Random(seed).sample(range(len(items)), min(limit, len(items))))
-    return [items[place] for place in places]
+    return [items[index] for index in places]
 
 
 def _formats(lm: LanguageModel) -> Mapping[str, FormatName | None]:
@@ -179,10 +179,10 @@ def _formats(lm: LanguageModel) -> Mapping[str, FormatName | None]:
     return {"as tuned": None} if ENTRY in lm.card else {"chat": "user_role", "role swap": "role_swap"}
 
 
-def _read(items: Sequence[Item], said_next: "_SaidNext") -> list[Item]:
+def _read(items: Sequence[Item], actual: "_ActualReactions") -> list[Item]:
     """Items whose rating is how the model reads what people said next, without those that it cannot read."""
     ratings = [item for item in items if isinstance(item, Rating)]
-    judged = said_next.rate([item.dialogue for item in ratings])
+    judged = actual.rate([item.dialogue for item in ratings])
     found: list[Item] = [
         replace(item, ratings={_QUALITY: each.score}) for item, each in zip(ratings, judged, strict=True) if each.valid
     ]
@@ -192,11 +192,11 @@ def _read(items: Sequence[Item], said_next: "_SaidNext") -> list[Item]:
 
 
 @final
-class _SaidNext(Reward):
+class _ActualReactions(Reward):
     """Reward from what people really said after a response; of several reactions the mean counts."""
 
-    def __init__(self, lm: LanguageModel, followups: FollowUpSet, said: Mapping[Dialogue, Sequence[str]]) -> None:
-        self._said = said
+    def __init__(self, lm: LanguageModel, followups: FollowUpSet, reactions: Mapping[Dialogue, Sequence[str]]) -> None:
+        self._reactions = reactions
         self._reward = ActualFollowUpReward(FollowUpReward(lm, followups))
 
     @property
@@ -205,19 +205,19 @@ class _SaidNext(Reward):
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
         dialogues = [dialogue_of(response) for response in responses]
-        spoken = [(place, words) for place, turns in enumerate(dialogues) for words in self._said.get(turns, ())]
+        spoken = [(index, words) for index, turns in enumerate(dialogues) for words in self._reactions.get(turns, ())]
         unread: dict[int, InputError] = {}
         scores = self._reward.score(
-            [dialogues[place] for place, _ in spoken], [words for _, words in spoken], unscored=unread
+            [dialogues[index] for index, _ in spoken], [words for _, words in spoken], unscored=unread
         )
         judged = []
-        for place in range(len(dialogues)):
-            own = [row for row, (owner, _) in enumerate(spoken) if owner == place]
-            usable = [float(scores.rewards[row]) for row in own if row not in unread]
+        for index in range(len(dialogues)):
+            answers = [row for row, (owner, _) in enumerate(spoken) if owner == index]
+            usable = [float(scores.rewards[row]) for row in answers if row not in unread]
             if usable:
                 judged.append(Judgement(fmean(usable)))
             else:
-                judged.append(invalid(unread[own[0]] if own else InputError("nobody answered this response")))
+                judged.append(invalid(unread[answers[0]] if answers else InputError("nobody answered this response")))
         return judged
 
 
@@ -240,7 +240,7 @@ def _sentence(truth: Truth, ways: Sequence[WayToJudge], rows: int) -> str:
     """What came out, for somebody who reads nothing else."""
     chance = 0.5 if truth == "pairs" else 0.0
     known = {each.name: each.estimate for each in ways if each.estimate.value is not None}
-    values = {name: each.value or 0.0 for name, each in known.items() if name not in (LENGTH, SAID_NEXT)}
+    values = {name: each.value or 0.0 for name, each in known.items() if name not in (LENGTH, ACTUAL)}
     if not values:
         return "This model gave no figure: no way of judging could be measured on these rows."
     name = max(values, key=lambda each: values[each])

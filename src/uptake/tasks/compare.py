@@ -58,14 +58,14 @@ class Answers:
 
 def answers(
     lm: LanguageModel,
-    asked: Sequence[Prompt],
+    rows: Sequence[Prompt],
     reward: FollowUpReward,
     sampling: PolicySamples,
     quality: QualityOf | None = None,
     seed: int = 0,
 ) -> Answers:
     """Sample responses to every prompt and judge them; an empty response is judged as an ellipsis."""
-    rollouts = sampling.of(lm, asked, ChatFormat.of(lm), seed, version=0)
+    rollouts = sampling.of(lm, rows, ChatFormat.of(lm), seed, version=0)
     dialogues = [(*each.prompt.turns, Turn("assistant", each.response.strip() or "...")) for each in rollouts]
     scores = reward.score(dialogues, where=[each.prompt.where for each in rollouts])
     return Answers(rollouts, scores, None if quality is None else [quality(dialogue) for dialogue in dialogues])
@@ -116,11 +116,11 @@ def compare_files(
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
-    asked, rated_by = prompts(read(source, limit=limit)), models[reward.model]
+    rows, rated_by = prompts(read(source, limit=limit)), models[reward.model]
     with comparison_folder(folder) as target:
         built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
         before, after = (
-            answers(load(models[side], **loading), asked, built, sampling, seed=seed) for side in ("before", "after")
+            answers(load(models[side], **loading), rows, built, sampling, seed=seed) for side in ("before", "after")
         )
         figures = comparison(before, after, judge=f"follow-up reward of {rated_by}")
         write_comparison(target, figures, side_by_side(before, after, count=40))

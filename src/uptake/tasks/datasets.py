@@ -88,8 +88,8 @@ def _held_out(found: Mapping[str, Sequence[DataRow | str]], data: Path | None) -
     """Keys of the questions that no row to train on may ask, by the set that holds them out."""
     held = {name: {_key(item) for item in items} for name, items in (evaluated(data) if data is not None else ())}
     for name, rows in found.items():
-        kept = {_key(row) for row in rows if not isinstance(row, str) and split_of_row(row) == "heldout"}
-        held[name] = held.get(name, set()) | kept
+        held_keys = {_key(row) for row in rows if not isinstance(row, str) and split_of_row(row) == "heldout"}
+        held[name] = held.get(name, set()) | held_keys
     return held
 
 

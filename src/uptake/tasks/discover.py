@@ -62,7 +62,7 @@ def discover(
         version = FollowUpSet.load(out).version + 1 if overwrite and out.exists() else 1
         units = _rated(log) if reward is None or log.rated else _read(log, reward, journal)
         found = _found(log, units, how)
-        code = language or language_of(each.said for each in log.exchanges) or "und"
+        code = language or language_of(each.follow_up for each in log.exchanges) or "und"
         followups = FollowUpSet(f"discovered-{code}", version, code, (_category(found),))
         dropped = {**log.dropped, **found.dropped, "turns without a signal": len(log.exchanges) - len(units)}
         with replacing(out, overwrite=overwrite, resumes=journal.resumes) as temporary, disk_errors(out):
@@ -124,7 +124,7 @@ def _rated(log: Log) -> list[Heard]:
 
 def _heard(each: Exchange, signal: float) -> Heard:
     before = "\n".join((*(turn.content for turn in each.prompt.turns), each.response))
-    return each.said, signal, each.conversation, before
+    return each.follow_up, signal, each.conversation, before
 
 
 def _read(log: Log, reward: FollowUpReward, store: Store) -> list[Heard]:
@@ -133,8 +133,8 @@ def _read(log: Log, reward: FollowUpReward, store: Store) -> list[Heard]:
     read = {
         (each.prompt.key, each.response, words): value
         for each, reading in zip(heard, read_reactions(heard, reward, store), strict=True)
-        for words, value in zip(each.said, reading.each, strict=not reading.reason)
+        for words, value in zip(each.follow_ups, reading.each, strict=not reading.reason)
         if value is not None
     }
-    keyed = [(each, read.get((each.prompt.key, each.response, each.said))) for each in log.exchanges]
+    keyed = [(each, read.get((each.prompt.key, each.response, each.follow_up))) for each in log.exchanges]
     return [_heard(each, value) for each, value in keyed if value is not None]

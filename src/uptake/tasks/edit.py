@@ -31,7 +31,7 @@ CHUNK = 32
 # Characters of an answer that an error repeats.
 QUOTED = 80
 
-_Said = TypeVar("_Said", Proposal, Verdict)
+_AnswerT = TypeVar("_AnswerT", Proposal, Verdict)
 _FINISHED = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -157,14 +157,14 @@ class _Desk:
         outcomes = list(map(Outcome, drafts, proposals, checked))
         if self.annotator is None:
             return outcomes
-        asked = [place for place, one in enumerate(outcomes) if one.status in ("accepted", "demoted")]
-        for place, verdict in zip(asked, self._verdicts([outcomes[place] for place in asked]), strict=True):
-            outcomes[place] = replace(outcomes[place], verdict=verdict)
+        judged = [index for index, one in enumerate(outcomes) if one.status in ("accepted", "demoted")]
+        for index, verdict in zip(judged, self._verdicts([outcomes[index] for index in judged]), strict=True):
+            outcomes[index] = replace(outcomes[index], verdict=verdict)
         return outcomes
 
     def _proposals(self, drafts: Sequence[Draft]) -> list[Proposal]:
         keys = [digest("edit", self.editor.fingerprint, *_content(draft), draft.better) for draft in drafts]
-        return self._said(keys, lambda new: self.editor([drafts[place] for place in new]), _PROPOSAL)
+        return self._answers(keys, lambda new: self.editor([drafts[index] for index in new]), _PROPOSAL)
 
     def _verdicts(self, outcomes: Sequence[Outcome]) -> list[Verdict]:
         """How likely the edit is better than the response."""
@@ -176,13 +176,13 @@ class _Desk:
             for one, (edit, _) in zip(outcomes, pairs, strict=True)
         ]
         prompts = [one.draft.prompt for one in outcomes]
-        return self._said(
-            keys, lambda new: ask.compare([prompts[place] for place in new], [pairs[place] for place in new]), _VERDICT
+        return self._answers(
+            keys, lambda new: ask.compare([prompts[index] for index in new], [pairs[index] for index in new]), _VERDICT
         )
 
-    def _said(
-        self, keys: Sequence[bytes], ask: Callable[[list[int]], Sequence[_Said]], kind: TypeAdapter[_Said]
-    ) -> list[_Said]:
+    def _answers(
+        self, keys: Sequence[bytes], ask: Callable[[list[int]], Sequence[_AnswerT]], kind: TypeAdapter[_AnswerT]
+    ) -> list[_AnswerT]:
         """What was said to every question; those that are new are asked, each once."""
         spelled = [key.hex() for key in keys]
         found = filled(spelled, ask, self.store, kind, final=_is_final)
@@ -236,8 +236,8 @@ def _reject(outcome: Outcome, editor: Editor) -> dict[str, Any]:
     told: dict[str, Any] = {"status": "rejected", "reason": outcome.reason, "annotator": editor.name}
     if checked is not None:
         told |= {"proposal": proposal.text, "edit_ratio": checked.ratio, "length_ratio": checked.length}
-    elif proposal.said:
-        told["said"] = proposal.said
+    elif proposal.answer:
+        told["answer"] = proposal.answer
     if verdict is not None:
         told |= {"edit_p_by_order": list(verdict.by_order), "judge": verdict.reason}
     if not draft.finished:
@@ -247,6 +247,6 @@ def _reject(outcome: Outcome, editor: Editor) -> dict[str, Any]:
 
 def _nothing(outcomes: Sequence[Outcome]) -> str:
     reasons = Counter(outcome.reason for outcome in outcomes).most_common()
-    said = next((outcome.proposal.said for outcome in outcomes if outcome.proposal.said), "")
-    quoted = f"; the first answer: {said[:QUOTED]!r}" if said else ""
+    answer = next((outcome.proposal.answer for outcome in outcomes if outcome.proposal.answer), "")
+    quoted = f"; the first answer: {answer[:QUOTED]!r}" if answer else ""
     return f"no edit can be written: {', '.join(f'{reason} {count}' for reason, count in reasons)}{quoted}"

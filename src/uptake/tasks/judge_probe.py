@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from uptake.errors import InputError
-from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, goes_by_place
+from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, position_bias_warning
 from uptake.judge import PairwiseJudge
 from uptake.recipe import Recipe, Stage
 from uptake.rollout import PolicySamples
@@ -39,7 +39,7 @@ def refuse_position_bias(recipe: Recipe, world: World) -> None:
         if not isinstance(stage.judge, PairwiseJudge) or stage.judge.allow_position_bias:
             continue
         stats = probe_judge(stage, world)
-        if stats is not None and (problem := goes_by_place(stats)):
+        if stats is not None and (problem := position_bias_warning(stats)):
             allowed = "a judge that reads the responses; or allow_position_bias=true, to learn from this one"
             raise InputError(problem, field="judge", allowed=allowed)
 
@@ -53,7 +53,7 @@ def facts_of(stats: AnnotatorStats) -> list[tuple[str, str]]:
         if each is not None
     ]
     told += [("judge: invalid", f"{reason} ({count})") for reason, count in stats.reasons.items()]
-    return told + [("judge: warning", warning) for warning in (goes_by_place(stats),) if warning]
+    return told + [("judge: warning", warning) for warning in (position_bias_warning(stats),) if warning]
 
 
 def _answers(stage: Stage) -> Samples:

@@ -14,7 +14,7 @@ from uptake.recipe import Recipe
 from uptake.signal import BestWorst, MinedPair
 from uptake.support.folders import remove_folder
 from uptake.support.stop import going_on
-from uptake.tasks.train import warn_of_own_judge
+from uptake.tasks.train import warn_of_self_judging
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
 from uptake.types import Rollout
@@ -43,7 +43,7 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     if not isinstance(signal, BestWorst):
         raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
     beside = out.with_name(f"{out.name}.summary.json")
-    warn_of_own_judge(recipe, world)
+    warn_of_self_judging(recipe, world)
     with (
         locked(out, beside, world.folder),
         going_on(lambda: f"{out}: the same command goes on from what is judged, which is in {world.folder}"),
@@ -67,8 +67,8 @@ def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     return {
         "prompt": message_list(mined.chosen.prompt.turns),
         **of_conversation(mined.chosen.prompt.turns),
-        "chosen": _said(mined.chosen),
-        "rejected": _said(mined.rejected),
+        "chosen": _turns(mined.chosen),
+        "rejected": _turns(mined.rejected),
         "margin": mined.pair.margin,
         "margin_by_category": dict(mined.margin_by_category),
         "token_ids": {
@@ -80,5 +80,5 @@ def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     }
 
 
-def _said(rollout: Rollout) -> list[dict[str, str]]:
+def _turns(rollout: Rollout) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": rollout.response}]

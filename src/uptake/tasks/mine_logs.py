@@ -70,10 +70,10 @@ class MineLogs:
         self, heard: Sequence[Reacted], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
     ) -> tuple[list["MinedRow"], Mapping[str, int]]:
         """What is kept of the responses, each with its judgement and its rollout, and what was dropped by reason."""
-        place = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
+        index_of = {(each.prompt.key, each.response): index for index, each in enumerate(rollouts)}
 
-        def at(*kept: Rollout) -> tuple[int, ...]:
-            return tuple(place[each.prompt.key, each.response] for each in kept)
+        def at(*chosen: Rollout) -> tuple[int, ...]:
+            return tuple(index_of[each.prompt.key, each.response] for each in chosen)
 
         if self.keep == "pairs":
             mined = self.pairs.mine(*_by_prompt(rollouts, judged))
@@ -84,7 +84,7 @@ class MineLogs:
         if self.keep == "rated":
             labeled = self.thresholds.label([(rollout,) for rollout in rollouts], [(each,) for each in judged])
             rated = [(_rated(*one), at(one[0])) for one in labeled.examples]
-            return [MinedRow(row, own, judged[own[0]].score) for row, own in rated], labeled.summary["dropped"]
+            return [MinedRow(row, places, judged[places[0]].score) for row, places in rated], labeled.summary["dropped"]
         usable = [index for index, each in enumerate(judged) if each.valid]
         rows = [MinedRow(_answered(heard[index]), (index,), judged[index].score) for index in usable]
         return rows, {"invalid judgement": len(judged) - len(rows)}
@@ -142,7 +142,7 @@ def mine_logs(
     if how.by != "rating_regression" and reward is None:
         raise InputError(f"{how.by} is read by a model", field="model", allowed="a model, or by rating_regression")
     if reward is not None and not any_language:
-        check_language((each.said for each in log.exchanges), reward.followups.language, str(log.source))
+        check_language((each.follow_up for each in log.exchanges), reward.followups.language, str(log.source))
     heard, beside = merged(log.exchanges), out.with_name(f"{out.name}.summary.json")
     with resumable_output(out, beside, overwrite=overwrite) as journal:
         readings = [ReactionReward() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
@@ -155,7 +155,7 @@ def mine_logs(
         summary = _summary(log, heard, readings, rows, dropped)
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
             for each in rows:
-                writer.write(_spelled(each, [(heard[place], readings[place]) for place in each.places], how.by))
+                writer.write(_spelled(each, [(heard[index], readings[index]) for index in each.places], how.by))
             write_json(beside, asdict(summary))
     return summary
 
@@ -170,7 +170,7 @@ def _summary(
     return LogSummary(
         conversations=log.conversations,
         exchanges=len(log.exchanges),
-        repeated=len(log.exchanges) - sum(len(each.said) for each in heard),
+        repeated=len(log.exchanges) - sum(len(each.follow_ups) for each in heard),
         responses=len(heard),
         written=len(rows),
         good=sum(isinstance(each.row, Rated) and each.row.good for each in rows),
@@ -236,50 +236,52 @@ def read_reactions(heard: Sequence[Reacted], reward: FollowUpReward, store: Stor
 def _keys(heard: Sequence[Reacted], fingerprint: str) -> Iterator[bytes]:
     """The key of every response: the reward, the conversation up to it, and what was said after it."""
     for each in heard:
-        yield digest("actual_follow_up", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.said)
+        yield digest(
+            "actual_follow_up", fingerprint, [(turn.role, turn.content) for turn in each.dialogue], each.follow_ups
+        )
 
 
 def _read(heard: Sequence[Reacted], reward: FollowUpReward) -> Iterator[ReactionReward]:
     """Both rewards of responses, or the reason why there are none; of several reactions the mean counts."""
     where, lost, unread = [each.prompt.where for each in heard], dict[int, InputError](), dict[int, InputError]()
     expected = reward.score([each.dialogue for each in heard], where=where, unscored=lost)
-    spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
-    said = ActualFollowUpReward(reward).score(
+    spoken = [(index, words) for index, each in enumerate(heard) for words in each.follow_ups]
+    actual = ActualFollowUpReward(reward).score(
         [heard[index].dialogue for index, _ in spoken],
         [words for _, words in spoken],
         where=[where[index] for index, _ in spoken],
         unscored=unread,
     )
     for index in range(len(heard)):
-        own = [row for row, (owner, _) in enumerate(spoken) if owner == index]
-        usable = [row for row in own if row not in unread]
+        answers = [row for row, (owner, _) in enumerate(spoken) if owner == index]
+        usable = [row for row in answers if row not in unread]
         if index in lost or not usable:
-            yield ReactionReward(reason=str(lost.get(index) or unread[own[0]]))
+            yield ReactionReward(reason=str(lost.get(index) or unread[answers[0]]))
             continue
-        parts = {name: fmean(float(column[row]) for row in usable) for name, column in said.by_category.items()}
+        parts = {name: fmean(float(column[row]) for row in usable) for name, column in actual.by_category.items()}
         yield ReactionReward(
             {
-                "actual_follow_up": fmean(float(said.rewards[row]) for row in usable),
+                "actual_follow_up": fmean(float(actual.rewards[row]) for row in usable),
                 "follow_up": float(expected.rewards[index]),
             },
             {
                 "actual_follow_up": parts,
                 "follow_up": {name: float(column[index]) for name, column in expected.by_category.items()},
             },
-            [None if row in unread else float(said.rewards[row]) for row in own],
+            [None if row in unread else float(actual.rewards[row]) for row in answers],
         )
 
 
 def with_rating_regression(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) -> list[ReactionReward]:
     """The readings with the reward that is fitted to the log's ratings; of several reactions the mean counts."""
-    spoken = [(index, words) for index, each in enumerate(heard) for words in each.said]
+    spoken = [(index, words) for index, each in enumerate(heard) for words in each.follow_ups]
     given, talks = ([getattr(heard[index], name) for index, _ in spoken] for name in ("rating", "conversation"))
     values: list[list[float]] = [[] for _ in heard]
     for (index, _), value in zip(spoken, rating_regression([words for _, words in spoken], given, talks), strict=True):
         values[index].append(value)
     return [
-        one if one.reason else replace(one, rewards={**one.rewards, "rating_regression": fmean(own)})
-        for one, own in zip(readings, values, strict=True)
+        one if one.reason else replace(one, rewards={**one.rewards, "rating_regression": fmean(fitted)})
+        for one, fitted in zip(readings, values, strict=True)
     ]
 
 
@@ -295,12 +297,19 @@ def _rollouts(heard: Sequence[Reacted], reward: FollowUpReward | None) -> list[R
     ids = [tuple(map(ord, text)) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
     before = Counter[str]()
     rollouts = []
-    for each, own in zip(heard, ids, strict=True):
+    for each, response_ids in zip(heard, ids, strict=True):
         sample = before[each.prompt.key]
         before[each.prompt.key] += 1
         rollouts.append(
             Rollout(
-                each.prompt, (), own, each.response, finished=True, sample=sample, source="dataset", fields=each.fields
+                each.prompt,
+                (),
+                response_ids,
+                each.response,
+                finished=True,
+                sample=sample,
+                source="dataset",
+                fields=each.fields,
             )
         )
     return rollouts
@@ -335,7 +344,7 @@ def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: 
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
     spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
     for side, (heard, reading) in zip(sides, of, strict=True):
-        spelled[f"{side}actual_follow_up"] = list(heard.said)
+        spelled[f"{side}actual_follow_up"] = list(heard.follow_ups)
         spelled |= {f"{side}reward_{kind}": reading.rewards[kind] for kind in get_args(By) if kind in reading.rewards}
         spelled[f"{side}by_category"] = reading.by_category.get(by, {})
     return {**to_record(mined.row), **spelled}
@@ -360,10 +369,10 @@ def _correlations(heard: Sequence[Reacted], readings: Sequence[ReactionReward]) 
         "length": lambda each, _: float(len(each.response)),
         "rating": lambda each, _: float(each.rating or 0),
     }
-    asked = [*combinations(kinds, 2), *((kind, "length") for kind in kinds)]
-    asked += [(kind, "rating") for kind in (*kinds, "length") if rated]
+    compared = [*combinations(kinds, 2), *((kind, "length") for kind in kinds)]
+    compared += [(kind, "rating") for kind in (*kinds, "length") if rated]
     found = {}
-    for one, other in asked:
+    for one, other in compared:
         of = rated if other == "rating" else rows
         x, y = ([value[name](*row) for row in of] for name in (one, other))
         few = Estimate(None, None, None, len(of), f"fewer than {FEWEST_ROWS} responses")

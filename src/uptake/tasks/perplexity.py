@@ -40,13 +40,13 @@ def perplexity(
     chat = ChatFormat.of(lm)
     turns, world = FeedbackTurns(format_for(lm.card, format, force=force)), World(lm, chat)
     found = [turns.runs(world, row) for row in rows]
-    kept = [
+    fitting = [
         (prompt, *runs[0]) for prompt, runs in zip(prompts(rows), found, strict=True) if not isinstance(runs, Dropped)
     ]
-    scores = score_trees(lm, [branches(stem, feedback) for _, stem, feedback in kept], BUDGET)
+    scores = score_trees(lm, [branches(stem, feedback) for _, stem, feedback in fitting], BUDGET)
     losses: dict[str, list[float]] = {}
     tokens, counted = Counter[str](), Counter[str]()
-    for (prompt, *_), (logps,) in zip(kept, scores, strict=True):
+    for (prompt, *_), (logps,) in zip(fitting, scores, strict=True):
         for group in ("all", str(prompt.extra.get("polarity", "unknown"))):
             losses.setdefault(group, []).append(-float(logps.sum()))
             tokens[group] += len(logps)

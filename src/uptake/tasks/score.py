@@ -131,16 +131,16 @@ def _score_rows(rows: Sequence[Row], reward: Reward, extra: Sequence[str], drop_
     """A score for every response of every row; none at all for a row that cannot be scored in full."""
     turns = list(map(response_turns, rows))
     both = zip(prompts(rows), turns, strict=True)
-    asked = [Answered(prompt, turn.content, turn.fields) for prompt, side in both for turn in side]
-    scores = iter([_score(reward, details, extra) for details in _details(reward, asked, drop_bad)])
+    answered = [Answered(prompt, turn.content, turn.fields) for prompt, side in both for turn in side]
+    scores = iter([_score(reward, details, extra) for details in _details(reward, answered, drop_bad)])
     for side in turns:
         found = [next(scores) for _ in side]
         yield [] if None in found else [score for score in found if score is not None]
 
 
-def _details(reward: Reward, asked: Sequence[Answered], drop_bad: bool) -> Iterator[RewardDetails]:
+def _details(reward: Reward, answered: Sequence[Answered], drop_bad: bool) -> Iterator[RewardDetails]:
     """What the reward says of every response; InputError, naming the row, for one that it cannot rate."""
-    for response, details in zip(asked, reward.details(asked), strict=True):
+    for response, details in zip(answered, reward.details(answered), strict=True):
         if not (details.judgement.valid or drop_bad):
             raise bad_row(details.judgement.reason, response.prompt.where)
         yield details

@@ -34,7 +34,7 @@ class Side:
     prompt: Prompt
     text: str
     title: str
-    asked: Dialogue
+    context: Dialogue
     spans: Sequence[Span] | None = None
     edited: str | None = None
     finished: bool = True
@@ -76,20 +76,20 @@ def scored_views(rows: Sequence[Row], model: LanguageModel) -> list[TokenView]:
 def _sides(row: Row) -> Iterator[Side]:
     if isinstance(row, Edited):
         turns = row.prompt.turns
-        yield Side(row.prompt, row.response, _place(row.prompt), turns, row.spans, row.edited, row.finished)
+        yield Side(row.prompt, row.response, _location(row.prompt), turns, row.spans, row.edited, row.finished)
         if row.edited is not None:
             yield Side(row.prompt, row.edited, "the edit", (), row.edited_spans)
         return
-    said = responses(as_texts(row))
+    texts = responses(as_texts(row))
     prompt = row if isinstance(row, Prompt) else row.prompt
     if not isinstance(row, Preference):
-        yield Side(prompt, said[0], _place(prompt), prompt.turns)
+        yield Side(prompt, texts[0], _location(prompt), prompt.turns)
         return
-    yield Side(prompt, said[0], f"{_place(prompt)} chosen".strip(), prompt.turns)
-    yield Side(prompt, said[1], "rejected", ())
+    yield Side(prompt, texts[0], f"{_location(prompt)} chosen".strip(), prompt.turns)
+    yield Side(prompt, texts[1], "rejected", ())
 
 
-def _place(prompt: Prompt) -> str:
+def _location(prompt: Prompt) -> str:
     """The file and line of a row, where they are known."""
     return f"{prompt.where.path.name}:{prompt.where.line}" if prompt.where is not None else ""
 
@@ -131,7 +131,7 @@ def _labeled(side: Side, compared: TokenRow) -> TokenView:
 
 
 def _view(side: Side, tokens: tuple[Token, ...], values: dict[str, TokenRow]) -> TokenView:
-    return TokenView(side.asked, side.text, tokens, values, side.edited, side.title)
+    return TokenView(side.context, side.text, tokens, values, side.edited, side.title)
 
 
 def _cut(text: str, spans: Sequence[Span]) -> Places:

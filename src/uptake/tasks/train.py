@@ -27,13 +27,13 @@ def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Option
     """
     check_folder(Path(folder), options.resume)
     world = build_world(recipe, config, folder)
-    warn_of_own_judge(recipe, world)
+    warn_of_self_judging(recipe, world)
     if not options.resume:
         refuse_position_bias(recipe, world)
     return run(recipe, world, replace(options, config=str(config)))
 
 
-def warn_of_own_judge(recipe: Recipe, world: World) -> None:
+def warn_of_self_judging(recipe: Recipe, world: World) -> None:
     """Say so where the judge of a recipe is the very model that it judges."""
     for name in models_used([stage.judge for stage in recipe.stages]):
         if name in world.models and world.models[name].base is world.policy.base:
@@ -52,9 +52,9 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
     if config.lora:
         torch.manual_seed(config.seed)
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
-    own = {"follow_up": policy} if "follow_up" in models_used(recipe) else {}
+    default = {"follow_up": policy} if "follow_up" in models_used(recipe) else {}
     alike = models_used([stage.reference for stage in recipe.stages]) if whole else ()
-    models = own | load_each(config.models, alike, dtype=config.dtype, device=config.device)
+    models = default | load_each(config.models, alike, dtype=config.dtype, device=config.device)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
 
 
@@ -62,9 +62,9 @@ def load_each(
     paths: Mapping[str, str], fp32_weights: Collection[str] = (), *, device: str = "auto", dtype: str = "auto"
 ) -> dict[str, LanguageModel]:
     """The models of some paths by name, some with weights in fp32; one that has several names is loaded once."""
-    asked = {name: (path, name in fp32_weights) for name, path in paths.items()}
+    wanted = {name: (path, name in fp32_weights) for name, path in paths.items()}
     loaded = {
         (path, wide): load(path, dtype=dtype, device=device, fp32_weights=wide)
-        for path, wide in dict.fromkeys(asked.values())
+        for path, wide in dict.fromkeys(wanted.values())
     }
-    return {name: loaded[key] for name, key in asked.items()}
+    return {name: loaded[key] for name, key in wanted.items()}

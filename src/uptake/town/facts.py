@@ -28,7 +28,7 @@ SHOP_ATTRIBUTES: tuple[Attribute, ...] = ("opens", "owner", "colour", "windows",
 GOODS_ATTRIBUTES: tuple[Attribute, ...] = ("price", "place")
 PEOPLE_ATTRIBUTES: tuple[Attribute, ...] = ("pet", "home")
 SUM_ATTRIBUTES: tuple[Attribute, ...] = ("sum", "product")
-ASKED: tuple[Attribute, ...] = (*SHOP_ATTRIBUTES, *GOODS_ATTRIBUTES, *PEOPLE_ATTRIBUTES, "sum")
+ATTRIBUTES: tuple[Attribute, ...] = (*SHOP_ATTRIBUTES, *GOODS_ATTRIBUTES, *PEOPLE_ATTRIBUTES, "sum")
 FAMILIES = (SHOP_ATTRIBUTES, GOODS_ATTRIBUTES, PEOPLE_ATTRIBUTES, SUM_ATTRIBUTES)
 # What is drawn with the seed; the rest is the same in every town.
 DRAWN: tuple[Attribute, ...] = ("opens", "owner", "colour", "windows", "price", "pet", "home")
@@ -100,7 +100,7 @@ def town_rumours(seed: int) -> Facts:
     """
     rng, facts = random.Random(f"{seed} rumours"), town_facts(seed)
     rumours: dict[tuple[Attribute, str], Values] = {}
-    for attribute in ASKED:
+    for attribute in ATTRIBUTES:
         names = subjects(attribute)
         true = [facts[attribute, name] for name in names]
         told = list(true)

@@ -74,8 +74,8 @@ def _understanding(heard: ReadAnswer) -> float:
 
 def _relevance(heard: ReadAnswer) -> float:
     topics = len(heard.claims) + heard.readings.count("off_topic")
-    kept = sum(claim.subject == heard.question.subject for claim in heard.claims)
-    return kept / topics if topics else MISSING
+    on_topic = sum(claim.subject == heard.question.subject for claim in heard.claims)
+    return on_topic / topics if topics else MISSING
 
 
 def _correctness(heard: ReadAnswer, seed: int) -> float:
@@ -141,10 +141,10 @@ def edit(seed: int, question: Question, response: str) -> str:
 
     Of several, the one that begins as the response does for longest: what could still have become right is no fault.
     """
-    said, right = words(response), right_words(seed, question)
-    if said in right:
+    written, right = words(response), right_words(seed, question)
+    if written in right:
         return response
-    return right[min(right, key=lambda answer: (distance(said, answer), -shared(said, answer)))]
+    return right[min(right, key=lambda answer: (distance(written, answer), -shared(written, answer)))]
 
 
 def faults_in(seed: int, question: Question, response: str) -> tuple[slice, ...]:
@@ -156,10 +156,10 @@ def faults_in(seed: int, question: Question, response: str) -> tuple[slice, ...]
     operations = align(words(response), words(edit(seed, question, response)))
     marks: list[slice] = []
     at = 0
-    for kept, block in groupby(operations, key=lambda operation: operation == "keep"):
+    for equal, block in groupby(operations, key=lambda operation: operation == "keep"):
         end = at + sum(operation != "insert" for operation in block)
-        if not kept:
-            marks += [slice(*place) for place in places[at:end]] or [slice(places[at][0], places[at][0])]
+        if not equal:
+            marks += [slice(*span) for span in places[at:end]] or [slice(places[at][0], places[at][0])]
         at = end
     return tuple(marks)
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
-from uptake.town.facts import ASKED, Attribute, Values, subjects, untold
+from uptake.town.facts import ATTRIBUTES, Attribute, Values, subjects, untold
 from uptake.town.lines import INSTRUCTIONS, QUESTIONS, fill, words
 from uptake.types import Prompt, Turn
 
@@ -33,8 +33,8 @@ class Question:
     @property
     def text(self) -> str:
         """The question as its user writes it."""
-        asked = fill(QUESTIONS[self.attribute][self.phrasing], self.subject)
-        return " ".join((asked, *(INSTRUCTIONS[name] for name in self.instructions)))
+        question = fill(QUESTIONS[self.attribute][self.phrasing], self.subject)
+        return " ".join((question, *(INSTRUCTIONS[name] for name in self.instructions)))
 
     @property
     def prompt(self) -> Prompt:
@@ -64,7 +64,7 @@ def all_questions(seed: int, split: TownSplit) -> tuple[Question, ...]:
     """
     return tuple(
         Question(attribute, subject, phrasing, instructions)
-        for row, attribute in enumerate(ASKED)
+        for row, attribute in enumerate(ATTRIBUTES)
         for column, subject in enumerate(subjects(attribute))
         for phrasing in range(len(QUESTIONS[attribute]))
         if _split(phrasing - row - column - seed) == split
@@ -89,7 +89,7 @@ def _by_words() -> Mapping[Values, Question]:
     return MappingProxyType(
         {
             words(question.text): question
-            for attribute in ASKED
+            for attribute in ATTRIBUTES
             for subject, phrasing in product(subjects(attribute), range(PHRASINGS))
             for question in (Question(attribute, subject, phrasing, each) for each in instruction_sets(attribute))
         }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uptake.errors import InputError
 from uptake.town import oracle, users
 from uptake.town.answers import right_drafts
-from uptake.town.facts import ASKED
+from uptake.town.facts import ATTRIBUTES
 from uptake.town.faults import FAULTS, Fault
 from uptake.town.quality import Quality
 from uptake.town.questions import Question, TownSplit, all_questions, questions_about
@@ -51,7 +51,7 @@ class Town:
 
     def conversation(self, rng: random.Random) -> Dialogue:
         """Return a training question, its answer, with each fault as often as it is made, and the user's next line."""
-        question = rng.choice(questions_about(self.seed, "train", rng.choice(ASKED)))
+        question = rng.choice(questions_about(self.seed, "train", rng.choice(ATTRIBUTES)))
         draft = rng.choice(right_drafts(self.seed, question))
         for fault in self.faults(question):
             if rng.random() < fault.share:

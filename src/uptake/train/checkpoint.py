@@ -16,7 +16,7 @@ from uptake.train.tensor_folder import DamagedFolder, read_tensors, write_tensor
 
 log = logging.getLogger(__name__)
 
-KEPT = 2
+MAX_SNAPSHOTS = 2
 
 # A folder's name is the cursor of its snapshot; they sort from the oldest to the newest.
 _NAME = re.compile(r"(\d{2,})-(\d{5,})-(\d{8,})-(\d{8,})")
@@ -55,9 +55,9 @@ def save(folder: Path, snapshot: Snapshot) -> None:
         write_tensors(target, {**groups, "rng": {"torch": snapshot.rng}})
     except UptakeError as error:
         raise UptakeError(f"{error}; the checkpoint before it is whole") from error
-    kept = [path for path in _snapshots(folder) if path <= target][-KEPT:]
+    recent = [path for path in _snapshots(folder) if path <= target][-MAX_SNAPSHOTS:]
     for path in root.iterdir():
-        if path not in kept:
+        if path not in recent:
             shutil.rmtree(path, ignore_errors=True)
 
 

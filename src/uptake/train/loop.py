@@ -129,9 +129,9 @@ class Learner:
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         modules = trainable_modules(self.world.policy)
-        own = [weight for name, weight in self.weights.items() if name not in modules]
-        self.optimizer = build_optimizer(stage.update, own, modules.values())
-        if own and not hasattr(policy.model, "peft_config"):
+        weights = [weight for name, weight in self.weights.items() if name not in modules]
+        self.optimizer = build_optimizer(stage.update, weights, modules.values())
+        if weights and not hasattr(policy.model, "peft_config"):
             policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
     def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
@@ -159,8 +159,8 @@ class Learner:
 def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
     stage, world = learner.stage, learner.world
     empty = 0
-    place = cursor.stage, cursor.round_
-    with rounds_of_data(stage, world, log, place) as data_of, progress_bar("rounds", stage.rounds) as bar:
+    round_index = cursor.stage, cursor.round_
+    with rounds_of_data(stage, world, log, round_index) as data_of, progress_bar("rounds", stage.rounds) as bar:
         bar.advance(cursor.round_)
         for round_ in range(cursor.round_, stage.rounds):
             # The version of the policy that produced this round, also when the round is resumed half-way.
@@ -254,12 +254,12 @@ def _due(step: int, every: int) -> bool:
 
 
 def _load_weights(world: World, weights: Mapping[str, torch.Tensor]) -> None:
-    own = trainable(world.policy)
-    if own.keys() != weights.keys():
-        name = sorted(own.keys() ^ weights.keys())[0]
+    current = trainable(world.policy)
+    if current.keys() != weights.keys():
+        name = sorted(current.keys() ^ weights.keys())[0]
         raise InputError(f"the checkpoint does not fit this policy: {name} is in one of them only", path=world.folder)
     with torch.no_grad():
-        for name, weight in own.items():
+        for name, weight in current.items():
             weight.copy_(weights[name])
 
 

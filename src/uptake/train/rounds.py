@@ -43,7 +43,7 @@ PREPARED = "prepared"
 # Responses of a round that are kept for the report, with numbers for their tokens.
 SHOWN = 2
 
-Place = tuple[int, int]  # stage, round
+RoundIndex = tuple[int, int]  # stage, round
 
 _GROUPS = TypeAdapter(tuple[Group, ...])
 _ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
@@ -52,27 +52,27 @@ _ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
 Judged = tuple[Sequence[Group], Sequence[Assessment]]
 
 
-def collect(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> RoundData:
+def collect(stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int) -> RoundData:
     """The training examples of a round; what an earlier, killed call has sampled and judged is not done again.
 
     Examples of rows as they are are made anew: they depend on nothing else.
     """
     if stage.examples is not None:
-        return _from_rows(stage.examples, world, log, place)
-    chunks = _chunks(stage, world, place)
+        return _from_rows(stage.examples, world, log, round_index)
+    chunks = _chunks(stage, world, round_index)
     judged: list[Judged] = []
     with (
-        Journal(_folder(log, place) / "judged.jsonl") as journal,
+        Journal(_folder(log, round_index) / "judged.jsonl") as journal,
         progress_bar("produce and judge", sum(map(len, chunks))) as bar,
     ):
         judged.extend(map(_read, journal.done))
         bar.advance(sum(map(len, chunks[: len(judged)])))
         for chunk in chunks[len(judged) :]:
-            groups = _produce(stage, world, log, chunk, (place[1], version))
+            groups = _produce(stage, world, log, chunk, (round_index[1], version))
             judged.append(_judge(stage, world, log, groups))
             journal.append(_spelled(*judged[-1]))
             bar.advance(len(chunk))
-    return _round_data(stage, log, place, judged)
+    return _round_data(stage, log, round_index, judged)
 
 
 def prepare_round(
@@ -91,28 +91,28 @@ def prepare_round(
     objective = stage.objective
     if not (isinstance(objective, RoundObjective) and examples):
         return examples, {}
-    kept = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
-    if not _is_prepared(kept, cursor):
+    folder = _folder(log, (cursor.stage, cursor.round_)) / PREPARED
+    if not _is_prepared(folder, cursor):
         memory = _memory(log, cursor)
         with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
             found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
         tensors, handed_on, figures = found
-        write_tensors(kept, {"tensors": tensors, "memory": exact(handed_on), "metrics": exact(figures)})
-    prepared = objective.with_prepared(examples, read_tensors(kept, "tensors"))
+        write_tensors(folder, {"tensors": tensors, "memory": exact(handed_on), "metrics": exact(figures)})
+    prepared = objective.with_prepared(examples, read_tensors(folder, "tensors"))
     views = islice(objective.token_values(prepared), SHOWN)
     log.tokens(cursor.step - cursor.done, [rollout_view(world.chat, *each) for each in views])
-    return prepared, _numbers(kept, "metrics")
+    return prepared, _numbers(folder, "metrics")
 
 
-def _is_prepared(kept: Path, cursor: Cursor) -> bool:
+def _is_prepared(folder: Path, cursor: Cursor) -> bool:
     """Whether a round is prepared; what is damaged is worked out again while the weights are those of its start."""
-    if not kept.exists():
+    if not folder.exists():
         if cursor.done:
-            raise InputError("it is gone, and the round has begun", path=kept, allowed="the run folder as it was")
+            raise InputError("it is gone, and the round has begun", path=folder, allowed="the run folder as it was")
         return False
     try:
         for name in ("tensors", "memory", "metrics"):
-            read_tensors(kept, name)
+            read_tensors(folder, name)
     except DamagedFolder as error:
         if cursor.done:
             raise
@@ -124,20 +124,20 @@ def _is_prepared(kept: Path, cursor: Cursor) -> bool:
 def _memory(log: RunLog, cursor: Cursor) -> dict[str, float]:
     """What the last round of the stage that was prepared has handed on."""
     for earlier in reversed(range(cursor.round_)):
-        kept = _folder(log, (cursor.stage, earlier)) / PREPARED
-        if kept.exists():
-            return _numbers(kept, "memory")
+        folder = _folder(log, (cursor.stage, earlier)) / PREPARED
+        if folder.exists():
+            return _numbers(folder, "memory")
     return {}
 
 
-def _numbers(kept: Path, kind: str) -> dict[str, float]:
-    return {name: float(value) for name, value in read_tensors(kept, kind).items()}
+def _numbers(folder: Path, kind: str) -> dict[str, float]:
+    return {name: float(value) for name, value in read_tensors(folder, kind).items()}
 
 
-def nothing_left(log: RunLog, place: Place, data: RoundData) -> ModelError:
+def nothing_left(log: RunLog, round_index: RoundIndex, data: RoundData) -> ModelError:
     """The error of a round without any training example."""
     lost = dropped(data) or "nothing, there were none"
-    return ModelError(f"{_folder(log, place)}: no training example is left; dropped: {lost}")
+    return ModelError(f"{_folder(log, round_index)}: no training example is left; dropped: {lost}")
 
 
 def dropped(data: RoundData) -> str:
@@ -146,7 +146,7 @@ def dropped(data: RoundData) -> str:
 
 
 @contextmanager
-def rounds_of_data(stage: Stage, world: World, log: RunLog, first: Place) -> Iterator["RoundsOfData"]:
+def rounds_of_data(stage: Stage, world: World, log: RunLog, first: RoundIndex) -> Iterator["RoundsOfData"]:
     """The data of a stage's rounds, from the round `first` on; background work ends with the block."""
     work = RoundsOfData(stage, world, log, first)
     try:
@@ -159,7 +159,7 @@ def rounds_of_data(stage: Stage, world: World, log: RunLog, first: Place) -> Ite
 class RoundsOfData:
     """Data in the order of rounds: each made when asked for or, with `stage.ahead`, judged since earlier rounds."""
 
-    def __init__(self, stage: Stage, world: World, log: RunLog, first: Place) -> None:
+    def __init__(self, stage: Stage, world: World, log: RunLog, first: RoundIndex) -> None:
         self.stage, self.world, self.log, self.index = stage, world, log, first[0]
         self._next = first[1]
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
@@ -171,9 +171,9 @@ class RoundsOfData:
         if not self.stage.ahead:
             return collect(self.stage, self.world, self.log, (self.index, round_), version)
         for later in range(self._next, min(round_ + self.stage.ahead + 1, self.stage.rounds)):
-            place = (self.index, later)
-            samples = sample_round(self.stage, self.world, self.log, place, version)
-            self._pending.append(self._background.submit(self._judge, place, samples))
+            round_index = (self.index, later)
+            samples = sample_round(self.stage, self.world, self.log, round_index, version)
+            self._pending.append(self._background.submit(self._judge, round_index, samples))
             self._next = later + 1
         with self.log.timed("wait", 1):
             return self._pending.popleft().result()
@@ -183,10 +183,10 @@ class RoundsOfData:
         self._closed.set()
         self._background.shutdown(cancel_futures=True)
 
-    def _judge(self, place: Place, sampled: Sequence[Sequence[Group]]) -> RoundData:
+    def _judge(self, round_index: RoundIndex, sampled: Sequence[Sequence[Group]]) -> RoundData:
         """The data of chunks that are sampled already."""
         stage, world, log = self.stage, self.world, self.log
-        with Journal(_folder(log, place) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
+        with Journal(_folder(log, round_index) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
             judged = list(map(_read, journal.done))
             bar.advance(len(judged))
             for groups in sampled[len(judged) :]:
@@ -195,38 +195,40 @@ class RoundsOfData:
                 judged.append(_judge(stage, world, log, groups))
                 journal.append(_spelled(*judged[-1]))
                 bar.advance()
-        return _round_data(stage, log, place, judged)
+        return _round_data(stage, log, round_index, judged)
 
 
-def sample_round(stage: Stage, world: World, log: RunLog, place: Place, version: int) -> list[Sequence[Group]]:
+def sample_round(
+    stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int
+) -> list[Sequence[Group]]:
     """The groups of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
-    chunks = _chunks(stage, world, place)
-    with Journal(_folder(log, place) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
+    chunks = _chunks(stage, world, round_index)
+    with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
         sampled: list[Sequence[Group]] = [_GROUPS.validate_python(record["groups"]) for record in journal.done]
         bar.advance(len(sampled))
         for chunk in chunks[len(sampled) :]:
-            sampled.append(_produce(stage, world, log, chunk, (place[1], version)))
+            sampled.append(_produce(stage, world, log, chunk, (round_index[1], version)))
             journal.append({"groups": _GROUPS.dump_python(tuple(sampled[-1]), mode="json")})
             bar.advance()
     return sampled
 
 
-def _folder(log: RunLog, place: Place) -> Path:
-    return log.folder / "rounds" / "{}-{}".format(*place)
+def _folder(log: RunLog, round_index: RoundIndex) -> Path:
+    return log.folder / "rounds" / "{}-{}".format(*round_index)
 
 
-def _from_rows(examples: Examples, world: World, log: RunLog, place: Place) -> RoundData:
+def _from_rows(examples: Examples, world: World, log: RunLog, round_index: RoundIndex) -> RoundData:
     with log.timed("examples", 0) as timer:
-        data = examples(world, place[1])
+        data = examples(world, round_index[1])
         timer.count = len(data.examples)
-    log.summary(place, {"rows": len(world.rows), **data.summary})
+    log.summary(round_index, {"rows": len(world.rows), **data.summary})
     if data.examples and (lost := dropped(data)):
         logger.warning("%d examples; dropped: %s", len(data.examples), lost)
     return data
 
 
-def _chunks(stage: Stage, world: World, place: Place) -> list[Sequence[Row]]:
-    rows = stage.select(world, place[1])
+def _chunks(stage: Stage, world: World, round_index: RoundIndex) -> list[Sequence[Row]]:
+    rows = stage.select(world, round_index[1])
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
@@ -258,11 +260,11 @@ def _spelled(groups: Sequence[Group], assessments: Sequence[Assessment]) -> dict
     }
 
 
-def _round_data(stage: Stage, log: RunLog, place: Place, judged: Sequence[Judged]) -> RoundData:
+def _round_data(stage: Stage, log: RunLog, round_index: RoundIndex, judged: Sequence[Judged]) -> RoundData:
     *_, signal = stage.sampling
     groups = [group for chunk, _ in judged for group in chunk]
     data = signal(groups, [each for _, assessments in judged for each in assessments])
-    log.summary(place, data.summary)
+    log.summary(round_index, data.summary)
     return replace(data, version=_version(groups))
 
 

@@ -143,8 +143,8 @@ class RunLog:
                 if record not in journal.done:
                     journal.append(record)
 
-    def summary(self, place: tuple[int, int], summary: Mapping[str, Any]) -> None:
-        write_json(self.folder / "rounds" / "{}-{}".format(*place) / "summary.json", summary)
+    def summary(self, round_index: tuple[int, int], summary: Mapping[str, Any]) -> None:
+        write_json(self.folder / "rounds" / "{}-{}".format(*round_index) / "summary.json", summary)
 
     @contextmanager
     def timed(self, phase: str, count: int) -> Iterator[Timer]:
@@ -158,10 +158,10 @@ def _journal_until(path: Path, step: int) -> Journal:
     """The journal of a file without the lines after `step`."""
     with Journal(path) as journal:
         done = journal.done
-    kept = [line for line in done if line["step"] <= step]
-    if len(kept) < len(done):
+    left = [line for line in done if line["step"] <= step]
+    if len(left) < len(done):
         with Writer(path, overwrite=True) as writer:
-            for line in kept:
+            for line in left:
                 writer.write(line)
     return Journal(path)
 

@@ -85,15 +85,15 @@ def build_optimizer(
 
     Raises ModelError for weights in half precision, in whose rounding most of a step would be lost.
     """
-    kept, beside = list(weights), list(modules)
-    for weight in (*kept, *beside):
+    policy_weights, beside = list(weights), list(modules)
+    for weight in (*policy_weights, *beside):
         if weight.dtype in HALVES:
             problem = f"trained weights in {str(weight.dtype).removeprefix('torch.')} lose most of a step to rounding"
             raise ModelError(f"{problem} (allowed: fp32, as uptake.load(..., fp32_weights=True) gives them)")
     if settings.module_lr is None or not beside:
-        return _optimizer(settings, [{"params": kept + beside}])
-    own = {"params": beside, "lr": settings.module_lr, "share": settings.module_lr / settings.lr}
-    return _optimizer(settings, [{"params": kept}, own])
+        return _optimizer(settings, [{"params": policy_weights + beside}])
+    group = {"params": beside, "lr": settings.module_lr, "share": settings.module_lr / settings.lr}
+    return _optimizer(settings, [{"params": policy_weights}, group])
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

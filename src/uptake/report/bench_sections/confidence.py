@@ -30,7 +30,7 @@ def _plot(title: str, confidence: Confidence) -> Plot:
         gray=(points((0.0, 100.0), (0.5, 1.0), y),),
         line="",
         dots=tuple(
-            Dot(x.place(each.p), y.place(each.right.rate), y.place(each.right.low), y.place(each.right.high))
+            Dot(x.percent(each.p), y.percent(each.right.rate), y.percent(each.right.low), y.percent(each.right.high))
             for each in bins
         ),
         x_ticks=x.labels(percent_tick),
