@@ -19,6 +19,7 @@ from uptake.models import LanguageModel, load
 from uptake.rollout import PolicySamples
 from uptake.tasks.demo import DemoSettings, demo, fault_pairs, scorer_accuracy, town_followups
 from uptake.town import AXES, Town
+from uptake.town.lines import PUZZLED
 from uptake.town.questions import all_questions, read_question
 from uptake.types import Dialogue, Turn
 
@@ -139,6 +140,15 @@ def plain_likelihood(lm: LanguageModel, dialogue: Dialogue) -> float:
     with torch.no_grad():
         logps = lm.model(torch.tensor([ids])).logits[0].log_softmax(-1)
     return fmean(float(logps[place - 1, ids[place]]) for place in range(len(stem), len(ids)))
+
+
+def test_faults_stand_in_pairs_as_often_as_the_town_makes_them() -> None:
+    """Of the questions, 114 can be answered by asking back (0.02), and 130 be taken for another one (0.2)."""
+    pairs = fault_pairs(Town(), replace(SMALL, held_out=144, pairs_per_axis=1000))
+    answers = [faulty[-1].content for axis, _, faulty in pairs if axis == "understanding"]
+    share = fmean(any(line in text for line in PUZZLED) for text in answers)
+    expected = 114 * 0.02 / (114 * 0.02 + 130 * 0.2)
+    assert share == pytest.approx(expected, abs=3 * (expected * (1 - expected) / 1000) ** 0.5)
 
 
 def test_questions_for_development_are_others() -> None:
