@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test figures bench experiments real lint format clean
+.PHONY: help demo demo-real test parity figures bench claims claims-human real lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,15 +19,26 @@ demo-real: .venv/ready ## the same on a real model and real pairs: can it judge,
 test: lint ## every gate: style, types, layers, tests
 	@$(BIN)/pytest --quiet -n 2 --dist worksteal
 
-figures: bench experiments real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
+# Each peer lies in a folder of its own beside the packages of .venv, without the rest of its needs.
+PEERS := trl=trl-1.16.0 trl_ppo=trl-1.12.0 verl=verl openrlhf=openrlhf-0.11.2
+BESIDE := $(BIN)/pip --quiet --disable-pip-version-check install --no-deps --target
 
-bench: .venv/bench .venv/trl-1.12 ## measure every claim; results go to bench/results
+parity: $(foreach peer,$(PEERS),.venv/$(lastword $(subst =, ,$(peer)))) ## have trl, verl and OpenRLHF compute what tests compare with, once more
+	@set -e; for peer in $(PEERS); do env OMP_NUM_THREADS=1 PYTHONPATH=.venv/$${peer#*=} $(BIN)/python tests/parity/peer_$${peer%=*}.py; done
+	@git diff --stat -- tests/parity
+
+figures: bench claims real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
+
+bench: .venv/bench .venv/trl-1.12.0 ## measure every claim; results go to bench/results
 	@set -e; for script in $(filter-out %_ppo.py,$(wildcard bench/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 	@set -e; for setting in SAMPLES=1 "PROMPTS=4 SAMPLES=4" "PROMPTS=4 SAMPLES=2 TEMPERATURE=0.7"; do \
-		echo "== bench/bench_ppo.py $$setting"; env PYTHONPATH=.venv/trl-1.12 $$setting $(BIN)/python bench/bench_ppo.py; done
+		echo "== bench/bench_ppo.py $$setting"; env PYTHONPATH=.venv/trl-1.12.0 $$setting $(BIN)/python bench/bench_ppo.py; done
 
-experiments: .venv/ready ## test the claims of the papers in the town (an hour or so); results go to bench/results
-	@set -e; for script in bench/town_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+claims: .venv/ready ## judge the claims of the papers in the town by one rule (two hours; goes on where it was stopped)
+	@PYTHONPATH=bench OMP_NUM_THREADS=1 $(BIN)/python -m claims
+
+claims-human: runs/dialogue/model ## the same for three head-to-heads on prompts of people (DATA=folder)
+	@PYTHONPATH=bench OMP_NUM_THREADS=1 CLAIMS_MODEL=$< CLAIMS_DATA=$(DATA) $(BIN)/python -m claims person
 
 real: runs/dialogue/model ## train a dialogue model (half an hour) and measure it on what people said (DATA=folder)
 	@set -e; for script in bench/real_*.py; do echo "== $$script"; $(BIN)/python $$script --model $< --data $(DATA); done
@@ -64,7 +75,10 @@ clean: ## remove the environment and everything that was built
 	@$(PIP) --editable '.[bench]'
 	@touch $@
 
-# The last trl with a PPOTrainer, beside the newest one, which the other benches need.
-.venv/trl-1.12: .venv/ready
-	@$(BIN)/pip --quiet --disable-pip-version-check install --no-deps --target $@ trl==1.12.0
+.venv/trl-1.16.0 .venv/trl-1.12.0 .venv/openrlhf-0.11.2: .venv/%: .venv/ready
+	@$(BESIDE) $@ $(subst -,==,$*)
+	@touch $@
+
+.venv/verl: tests/parity/verl.txt .venv/ready
+	@$(BESIDE) $@ --requirement $<
 	@touch $@

@@ -12,12 +12,13 @@ import torch
 from uptake import Options, World, methods, run
 from uptake.data.response_tokens import ResponseTokens
 from uptake.data.write import replacing
+from uptake.errors import InputError
 from uptake.evaluate import ScoredTokens, token_reward_metrics
 from uptake.examples.edit_labels import EditCounts, EditLabels, SideLabels
 from uptake.examples.edits import EditedRows
 from uptake.models import LanguageModel
 from uptake.recipe import Recipe
-from uptake.rewards.token_reward import rewards_of_ids
+from uptake.rewards.token_reward import TokenValues, rewards_of_ids
 from uptake.types import Edit, Edited, Pair, RoundData, Row
 
 # Rewards of the tokens of some responses, and prompts with responses as token ids.
@@ -84,9 +85,9 @@ def score_steps(lm: LanguageModel, sides: Sides) -> Rewards:
     return [tuple(after - before for before, after in pairwise(each)) for each in scores]
 
 
-def _values(rewards: tuple[float, ...] | str) -> tuple[float, ...]:
-    if isinstance(rewards, str):
-        raise ValueError(rewards)
+def _values(rewards: TokenValues) -> tuple[float, ...]:
+    if isinstance(rewards, InputError):
+        raise rewards
     return rewards
 
 

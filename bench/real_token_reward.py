@@ -16,13 +16,13 @@ from typing import Any
 
 from _harness import record
 from _tokens import Arm, figures, one_thread
-from _town import FOLDER
 
 from uptake import ChatFormat, World, load
 from uptake.datasets import names, read_set
 from uptake.support.progress import progress_bar
 from uptake.types import Edited
 
+FOLDER = Path("runs/experiments")
 # Responses of one set to measure.
 TEST = 300
 TRAINING = {"lr": 3e-4, "batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.05}

@@ -587,6 +587,45 @@ def test_warming_up_leaves_the_policy_where_it_is(tmp_path: Path) -> None:
     assert metrics_of(tmp_path)[-1]["value_loss"] != metrics_of(tmp_path)[0]["value_loss"]
 
 
+def test_a_policy_that_rests_is_not_called(tmp_path: Path) -> None:
+    """In the rounds of warm-up its layers compute nothing that is learned from, and nothing is said of them."""
+    world = tiny_world(tmp_path, prompt_records(8))
+    passes: list[bool] = []
+    layer = world.policy.base.model.layers[0]
+    # The critic's copy of the layer has the hook as well.
+    layer.register_forward_hook(lambda module, *_: passes.append(module is layer and torch.is_grad_enabled()))
+    run(recipe(critic_warmup=1), world, Options(observe=lambda *_: {"passes": sum(passes)}, observe_every=1))
+    seen = {line["step"]: line["passes"] for line in read_jsonl(tmp_path / "curve.jsonl")}
+    lines = metrics_of(tmp_path)
+    resting = sum(line["round"] == 0 for line in lines)
+    assert 0 < resting < len(lines)
+    assert seen[0] == seen[resting] < seen[len(lines)]
+    about = {"policy_loss", "ratio", "clip_fraction", "approx_kl", "approx_kl3"}
+    assert all(about.isdisjoint(line) for line in lines[:resting])
+    assert all(about <= line.keys() and line["policy_loss"] for line in lines[resting:])
+    assert all(line["loss"] == pytest.approx(line["value_loss"], rel=1e-6) for line in lines[:resting])
+
+
+@pytest.mark.parametrize("critic", ["separate", "shared"])
+def test_a_resting_policy_leaves_the_gradient_as_it_was(critic: str) -> None:
+    """Against the whole loss, with a surrogate of advantages that are 0; what the value does not reach has none."""
+    goal = objective(critic_warmup=1)
+    made = prepared(actor(critic, seed=2), goal)
+    examples = list(goal.with_prepared(EXAMPLES, made.tables))
+    assert all(example.policy_rests for example in examples)
+    found = []
+    for rests in (True, False):
+        lm = actor(critic)
+        total = goal(lm, frozen(), [replace(example, policy_rests=rests) for example in examples]).total
+        total.backward()
+        found.append((total.detach(), {name: each.grad for name, each in trainable(lm).items()}))
+    (total, resting), (whole, learning) = found
+    torch.testing.assert_close(total, whole, atol=1e-12, rtol=0)
+    for name, grad in learning.items():
+        mine = resting[name]
+        torch.testing.assert_close(torch.zeros_like(grad) if mine is None else mine, grad, atol=1e-10, rtol=0)
+
+
 def test_beta_follows_the_divergence_from_round_to_round(tmp_path: Path) -> None:
     run(recipe(kl_target=0.5, kl_horizon=40, beta=0.2), tiny_world(tmp_path, prompt_records(8)))
     rounds = metrics_of(tmp_path)[::4]

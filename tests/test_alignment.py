@@ -1,6 +1,6 @@
-"""Alignments and token labels: every golden row of the specification, and what holds for all sequences."""
+"""Alignments and token labels: rows by hand, and what holds for all sequences."""
 
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 
 import pytest
 from hypothesis import given
@@ -78,6 +78,38 @@ def test_the_choice_among_all_alignments(old: str, new: str) -> None:
     for options, among in zip(forward, (best, fewest), strict=True):
         late = min(among, key=lambda ops: ["USDA".index(op) for op in ops])
         assert align(old, new, **options) == Alignment(late, least, len(among) > 1)
+
+
+def plain_alignment(old: str, new: str) -> str:
+    """The table of least distances, and from its last corner the first best step in the order U, S, D, A."""
+    table = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]
+    for i, j in product(range(len(old) + 1), range(len(new) + 1)):
+        if not i or not j:
+            table[i][j] = i + j
+        else:
+            least = 1 + min(table[i - 1][j - 1], table[i - 1][j], table[i][j - 1])
+            table[i][j] = table[i - 1][j - 1] if old[i - 1] == new[j - 1] else least
+    i, j, ops = len(old), len(new), ""
+    while i or j:
+        if i and j and old[i - 1] == new[j - 1]:
+            op, i, j = "U", i - 1, j - 1
+        elif i and j and table[i][j] == table[i - 1][j - 1] + 1:
+            op, i, j = "S", i - 1, j - 1
+        elif i and table[i][j] == table[i - 1][j] + 1:
+            op, i = "D", i - 1
+        else:
+            op, j = "A", j - 1
+        ops = op + ops
+    return ops
+
+
+def test_every_pair_of_short_strings() -> None:
+    """All texts of up to four letters of three; of those that differ by the names of letters only, one."""
+    texts = ["".join(letters) for size in range(5) for letters in product("abc", repeat=size)]
+    pairs = [pair for pair in product(texts, texts) if "abc".startswith("".join(dict.fromkeys("".join(pair))))]
+    assert len(pairs) > 2000
+    for old, new in pairs:
+        assert align(old, new).ops == plain_alignment(old, new), (old, new)
 
 
 def changes(ops: str) -> int:

@@ -14,7 +14,7 @@ from uptake.evaluate import length_controlled_win_rate
 from uptake.support.keys import prompt_key
 from uptake.tasks.annotated_comparison import AnnotatedPair, annotated_figures, compare_by_annotator
 from uptake.town import Town
-from uptake.types import Prompt, Rollout, Turn, Verdict
+from uptake.types import Dropped, Prompt, Rollout, Turn, Verdict
 
 RNG = np.random.default_rng(0)
 
@@ -71,7 +71,7 @@ def duel(p: float, words: tuple[int, int] = (2, 2), valid: bool = True) -> Annot
     turns = (Turn("user", "when ?"),)
     prompt = Prompt(turns, prompt_key(turns))
     before, after = (Rollout(prompt, (1,), (5,) * count, "it " * count, True) for count in words)
-    return before, after, Verdict(p, (p, p), valid, "" if valid else "no answer", tokens=10)
+    return before, after, Verdict(p, (p, p), None if valid else Dropped.NO_ANSWER, tokens=10)
 
 
 def test_figures_by_hand() -> None:

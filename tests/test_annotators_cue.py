@@ -17,7 +17,7 @@ from uptake.annotators.question import Instructions
 from uptake.data import ChatFormat
 from uptake.errors import ModelError
 from uptake.models import LanguageModel, prepare
-from uptake.types import Prompt, Turn
+from uptake.types import Dropped, Prompt, Turn
 
 BRIEF = Instructions("{prompt} A {first} B {second} Say one.", "Better=")
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
@@ -129,13 +129,13 @@ def test_a_model_that_takes_no_form_says_what_it_would_rather_say(caplog: pytest
     cue, verdict = judged(creature(habits, TEMPLATE))
     assert (cue.form, cue.mass) == (CueForm(" "), pytest.approx(0.3))
     assert "1 and 2 hold 30% of the probability at most, with a blank; it would rather say 'R' (50%), " in caplog.text
-    assert (verdict.valid, verdict.reason) == (False, "about to say 'R', neither 1 nor 2")
+    assert (verdict.reason, verdict.detail) == (Dropped.NO_CHOICE, "about to say 'R', neither 1 nor 2")
 
 
 def test_an_answer_is_nothing_that_a_model_would_rather_say(caplog: pytest.LogCaptureFixture) -> None:
     """Not even where it is the likeliest token, as the other one is not likely enough."""
     _, verdict = judged(creature({"=": {"1": 0.4, "R": 0.3, "2": 0.05}}))
-    assert verdict.reason == "about to say 'R', neither 1 nor 2"
+    assert verdict.detail == "about to say 'R', neither 1 nor 2"
     assert "rather say 'R' (30%), " in caplog.text
 
 

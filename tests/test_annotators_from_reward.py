@@ -86,8 +86,8 @@ def test_a_response_without_a_reward_gives_no_verdict() -> None:
         [PROMPT, PROMPT, PROMPT], [("at eight .", " "), ("", "it"), ("at eight .", "it")]
     )
     assert [each.valid for each in found] == [False, False, True]
-    assert "the response is empty" in found[0].reason
-    assert "the response is empty" in found[1].reason
+    assert "the response is empty" in found[0].detail
+    assert "the response is empty" in found[1].detail
     assert found[2].p == 1
 
 

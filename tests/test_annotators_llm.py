@@ -19,7 +19,7 @@ from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, prepare
 from uptake.rewards.base import Resources
 from uptake.support.keys import prompt_key
-from uptake.types import Prompt, Turn, Verdict
+from uptake.types import Dropped, Prompt, Turn, Verdict
 
 BRIEF = Instructions("when {prompt} 1 {first} 2 {second}", "bread =")
 EVEN = Verdict(0.5, (0.5, 0.5))
@@ -157,8 +157,7 @@ def test_the_longest_duel_that_fits() -> None:
     pairs = [("it " * fits, "at eight ."), ("it " * (fits + 1), "at eight ."), ("it", "at")]
     found = judge.compare([asked("?")] * 3, pairs)
     assert [each.valid for each in found] == [True, False, True]
-    reason = "too long for the judge's window"
-    assert found[1] == Verdict(0.5, (0.5, 0.5), valid=False, reason=reason)
+    assert found[1] == Verdict(0.5, (0.5, 0.5), Dropped.TOO_LONG)
 
 
 # --- which tokens the answers are -------------------------------------------------------------------------------------
@@ -277,6 +276,6 @@ def test_a_model_about_to_say_something_else_gives_no_verdict() -> None:
     assert not dropped.valid
     row[[*first, *second]] = 0
     word = lm.tokenizer.decode([int(row.argmax())])
-    assert dropped.reason == f"about to say {word!r}, neither 1 nor 2"
+    assert dropped.detail == f"about to say {word!r}, neither 1 nor 2"
     with pytest.raises(InputError, match=r"field 'min_share'.*0 to 1"):
         LLMJudge(lm, BRIEF, min_share=2.0)

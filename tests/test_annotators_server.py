@@ -23,10 +23,10 @@ from uptake.errors import InputError, UptakeError
 from uptake.recipe import describe
 from uptake.rewards.base import Resources
 from uptake.support.keys import prompt_key
-from uptake.types import Prompt, Turn, Verdict
+from uptake.types import Dropped, Prompt, Turn, Verdict
 
 PAIRS = [("good good", "bad"), ("bad", "good"), ("so so", "good good good"), ("fine", "well")]
-NO_ANSWER = Verdict(0.5, (0.5, 0.5), valid=False, reason="no answer")
+NO_ANSWER = Verdict(0.5, (0.5, 0.5), reason=Dropped.NO_ANSWER)
 Make = Callable[..., ServerJudge]
 
 
@@ -275,7 +275,8 @@ def test_an_answer_that_is_no_choice_is_never_guessed(text: str, make: Make) -> 
     with JudgeServer(lambda number, request: said(text, {"1": 0.6, "2": 0.3})) as server:
         judge = make(server, attempts=3)
         (verdict,) = verdicts(judge, PAIRS[:1])
-        assert verdict == Verdict(0.5, (0.5, 0.5), valid=False, reason="neither 1 nor 2", tokens=606)
+        detail = f"not 1 or 2 but {text!r}" if text else ""
+        assert verdict == Verdict(0.5, (0.5, 0.5), Dropped.NO_CHOICE, detail, tokens=606)
         assert [body["temperature"] for body in server.requests] == [0, 0, 1, 1, 1, 1]
         assert verdicts(judge, PAIRS[:1]) == [verdict]
         assert len(server.requests) == 6

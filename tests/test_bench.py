@@ -29,7 +29,7 @@ from uptake.rewards.length import Length
 from uptake.rewards.oracle import Oracle
 from uptake.tasks.bench import CHUNK, bench
 from uptake.town import Town
-from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict, Where
+from uptake.types import Dialogue, Dropped, Judgement, Prompt, Turn, Verdict, Where
 
 
 class Watched(Reward):
@@ -136,9 +136,8 @@ def test_what_has_no_room_is_counted_and_left_out(done: tuple[BenchResults, Timi
         assert figures(found).accuracy.plain.n == 26
         assert list(found.invalid.values()) == [1]
     assert board.by_benchmark["pairs"]["length"].invalid == {}
-    assert any(
-        line.startswith("pairs: not judged: ") and line.endswith("(follow_up 1, direct 1)") for line in notes(board)
-    )
+    (line,) = (line for line in notes(board) if line.startswith("pairs: not judged: "))
+    assert line.startswith("pairs: not judged: longer than the window (follow_up 1, direct 1); the first: ")
 
 
 def test_an_annotator_takes_part_in_comparisons_only(done: tuple[BenchResults, Timing, Path]) -> None:
@@ -168,8 +167,10 @@ class FirstPlace(Annotator):
         for number, (one, other) in enumerate(pairs):
             p = float(len(one) > len(other))
             verdict = Verdict(p, (p, p)) if number < self.honest else Verdict(0.5, (1.0, 0.0))
-            reason = "about to say 'A', neither 1 nor 2"
-            found.append(verdict if number >= self.refused else replace(verdict, valid=False, reason=reason))
+            detail = "about to say 'A', neither 1 nor 2"
+            found.append(
+                verdict if number >= self.refused else replace(verdict, reason=Dropped.NO_CHOICE, detail=detail)
+            )
         return found
 
 
@@ -215,7 +216,8 @@ def test_one_that_judged_nothing_stands_in_the_table(tmp_path: Path) -> None:
         ["0 of 8", "100.0%"],
     )
     assert "| told | 0 of 8 | 100.0% (" in markdown(board)
-    assert "told: not judged: about to say 'A', neither 1 nor 2 (judge 8)" in list(notes(board))
+    told_why = "told: not judged: neither 1 nor 2 (judge 8); the first: about to say 'A', neither 1 nor 2"
+    assert told_why in list(notes(board))
     assert " 0 of 8 " in Reader((tmp_path / "page.html").read_text()).text
     alone, _ = bench({"judge": FirstPlace(refused=8)}, [told()], tmp_path / "alone")
     assert "| told | 0 of 8 | 0 |" in markdown(alone)
@@ -225,7 +227,7 @@ class Unwilling(Reward):
     fingerprint = "unwilling"
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
-        return [Judgement(0.0, valid=False, reason="I would rather not") for _ in responses]
+        return [Judgement(0.0, reason=Dropped.NO_ANSWER, detail="I would rather not") for _ in responses]
 
 
 def test_a_reward_that_rated_nothing_stands_in_every_row(tmp_path: Path) -> None:

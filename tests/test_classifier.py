@@ -119,7 +119,7 @@ def test_a_tokenizer_without_a_template_gets_a_pair_of_texts(tmp_path: Path) -> 
     assert found == pytest.approx(expected, abs=1e-5)
     (long,) = reward.rate([(Turn("user", "bread " * 30), Turn("assistant", "cakes " * 30))])
     assert not long.valid
-    assert "63 tokens (allowed: at most 40)" in long.reason
+    assert "63 tokens (allowed: at most 40)" in long.detail
 
 
 LABELS = {"id2label": {0: "bad", 1: "fair", 2: "good"}, "label2id": {"bad": 0, "fair": 1, "good": 2}, "num_labels": 3}
@@ -157,7 +157,7 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
     found = reward.rate([long, last, (Turn("user", "when ?"), Turn("assistant", "bread " * 40))])
     assert found[0].score == pytest.approx(found[1].score, abs=1e-6)
     assert [each.valid for each in found] == [True, True, False]
-    assert "window of 24" in found[2].reason
+    assert "window of 24" in found[2].detail
 
 
 def test_folders_that_hold_no_classifier(tmp_path: Path) -> None:

@@ -71,6 +71,12 @@ def judge_sets(**settings: object) -> list[str]:
     return [f"--judge-set={name}={value}" for name, value in settings.items()]
 
 
+def with_brief(model: Path) -> list[str]:
+    """A call whose last argument is the output."""
+    instructions = judge_sets(min_share=0, instructions="brief.txt")
+    return ["judge", "in.jsonl", "--model", str(model), *instructions, "--out", "out.jsonl"]
+
+
 def test_a_model_judges(uptake: Cli, model: Path) -> None:
     """Every row against the judge itself, in the order that it prefers."""
     records = pair_records(20, seed=3)
@@ -230,15 +236,7 @@ def test_a_killed_call_pays_nothing_twice(killed_at: int, uptake: Cli, server: J
 def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli, model: Path) -> None:
     """A planted figure in the journal shows up in the output: what it holds is not judged again."""
     write_jsonl(Path("in.jsonl"), pair_records(70))
-    arguments = [
-        "judge",
-        "in.jsonl",
-        "--model",
-        str(model),
-        *judge_sets(min_share=0, instructions="brief.txt"),
-        "--out",
-        "out.jsonl",
-    ]
+    arguments = with_brief(model)
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     journal = Path("out.jsonl.journal.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -257,15 +255,7 @@ def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli, model: P
 
 def test_a_journal_of_other_verdicts_is_not_used(uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), pair_records(3))
-    arguments = [
-        "judge",
-        "in.jsonl",
-        "--model",
-        str(model),
-        *judge_sets(min_share=0, instructions="brief.txt"),
-        "--out",
-        "out.jsonl",
-    ]
+    arguments = with_brief(model)
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     uptake(*arguments, "--judge-set", "order-average=logit")
     uptake(*arguments[:-1], "logit.jsonl", "--judge-set", "order-average=logit")
@@ -341,6 +331,7 @@ def test_python_users_get_the_same(uptake: Cli, server: JudgeServer, model: Path
     valid, invalid = read("out.parquet")
     assert isinstance(valid, Preference)
     assert isinstance(invalid, Prompt)
-    assert invalid.extra == {"responses": ["bad", "good good"], "valid": False, "reason": "neither 1 nor 2"}
+    why = {"reason": "neither 1 nor 2", "detail": "not 1 or 2 but '?'"}
+    assert invalid.extra == {"responses": ["bad", "good good"], "valid": False, **why}
     assert to_record(valid)["p"] > 0.5
     assert Instructions.load("oracle.txt").cue == "Better: "

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from uptake.data import RowStream, answered, preferences, prompts, read, to_row
+from uptake.data import RowStream, answered, preferences, prompts, read, to_record, to_row
 from uptake.data.read import fingerprint
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
-from uptake.types import Answered, Dialogue, Preference, Prompt, Rated, Turn, Where
+from uptake.types import Answered, Dialogue, PairIds, Preference, Prompt, Rated, Turn, Where
 
 HERE = Where(Path("rows.jsonl"), 7)
 ASKED = {"role": "user", "content": "When does it open?"}
@@ -66,6 +66,35 @@ HUMAN = "\n\nHuman: When does it open?"
 )  # fmt: skip
 def test_every_shape_of_row(record: dict[str, Any], row: object) -> None:
     assert to_row(record, HERE) == row
+
+
+SAMPLED = {"tokenizer": "t", "prompt": [1, 7], "chosen": [4, 2], "rejected": [5, 2]}
+
+
+@pytest.mark.parametrize("both", [{"prompt": [ASKED]}, {}], ids=["prompt beside", "whole conversations"])
+def test_margin_and_ids_of_a_mined_pair_are_fields(both: dict[str, Any]) -> None:
+    before, columns = [] if both else [ASKED], {"margin": 2, "token_ids": SAMPLED, "id": 3}
+    row = to_row({**both, "chosen": [*before, SAID], "rejected": [*before, WORSE], **columns}, HERE)
+    ids = PairIds("t", (1, 7), (4, 2), (5, 2))
+    assert row == Preference(PROMPT, "At eight.", "It sells bread.", margin=2, token_ids=ids)
+    assert isinstance(row, Preference)
+    assert row.prompt.extra == {"id": 3}
+    written = to_record(row)
+    assert {name: written[name] for name in columns} == columns
+    assert to_row(written, HERE) == row
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"margin": "much"}, {"margin": True}, {"margin": None}, {"token_ids": [1, 2]}, {"token_ids": {"tokenizer": "t"}}],
+)
+def test_columns_of_these_names_that_hold_other_things_are_any_columns(columns: dict[str, Any]) -> None:
+    row = to_row({"prompt": [ASKED], "chosen": [SAID], "rejected": [WORSE], **columns}, HERE)
+    assert row == Preference(PROMPT, "At eight.", "It sells bread.")
+    assert isinstance(row, Preference)
+    assert row.prompt.extra == columns
+    (name,) = columns
+    assert to_record(row)[name] == columns[name]
 
 
 def test_the_prompt_of_whole_conversations_is_what_they_share() -> None:

@@ -33,7 +33,7 @@ from uptake.evaluate.edits import edit_stats
 from uptake.support.keys import prompt_key
 from uptake.tasks.edit import EditSummary, edit_file, read_drafts
 from uptake.town import Town
-from uptake.types import Edited, Preference, Prompt, Turn, Verdict
+from uptake.types import Dropped, Edited, Preference, Prompt, Turn, Verdict
 
 BRIEF = "Correct: {response}\nAsked: {prompt}\n<edited></edited>"
 
@@ -67,7 +67,7 @@ class Prefers(Annotator):
 
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         p = sum(self.by_order) / 2
-        return [Verdict(p, self.by_order, valid=self.valid, reason="" if self.valid else "asleep") for _ in pairs]
+        return [Verdict(p, self.by_order, reason=None if self.valid else Dropped.NO_ANSWER) for _ in pairs]
 
 
 def drafts(source: Path, **options: Any) -> RowSet[Draft]:
@@ -117,7 +117,7 @@ def test_an_edit(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_response_counts_little_and_has_no_fault(tmp_path: Path) -> None:
-    """Acceptance tests 1 and 4: also where only quotes, blanks and the end of the text are others."""
+    """Also where only quotes, blanks and the end of the text are others."""
     for edited in ("The “cat” sat\u00a0there.\r\n", 'The "cat" sat there.', 'The "cat" sat there.\n'):
         summary, row = edit(
             tmp_path, "The “cat” sat\u00a0there.\r\n", edited, overwrite=True, annotator=Prefers((0, 0))
@@ -147,7 +147,7 @@ def test_an_unchanged_response_counts_little_and_has_no_fault(tmp_path: Path) ->
     ],
 )
 def test_reasons(edited: str, options: dict[str, Any], status: str, reason: str | None, tmp_path: Path) -> None:
-    """Acceptance tests 3 and 5, and what is kept of an edit that is not taken."""
+    """A ratio at its limit, a judge against it in one order, and what is kept of an edit that is not taken."""
     options.setdefault("annotator", Prefers((0.9, 0.9)))
     write_jsonl(tmp_path / "in.jsonl", [{"prompt": "q?", "completion": "The cat sat."}])
     ask = partial(
@@ -280,7 +280,7 @@ def test_figures() -> None:
     ],
 )
 def test_an_answer_is_read_strictly(answer: str, text: str | None) -> None:
-    """Acceptance test 2: what has not exactly one pair of tags is never compared with the response."""
+    """What has not exactly one pair of tags is never compared with the response."""
     found = proposal(answer, 7, 0.5)
     assert (found.text, found.reason, found.answer) == ((text, "", "") if text is not None else ("", "parse", answer))
     assert (found.tokens, found.cost) == (7, 0.5)
@@ -471,7 +471,7 @@ def test_a_server_that_errs(uptake: Cli) -> None:
 
 @pytest.mark.parametrize("killed_at", [4, 20])
 def test_a_killed_call_pays_nothing_twice(killed_at: int, uptake: Cli, server: JudgeServer) -> None:
-    """Acceptance test 6: SIGKILL just before some request goes out, to the editor or to the judge."""
+    """SIGKILL just before some request goes out, to the editor or to the judge."""
     write_jsonl(Path("in.jsonl"), bad_rows(8))
     Path("judge.txt").write_text("{prompt}\nA: {first}\nB: {second}\nBetter: ")
     sets = ["--judge-set=instructions=judge.txt", "--judge-set=concurrency=1", "--editor-set=concurrency=1"]

@@ -7,9 +7,9 @@ import pytest
 from uptake.errors import InputError
 from uptake.evaluate.annotator import annotator_stats
 from uptake.ops.verdicts import is_tie, order_gap, position_bias
-from uptake.types import Verdict
+from uptake.types import Dropped, Verdict
 
-WRONG = Verdict(0.5, (0.5, 0.5), valid=False, reason="neither 1 nor 2", tokens=40, cost=0.5)
+WRONG = Verdict(0.5, (0.5, 0.5), reason=Dropped.NO_CHOICE, tokens=40, cost=0.5)
 EVEN = Verdict(0.5, (0.5, 0.5))
 
 

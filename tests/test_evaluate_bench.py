@@ -15,15 +15,16 @@ from scipy import stats
 from uptake.datasets import Candidates, Comparison, Rating
 from uptake.errors import InputError
 from uptake.evaluate.agreement import agreement
-from uptake.evaluate.bench_results import Result, clusters, confidence, result
+from uptake.evaluate.bench_results import Result, Unjudged, clusters, confidence, result
 from uptake.evaluate.best_of_n import best_of_n
 from uptake.evaluate.bootstrap import Estimate, estimate
 from uptake.evaluate.correlation import correlations, kendall, pearson, spearman
 from uptake.evaluate.interval import share
 from uptake.evaluate.systems import system_ranking
-from uptake.types import Prompt, Turn, Where
+from uptake.types import Dropped, Prompt, Turn, Where
 
 Floats = NDArray[np.float64]
+LONG = Dropped.TOO_LONG
 
 
 def mean(values: Floats, groups: NDArray[np.intp] | None = None, seed: int = 0) -> Estimate:
@@ -279,12 +280,13 @@ def test_what_could_not_be_judged_is_counted_by_reason() -> None:
     items = [duel(number) for number in range(6)]
     found = result(
         items,
-        [1.0, "512 tokens, not 'a 1' (allowed: 256)", -1.0, "9 tokens, not 'b\n' (allowed: 256)", 2.0, "no response"],
+        [1.0, Unjudged(LONG, "512 tokens"), -1.0, Unjudged(LONG, "9 tokens"), 2.0, Unjudged(Dropped.EMPTY)],
     )
     assert only(found).accuracy.plain.n == 3
-    assert found.invalid == {"N tokens, not …": 2, "no response": 1}
-    assert result(items[:1], ["too long"]) == result(items[:1], ["too long"], seed=1)
-    assert result(items[:1], ["too long"]).note == "no row could be judged"
+    assert found.invalid == {"longer than the window": 2, "empty": 1}
+    assert found.details == {"longer than the window": "512 tokens"}
+    assert result(items[:1], [Unjudged(LONG)]) == result(items[:1], [Unjudged(LONG)], seed=1)
+    assert result(items[:1], [Unjudged(LONG)]).note == "no row could be judged"
     assert result([duel(0, 0.5)], [1.0]).note.startswith("field 'preferences': people call every pair even")
     assert "fewer than three rows" in result([rating("a", 1, 1)] * 2, [1.0, 2.0]).note
     json.dumps(asdict(found))
@@ -346,4 +348,4 @@ def test_no_confidence() -> None:
     with pytest.raises(InputError, match="no better than chance"):
         confidence([duel(0), duel(1)], [-1.0, -2.0], "reward")
     with pytest.raises(InputError, match="no numbers"):
-        confidence([duel(0)], ["too long"], "annotator")
+        confidence([duel(0)], [Unjudged(LONG)], "annotator")

@@ -494,8 +494,8 @@ def test_as_a_reward(lm: LanguageModel, followups: FollowUpSet) -> None:
     ]
     found = reward.rate(asked)
     assert [each.valid for each in found] == [True, False, False, True]
-    assert "the response is empty" in found[1].reason
-    assert "window" in found[2].reason
+    assert "the response is empty" in found[1].detail
+    assert "window" in found[2].detail
     scores = FollowUpReward(lm, followups).score([asked[0], asked[3]])
     assert [found[0].score, found[3].score] == pytest.approx(scores.rewards.tolist(), abs=1e-12)
     assert found[3].parts == pytest.approx({name: float(each[1]) for name, each in scores.by_category.items()})
@@ -567,8 +567,8 @@ def test_the_judge_of_a_recipe(tmp_path: Path, followups: FollowUpSet) -> None:
     rollouts = [Rollout(prompt, (1,), (2,), text, finished=True, sample=index) for index, text in enumerate(said)]
     found = one_group(FollowUpSpec(str(tmp_path / "followups.yaml")))(world, rollouts)
     assert [each.valid for each in found] == [True, False, False, True]
-    assert found[1].reason == "field 'messages': the response is empty (allowed: some text)"
-    assert "window" in found[2].reason
+    assert found[1].detail == "field 'messages': the response is empty (allowed: some text)"
+    assert "window" in found[2].detail
     scores = FollowUpReward(world.models["follow_up"], followups).score(
         [messages("when ?", said[0]), messages("when ?", said[3])]
     )

@@ -36,7 +36,7 @@ from uptake.reference import Given, RunningReference
 from uptake.signal.thresholds import Thresholds
 from uptake.tasks.check import check
 from uptake.train.loop import run
-from uptake.types import Judgement, Labeled, Prompt, Rollout, RoundData, Turn
+from uptake.types import Dropped, Judgement, Labeled, Prompt, Rollout, RoundData, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
 FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "warmup": 0, "epochs": 6, "micro_tokens": 40}
@@ -105,6 +105,21 @@ def test_the_divergence_is_at_least_zero() -> None:
     losses = [Unpaired(KERNEL)(*models(swapped), examples(models()[0])) for swapped in (False, True)]
     found = [float(loss.metrics["reference_point"]) for loss in losses]
     assert min(found) == 0.0 < max(found)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_prompt_without_a_partner_does_not_count(swapped: bool) -> None:
+    """The divergence is a mean over the prompts that meet another response, and not over the whole batch."""
+    lm, reference = models(swapped)
+    window = lm.window or 0
+    # Its response of one token fits after every prompt, but none fits after its own.
+    long = Labeled((5,) * (window - 1), (6,), good=True)
+    batch = [*examples(lm, 3), long]
+    assert len(mismatched(batch, window)) == 3
+    sides = [(batch[0], long), *((batch[index], batch[index - 1]) for index in (1, 2))]
+    ratios = [ratio_by_hand(lm, reference, one.prompt_ids, two.response_ids).item() for one, two in sides]
+    found = Unpaired(KERNEL)(lm, reference, batch).metrics["reference_point"]
+    assert float(found) / 4 == pytest.approx(max(0.0, sum(ratios) / 3), abs=1e-5)
 
 
 def stepped(budget: int, swapped: bool) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -215,7 +230,7 @@ def test_thresholds_at_their_boundaries() -> None:
         (4, True),
         (5, True),
     ]
-    counts = {"unfinished": 0, "invalid judgement": 0, "between the thresholds": 2}
+    counts = {"unfinished": 0, "between the thresholds": 2}
     labels = {"low": 0.3, "high": 0.7, "good": 2, "bad": 2}
     assert found.summary == {"prompts": 6, "samples": 6, **labels, "dropped": counts}
 
@@ -223,7 +238,7 @@ def test_thresholds_at_their_boundaries() -> None:
 def test_thresholds_as_quantiles() -> None:
     """The quantiles are those of the scores that can be used, and move with them."""
     rollouts = [rollout((index,), (index, 9), str(index)) for index in range(6)]
-    judgements = [Judgement(score) for score in (3.0, 0.0, 1.0, 4.0, 2.0)] + [Judgement(-9.0, valid=False)]
+    judgements = [Judgement(score) for score in (3.0, 0.0, 1.0, 4.0, 2.0)] + [Judgement(-9.0, reason=Dropped.FAILED)]
     signal = Thresholds(0.25, 0.75, "quantile")
     found = labeled(signal, rollouts, judgements)
     assert [(each.prompt_ids[0], each.good) for each in found.examples] == [
@@ -242,12 +257,31 @@ def test_thresholds_as_quantiles() -> None:
 
 def test_thresholds_drop_what_cannot_be_labeled() -> None:
     cut = rollout((1,), (2,), finished=False)
-    judgements = [Judgement(1.0), Judgement(5.0, valid=False, reason="none"), Judgement(float("nan")), Judgement(1.0)]
+    judgements = [Judgement(1.0), Judgement(5.0, reason=Dropped.FAILED), Judgement(float("nan")), Judgement(1.0)]
     rollouts = [rollout((1,), (2,)), rollout((1,), (3,)), rollout((1,), (4,)), cut]
     found = labeled(Thresholds(-1.0, 1.0), rollouts, judgements)
-    assert found.summary["dropped"] == {"unfinished": 1, "invalid judgement": 2, "between the thresholds": 0}
+    assert found.summary["dropped"] == {
+        "unfinished": 1,
+        "the reward failed": 1,
+        "not a finite number": 1,
+        "between the thresholds": 0,
+    }
     assert [tuple(each.response_ids) for each in found.examples] == [(2,)]
     assert len(labeled(Thresholds(-1.0, 1.0, keep_unfinished=True), rollouts, judgements).examples) == 2
+
+
+def test_thresholds_on_length_residuals() -> None:
+    """Over the whole round: scores that are lengths label nothing, and what is beside them labels alone.
+
+    Lengths 1 to 4 and scores 1, 2, 3, 4 with (1, -1, -1, 1) on top, which no line explains any of.
+    """
+    rollouts = [replace(rollout((index,), (9,), str(index)), response="a" * (index + 1)) for index in range(4)]
+    signal = Thresholds(0.25, 0.75, "quantile", length_residual=True)
+    found = labeled(signal, rollouts, [Judgement(float(index)) for index in range(4)])
+    assert (found.examples, found.summary["dropped"]["between the thresholds"]) == ((), 4)
+    beside = [1.0, -1.0, -1.0, 1.0]
+    found = labeled(signal, rollouts, [Judgement(index + each) for index, each in enumerate(beside)])
+    assert [each.good for each in found.examples] == [True, False, False, True]
 
 
 @pytest.mark.unchecked
@@ -330,49 +364,3 @@ def test_killed_and_resumed_from_the_command_line(tmp_path: Path) -> None:
     assert in_process(command_line, [*arguments, "--resume"]) == 0
     assert same_run(tmp_path / "run", tmp_path / "whole")
     assert (tmp_path / "whole" / "report.html").exists()
-
-
-# --- against trl ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("swapped", [False, True])
-def test_the_loss_is_that_of_trl(swapped: bool, tmp_path: Path) -> None:
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset  # noqa: PLC0415  # heavy, and of use to this test only
-    from transformers import AutoModelForCausalLM  # noqa: PLC0415
-
-    seeds = (1, 0) if swapped else (0, 1)
-    plain = [
-        AutoModelForCausalLM.from_pretrained(saved(tiny_llama(seed), tmp_path / str(seed)), dtype=torch.float32)
-        for seed in seeds
-    ]
-    arguments = trl.KTOConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=6,
-        beta=BETA,
-        desirable_weight=GOOD_WEIGHT,
-        undesirable_weight=BAD_WEIGHT,
-        train_sampling_strategy="sequential",
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        disable_tqdm=True,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=False,
-    )
-    rows = [{**row, "prompt": row["prompt"] + " "} for row in rated_records(6)]
-    trainer = trl.KTOTrainer(
-        model=plain[0],
-        ref_model=plain[1],
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tiny_llama().tokenizer,
-    )
-    theirs = float(trainer.compute_loss(trainer.model, next(iter(trainer.get_train_dataloader()))))
-    batch = [
-        Labeled(tuple(row["prompt_ids"]), tuple(row["completion_ids"]), row["label"]) for row in trainer.train_dataset
-    ]
-    ours = Unpaired(KERNEL)(*models(swapped, torch.float32), batch)
-    assert float(ours.total) / 6 == pytest.approx(theirs, abs=1e-4)
-    assert float(ours.metrics["reference_point"]) / 6 == pytest.approx(trainer._metrics["eval"]["kl"][0], abs=1e-3)

@@ -1,13 +1,16 @@
 """Whole runs: what they leave behind, and that one which is stopped anywhere ends as one that is not."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
@@ -34,7 +37,7 @@ from uptake.data import read
 from uptake.errors import InputError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import Logistic
-from uptake.models import LanguageModel, TokenTree, load
+from uptake.models import LanguageModel, Packed, TokenTree, load, token_logps
 from uptake.objective import Loss, NextToken, Objective, Pairs
 from uptake.recipe import Recipe, Stage
 from uptake.reference import Frozen, RunningReference
@@ -256,6 +259,27 @@ def test_two_stages_interrupted(step: int, whole: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in read_jsonl(tmp_path / "run" / "curve.jsonl")] == list(range(21))
 
 
+def test_rates_and_orders_by_hand(whole: Path, tmp_path: Path) -> None:
+    """A rate falls over all rounds of its stage, and every epoch of every round has an order of its own."""
+    lines = read_jsonl(whole / "metrics.jsonl")
+
+    def rates(steps: int, warmup: int) -> list[float]:
+        rising = [(step + 1) / (warmup + 1) for step in range(warmup)]
+        return [1e-2 * share for share in (*rising, *(1 - step / (steps - warmup) for step in range(steps - warmup)))]
+
+    # A tenth of the steps, rounded up, is the longest warm-up.
+    assert [line["lr"] for line in lines] == pytest.approx([*rates(16, 2), *rates(4, 1)])
+    world = tiny_world(tmp_path, pair_records(4))
+    texts = [len(tree) for tree in Imitated()(world, 0).examples]
+    pairs = [len(Pairs(Logistic()).tree(pair)) for pair in PreferenceRows()(world, 0).examples]
+    expected = []
+    for stage, round_, sizes in ((0, 0, texts), (0, 1, texts), (1, 0, pairs)):
+        for epoch in range(2):
+            order = np.random.default_rng([0, stage, round_, epoch]).permutation(len(sizes))
+            expected += [sizes[one] + sizes[two] for one, two in order.reshape(-1, 2)]
+    assert [line["tokens"] for line in lines] == expected
+
+
 def test_the_second_stage_starts_at_the_first_ones_end(tmp_path: Path) -> None:
     """The reference of the second stage is the policy that the first left, so its first margin is 0."""
     run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)))
@@ -271,6 +295,31 @@ def test_how_a_run_is_carried_out_changes_no_weight(tmp_path: Path) -> None:
     assert [line["step"] for line in read_jsonl(tmp_path / "watched" / "curve.jsonl")] == [0, 5, 10, 15, 16, 20]
 
 
+def test_a_run_is_watched_once_a_step(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(world: World, step: int) -> Mapping[str, Any]:
+        seen.append(step)
+        return {}
+
+    run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), Options(observe=watch, observe_every=5))
+    assert seen == [0, 5, 10, 15, 16, 20]
+
+
+def test_a_round_in_which_a_saving_step_passed_is_saved_at_its_end(tmp_path: Path) -> None:
+    """Also where the run was stopped in the middle of the round, after that step."""
+    for resume, step in ((False, 6), (True, 9)):
+        options = Options(resume=resume, save_every=5, observe=stop_at(step), observe_every=1)
+        with pytest.raises(Stop):
+            run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)), options)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["00-00000-00000005-00000005", "00-00001-00000008-00000000"]
+    # None of the first round holds a step that is a multiple of 9.
+    with pytest.raises(Stop):
+        run(two_stages(), tiny_world(tmp_path / "other", pair_records(4)), replace(options, resume=False, save_every=9))
+    assert not (tmp_path / "other" / "checkpoints").exists()
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     run(two_stages(), tiny_world(tmp_path / "run", pair_records(4)))
     before = [model_bytes(tmp_path / "run"), (tmp_path / "run" / "metrics.jsonl").read_bytes()]
@@ -279,6 +328,57 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert before == [model_bytes(tmp_path / "run"), (tmp_path / "run" / "metrics.jsonl").read_bytes()]
     kept = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(weight, kept[name]) for name, weight in weights_of(world.policy).items() if name in kept)
+
+
+# --- a reference that moves -------------------------------------------------------------------------------------------
+
+
+@final
+class PreviousRound(RunningReference):
+    """The policy as it was at the start of the round."""
+
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = replace(lm, model=deepcopy(lm.model))
+
+    def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
+        with torch.no_grad():
+            return token_logps(self.lm, packed, temperature)
+
+    def advance(self, world: World) -> None:
+        self.restore(dict(world.policy.model.named_parameters()))
+
+    def state(self) -> Mapping[str, Tensor]:
+        return dict(self.lm.model.named_parameters())
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.lm.model.named_parameters():
+                weight.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class Previous:
+    is_start: ClassVar[bool] = True
+
+    def start(self, world: World) -> RunningReference:
+        return PreviousRound(world.policy)
+
+
+def test_a_reference_follows_after_every_round(tmp_path: Path) -> None:
+    """Policy and reference are one at the start of a round, so that its first loss is log 2, also in a resumed run."""
+    update = Optimization(**{**FAST, "epochs": 2})
+    stage = Stage(
+        examples=PreferenceRows(), reference=Previous(), objective=Pairs(Logistic(0.1)), update=update, rounds=3
+    )
+    recipe = Recipe((stage,))
+    run(recipe, tiny_world(tmp_path / "whole", pair_records(4)), WATCHED)
+    losses = [line["loss"] for line in read_jsonl(tmp_path / "whole" / "metrics.jsonl")]
+    assert losses[::4] == pytest.approx([math.log(2)] * 3, abs=1e-5)
+    assert all(abs(loss - math.log(2)) > 1e-3 for place, loss in enumerate(losses) if place % 4)
+    with pytest.raises(Stop):
+        run(recipe, tiny_world(tmp_path / "run", pair_records(4)), replace(WATCHED, observe=stop_at(7)))
+    run(recipe, tiny_world(tmp_path / "run", pair_records(4)), replace(WATCHED, resume=True))
+    assert same_run(tmp_path / "run", tmp_path / "whole")
 
 
 # --- a folder that is not this run's ---------------------------------------------------------------------------------
@@ -359,7 +459,11 @@ class Biased(Objective):
 
 @dataclass(frozen=True)
 class Shift:
-    """Moves the trained policy by 1 and counts how often, in a file; keeps the start that it was given."""
+    """Moves the trained policy by 1 and writes down each of its calls; keeps the start that it was given."""
+
+    def check(self, world: World) -> None:
+        with (world.folder / "finished.txt").open("a") as file:
+            file.write("checked\n")
 
     def __call__(self, world: World, start: Mapping[str, torch.Tensor]) -> None:
         with (world.folder / "finished.txt").open("a") as file:
@@ -460,15 +564,16 @@ def test_finish_is_called_once_with_the_trained_policy(tmp_path: Path) -> None:
     run(with_slots(), tiny_world(tmp_path / "plain", pair_records(3)))
     world = run(with_slots(finish=Shift()), tiny_world(tmp_path / "shifted", pair_records(3)))
     run(with_slots(finish=Shift()), tiny_world(tmp_path / "shifted", pair_records(3)), Options(resume=True))
-    assert (tmp_path / "shifted" / "finished.txt").read_text() == "['bias']\n"
+    # The second run is resumed: nothing is left to do.
+    assert (tmp_path / "shifted" / "finished.txt").read_text() == "checked\n['bias']\nchecked\n"
     plain, shifted = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("plain", "shifted"))
     moved = next(name for name, _ in world.policy.model.named_parameters())
     assert torch.equal(shifted[moved], plain[moved] + 1.0)
     assert all(torch.equal(shifted[name], plain[name]) for name in plain if name != moved)
 
 
-def test_finish_gets_the_weights_that_its_stage_began_with(tmp_path: Path) -> None:
-    """Of the first stage those of the untrained policy, of the second those that the first has left."""
+def test_finish_gets_the_weights_that_the_run_began_with(tmp_path: Path) -> None:
+    """In whichever stage: those of the untrained policy."""
     begun = weights_of(tiny_world(tmp_path, pair_records(3)).policy)
     run(with_slots(finish=Shift()), tiny_world(tmp_path / "one", pair_records(3)))
     start = load_file(tmp_path / "one" / "start.safetensors")
@@ -476,8 +581,15 @@ def test_finish_gets_the_weights_that_its_stage_began_with(tmp_path: Path) -> No
     assert all(torch.equal(weight, begun[name]) for name, weight in start.items())
 
     first, last = with_slots(), with_slots(finish=Shift())
-    run(first, tiny_world(tmp_path / "first", pair_records(3)))
     run(Recipe((*first.stages, *last.stages)), tiny_world(tmp_path / "two", pair_records(3)))
-    left = weights_of(load(tmp_path / "first" / "model", dtype="float32"))
     start = load_file(tmp_path / "two" / "start.safetensors")
-    assert all(torch.equal(weight, left[name]) for name, weight in start.items())
+    assert all(torch.equal(weight, begun[name]) for name, weight in start.items())
+
+
+def test_weights_at_the_end_of_a_stage_are_saved_once(tmp_path: Path) -> None:
+    """The last snapshot is that of the end; what stands beside it is of an earlier step."""
+    recipe = methods.build("dpo", {**FAST, "epochs": 1})
+    run(recipe, tiny_world(tmp_path, pair_records(6)), Options(save_every=2))
+    steps = [path.name.split("-")[2] for path in sorted((tmp_path / "checkpoints").iterdir())]
+    assert steps == ["00000002", "00000003"]
+    run(recipe, tiny_world(tmp_path, pair_records(6)), Options(resume=True))  # and is enough to go on from

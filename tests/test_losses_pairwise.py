@@ -111,6 +111,21 @@ def test_label_smoothing_is_a_soft_label_per_run_and_per_pair() -> None:
         assert logistic(h, 0.1, each)[row] == logistic(h, 0.1, smoothing)[row]
 
 
+@pytest.mark.parametrize("kernel", [Logistic(0.1), Robust(0.1, 0.2), IPO(0.1), Hinge(0.1)], ids=str)
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.8, 1.0])
+def test_a_label_is_a_mean_of_both_orders(kernel: PairKernel, p: float) -> None:
+    """Swapped responses with `1 - p` change nothing, and the slope is the mean of both hard labels' by p."""
+    margin = torch.linspace(-30, 30, 41, dtype=torch.float64).requires_grad_()
+
+    def slope(losses: Tensor) -> Tensor:
+        (found,) = torch.autograd.grad(losses.sum(), margin)
+        return found
+
+    torch.testing.assert_close(soft_label(kernel, margin, p), soft_label(kernel, -margin, 1 - p), atol=1e-12, rtol=0)
+    expected = p * slope(kernel(margin)) + (1 - p) * slope(kernel(-margin))
+    torch.testing.assert_close(slope(soft_label(kernel, margin, p)), expected, atol=1e-12, rtol=0)
+
+
 def test_a_half_sure_label_prefers_nobody() -> None:
     h = wide(*MARGINS)
     for kernel in (Logistic(0.3), Hinge(0.3), IPO(0.3)):

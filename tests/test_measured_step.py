@@ -9,12 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import pair_records, prompt_records, read_jsonl, tiny_llama, tiny_world, weights_of, write_jsonl
+from record.make import token_rater
+from tiny import (
+    pair_records,
+    prompt_records,
+    read_jsonl,
+    tiny_llama,
+    tiny_world,
+    weights_of,
+    write_followups,
+    write_jsonl,
+)
 
 from uptake import methods
 from uptake.errors import InputError
-from uptake.tasks.check import check, too_large
-from uptake.tasks.measured_step import MeasuredStep
+from uptake.tasks.check import check
 from uptake.train.loop import run
 
 LEARNS: dict[str, Any] = {"lr": 1e-2, "batch_size": 4, "micro_tokens": 60}
@@ -41,16 +50,58 @@ def test_measuring_moves_nothing(tmp_path: Path, method: str, optimizer: Any) ->
     assert float(minutes) == pytest.approx(float(seconds) / lines[1]["tokens"] * whole / 60, rel=0.15)
 
 
-def test_a_run_that_a_laptop_cannot_hold_is_told_what_takes_less() -> None:
-    (stage,) = methods.build("dpo").stages
-    assert too_large(stage, MeasuredStep(1.0, 6000, 8 * 2**30)) == ""
-    line = too_large(stage, MeasuredStep(1.0, 6000, 9 * 2**30))
-    assert line == "the run takes 9.0 GiB, and a laptop has 8: smaller are --lora 16 and --set micro_tokens=1500"
+def test_measuring_what_is_sampled_keeps_nothing_and_moves_nothing(tmp_path: Path) -> None:
+    """A few responses are sampled, judged and learned from; the run afterwards is that of an untouched model."""
+    write_followups(tmp_path)
+    options = {"n": 2, "max_new_tokens": 6, "keep_unfinished": True, "max_length_ratio": 100.0, "lr": 1e-2}
+    options |= {"followups": str(tmp_path / "followups.yaml"), "batch_size": 2, "min_category_agreement": 0.0}
+    recipe, rows, lm = methods.build("flr", options), prompt_records(12), tiny_llama()
+    found = dict(check(recipe, tiny_world(tmp_path / "run", rows, lm), measure=True).facts)
+    assert not (tmp_path / "run").exists()
+    plain = tiny_llama()
+    for name, each in (("run", lm), ("plain", plain)):
+        run(recipe, tiny_world(tmp_path / name, rows, each))
+    assert all(torch.equal(weight, weights_of(plain)[name]) for name, weight in weights_of(lm).items())
+    assert re.fullmatch(r"about \S+ minutes: \S+ s for 16 responses of 8 prompts, \d+ tokens", found["time: sampling"])
+    assert re.fullmatch(r"about \S+ minutes: \S+ s for 16 responses", found["time: judging"])
+    minutes = [float(found[f"time: {name}"].split()[1]) for name in ("sampling", "judging", "update")]
+    whole, count = re.findall(r"about (\S+) minutes for (\d+) prompts, by 8 of them", found["time"])[0]
+    assert float(whole) == pytest.approx(sum(minutes), rel=0.05)
+    assert int(count) == 12
 
 
-def test_nothing_is_measured_before_it_is_sampled(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing is sampled yet"):
-        check(methods.build("flr"), tiny_world(tmp_path, prompt_records(2)), measure=True)
+@pytest.mark.parametrize("method", ["ppo", "fine_grained_ppo", "online_ai_feedback"])
+def test_every_method_that_samples_is_measured(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    token_rater()
+    sampling = {"n": 2, "prompts": 4, "rounds": 3, "epochs": 2, "max_new_tokens": 6}
+    options: dict[str, dict[str, Any]] = {
+        "ppo": {**sampling, "reward": "length"},
+        "fine_grained_ppo": {**sampling, "reward": {"token_reward": {"path": "recorded-token-rater"}}},
+        "online_ai_feedback": {
+            "judge": {"from_reward": {"reward": "length"}},
+            "steps": 3,
+            "batch_size": 4,
+            "max_new_tokens": 6,
+        },
+    }
+    found = dict(
+        check(methods.build(method, options[method]), tiny_world(tmp_path, prompt_records(8)), measure=True).facts
+    )
+    assert {"time: sampling", "time: judging", "time: update", "time", "memory of a step"} <= found.keys()
+
+
+def test_a_share_that_gives_no_example_is_said(tmp_path: Path) -> None:
+    write_followups(tmp_path)
+    options = {
+        "n": 2,
+        "max_new_tokens": 4,
+        "followups": str(tmp_path / "followups.yaml"),
+        "min_category_agreement": 1.0,
+        "max_length_ratio": 1.0,
+    }
+    with pytest.raises(InputError, match="no training example came of 8 rows"):
+        check(methods.build("flr", options), tiny_world(tmp_path, prompt_records(12)), measure=True)
 
 
 @pytest.mark.slow

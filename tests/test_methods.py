@@ -63,19 +63,33 @@ FLR = {
 
 def test_the_methods_there_are() -> None:
     assert methods.names() == [
+        "bpo",
+        "conditional_alignment",
         "dpo",
+        "expo",
+        "filtering_alignment",
         "fine_grained_ppo",
         "follow_up_kto",
         "follow_up_likelihood",
         "follow_up_tuning",
         "kto",
+        "multi_reference_po",
         "online_ai_feedback",
+        "online_self_preferring",
         "ppo",
         "reward_model",
+        "reward_weighted_regression",
+        "selm",
+        "spa",
+        "spin",
         "supervised",
         "token_reward_model",
         "town_model",
     ]
+
+
+# Methods over another one, whose options they take beside their own.
+OVER_ANOTHER = ("expo",)
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -83,7 +97,7 @@ def test_every_method_is_whole(name: str) -> None:
     """A docstring that starts with what it does, aliases, frozen options with defaults only, and a recipe of them."""
     module = methods.find(name)
     assert (module.__doc__ or "").split("\n")[0].endswith(".")
-    assert issubclass(module.Config, MethodConfig)
+    assert issubclass(module.Config, MethodConfig) or name in OVER_ANOTHER
     config = module.Config()
     first = next(iter(type(config).model_fields))
     with pytest.raises(ValidationError):
@@ -121,7 +135,7 @@ def test_a_wrong_name_gets_the_nearest(wrong: str, near: str) -> None:
 
 
 def test_a_name_like_no_other_gets_the_list() -> None:
-    with pytest.raises(InputError, match=r"^there is no method 'xyzzy' \(allowed: dpo, "):
+    with pytest.raises(InputError, match=r"^there is no method 'xyzzy' \(allowed: bpo, conditional_alignment, "):
         methods.find("xyzzy")
 
 
@@ -152,12 +166,18 @@ OTHER: dict[str, Any] = {
     "engine": {"server": {"url": "http://localhost:1/v1", "model": "m"}},
     "reward": {"server": {"url": "http://localhost:1/score"}},
     "judge": "oracle",
+    "method": "supervised",
     "max_length_ratio": 3.0,
     "dual_clip": 3.0,
     "minibatches": 2,
+    "steps": 936,
     "steps_per_round": 2,
     "threshold_unit": "score",
     "kl_horizon": 5_000,
+    "batch_size": 96,
+    "condition": " asked for {reward}",
+    "references": ("third",),
+    "weights": (0.5, 0.5),
 }
 # What an option needs beside it to have an effect.
 NEEDS: dict[str, dict[str, Any]] = {
@@ -167,7 +187,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "eps": {"optimizer": "adamw"},
 }
 # Options with one value only: they say what a method does not leave open.
-FIXED = {("online_ai_feedback", "n"), ("online_ai_feedback", "epochs")}
+FIXED = {(name, option) for name in ("online_ai_feedback", "bpo") for option in ("n", "epochs")}
+FIXED |= {("spin", "n"), ("selm", "n"), ("bpo", "ahead")}
 
 
 def another(name: str, annotation: Any, value: Any) -> Any:

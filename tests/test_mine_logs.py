@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_dropped_and_said(uptake: Cli, model: Path) -> No
     printed = uptake("mine-logs", "log.jsonl", *options(model, "out.jsonl", "--drop-bad"))
     assert "in a window of 96" in printed
     dropped = json.loads(Path("out.jsonl.summary.json").read_text())["dropped"]
-    assert (dropped["rows that cannot be read"], dropped["invalid judgement"]) == (1, 1)
+    assert (dropped["rows that cannot be read"], dropped["longer than the window"]) == (1, 1)
 
 
 def test_no_user_turn_after_any_response(uptake: Cli, model: Path) -> None:
@@ -343,34 +343,13 @@ def test_without_a_model_any_language_is_read_and_pairs_are_compared_in_characte
         said, thumb = (("Nein, das ist leider falsch.", 1), (GERMAN, 5))[number % 2]
         log.append(talk(f"where {number} ?", "it .", said, thumbs=[None, thumb, None]))
     write_jsonl(Path("log.jsonl"), log)
-    uptake(
-        "mine-logs",
-        "log.jsonl",
-        "--by",
-        "rating_regression",
-        "--ratings",
-        "thumbs",
-        "--keep",
-        "pairs",
-        "--out",
-        "out.jsonl",
-    )
+    by_ratings = ["mine-logs", "log.jsonl", "--by", "rating_regression", "--ratings", "thumbs", "--keep", "pairs"]
+    uptake(*by_ratings, "--out", "out.jsonl")
     (pair,) = read_jsonl(Path("out.jsonl"))
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("bread .", "cakes .")
     log[0]["messages"][1]["content"] = "bread and nothing else ."  # more than twice as long
     write_jsonl(Path("log.jsonl"), log)
-    code, _, error = uptake.run(
-        "mine-logs",
-        "log.jsonl",
-        "--by",
-        "rating_regression",
-        "--ratings",
-        "thumbs",
-        "--keep",
-        "pairs",
-        "--out",
-        "none.jsonl",
-    )
+    code, _, error = uptake.run(*by_ratings, "--out", "none.jsonl")
     assert code == 2
     assert "length ratio: 1" in error
 

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from tiny_models import forest, plain_logps, ready, tiny, tokenizer, twin
 
@@ -14,6 +16,7 @@ from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, add_lora, load, pack, save_model, token_logps
 from uptake.models.load import load_classifier, resolve_dtype
 from uptake.models.rows import row_logps
+from uptake.rewards.token_reward import load_token_reward
 
 EXACT = 1e-5
 # PEFT still asks Transformers by an old name.
@@ -49,6 +52,36 @@ def test_a_saved_model_loads_with_its_numbers(folder: Path) -> None:
     assert (lm.name, lm.attention, lm.vocabulary, lm.window) == (str(folder), "tree", 97, 256)
     assert (lm.device.type, lm.dtype) == ("cpu", torch.float32)
     torch.testing.assert_close(logps(lm), plain_logps(tiny("Llama"), forest()).detach(), atol=EXACT, rtol=EXACT)
+
+
+ENCODER: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "loader"), [("LMHeadModel", load), ("ForTokenClassification", load_token_reward)], ids=["policy", "reward"]
+)
+def test_a_bidirectional_model_is_refused(kind: str, loader: Callable[[Path], LanguageModel], tmp_path: Path) -> None:
+    """BERT as a policy or scorer, and as a token reward model; as a decoder, which sees the past only, it is taken."""
+    for decoder in (True, False):
+        torch.manual_seed(0)
+        config = transformers.BertConfig(**ENCODER, is_decoder=decoder, num_labels=1)
+        made: Any = getattr(transformers, f"Bert{kind}")(config)
+        made.save_pretrained(tmp_path / "bert")
+        tokenizer().save_pretrained(tmp_path / "bert")
+        if decoder:
+            assert loader(tmp_path / "bert").vocabulary == 97
+        else:
+            with pytest.raises(ModelError, match=r"bert: a later token .* reads in both directions .*a causal model"):
+                loader(tmp_path / "bert")
 
 
 def test_what_is_saved_names_no_attention_of_ours(folder: Path, tmp_path: Path) -> None:

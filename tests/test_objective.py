@@ -117,6 +117,7 @@ def test_metrics_from_plain_rows() -> None:
     assert float(found["rejected_reward"]) == pytest.approx(sum(two for _, two in rewards))
     assert float(found["margin"]) == pytest.approx(sum(one - two for one, two in rewards))
     assert float(found["accuracy"]) == sum(one > two for one, two in rewards)
+    assert float(found["log_ratio"]) == pytest.approx(sum(map(sum, rewards)) / BETA / 2)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from uptake.signal.comparisons import ComparisonPairs
 from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.train.loop import Options, run
-from uptake.types import Group, Prompt, Rollout, Turn, Verdict
+from uptake.types import Dropped, Group, Prompt, Rollout, Turn, Verdict
 
 # --- Toy-5: five one-token responses, exact expectations instead of sampling -----------------------------------------
 
@@ -132,7 +132,7 @@ def test_sampled_labels_follow_the_probability() -> None:
 
 def test_what_the_annotator_did_is_reported() -> None:
     one, two = duel(0.8, by_order=(0.9, 0.7)), duel(0.51, by_order=(0.61, 0.41))
-    bad = [(rollout("x"), rollout("y", 1))], [Verdict(0.5, (0.5, 0.5), valid=False, reason="no answer", tokens=7)]
+    bad = [(rollout("x"), rollout("y", 1))], [Verdict(0.5, (0.5, 0.5), reason=Dropped.NO_ANSWER, tokens=7)]
     even = duel(0.5, by_order=(0.5, 0.5))
     groups, verdicts = ([*a, *b, *c, *d] for a, b, c, d in zip(one, two, bad, even, strict=True))
     summary = ComparisonPairs()(groups, verdicts).summary
@@ -196,7 +196,7 @@ class MoreE(Annotator, AnnotatorSpec):
         with self.asked.open("a") as file:
             file.writelines(json.dumps(pair) + "\n" for pair in pairs)
         ps = [self.answer if share_of_e(one) > share_of_e(two) else 1 - self.answer for one, two in pairs]
-        return [Verdict(p, (p, p), self.valid, "" if self.valid else "no answer", tokens=10, cost=0.5) for p in ps]
+        return [Verdict(p, (p, p), None if self.valid else Dropped.NO_ANSWER, tokens=10, cost=0.5) for p in ps]
 
 
 def judged(tmp_path: Path, *groups: Group, **options: Any) -> list[Verdict]:
@@ -208,7 +208,7 @@ def test_equal_and_empty_responses_are_not_paid_for(tmp_path: Path) -> None:
     duels = [("aaa", "e"), ("same", "same"), ("", "b"), ("c", "ee")]
     found = judged(tmp_path, *(tuple(rollout(text, place) for place, text in enumerate(duel)) for duel in duels))
     assert [each.valid for each in found] == [True, False, False, True]
-    assert [each.reason for each in found] == ["", "equal responses", "empty", ""]
+    assert [each.reason for each in found] == [None, "equal responses", "empty", None]
     assert read_jsonl(tmp_path / "asked.jsonl") == [["aaa", "e"], ["c", "ee"]]
     assert [found[0].p, found[3].p] == pytest.approx([0.1, 0.1])
     assert sum(each.cost for each in found) == 1.0

@@ -9,7 +9,7 @@ import pytest
 from uptake.data.redact import Redact
 from uptake.data.rows import to_row
 from uptake.errors import UptakeError
-from uptake.types import Answered, Rated, Row
+from uptake.types import Answered, Preference, Rated, Row
 
 needs_presidio = pytest.mark.skipif(find_spec("presidio_analyzer") is None, reason="needs the extra `privacy`")
 
@@ -44,6 +44,14 @@ def test_every_part_of_a_row_is_redacted() -> None:
     assert rows[1].response == "assistant <EMAIL_ADDRESS>"
     assert isinstance(rows[2], Rated)
     assert rows[2].good
+
+
+def test_ids_that_spell_the_texts_as_they_were_go_with_them() -> None:
+    ids = {"tokenizer": "t", "prompt": [1], "chosen": [2], "rejected": [3]}
+    record = {"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.5, "token_ids": ids}
+    row = Redact(()).row(to_row(record))
+    assert isinstance(row, Preference)
+    assert (row.chosen, row.margin, row.token_ids) == ("b", 1.5, None)
 
 
 def test_without_the_library_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,6 +405,26 @@ def test_the_page_goes_where_it_is_asked_to(run: Path, tmp_path: Path) -> None:
     assert not (run / "report.html").exists()
 
 
+def test_ten_thousand_rounds_are_a_small_page(tmp_path: Path) -> None:
+    """Marks and rows are thinned to what can be told apart, and the page says to how many."""
+    counts = 10_000
+    names = ("loss", "accuracy", "margin", "chosen_reward", "rejected_reward", "grad_norm", "log_ratio", "kl")
+    rows = ({"step": step + 1, "round": step, **{name: 1 / (step + 1) for name in names}} for step in range(counts))
+    dump(tmp_path / "metrics.jsonl", *rows)
+    for round_ in range(counts):
+        dump(tmp_path / f"rounds/0-{round_}/summary.json", {"pairs": round_, "dropped": {"unfinished": 1}})
+    page = read(tmp_path)
+    assert (tmp_path / "report.html").stat().st_size < 300_000
+    assert "Shown are 40 of 10,000 rounds." in page.text
+    assert "Vertical lines: 250 more rounds are over." in page.text
+    html = (tmp_path / "report.html").read_text()
+    assert 0 < html.count('class="mark"') <= 40 * 8
+    assert "<td>0-9999</td>" in html
+    assert "<td>0-249</td>" in html
+    assert "<td>0-0</td>" not in html
+    assert "10,000" in page.text.split("Dropped, by reason")[1][:40]  # all rounds count, shown or not
+
+
 def test_rounds_come_in_the_order_of_their_numbers(run: Path) -> None:
     assert list(read_run(run).rounds) == ["0-9", "0-10"]
 

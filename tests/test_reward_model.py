@@ -28,7 +28,7 @@ from uptake import methods
 from uptake.errors import InputError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.scalar import BradleyTerry
-from uptake.models import LanguageModel, add_lora, pack, save_model
+from uptake.models import LanguageModel, add_lora, pack
 from uptake.models.heads import AddHead, node_last, token_values
 from uptake.objective import ScoredPairs
 from uptake.reference import NoReference
@@ -157,6 +157,16 @@ def test_a_run_leaves_a_classifier_with_the_same_scores(template: str, lora: int
     assert [judgement.score for judgement in rated] == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_first_weights_of_a_head_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    found = []
+    for name, before, seed in (("one", 1, 3), ("same", 2, 3), ("other", 1, 4)):
+        torch.manual_seed(before)  # what the process did before
+        world = tiny_world(tmp_path / name, pair_records(4), seed=seed)
+        run(methods.build("reward_model", {**FAST, "head_std": 0.5, "epochs": 1}), world)
+        found.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
+    assert found[0] == found[1] != found[2]
+
+
 def test_resuming_a_finished_run_writes_the_classifier_again(tmp_path: Path) -> None:
     recipe = methods.build("reward_model", {**FAST, "epochs": 1})
     run(recipe, tiny_world(tmp_path / "run", pair_records(4)))
@@ -227,47 +237,3 @@ def test_a_row_without_a_usable_margin(margin: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         run(methods.build("rm", {**FAST, "margin_scale": 1.0}), tiny_world(tmp_path / "run", records))
     assert caught.value.field == "margin"
-
-
-# --- against trl ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_loss_is_that_of_trl(tmp_path: Path) -> None:
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset  # noqa: PLC0415  # heavy, and of use to this test only
-
-    lm = scorer(torch.float32)
-    examples = [replace(pair, p=1.0) for pair in pairs(tiny_world(Path("unused"), pair_records(6), lm))]
-    folder = tmp_path / "model"
-    save_model(lm, CHAT_TEMPLATE, folder, "<end>")
-    rows = [
-        {
-            "chosen_ids": [*pair.prompt_ids, *pair.chosen_ids],
-            "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids],
-            "margin": pair.margin,
-        }
-        for pair in examples
-    ]
-    arguments = trl.RewardConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=6,
-        center_rewards_coefficient=0.2,
-        use_cpu=True,
-        bf16=False,
-        report_to="none",
-        disable_tqdm=True,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=False,
-    )
-    trainer = trl.RewardTrainer(
-        model=AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1),
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(folder),
-    )
-    batch = next(iter(trainer.get_train_dataloader()))
-    theirs = float(trainer.compute_loss(trainer.model, batch))
-    nothing = NoReference().start(tiny_world(Path("unused"), [], lm))
-    ours = ScoredPairs(BradleyTerry(1.0, 0.2))(lm, nothing, examples)
-    assert float(ours.total) / 6 == pytest.approx(theirs, abs=1e-4)

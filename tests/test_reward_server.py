@@ -23,7 +23,7 @@ from uptake.judge.registry import reward_spec
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.rewards.server import RewardServer
 from uptake.train.loop import Options, run
-from uptake.types import Judgement, Prompt, Rollout, Span, Turn, Where
+from uptake.types import Dropped, Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World
 
 LM = tiny_llama()
@@ -213,8 +213,8 @@ def test_a_response_without_a_reward_may_be_left_out(world: World, caplog: pytes
         found = judge(server, on_error="drop", retries=1, attempts=4)(world, SAID)
         assert asked(server) == {SAID[0].response: 1, "bread bread": 1, "at nine.": 4, "thanks": 2}
     assert found[:2] == one_group(FromFunction(function))(world, SAID[:2])
-    assert found[2] == Judgement(0.0, valid=False, reason="the reward failed: WrongAnswer")
-    assert found[3] == Judgement(0.0, valid=False, reason="the reward failed: NoAnswer")
+    assert found[2] == Judgement(0.0, reason=Dropped.FAILED, detail="WrongAnswer")
+    assert found[3] == Judgement(0.0, reason=Dropped.FAILED, detail="NoAnswer")
     assert f"{server.url}, prompt key: WrongAnswer: a reward of nan, asked 4 times" in caplog.text
     assert "NoAnswer: sent 2 times" in caplog.text
 

@@ -64,7 +64,7 @@ def test_the_oldest_turns_go_where_the_window_is_small() -> None:
     found = reward.rate([long, last, beyond])
     assert found[0].score == pytest.approx(found[1].score, abs=1e-6)
     assert not found[2].valid
-    assert "window of 24" in found[2].reason
+    assert "window of 24" in found[2].detail
 
 
 def test_bad_input(lm: LanguageModel) -> None:
@@ -72,8 +72,8 @@ def test_bad_input(lm: LanguageModel) -> None:
         [(Turn("user", "when ?"),), (Turn("user", "when ?"), Turn("assistant", ""))]
     )
     assert [each.valid for each in found] == [False, False]
-    assert "the last turn is the user's" in found[0].reason
-    assert "the response is empty" in found[1].reason
+    assert "the last turn is the user's" in found[0].detail
+    assert "the response is empty" in found[1].detail
 
 
 @pytest.mark.unchecked

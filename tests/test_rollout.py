@@ -1,5 +1,6 @@
 """The sampling engine against Transformers' own generation, and against the one scorer."""
 
+import json
 import logging
 from dataclasses import replace
 from functools import cache
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import prompt_records, tiny_llama, tiny_world
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -21,12 +23,15 @@ from transformers import (
     RecurrentGemmaConfig,
 )
 
+from uptake import methods
 from uptake.data.chat import ChatFormat
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, branches, pack, prepare, token_logps
 from uptake.rollout import PolicySamples
 from uptake.sampling import PromptIds, Sampling, sample, stream
 from uptake.support.keys import prompt_key
+from uptake.train.rounds import sample_round
+from uptake.train.run_folder import RunLog
 from uptake.types import Answered, Prompt, Rollout, Turn, Where
 from uptake.world import World
 
@@ -237,6 +242,40 @@ def test_policy_samples_answer_conversations(caplog: pytest.LogCaptureFixture) -
         policy.of(lm, [Prompt((Turn("user", "a" * 200),), "key")], chat, seed=3, version=1)
     with pytest.raises(ModelError, match="end-of-turn"):
         policy.of(lm, [short], replace(chat, end_ids=frozenset()), seed=3, version=1)
+
+
+def test_groups_that_are_streamed_are_those_of_a_call() -> None:
+    """Each with the number of its row, in whatever order they end: tokens belong to seed, prompt and sample."""
+    policy, lm = PolicySamples(n=3, temperature=1.0, max_new_tokens=12), tiny_llama()
+    world = tiny_world(Path("unused"), prompt_records(40), lm)
+    streamed = list(policy.stream(world, world.rows, 2, 5))
+    assert sorted(number for number, _ in streamed) == list(range(40))
+    assert [number for number, _ in streamed] != list(range(40))
+    found = dict(streamed)
+    chunks = [policy(world, world.rows[start : start + 7], 2, 5) for start in range(0, 40, 7)]
+    for number, group in enumerate(group for chunk in chunks for group in chunk):
+        assert [each.response_ids for each in found[number]] == [each.response_ids for each in group]
+        assert [each.version for each in found[number]] == [5] * 3
+
+
+def test_a_round_that_was_killed_samples_the_rest_alone(tmp_path: Path) -> None:
+    """The journal of a killed call with some of its groups, in no order: they stay, and the round is the whole one."""
+    recipe = methods.build("flr", {"n": 2, "max_new_tokens": 6, "keep_unfinished": True})
+    (stage,), rows = recipe.stages, prompt_records(9)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = sample_round(stage, tiny_world(tmp_path, rows), RunLog(tmp_path / "whole", 0), (0, 0), 0)
+    lines = (tmp_path / "whole/rounds/0-0/sampled.jsonl").read_text().splitlines(keepends=True)
+    assert sum(len(json.loads(line)["rows"]) for line in lines) == len(lines) == 9
+    cut = tmp_path / "cut/rounds/0-0/sampled.jsonl"
+    cut.parent.mkdir(parents=True)
+    cut.write_text("".join([lines[7], lines[2]]) + lines[4][:50])
+    again = sample_round(stage, tiny_world(tmp_path, rows), RunLog(tmp_path / "cut", 0), (0, 0), 0)
+    assert [[each.response_ids for each in group] for group in again] == [
+        [each.response_ids for each in group] for group in whole
+    ]
+    assert cut.read_text().startswith(lines[7] + lines[2])
+    assert len(cut.read_text().splitlines()) == 9
 
 
 def test_every_round_of_a_recipe_draws_anew() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from uptake.errors import InputError
 from uptake.signal import BestWorst, MinedPair
-from uptake.types import Group, Judgement, Prompt, Rollout, RoundData, Turn
+from uptake.types import Dropped, Group, Judgement, Prompt, Rollout, RoundData, Turn
 
 OPEN = BestWorst(min_margin_quantile=0.0, max_length_ratio=inf, min_category_agreement=0.0)
 Rows = tuple[list[Rollout], list[Judgement]]
@@ -71,8 +71,46 @@ def random_round(seed: int) -> Rows:
             text, tokens = rng.choice(["", "yes", "no", "perhaps", "never", f"answer {sample}"]), rng.randint(1, 5)
             rollouts.append(rollout(str(prompt), sample, text, tokens=tokens, finished=rng.random() < 0.9))
             parts = {name: float(rng.randint(-2, 2)) for name in "abc"}
-            judgements.append(Judgement(sum(parts.values()), valid=rng.random() < 0.9, parts=parts))
+            reason = None if rng.random() < 0.9 else Dropped.NO_ANSWER
+            judgements.append(Judgement(sum(parts.values()), parts, reason))
     return rollouts, judgements
+
+
+def spelled(prompt: str, *texts: str) -> list[Rollout]:
+    return [rollout(prompt, sample, text) for sample, text in enumerate(texts)]
+
+
+def test_length_alone_makes_no_pair() -> None:
+    """Scores that are lengths, or any line of them, have nothing left; whatever else they hold is what is left."""
+    rule = replace(OPEN, length_residual=True)
+    rollouts = [*spelled("p", "a", "bbbb", "cc", "ddddddd"), *spelled("q", "eeeee", "f", "ggg")]
+    for level, slope in ((0.0, 1.0), (2.3, -0.7), (1e6, 1 / 3)):
+        judgements = [Judgement(level + slope * len(each.response)) for each in rollouts]
+        assert losses(mine(rule, rollouts, judgements)) == {"no contrast": 2}
+        assert len(mine(OPEN, rollouts, judgements).examples) == 2
+
+
+def test_length_residuals_by_hand() -> None:
+    """Lengths 1, 3 and 1, 2: deviations -1, 1, -1/2, 1/2 and of scores -3, 3, 1, -1, so a slope of 5 / 2.5 = 2.
+
+    What is left is -1, 1 in one prompt and 2, -2 in the other, where the longer answer had won.
+    """
+    rollouts = [*spelled("p", "a", "bbb"), *spelled("q", "c", "dd")]
+    parts = [{"x": score} for score in (0.0, 6.0, 11.0, 9.0)]
+    judgements = [Judgement(each["x"], parts=each) for each in parts]
+    mined = mine(replace(OPEN, length_residual=True), rollouts, judgements)
+    assert [(each.chosen.response, each.pair.margin) for each in mined.examples] == [("bbb", 2.0), ("c", 4.0)]
+    assert [each.margin_by_category for each in mined.examples] == [{"x": 2.0}, {"x": 4.0}]
+    # What differs from prompt to prompt explains nothing within one.
+    shifted = [replace(each, score=each.score + 100 * (place > 1)) for place, each in enumerate(judgements)]
+    assert margins_of(mine(replace(OPEN, length_residual=True), rollouts, shifted)) == [2.0, 4.0]
+
+
+def test_residuals_of_equal_lengths_are_the_scores() -> None:
+    rollouts, judgements = scored("p", 3, 1, 2, 0)
+    rule = replace(OPEN, length_residual=True)
+    assert mine(rule, rollouts, judgements).examples == mine(OPEN, rollouts, judgements).examples
+    assert mine(rule, [], []).examples == ()
 
 
 def test_known_scores() -> None:
@@ -122,9 +160,9 @@ def test_equal_texts_count_once() -> None:
     ("odd", "judgement", "reason"),
     [
         (rollout("p", 2, finished=False), Judgement(9.0), "unfinished"),
-        (rollout("p", 2), Judgement(9.0, valid=False), "invalid judgement"),
-        (rollout("p", 2), Judgement(nan), "invalid judgement"),
-        (rollout("p", 2), Judgement(-inf), "invalid judgement"),
+        (rollout("p", 2), Judgement(9.0, reason=Dropped.NO_ANSWER), "no answer"),
+        (rollout("p", 2), Judgement(nan), "not a finite number"),
+        (rollout("p", 2), Judgement(-inf), "not a finite number"),
         (rollout("p", 2, " \n"), Judgement(9.0), "empty"),
         (rollout("p", 2, "answer 0"), Judgement(9.0), "duplicate"),
     ],
@@ -253,7 +291,7 @@ def test_books_balance(seed: int) -> None:
     """Every prompt ends as a pair or under one reason, and no pair has two equal responses."""
     rollouts, judgements = random_round(seed)
     mined = mine(BestWorst(), rollouts, judgements)
-    per_response = {"unfinished", "invalid judgement", "empty", "duplicate"}
+    per_response = {"unfinished", "no answer", "empty", "duplicate"}
     per_prompt = sum(count for reason, count in mined.summary["dropped"].items() if reason not in per_response)
     assert per_prompt + len(mined.examples) == len({each.prompt.key for each in rollouts}) == mined.summary["prompts"]
     assert min(mined.summary["dropped"][reason] for reason in (*per_response, "no contrast", "length ratio")) > 0

@@ -3,7 +3,13 @@
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import read_jsonl, write_jsonl
@@ -114,3 +120,44 @@ def test_edits_become_token_rewards_and_a_policy(rows: Cli) -> None:
         *("--reward", "token_reward:trm/model", *sets({"max_new_tokens": 8, "rounds": 1}), *options),
     )
     assert "report:" in said
+
+
+RELATIVES: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "spin": ("scored.jsonl", {"iterations": 2, "max_new_tokens": 8, "keep_unfinished": True}),
+    "spa": ("mixed.jsonl", {"iterations": 2, "epochs": 1, "max_new_tokens": 8, "least": 1}),
+    "selm": ("pairs.jsonl", {"iterations": 2, "reward": "length", "max_new_tokens": 8}),
+    "osp": ("prompts.jsonl", {"steps": 2, "n": 2, "max_new_tokens": 8, "allow_position_bias": True}),
+    "bpo": ("prompts.jsonl", {"steps": 2, "judge": "length", "max_new_tokens": 8, "ensemble": 2}),
+    "fa": ("scored.jsonl", {}),
+    "rwr": ("scored.jsonl", {}),
+    "ca": ("scored.jsonl", {}),
+    "mrpo": ("pairs.jsonl", {}),
+    "expo": ("pairs.jsonl", {"method": "dpo", "alpha": 0.3}),
+}
+
+
+@pytest.mark.parametrize("method", RELATIVES)
+def test_a_relative_learns_and_a_killed_run_ends_with_the_same_bits(rows: Cli, method: str) -> None:
+    pairs = read_jsonl(Path("pairs.jsonl"))
+    write_jsonl(
+        Path("scored.jsonl"),
+        [
+            {"prompt": pair["prompt"], "completion": pair["chosen"], "reward": len(str(pair["chosen"]))}
+            for pair in pairs
+        ],
+    )
+    write_jsonl(Path("mixed.jsonl"), [*pairs[:2], *({"prompt": pair["prompt"]} for pair in pairs)])
+    data, options = RELATIVES[method]
+    more = ("--model", f"second={FOLDER}") if method == "mrpo" else ()
+    settings = sets({**options, "lr": 1e-5, **({} if method == "expo" else {"batch_size": 2})})
+    command = ("train", method, "--policy", FOLDER, "--data", data, "--lora", 8, *more, *settings, "--save-every", 1)
+    assert "report:" in rows(*command, "--out", "whole")
+    process = subprocess.Popen([sys.executable, "-m", "uptake", *map(str, command), "--out", "killed"])
+    lines = Path("killed/metrics.jsonl")
+    while process.poll() is None and not (lines.exists() and lines.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "report:" in rows(*command, "--out", "killed", "--resume")
+    for path in Path("whole/model").glob("*.safetensors"):
+        assert (Path("killed/model") / path.name).read_bytes() == path.read_bytes()

@@ -23,7 +23,7 @@ from uptake.rewards.oracle_tokens import OracleTokens
 from uptake.signal.grouped import Grouped
 from uptake.support.keys import prompt_key
 from uptake.town import Town
-from uptake.types import Edited, Judgement, Prompt, Rollout, Span, Turn, Where
+from uptake.types import Dropped, Edited, Judgement, Prompt, Rollout, Span, Turn, Where
 from uptake.world import World
 
 
@@ -193,7 +193,7 @@ def test_responses_to_one_prompt_are_one_example() -> None:
 
 
 def test_invalid_and_empty_responses_are_counted() -> None:
-    (two, (one,)), said_ = judgements(Judgement(1.0), Judgement(0.0, valid=False, reason="too long"), Judgement(1.0))
+    (two, (one,)), said_ = judgements(Judgement(1.0), Judgement(0.0, reason=Dropped.TOO_LONG), Judgement(1.0))
     found = Grouped()([two, (replace(one, response_ids=()),)], said_)
     assert found.summary["dropped"] == {"too long": 1, "empty": 1}
     assert len(found.examples) == 1

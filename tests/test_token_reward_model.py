@@ -45,7 +45,7 @@ from uptake.rewards.token_reward_model import TokenRewardSpec
 from uptake.tasks.check import check
 from uptake.town import CHAT_TEMPLATE
 from uptake.train.loop import run
-from uptake.types import Edit, Prompt, Rollout, Turn
+from uptake.types import Dropped, Edit, Prompt, Rollout, Turn
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.world import World
 
@@ -528,7 +528,7 @@ def test_ids_that_spell_another_text_are_not_placed(tmp_path: Path) -> None:
     good = said(chat, "at nine")
     found = one_group(TokenRewardSpec())(world, [replace(good, response="at eight"), good])
     assert [each.valid for each in found] == [False, True]
-    assert "the tokens spell 'at nine', the response is 'at eight'" in found[0].reason
+    assert "the tokens spell 'at nine', the response is 'at eight'" in found[0].detail
 
 
 def test_rewards_do_not_depend_on_the_batch(tmp_path: Path) -> None:
@@ -569,10 +569,10 @@ def test_what_cannot_be_rated_says_why(tmp_path: Path) -> None:
     empty = replace(said(world.chat, "at"), response_ids=(), finished=False)
     long, short = said(world.chat, " ".join(WORDS[:14])), said(world.chat, "at nine")
     found = one_group(TokenRewardSpec())(world, [empty, long, short])
-    assert [(each.valid, each.reason) for each in found] == [
-        (False, "no tokens"),
-        (False, "longer than the reward model's window"),
-        (True, ""),
+    assert [(each.reason, each.detail) for each in found] == [
+        (Dropped.EMPTY, "no tokens"),
+        (Dropped.TOO_LONG, "longer than the reward model's window of 12 tokens"),
+        (None, ""),
     ]
     (head,) = reward.heads.values()
     with torch.no_grad():

@@ -99,7 +99,7 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
     found = reward.rate([long, last, (*ASKED, Turn("assistant", "bread " * 40))])
     assert found[0].score == pytest.approx(sum(by_hand(folder, last)), abs=1e-5)
     assert [each.valid for each in found] == [True, True, False]
-    assert "window of 24" in found[2].reason
+    assert "window of 24" in found[2].detail
     # A conversation that fills the window to its last token is read in full.
     full = (Turn("user", "bread " * 13), Turn("assistant", "cakes " * 7))
     for turns, fits in ((full, True), ((Turn("user", "bread " * 14), full[1]), False)):

@@ -1,6 +1,5 @@
 """Training under --dtype bfloat16: what learns is in fp32, computes in bfloat16, and starts where its reference is."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,14 +161,17 @@ def in_rows(lm: LanguageModel) -> LanguageModel:
     return replace(lm, attention="rows")
 
 
-@pytest.mark.parametrize("attention", [lambda lm: lm, in_rows])
+@pytest.fixture(params=[lambda lm: lm, in_rows], ids=["trees", "rows"])
+def rounding_and_exact(request: pytest.FixtureRequest, model: Path) -> tuple[LanguageModel, LanguageModel]:
+    """A policy with weights in fp32 that computes in bfloat16, and the same model in fp32 throughout."""
+    lm = load(model, device="cpu", dtype="bfloat16", fp32_weights=True)
+    return request.param(lm), load(model, device="cpu", dtype="float32")
+
+
 @torch.no_grad()
-def test_samples_and_scores_of_such_a_policy_agree(
-    attention: Callable[[LanguageModel], LanguageModel], model: Path
-) -> None:
+def test_samples_and_scores_of_such_a_policy_agree(rounding_and_exact: tuple[LanguageModel, LanguageModel]) -> None:
     """Both round in bfloat16, so they are near to each other and not equal to fp32."""
-    lm = attention(load(model, device="cpu", dtype="bfloat16", fp32_weights=True))
-    exact = load(model, device="cpu", dtype="float32")
+    lm, exact = rounding_and_exact
     prompts = [
         PromptIds(Prompt((Turn("user", str(size)),), key=str(size)), tuple(range(3, 3 + size))) for size in (4, 9)
     ]
@@ -181,14 +183,10 @@ def test_samples_and_scores_of_such_a_policy_agree(
     assert float((drawn - token_logps(exact, packed)).abs().max()) > 1e-4
 
 
-@pytest.mark.parametrize("attention", [lambda lm: lm, in_rows])
 @torch.no_grad()
-def test_hidden_states_are_computed_in_bfloat16_too(
-    attention: Callable[[LanguageModel], LanguageModel], model: Path
-) -> None:
+def test_hidden_states_are_computed_in_bfloat16_too(rounding_and_exact: tuple[LanguageModel, LanguageModel]) -> None:
     """As near to fp32 as the plain model under autocast, and no nearer."""
-    lm = attention(load(model, device="cpu", dtype="bfloat16", fp32_weights=True))
-    exact = load(model, device="cpu", dtype="float32")
+    lm, exact = rounding_and_exact
     ids = torch.arange(3, 17)
     packed = pack([branches(ids[:4].tolist(), ids[4:].tolist())])
     with torch.autocast("cpu", torch.bfloat16):

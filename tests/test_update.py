@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from uptake.errors import InputError, ModelError
 from uptake.examples.preferences import PreferenceRows
 from uptake.losses.pairwise import IPO, Logistic
+from uptake.losses.scalar import BradleyTerry
 from uptake.models import LanguageModel
-from uptake.objective import NextToken, Objective, Pairs
-from uptake.recipe import Examples
+from uptake.models.heads import AddHead
+from uptake.objective import NextToken, Objective, Pairs, ScoredPairs
+from uptake.recipe import Examples, Stage
 from uptake.reference import Frozen, NoReference
+from uptake.train.loop import Learner
 from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 from uptake.update.step import micro_batches
@@ -161,6 +164,30 @@ def test_a_loss_that_is_not_finite_moves_nothing(bad: float) -> None:
         for old, new in zip(before.values(), lm.model.parameters(), strict=True)
     )
     assert not optimizer.state
+
+
+def test_modules_keep_their_share_of_a_rate_that_changes(tmp_path: Path) -> None:
+    """Two steps of a learner: Adam moves a weight by the rate where its gradient stays, and the head by 100 times that.
+
+    Gradients of the second step are nearly those of the first, for which the rates are small enough.
+    """
+    settings = Optimization(lr=1e-5, module_lr=1e-3, clip=None)
+    stage = Stage(
+        examples=PreferenceRows(),
+        objective=ScoredPairs(BradleyTerry()),
+        modules=AddHead(std=0.5),
+        update=settings,
+    )
+    world = tiny_world(tmp_path, pair_records(4))
+    torch.manual_seed(0)
+    learner = Learner(stage, world)
+    data = PreferenceRows()(world, 0).examples
+    for rate in (1e-5, 4e-6):
+        before = {name: weight.detach().clone() for name, weight in learner.weights.items()}
+        learner.step(data, rate)
+        moved = {name: float((weight.detach() - before[name]).abs().max()) for name, weight in learner.weights.items()}
+        assert moved.pop("heads.score.weight") == pytest.approx(100 * rate, rel=0.05)
+        assert max(moved.values()) == pytest.approx(rate, rel=0.05)
 
 
 def test_heads_and_unfrozen_weights_are_trained() -> None:

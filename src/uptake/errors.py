@@ -34,5 +34,13 @@ class InputError(UptakeError):
         return f"{message} (allowed: {self.allowed})" if self.allowed else message
 
 
+class EmptyResponse(InputError):
+    """Error of a response that says nothing."""
+
+
+class TooLong(InputError):
+    """Error of a text that a model's window cannot hold."""
+
+
 class ModelError(UptakeError):
     """A model cannot do what was asked of it: no weights, no stop token, not-a-number in its output."""

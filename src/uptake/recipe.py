@@ -1,12 +1,13 @@
 """A method is a record of parts: a recipe is a sequence of stages, a stage its slots and how its weights move."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import yaml
 from torch import Tensor, nn
 
+from uptake.data.chat import ChatFormat
 from uptake.errors import InputError
 from uptake.models import LanguageModel
 from uptake.objective import Objective
@@ -31,6 +32,15 @@ class Produce(Protocol):
     def __call__(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Sequence[Group]: ...
 
 
+@runtime_checkable
+class StreamedProduce(Produce, Protocol):
+    """Responses that are given group by group, so that no row waits for the longest response to others."""
+
+    def stream(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Iterator[tuple[int, Group]]:
+        """The number of each row and its group, as soon as that is done."""
+        ...
+
+
 class Judge(Protocol):
     """Judge of every group, in order: a judgement of each response or, by an annotator, one verdict."""
 
@@ -50,15 +60,25 @@ class Examples(Protocol):
 
 
 class Modules(Protocol):
-    """Trainable modules beside the policy (a value head, say), by name."""
+    """Trainable modules beside the policy (a value head, say), by name; adapters that it adds to it learn as well."""
 
     def __call__(self, policy: LanguageModel) -> Mapping[str, nn.Module]: ...
 
 
 class Finish(Protocol):
-    """A last change to the policy when a stage's training is over; `start` holds the weights the stage began with."""
+    """A last change to the policy when a stage's training is over; `start` holds the weights the run began with."""
+
+    def check(self, world: World) -> None:
+        """Raise InputError, before the run's first step, where this policy could not be changed so."""
+        ...
 
     def __call__(self, world: World, start: Mapping[str, Tensor]) -> None: ...
+
+
+class Respond(Protocol):
+    """The chat format under which the trained model responds, and with whose template it is saved."""
+
+    def __call__(self, world: World) -> ChatFormat: ...
 
 
 @dataclass(frozen=True)
@@ -76,8 +96,9 @@ class Stage:
     A stage learns either from responses that are sampled, which takes `produce`, `judge` and `signal`, or from rows as
     they are, which takes `examples` alone; raises InputError for another choice of the four. With `ahead` d, the rounds
     up to d later are sampled before the policy learns from a round, and judged meanwhile: for a judge that is waited
-    for, at the price of examples that are up to d rounds old. 0 is strictly on-policy. `card` goes into the card of the
-    trained model; it repeats what parts say, and is not printed.
+    for, at the price of examples that are up to d rounds old. 0 is strictly on-policy. With `earlier` e, the signal
+    also sees the groups of up to e rounds before, of this stage and of those before it. `card` goes into the card of
+    the trained model; it repeats what parts say, and is not printed.
     """
 
     select: Select = EveryRow()
@@ -89,9 +110,11 @@ class Stage:
     objective: Objective
     modules: Modules | None = None
     finish: Finish | None = None
+    respond: Respond | None = None
     update: Optimization
     rounds: int = 1
     ahead: int = 0
+    earlier: int = 0
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,8 +122,10 @@ class Stage:
         if given not in ([*SAMPLING], ["examples"]):
             found = ", ".join(given) or "none of them"
             raise InputError(f"a stage with {found}", field="stage", allowed="produce, judge and signal; or examples")
-        if self.examples is not None and (self.ahead or self.select != EveryRow()):
-            name = "ahead" if self.ahead else "select"
+        idle = [name for name in ("ahead", "earlier") if getattr(self, name)]
+        idle += ["select"] if self.select != EveryRow() else []
+        if self.examples is not None and idle:
+            name = idle[0]
             raise InputError("nothing is sampled from examples", field=name, allowed="a stage with produce")
 
     @property

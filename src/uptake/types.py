@@ -74,14 +74,32 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class PairIds:
+    """Token ids of a preference as a policy sampled them: `PairIds("3f2a90c1d4e5b677", (1, 7), (4, 2), (5, 2))`.
+
+    `tokenizer` is the fingerprint of the chat format whose ids they are.
+    """
+
+    tokenizer: str
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
-    """Better and worse response to a prompt: `Preference(prompt, "At eight.", "It sells bread.")`."""
+    """Better and worse response to a prompt: `Preference(prompt, "At eight.", "It sells bread.")`.
+
+    `margin` is how much more a reward gives the chosen response; `token_ids` are there where a policy sampled both.
+    """
 
     prompt: Prompt
     chosen: str
     rejected: str
     chosen_fields: Fields = field(default_factory=dict, hash=False)
     rejected_fields: Fields = field(default_factory=dict, hash=False)
+    margin: float | None = None
+    token_ids: PairIds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,21 +178,62 @@ class Rollout:
 Group = tuple[Rollout, ...]
 
 
+class Dropped(StrEnum):
+    """Reason why a row, a response or a pair counts for nothing: `Dropped.EMPTY`; the text is what it is counted under.
+
+    One list for all: what cannot be judged, what a signal leaves out, and rows that give no example.
+    """
+
+    # Nobody could judge it, or was asked to.
+    EMPTY = "empty"
+    EQUAL_RESPONSES = "equal responses"
+    TOO_LONG = "longer than the window"
+    UNREADABLE = "cannot be read"
+    NOT_FINITE = "not a finite number"
+    NO_CHOICE = "neither 1 nor 2"
+    NO_ANSWER = "no answer"
+    NO_REACTION = "nobody answered this response"
+    SKIPPED = "skipped"
+    FAILED = "the reward failed"
+    # Its judgement says too little to learn from.
+    TIE = "tie"
+    DUPLICATE = "duplicate"
+    ONE_CANDIDATE = "fewer than two candidates"
+    NO_CONTRAST = "no contrast"
+    SMALL_MARGIN = "below margin"
+    LENGTH_RATIO = "length ratio"
+    CATEGORY_AGREEMENT = "category agreement"
+    MARGIN_QUANTILE = "below margin quantile"
+    BETWEEN_THRESHOLDS = "between the thresholds"
+    BELOW_THRESHOLD = "not above the threshold"
+    NOT_THE_BEST = "not the best of its prompt"
+    # It is nothing to learn from as it is.
+    UNFINISHED = "unfinished"
+    NO_WEIGHT = "no response of weight 1"
+    EXCHANGE_TOO_LONG = "last exchange longer than the window"
+    NO_COMMON_PROMPT = "longer than the window, or after other tokens"
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """Judgement of one response by a reward: `Judgement(score=1.3, parts={"correctness": 2.0})`.
 
     `parts` are the rewards of categories, by name, where there are any. `tokens` holds one value per response token,
     where the judge says which words were good or bad.
-    An answer the judge could not give is `Judgement(0.0, valid=False, reason="...")`: it is dropped and counted, never
-    guessed.
+    A judgement that could not be had is `Judgement(0.0, reason=Dropped.TOO_LONG)`: it is dropped and counted, never
+    guessed. `detail` is what a reward or an error says more, for people.
     """
 
     score: float
-    valid: bool = True
     parts: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
+    reason: Dropped | None = None
+    detail: str = ""
     tokens: tuple[float, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is a judgement."""
+        return self.reason is None
 
 
 # The responses to one prompt that can be learned from, each with its judgement: an example for a loss of rewards.
@@ -186,17 +245,22 @@ class Verdict:
     """Verdict of an annotator on two responses: `Verdict(p=0.8, by_order=(0.9, 0.7))`.
 
     `p` is the probability that the first response is the better one; `by_order` is the same probability as read with
-    the first response shown first, and with it shown second. A verdict that could not be had is `valid=False` with the
-    reason: the pair is dropped and counted, never guessed. `tokens` counts what was read and written, `cost` is in the
-    currency of the configured prices.
+    the first response shown first, and with it shown second. One that could not be had has the `reason`, and in
+    `detail` what else is known of it: the pair is dropped and counted, never guessed. `tokens` counts what was read and
+    written, `cost` is in the currency of the configured prices.
     """
 
     p: float
     by_order: tuple[float, float]
-    valid: bool = True
-    reason: str = ""
+    reason: Dropped | None = None
+    detail: str = ""
     tokens: int = 0
     cost: float = 0.0
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is a verdict."""
+        return self.reason is None
 
 
 # What is said of a group: a judgement of each of its responses, or one verdict over two of them.
@@ -208,7 +272,8 @@ class Pair:
     """A better and a worse response to one prompt, as an example to learn from: `Pair((1, 7), (4, 2), (5, 2))`.
 
     `margin` is how much more the judge, or the row, gives the chosen response. `p` is the label: the probability that
-    the chosen response is the better one, 1 for a hard label.
+    the chosen response is the better one, 1 for a hard label. `aux_ids` is a third response to the prompt, for a term
+    beside the loss of the pair.
     """
 
     prompt_ids: TokenIds
@@ -216,6 +281,7 @@ class Pair:
     rejected_ids: TokenIds
     margin: float = 0.0
     p: float = 1.0
+    aux_ids: TokenIds = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,16 +314,6 @@ class Edit:
     demoted: bool = False
     weight: float = 1.0
     where: Where | None = None
-
-
-class Dropped(StrEnum):
-    """Reason why a row gives no example; the text is what it is counted under."""
-
-    EQUAL_RESPONSES = "equal responses"
-    UNFINISHED = "unfinished"
-    NO_WEIGHT = "no response of weight 1"
-    EXCHANGE_TOO_LONG = "last exchange longer than the window"
-    NO_COMMON_PROMPT = "longer than the window, or after other tokens"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class FromReward(Annotator):
 
     def _verdict(self, first: Judgement, second: Judgement) -> Verdict:
         if not (first.valid and second.valid):
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason=first.reason or second.reason)
+            missing = second if first.valid else first
+            return Verdict(0.5, (0.5, 0.5), missing.reason, missing.detail)
         p = self._p(first.score - second.score)
         return Verdict(p, (p, p))
 

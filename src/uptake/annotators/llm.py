@@ -23,7 +23,7 @@ from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, TokenTree, load, score_trees
 from uptake.rewards.base import Resources
 from uptake.rewards.fingerprint import fingerprint
-from uptake.types import Prompt, Verdict
+from uptake.types import Dropped, Prompt, Verdict
 
 
 @final
@@ -100,14 +100,14 @@ class LLMJudge(Annotator):
         if tree is None:
             return Verdict(0.5, (0.5, 0.5))
         if not answers:
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason="too long for the judge's window")
+            return Verdict(0.5, (0.5, 0.5), Dropped.TOO_LONG)
         logps = torch.cat(tuple(answers)).double().reshape(2, 2)
         if not bool(logps.isfinite().all()):
             raise ModelError(f"{self.lm.name} gives not-a-number for an answer of 1 or 2")
         shares = logps.logsumexp(1).exp()
         if float(shares.min()) < self.min_share:
-            reason = f"about to say {self._rather(tree, int(shares.argmin()))!r}, neither 1 nor 2"
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason=reason, tokens=len(tree))
+            detail = f"about to say {self._rather(tree, int(shares.argmin()))!r}, neither 1 nor 2"
+            return Verdict(0.5, (0.5, 0.5), Dropped.NO_CHOICE, detail, len(tree))
         table = logps.softmax(1)
         by_order = float(table[0, 0]), float(table[1, 1])
         return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=len(tree))

@@ -28,6 +28,9 @@ class SurveyQuestion:
     shown: Mapping[str, Any]
 
 
+_STYLE = Path(__file__).with_name("survey.css")
+
+
 @dataclass(frozen=True)
 class SurveyForm:
     """A kind of question: the page that asks it, which answers it takes, and what it shows while one is written.
@@ -41,6 +44,10 @@ class SurveyForm:
     takes: Callable[[SurveyQuestion, Any], bool]
     preview: Callable[[SurveyQuestion, Any], Mapping[str, Any] | None] = lambda question, answer: None
     most_bytes: int = 10_000
+
+    def whole_page(self) -> bytes:
+        """The page with the style that all of them share."""
+        return self.page.read_bytes().replace(b"/* survey.css */", _STYLE.read_bytes())
 
 
 def check_port(port: int) -> None:
@@ -153,7 +160,7 @@ class _Page(BaseHTTPRequestHandler):
         if not self._from_here():
             self._refuse(HTTPStatus.FORBIDDEN)
         elif self.path == "/":
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.survey.form.page.read_bytes())
+            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.survey.form.whole_page())
         elif self.path == "/open":
             self._show()
         else:

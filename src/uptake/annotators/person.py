@@ -11,7 +11,7 @@ from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
 from uptake.data.cache import Cache, content_key
 from uptake.data.turns import as_text
 from uptake.rewards.base import Resources
-from uptake.types import Dialogue, Prompt, Verdict
+from uptake.types import Dialogue, Dropped, Prompt, Verdict
 
 # P(the response shown as 1 is better), by what was said; nothing for a pair that was skipped.
 PREFERENCES: dict[str, float | None] = {"1": 1.0, "2": 0.0, "tie": 0.5, "skip": None}
@@ -81,6 +81,6 @@ class ShownPair:
 def _verdict(answer: str, swapped: bool) -> Verdict:
     p = PREFERENCES[answer]
     if p is None:
-        return Verdict(0.5, (0.5, 0.5), valid=False, reason="skipped")
+        return Verdict(0.5, (0.5, 0.5), reason=Dropped.SKIPPED)
     p = 1 - p if swapped else p
     return Verdict(p, (p, p))

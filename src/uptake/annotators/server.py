@@ -14,9 +14,12 @@ from uptake.annotators.question import Instructions
 from uptake.data.cache import Cache
 from uptake.errors import InputError
 from uptake.rewards.base import Resources
-from uptake.types import Prompt, Verdict
+from uptake.types import Dropped, Prompt, Verdict
 
 log = logging.getLogger(__name__)
+
+# So much of an answer that is neither 1 nor 2 is kept.
+QUOTED = 300
 
 
 @final
@@ -81,7 +84,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         replies = {text: _Reply() for text in texts}
         cache = Cache(self.cache)
         for attempt in range(self.attempts):
-            open_ = [text for text, reply in replies.items() if reply.reason == _UNREADABLE]
+            open_ = [text for text, reply in replies.items() if reply.reason is Dropped.NO_CHOICE]
             beginning = "" if attempt else self._instructions.cue
             for text, answer in self.answers(open_, cache, attempt, beginning).items():
                 replies[text] = replies[text].then(answer, self._instructions.cue)
@@ -91,7 +94,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     def _warn(self, replies: Sequence["_Reply"]) -> None:
         for start in range(len(replies) - 2):
             row = replies[start : start + 3]
-            if all(reply.reason == _UNREADABLE for reply in row):
+            if all(reply.reason is Dropped.NO_CHOICE for reply in row):
                 log.warning("%s, model %s: not 1 or 2 but %r", self.url, self.model, row[0].unreadable)
                 break
 
@@ -102,12 +105,11 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         read, written = one.read + other.read, one.written + other.written
         tokens, cost = read + written, self.cost(read, written)
         if reason := one.reason or other.reason:
-            return Verdict(0.5, (0.5, 0.5), valid=False, reason=reason, tokens=tokens, cost=cost)
+            answer = one.unreadable or other.unreadable
+            detail = f"not 1 or 2 but {answer[:QUOTED]!r}" if reason is Dropped.NO_CHOICE and answer else ""
+            return Verdict(0.5, (0.5, 0.5), reason, detail, tokens, cost)
         by_order = one.p, 1 - other.p
         return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=tokens, cost=cost)
-
-
-_UNREADABLE = "neither 1 nor 2"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class _Reply:
     """
 
     p: float = 0.5
-    reason: str = _UNREADABLE
+    reason: Dropped | None = Dropped.NO_CHOICE
     read: int = 0
     written: int = 0
     unreadable: str = ""
@@ -126,11 +128,11 @@ class _Reply:
     def then(self, answer: ChatCompletion | None, cue: str) -> "_Reply":
         """The reply after one more answer."""
         if answer is None:
-            return replace(self, reason="no answer")
+            return replace(self, reason=Dropped.NO_ANSWER)
         read, written = answer.tokens
         p = first_preferred(answer, cue)
         spent = replace(self, read=self.read + read, written=self.written + written)
         if p is not None:
-            return replace(spent, p=p, reason="")
+            return replace(spent, p=p, reason=None)
         text = answer.choices[0].message.content if answer.choices else None
         return replace(spent, unreadable=self.unreadable or text or "")

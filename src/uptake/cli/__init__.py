@@ -20,7 +20,7 @@ from uptake.support.stop import Stopped, stopped_by_signals
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
     *("demo", "can_judge", "score", "calibrate", "bench", "judge", "annotate", "edit"),
-    *("mine", "mine_logs", "discover", "train", "eval", "report", "show_tokens"),
+    *("mine", "mine_logs", "discover", "train", "extrapolate", "eval", "report", "show_tokens"),
     *("datasets", "corpus", "init_model", "check", "methods"),
 )
 for command in COMMANDS:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import DropBad, LimitOption, Overwrite, SeedOption, app, check_output, say
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def annotate(
     source: Annotated[
         str, typer.Argument(metavar="PAIRS", help="Preferences, or prompts with two texts in the column responses.")
@@ -16,10 +16,10 @@ def annotate(
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     port: Annotated[int, typer.Option(help="Where the page is served, on this machine only; 0 takes a free port.")] = 0,
-    seed: SeedOption = 0,
-    limit: LimitOption = None,
-    drop_bad: DropBad = False,
-    overwrite: Overwrite = False,
+    seed: cli.SeedOption = 0,
+    limit: cli.LimitOption = None,
+    drop_bad: cli.DropBad = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Say yourself which of two responses is better, on a page in your browser.
 
@@ -29,13 +29,13 @@ def annotate(
     from uptake.data.resumable import journal_path
     from uptake.tasks.judge import judge_file, read_pairs
 
-    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
     pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
     answers = target.with_name(f"{target.name}.person.sqlite")
     person = PersonAnnotator(str(answers), port, seed)
     # All pairs at once: one page, one count.
     together = 1 << 30
     summary = judge_file(pairs, person, target, overwrite=overwrite, drop_bad=drop_bad, chunk=together)
-    say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
+    cli.say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     for reason, count in summary.stats.reasons.items():
-        say(f"{reason}: {count}")
+        cli.say(f"{reason}: {count}")

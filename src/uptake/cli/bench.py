@@ -6,20 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    DataFolder,
-    Device,
-    Dtype,
-    FollowupsOption,
-    ModelsOption,
-    SeedOption,
-    app,
-    choice,
-    out,
-    resources_of,
-    say,
-    with_followups,
-)
+from uptake.cli import options as cli
 from uptake.errors import InputError
 
 Names = Annotated[
@@ -41,21 +28,21 @@ Listing = Annotated[bool, typer.Option("--list", help="List benchmarks, rewards 
 DEFAULT = ("follow_up", "direct", "length")
 
 
-@app.command()
+@cli.app.command()
 def bench(
     names: Names = None,
     *,
-    data: DataFolder = None,
+    data: cli.DataFolder = None,
     rewards: RewardNames = None,
     judges: JudgeNames = None,
-    models: ModelsOption = None,
+    models: cli.ModelsOption = None,
     folder: BenchFolder = None,
-    followups: FollowupsOption = None,
+    followups: cli.FollowupsOption = None,
     cache: ScoreFile = None,
     limit: Items = None,
-    seed: SeedOption = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    seed: cli.SeedOption = 0,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
     listing: Listing = False,
 ) -> None:
     """Compare rewards and annotators with human judgements.
@@ -80,7 +67,7 @@ def bench(
     specs = _specs(rewards or ([] if judges else list(DEFAULT)), judges or [], followups)
     wanted = dict.fromkeys(names or datasets(*EVALUATED))
     chosen = [each for name in wanted for each in open_benchmarks(name, data)]
-    resources = resources_of(specs.values(), models, folder, device=device, dtype=dtype)
+    resources = cli.resources_of(specs.values(), models, folder, device=device, dtype=dtype)
     scorers = {name: spec.build(resources) for name, spec in specs.items()}
     _print_board(*compare(scorers, chosen, folder, cache=cache, limit=limit, seed=seed), folder)
 
@@ -89,14 +76,16 @@ def _specs(rewards: list[str], judges: list[str], followups: Path | None) -> dic
     """The specs of rewards and judges by what was written; a follow-up set is for all rewards that ask follow-ups."""
     from uptake.judge.registry import annotator_spec, reward_spec
 
-    asking = [name for name in rewards if "logps" in reward_spec(choice(name, None, "reward")).offers]
+    asking = [name for name in rewards if "logps" in reward_spec(cli.choice(name, None, "reward")).offers]
     if followups is not None and not asking:
         raise InputError("not used by these rewards", field="--followups", allowed="with a reward by follow-ups")
     specs: dict[str, Any] = {}
     for name in rewards:
-        specs[name] = reward_spec(with_followups(choice(name, None, "reward"), followups if name in asking else None))
+        specs[name] = reward_spec(
+            cli.with_followups(cli.choice(name, None, "reward"), followups if name in asking else None)
+        )
     for name in judges:
-        specs[f"judge {name}" if name in specs else name] = annotator_spec(choice(name, None, "judge"))
+        specs[f"judge {name}" if name in specs else name] = annotator_spec(cli.choice(name, None, "judge"))
     return specs
 
 
@@ -107,12 +96,12 @@ def _print_lists(data: Path | None) -> None:
     table = Table("benchmark", "from", "what it holds")
     for name in names(*EVALUATED):
         table.add_row(name, origin(name, data), first_line(name))
-    out.print(table)
+    cli.out.print(table)
     for title, kinds in (("reward", REWARDS), ("judge", ANNOTATORS)):
         table = Table(title, "what it is")
         for name, kind in kinds.items():
             table.add_row(name, kind.about)
-        out.print(table)
+        cli.out.print(table)
 
 
 def _print_board(board: Any, timing: Any, folder: Path) -> None:
@@ -125,7 +114,7 @@ def _print_board(board: Any, timing: Any, folder: Path) -> None:
         table = Table(each.title.lower(), *each.columns)
         for row in each.rows:
             table.add_row(row.label, *map(show, row.entries))
-        out.print(table)
+        cli.out.print(table)
     for note in notes(board):
-        say(note)
-    say(f"{timing.seconds:.1f} s, {timing.share:.0%} of it in scoring; figures and page.html -> {folder}")
+        cli.say(note)
+    cli.say(f"{timing.seconds:.1f} s, {timing.share:.0%} of it in scoring; figures and page.html -> {folder}")

@@ -6,22 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    Device,
-    Dtype,
-    FollowupsOption,
-    FormatOption,
-    LimitOption,
-    Overwrite,
-    SeedOption,
-    app,
-    check_format,
-    check_output,
-    only_model,
-    out,
-    say,
-    say_plain,
-)
+from uptake.cli import options as cli
 
 TrustedPairs = Annotated[
     str, typer.Argument(metavar="PAIRS", help="Preferences you trust: chosen and rejected responses.")
@@ -34,24 +19,24 @@ Size = Annotated[int | None, typer.Option(help="Or how many follow-ups to leave.
 LabelPrecision = Annotated[float, typer.Option(help="Share of labels by threshold that has to be right.")]
 
 
-@app.command()
+@cli.app.command()
 def calibrate(
     source: TrustedPairs,
     *,
     model: Annotated[str, typer.Option(help="The follow-up model: Transformers folder, PEFT folder or Hub name.")],
     target: SetFile,
-    followups: FollowupsOption = None,
-    format: FormatOption = None,
+    followups: cli.FollowupsOption = None,
+    format: cli.FormatOption = None,
     weighting: WeightedBy = "followup",
     folds: Folds = 5,
     keep: AccuracyShare = 0.99,
     size: Size = None,
     precision: LabelPrecision = 0.9,
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    overwrite: Overwrite = False,
+    limit: cli.LimitOption = None,
+    seed: cli.SeedOption = 0,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Fit a follow-up set to preferences: weights, fewer follow-ups, probabilities, thresholds.
 
@@ -63,21 +48,21 @@ def calibrate(
     from uptake.models import load
     from uptake.tasks.calibrate import calibrate_file
 
-    check_format(format)
+    cli.check_format(format)
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
-    model = only_model(model, "follow_up")
-    check_output(target, formats=FORMATS, overwrite=overwrite)
+    model = cli.only_model(model, "follow_up")
+    cli.check_output(target, formats=FORMATS, overwrite=overwrite)
     pairs = preferences(read(source, limit=limit))
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
-    say_plain(ChatFormat.of(lm).plain, model)
+    cli.say_plain(ChatFormat.of(lm).plain, model)
     report = calibrate_file(pairs, lm, chosen, target, calibrate=how, format=format, overwrite=overwrite)  # type: ignore[arg-type]
     _print_items(report.items)
     _print_accuracy(report)
     _print_cost(*report.cost)
     _print_reliability(report)
     _print_thresholds(report)
-    say(f"{report.cost[1].count} follow-ups -> {target}")
+    cli.say(f"{report.cost[1].count} follow-ups -> {target}")
 
 
 def _print_items(items: Any) -> None:
@@ -89,7 +74,7 @@ def _print_items(items: Any) -> None:
         flag = "dead" if item.dead else "backwards" if item.accuracy.rate < 0.5 else ""
         numbers = (_signed(each) for each in (item.effect, item.with_category, item.with_total))
         table.add_row(item.text, item.category, side, *_share(item.accuracy), *numbers, f"{item.even:.0%}", flag)
-    out.print(table)
+    cli.out.print(table)
 
 
 def _signed(number: float | None) -> str:
@@ -108,14 +93,14 @@ def _print_accuracy(report: Any) -> None:
     rows["by length alone"] = "", report.accuracy["as given"].longer_wins
     for name, (size, share) in rows.items():
         table.add_row(name, size, *_share(share), str(share.n))
-    out.print(table)
+    cli.out.print(table)
     if report.accuracy["pruned"].plain.rate < report.accuracy["as given"].plain.rate:
-        out.print("the set as given does better on these pairs; more of them, or --weighting category, may help")
+        cli.out.print("the set as given does better on these pairs; more of them, or --weighting category, may help")
 
 
 def _print_cost(before: Any, after: Any) -> None:
-    say(f"tokens a response: {before.tokens:.0f} before, {after.tokens:.0f} after")
-    say(f"seconds a response: {before.seconds:.4f} before, {after.seconds:.4f} after")
+    cli.say(f"tokens a response: {before.tokens:.0f} before, {after.tokens:.0f} after")
+    cli.say(f"seconds a response: {before.seconds:.4f} before, {after.seconds:.4f} after")
 
 
 def _print_reliability(report: Any) -> None:
@@ -123,9 +108,9 @@ def _print_reliability(report: Any) -> None:
     for each in report.after.bins:
         right = each.right
         table.add_row(f"{each.p:.2f}", f"{right.rate:.2f}", f"{right.low:.2f} to {right.high:.2f}", str(right.n))
-    out.print(table)
+    cli.out.print(table)
     errors = f"calibration error {report.before.error:.3f} before, {report.after.error:.3f} after"
-    say(f"temperature {report.calibration.temperature:.4g}; {errors}")
+    cli.say(f"temperature {report.calibration.temperature:.4g}; {errors}")
 
 
 def _print_thresholds(report: Any) -> None:
@@ -135,6 +120,6 @@ def _print_thresholds(report: Any) -> None:
         ("bad, from the threshold down", calibration.low, report.bad),
     ):
         if labels.right is None:
-            say(f"{name}: none at a precision of {calibration.precision:.0%}")
+            cli.say(f"{name}: none at a precision of {calibration.precision:.0%}")
         else:
-            say(f"{name} {cut:+.4g}: {labels.labeled:.1%} of responses, {labels.right.rate:.1%} of them rightly")
+            cli.say(f"{name} {cut:+.4g}: {labels.labeled:.1%} of responses, {labels.right.rate:.1%} of them rightly")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import Device, Dtype, Ratings, SeedOption, app, only_model, out, say, say_plain
+from uptake.cli import options as cli
 from uptake.errors import InputError
 
 JudgedRows = Annotated[
@@ -15,12 +15,12 @@ JudgedRows = Annotated[
 ]
 
 
-@app.command("can-judge")
+@cli.app.command("can-judge")
 def can_judge(
     source: JudgedRows,
     *,
     model: Annotated[str, typer.Option(help="The model in question: Transformers folder, PEFT folder or Hub name.")],
-    ratings: Ratings = None,
+    ratings: cli.Ratings = None,
     followups: Annotated[
         Path, typer.Option("--followups", "--follow-ups", help="Follow-up set: YAML, JSON, short-en or default-en.")
     ] = Path("short-en"),
@@ -28,9 +28,9 @@ def can_judge(
         str, typer.Option(help="Of the judge of pairs: a preset's name, or a text file.")
     ] = "helpfulness",
     limit: Annotated[int, typer.Option(min=3, help="Rows that are drawn.")] = 60,
-    seed: SeedOption = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    seed: cli.SeedOption = 0,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
 ) -> None:
     """Can this model judge my data? Every way it has, beside length, in about two minutes.
 
@@ -46,14 +46,14 @@ def can_judge(
     rows = read(source, skipped=skipped)
     chosen = FollowUpSet.load(followups)
     Instructions.load(instructions)
-    model = only_model(model, "follow_up")
+    model = cli.only_model(model, "follow_up")
     lm = load(model, device=device, dtype=dtype)
-    say_plain(ChatFormat.of(lm).plain, model)
+    cli.say_plain(ChatFormat.of(lm).plain, model)
     found = look(rows, lm, ratings=ratings, followups=chosen, instructions=instructions, limit=limit, seed=seed)
     _print_ways(found)
     if skipped:
-        say(f"{len(skipped)} rows cannot be read; the first: {skipped[0]}")
-    say(found.sentence)
+        cli.say(f"{len(skipped)} rows cannot be read; the first: {skipped[0]}")
+    cli.say(found.sentence)
 
 
 def _print_ways(found: Any) -> None:
@@ -67,12 +67,12 @@ def _print_ways(found: Any) -> None:
         agreed = way.verdicts and way.verdicts.agreement
         orders = f"{agreed.rate:.0%} of {agreed.n}" if agreed else ""
         table.add_row(way.name, *_figure(found.truth, way.estimate), f"{way.judged} of {found.rows}", orders)
-    out.print(table)
+    cli.out.print(table)
     for way in found.ways:
         for reason, count in way.reasons.items():
-            say(f"{way.name}: not judged: {reason} ({count})")
+            cli.say(f"{way.name}: not judged: {reason} ({count})")
         if way.verdicts and (warning := position_bias_warning(way.verdicts)):
-            say(f"{way.name}: {warning}")
+            cli.say(f"{way.name}: {warning}")
 
 
 def _figure(truth: str, estimate: Any) -> tuple[str, str]:

@@ -6,48 +6,32 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    ConfigOption,
-    DataOption,
-    FlagDevice,
-    FlagDtype,
-    JudgeOption,
-    JudgeSets,
-    LimitOption,
-    Lora,
-    MethodArgument,
-    ModelsOption,
-    Policy,
-    RewardOption,
-    RewardSets,
-    Sets,
-    app,
-    choice,
-    out,
-    prepared,
-)
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def check(
-    method: MethodArgument = None,
+    method: cli.MethodArgument = None,
     *,
-    policy: Policy = None,
-    data: DataOption = None,
-    reward: RewardOption = None,
-    reward_sets: RewardSets = None,
-    judge: JudgeOption = None,
-    judge_sets: JudgeSets = None,
-    models: ModelsOption = None,
-    config: ConfigOption = None,
-    sets: Sets = None,
-    lora: Lora = None,
-    limit: LimitOption = None,
-    device: FlagDevice = None,
-    dtype: FlagDtype = None,
+    policy: cli.Policy = None,
+    data: cli.DataOption = None,
+    reward: cli.RewardOption = None,
+    reward_sets: cli.RewardSets = None,
+    judge: cli.JudgeOption = None,
+    judge_sets: cli.JudgeSets = None,
+    models: cli.ModelsOption = None,
+    config: cli.ConfigOption = None,
+    sets: cli.Sets = None,
+    lora: cli.Lora = None,
+    limit: cli.LimitOption = None,
+    device: cli.FlagDevice = None,
+    dtype: cli.FlagDtype = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Take two real steps, to tell time and peak memory of the run.")
     ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory that there is, as 4GB: settings that fit are named. Default: 8GB.")
+    ] = None,
 ) -> None:
     """Look before you start: rendered samples with the trained part in color, the batch, the cost, the first loss.
 
@@ -56,27 +40,29 @@ def check(
     from rich.text import Text
 
     from uptake.tasks.check import check as run_check
+    from uptake.tasks.memory_need import memory_size
     from uptake.tasks.train import build_world
 
+    size = None if memory is None else memory_size(memory)
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
-    options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
-    recipe, run = prepared(method, config, models, sets, options, **flags)
-    found = run_check(recipe, build_world(recipe, run, Path(".")), measure=measure)
+    options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
+    recipe, run = cli.prepared(method, config, models, sets, options, **flags)
+    found = run_check(recipe, build_world(recipe, run, Path(".")), measure=measure, memory=size)
     for sample in found.samples:
         text = Text()
         for piece in sample:
             text.append(piece.text, style="bold green" if piece.trained else "dim")
             text.append("\n" if piece.trained else "")
-        out.print(text, "\n")
+        cli.out.print(text, "\n")
     table = Table(show_header=False)
     for name, value in found.facts:
         table.add_row(name, value)
-    out.print(table)
+    cli.out.print(table)
     for line in found.cautions:
-        out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
+        cli.out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
     ready = (
         "[bold yellow]ready, but read the cautions[/bold yellow]"
         if found.cautions
         else "[bold green]ready[/bold green]"
     )
-    out.print(f"{ready}: green text is trained on, dim text is only read")
+    cli.out.print(f"{ready}: green text is trained on, dim text is only read")

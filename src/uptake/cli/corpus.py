@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from uptake.cli.options import Overwrite, app, out, say
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def corpus(
     *,
     data: Annotated[Path, typer.Option(help="Folder of data sets, one folder each.")],
@@ -20,7 +20,7 @@ def corpus(
     hold_out: Annotated[
         list[str] | None, typer.Option(help="Rows whose prompts are held out too; may be given again.")
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Gather conversations to learn from, without any that a benchmark evaluates.
 
@@ -36,8 +36,8 @@ def corpus(
     table = Table(Column("source", no_wrap=True), *OUTCOMES, "user turns")
     for name, outcomes in summary.outcomes.items():
         table.add_row(name, *(str(outcomes[outcome]) for outcome in OUTCOMES), str(summary.user_turns[name]))
-    out.print(table)
+    cli.out.print(table)
     items = ", ".join(f"{name} {count}" for name, count in summary.evaluated.items())
-    say(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
+    cli.say(f"held out is what shares a prompt or its first exchange with: {items or 'nothing'}")
     written = sum(outcomes["kept"] for outcomes in summary.outcomes.values())
-    say(f"{written} conversations, {sum(summary.user_turns.values())} user turns -> {target}")
+    cli.say(f"{written} conversations, {sum(summary.user_turns.values())} user turns -> {target}")

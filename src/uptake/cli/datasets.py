@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from uptake.cli.options import DataFolder, Overwrite, app, out, say
+from uptake.cli import options as cli
 from uptake.errors import InputError
 
 SetNames = Annotated[list[str] | None, typer.Argument(metavar="[SET]...", help="Data sets by name. Default: all.")]
@@ -19,15 +19,15 @@ RowsFile = Annotated[Path | None, typer.Option("--out", help="Output: .jsonl[.gz
 HeldOut = Annotated[bool, typer.Option("--heldout", help="The held-out rows, to measure with.")]
 
 
-@app.command()
+@cli.app.command()
 def datasets(
     names: SetNames = None,
     *,
     kind: RowKind = None,
-    data: DataFolder = None,
+    data: cli.DataFolder = None,
     target: RowsFile = None,
     heldout: HeldOut = False,
-    overwrite: Overwrite = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """List the data sets, tell what is in some, or write their rows of one kind.
 
@@ -52,8 +52,8 @@ def _list(kind: str | None, data: Path | None) -> None:
     from uptake.datasets import find, first_line, names, offers, origin
 
     for name in names(*filter(None, (kind,))):
-        say(f"{name}: {', '.join(offers(name))}. From: {origin(name, data)}. License: {find(name).LICENSE}.")
-        say(f"  {first_line(name)}")
+        cli.say(f"{name}: {', '.join(offers(name))}. From: {origin(name, data)}. License: {find(name).LICENSE}.")
+        cli.say(f"  {first_line(name)}")
 
 
 def _tell(name: str, data: Path | None) -> None:
@@ -61,18 +61,18 @@ def _tell(name: str, data: Path | None) -> None:
     from uptake.tasks.datasets import sizes
 
     module = find(name)
-    say((module.__doc__ or "").strip() + "\n")
-    say(f"source: {module.SOURCE}")
-    say(f"license: {module.LICENSE}")
-    say(f"from: {origin(name, data)}")
+    cli.say((module.__doc__ or "").strip() + "\n")
+    cli.say(f"source: {module.SOURCE}")
+    cli.say(f"license: {module.LICENSE}")
+    cli.say(f"from: {origin(name, data)}")
     if data is None or folder_of(name, data) is None:
-        say(f"rows: {', '.join(offers(name))}\n")
+        cli.say(f"rows: {', '.join(offers(name))}\n")
         return
     table = Table("rows", "to train on", "held out", "left out")
     for kind, counts in sizes(name, data).items():
         left = {reason: count for reason, count in counts.items() if reason not in ("train", "heldout")}
         table.add_row(kind, str(counts["train"]), str(counts["heldout"]), _spelled(left))
-    out.print(table)
+    cli.out.print(table)
 
 
 def _write(names: list[str], kind: str | None, data: Path | None, target: Path, heldout: bool, overwrite: bool) -> None:
@@ -87,10 +87,10 @@ def _write(names: list[str], kind: str | None, data: Path | None, target: Path, 
     table = Table("set", *labels, "left out")
     for name, counts in summary.written.items():
         table.add_row(name, *(str(counts[each]) for each in labels), _spelled(summary.left_out[name]))
-    out.print(table)
+    cli.out.print(table)
     left_out = sum((Counter(counts) for counts in summary.left_out.values()), Counter[str]())
     rest = f"; left out: {_spelled(left_out)}" if left_out else ""
-    say(f"{sum(sum(counts.values()) for counts in summary.written.values())} rows -> {target}{rest}")
+    cli.say(f"{sum(sum(counts.values()) for counts in summary.written.values())} rows -> {target}{rest}")
 
 
 def _spelled(counts: Mapping[str, int]) -> str:

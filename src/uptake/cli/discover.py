@@ -6,40 +6,20 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    Device,
-    DropBad,
-    Dtype,
-    FollowupsOption,
-    FormatOption,
-    LimitOption,
-    LogArgument,
-    Overwrite,
-    Ratings,
-    Remove,
-    SeedOption,
-    app,
-    check_format,
-    check_output,
-    one_sided,
-    only_model,
-    out,
-    say,
-    say_plain,
-)
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def discover(
-    source: LogArgument,
+    source: cli.LogArgument,
     *,
     target: Annotated[Path, typer.Option("--out", help="The proposed set: .yaml or .yml.")],
-    ratings: Ratings = None,
+    ratings: cli.Ratings = None,
     model: Annotated[
         str | None, typer.Option(help="Without ratings: the model that reads what users said. Folder or Hub name.")
     ] = None,
-    followups: FollowupsOption = None,
-    format: FormatOption = None,
+    followups: cli.FollowupsOption = None,
+    format: cli.FormatOption = None,
     clusters: Annotated[int, typer.Option(help="Groups of like sentences, at most.")] = 100,
     support: Annotated[int, typer.Option(help="Conversations a group has to come up in.")] = 5,
     words: Annotated[int, typer.Option(help="Longest sentence, in words.")] = 10,
@@ -47,13 +27,13 @@ def discover(
     most: Annotated[int, typer.Option(help="Sentences that are proposed a side.")] = 20,
     wrong: Annotated[float, typer.Option(help="Share of groups that may be on a side by chance.")] = 0.1,
     language: Annotated[str | None, typer.Option(help="Language code of the set. Default: found in the log.")] = None,
-    redact: Remove = False,
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drop_bad: DropBad = False,
-    overwrite: Overwrite = False,
+    redact: cli.Remove = False,
+    limit: cli.LimitOption = None,
+    seed: cli.SeedOption = 0,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Propose a follow-up set from what users really say to good and to bad answers.
 
@@ -66,25 +46,25 @@ def discover(
     from uptake.tasks.discover import discover as run
     from uptake.tasks.mine_logs import read_log
 
-    check_format(format)
+    cli.check_format(format)
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)
     remove = Redact.ready() if redact else None
-    check_output(target, formats=FORMATS, overwrite=overwrite, resumes=journal_path(target))
+    cli.check_output(target, formats=FORMATS, overwrite=overwrite, resumes=journal_path(target))
     log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
     reward: Any = None
     if ratings is None and model is not None:
         from uptake.follow_up.reward import FollowUpReward
 
         options: Any = {"format": format, "device": device, "dtype": dtype}
-        reward = FollowUpReward.from_pretrained(only_model(model, "follow_up"), followups, **options)
-        say_plain(reward.chat.plain, reward.lm.name)
+        reward = FollowUpReward.from_pretrained(cli.only_model(model, "follow_up"), followups, **options)
+        cli.say_plain(reward.chat.plain, reward.lm.name)
     summary = run(log, target, reward=reward, how=how, language=language, overwrite=overwrite)
     _print_found(summary.found)
     _print_left_out(summary)
-    for line in one_sided(summary.followups):
-        say(line)
+    for line in cli.one_sided(summary.followups):
+        cli.say(line)
     found = summary.found
-    say(f"{len(found.positive)} positive and {len(found.negative)} negative follow-ups -> {target}")
+    cli.say(f"{len(found.positive)} positive and {len(found.negative)} negative follow-ups -> {target}")
 
 
 def _print_found(found: Any) -> None:
@@ -92,7 +72,7 @@ def _print_found(found: Any) -> None:
     for sign, proposals in (("+", found.positive), ("-", found.negative)):
         for each in proposals:
             table.add_row(each.text, sign, *_evidence(each))
-    out.print(table)
+    cli.out.print(table)
 
 
 def _evidence(each: Any) -> tuple[str, ...]:
@@ -103,4 +83,4 @@ def _print_left_out(summary: Any) -> None:
     table = Table(f"of {summary.turns} turns, by {summary.signal}", "count")
     for reason, count in summary.dropped.items():
         table.add_row(f"left out: {reason}", str(count))
-    out.print(table)
+    cli.out.print(table)

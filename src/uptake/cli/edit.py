@@ -6,23 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    Device,
-    DropBad,
-    Dtype,
-    JudgeOption,
-    JudgeSets,
-    LimitOption,
-    ModelsOption,
-    Overwrite,
-    app,
-    check_output,
-    choice,
-    options_of,
-    out,
-    resources_of,
-    say,
-)
+from uptake.cli import options as cli
 from uptake.errors import InputError
 from uptake.types import MAX_EDIT_RATIO, NO_EDIT_WEIGHT
 
@@ -44,27 +28,27 @@ Weight = Annotated[float, typer.Option(help="What an unchanged response counts b
 _STORES = {"server": "cache", "person": "answers"}
 
 
-@app.command()
+@cli.app.command()
 def edit(
     source: PairsArgument,
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     editor: Who,
     editor_sets: EditorSets = None,
-    judge: JudgeOption = None,
-    judge_sets: JudgeSets = None,
-    models: ModelsOption = None,
+    judge: cli.JudgeOption = None,
+    judge_sets: cli.JudgeSets = None,
+    models: cli.ModelsOption = None,
     max_edit_ratio: Ratio = MAX_EDIT_RATIO,
     min_length: Shortest = 0.5,
     max_length: Longest = 2.0,
     block: Moved = 8,
     tokenizer: Tokenizer = None,
     no_edit_weight: Weight = NO_EDIT_WEIGHT,
-    limit: LimitOption = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drop_bad: DropBad = False,
-    overwrite: Overwrite = False,
+    limit: cli.LimitOption = None,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Make the worse response better with as few changes as possible, so that one sees which words were wrong.
 
@@ -78,14 +62,14 @@ def edit(
 
     editor = editor.replace("-", "_")
     spec = _judge(judge, judge_sets, editor)
-    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
     drafts = read_drafts(source, target, limit=limit, drop_bad=drop_bad)
     units = Words() if tokenizer is None else Tokens(_chat(tokenizer))
     rules = Rules(max_edit_ratio, min_length, max_length, block, units)
-    settings = {**_files(editor, target), **options_of(editor_sets)}
+    settings = {**_files(editor, target), **cli.options_of(editor_sets)}
     names = ("editor",) if editor == "model" else ()
     specs, prefix = [] if spec is None else [spec], f"{target.name}."
-    resources = resources_of(specs, models, target.parent, prefix, names, device=device, dtype=dtype)
+    resources = cli.resources_of(specs, models, target.parent, prefix, names, device=device, dtype=dtype)
     by = find({editor: settings}, model=resources.models.get("editor"), rules=rules)
     annotator = None if spec is None else spec.build(resources)
     # A person gets all responses at once: one page, one count.
@@ -117,7 +101,7 @@ def _judge(name: str | None, sets: list[str] | None, editor: str) -> Any:
 
     if name is None and editor != "person":
         raise InputError("no judge", field="--judge", allowed="who must prefer the edit, or none: take edits unseen")
-    found = choice(None if name == "none" else name, sets, "judge")
+    found = cli.choice(None if name == "none" else name, sets, "judge")
     return None if found is None else annotator_spec(found)
 
 
@@ -126,17 +110,19 @@ def _print_summary(summary: Any, target: Path) -> None:
     table = Table("edits", "rows")
     for status in ("accepted", "no_edit", "demoted", "rejected"):
         table.add_row(status, str(stats.statuses.get(status, 0)))
-    out.print(table)
+    cli.out.print(table)
     for reason, count in stats.reasons.items():
-        say(f"{reason}: {count}")
+        cli.say(f"{reason}: {count}")
     taken = stats.accepted
-    say(f"accepted {taken.rate:.1%} (95 % interval {taken.low:.1%} to {taken.high:.1%}, n {taken.n})")
+    cli.say(f"accepted {taken.rate:.1%} (95 % interval {taken.low:.1%} to {taken.high:.1%}, n {taken.n})")
     if any(stats.ratios):
-        say(f"edit ratio in tenths, 0 to 1: {' '.join(map(str, stats.ratios))}")
+        cli.say(f"edit ratio in tenths, 0 to 1: {' '.join(map(str, stats.ratios))}")
     if stats.operations:
         shares = ", ".join(f"{op} {share:.0%}" for op, share in stats.operations.items())
-        say(f"changes: {shares}; |e|/|y| {stats.length:.2f}; ambiguous alignments {stats.ambiguous.rate:.1%}")
+        cli.say(f"changes: {shares}; |e|/|y| {stats.length:.2f}; ambiguous alignments {stats.ambiguous.rate:.1%}")
     if stats.judge and stats.judge.agreement:
-        say(f"the judge agrees with itself in both orders in {stats.judge.agreement.rate:.1%}")
-    say(f"{stats.tokens} tokens, {summary.seconds:.1f} s" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
-    say(f"{summary.written} rows -> {target}" + (f"; {summary.dropped} could not be read" if summary.dropped else ""))
+        cli.say(f"the judge agrees with itself in both orders in {stats.judge.agreement.rate:.1%}")
+    cli.say(f"{stats.tokens} tokens, {summary.seconds:.1f} s" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
+    cli.say(
+        f"{summary.written} rows -> {target}" + (f"; {summary.dropped} could not be read" if summary.dropped else "")
+    )

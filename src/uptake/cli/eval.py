@@ -6,49 +6,32 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    Device,
-    Dtype,
-    FollowupsOption,
-    JudgeOption,
-    JudgeSets,
-    LimitOption,
-    ModelsOption,
-    RewardOption,
-    RewardSets,
-    SeedOption,
-    app,
-    choice,
-    models_of,
-    out,
-    say,
-    with_followups,
-)
+from uptake.cli import options as cli
 from uptake.errors import InputError
 
 
-@app.command("eval")
+@cli.app.command("eval")
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="PROMPTS", help="Held-out prompts.")],
     *,
     policy: Annotated[str, typer.Option(help="The model to judge.")],
     against: Annotated[str, typer.Option(help="The model to compare it with.")],
-    reward: RewardOption = None,
-    reward_sets: RewardSets = None,
-    judge: JudgeOption = None,
-    judge_sets: JudgeSets = None,
-    models: ModelsOption = None,
+    reward: cli.RewardOption = None,
+    reward_sets: cli.RewardSets = None,
+    judge: cli.JudgeOption = None,
+    judge_sets: cli.JudgeSets = None,
+    models: cli.ModelsOption = None,
     folder: Annotated[
         Path, typer.Option("--out", help="Folder for evaluation.json and samples.jsonl; a run's folder will do.")
     ],
-    followups: FollowupsOption = None,
+    followups: cli.FollowupsOption = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Nucleus of the sampling distribution.")] = 0.9,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 256,
-    limit: LimitOption = None,
-    seed: SeedOption = 0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    limit: cli.LimitOption = None,
+    seed: cli.SeedOption = 0,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
 ) -> None:
     """Compare two models: win rate with its interval, by a reward or a judge, and lengths beside it.
 
@@ -66,10 +49,10 @@ def evaluate(
         raise InputError("not used with --judge", field="--followups", allowed="with --reward")
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
     options: dict[str, Any] = {"limit": limit, "seed": seed, "device": device, "dtype": dtype, "sampling": sampling}
-    rated, compared = choice(reward, reward_sets, "reward"), choice(judge, judge_sets, "judge")
-    rated = None if rated is None else with_followups(rated, followups)
+    rated, compared = cli.choice(reward, reward_sets, "reward"), cli.choice(judge, judge_sets, "judge")
+    rated = None if rated is None else cli.with_followups(rated, followups)
     spec = annotator_spec(compared if rated is None else {"from_reward": {"reward": rated}})
-    paths = {**assigned(spec.uses, *models_of(models)), "before": against, "after": policy}
+    paths = {**assigned(spec.uses, *cli.models_of(models)), "before": against, "after": policy}
     by_follow_ups: Any = rated and reward_spec(rated)
     if by_follow_ups and "logps" in by_follow_ups.offers:
         figures = compare_files(source, paths, folder, reward=by_follow_ups, **options)
@@ -85,14 +68,14 @@ def _print_figures(figures: dict[str, Any]) -> None:
         table.add_row("follow-up reward", *(f"{reward[side]:+.4f}" for side in ("before", "after")))
     lengths = figures["lengths"]
     table.add_row("mean tokens", *(f"{lengths[side]['mean']:.1f}" for side in ("before", "after")))
-    out.print(table)
+    cli.out.print(table)
     wins = figures["win_rate"]
-    say(f"win rate {_share(wins)}, {wins['ties']} ties, n {wins['n']}")
+    cli.say(f"win rate {_share(wins)}, {wins['ties']} ties, n {wins['n']}")
     if "length_controlled" in figures:
-        say(f"at equal lengths {_share(figures['length_controlled'])}")
+        cli.say(f"at equal lengths {_share(figures['length_controlled'])}")
     if "annotator" in figures:
         stats = figures["annotator"]
-        say(f"{stats['tokens']} tokens judged, cost {stats['cost']:.4f}; invalid: {stats['reasons'] or 'none'}")
+        cli.say(f"{stats['tokens']} tokens judged, cost {stats['cost']:.4f}; invalid: {stats['reasons'] or 'none'}")
 
 
 def _share(share: dict[str, float]) -> str:

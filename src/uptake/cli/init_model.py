@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import SeedOption, app, say
+from uptake.cli import options as cli
 
 
-@app.command("init-model")
+@cli.app.command("init-model")
 def init_model(
     source: Annotated[str, typer.Argument(metavar="CORPUS", help="Rows whose words the tokenizer learns.")],
     *,
@@ -17,7 +17,7 @@ def init_model(
     width: Annotated[int, typer.Option(help="Width of the hidden states, a multiple of 64.")] = 256,
     layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
     window: Annotated[int, typer.Option(help="The longest conversation, in tokens.")] = 512,
-    seed: SeedOption = 0,
+    seed: cli.SeedOption = 0,
 ) -> None:
     """Make a small model from scratch: a tokenizer learned from a corpus, and random weights.
 
@@ -27,4 +27,4 @@ def init_model(
 
     lm = make(source, folder, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
     weights = sum(weight.numel() for weight in lm.model.parameters())
-    say(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")
+    cli.say(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")

@@ -6,39 +6,24 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    Device,
-    DropBad,
-    Dtype,
-    JudgeOption,
-    JudgeSets,
-    LimitOption,
-    ModelsOption,
-    Overwrite,
-    app,
-    check_output,
-    choice,
-    out,
-    resources_of,
-    say,
-)
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def judge(
     source: Annotated[
         str, typer.Argument(metavar="PAIRS", help="Preferences, or prompts with two texts in the column responses.")
     ],
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
-    judge: JudgeOption = "model",
-    judge_sets: JudgeSets = None,
-    models: ModelsOption = None,
-    limit: LimitOption = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drop_bad: DropBad = False,
-    overwrite: Overwrite = False,
+    judge: cli.JudgeOption = "model",
+    judge_sets: cli.JudgeSets = None,
+    models: cli.ModelsOption = None,
+    limit: cli.LimitOption = None,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Let a language model, or any other judge, say which of two responses is better.
 
@@ -48,15 +33,15 @@ def judge(
     from uptake.judge.registry import annotator_spec
     from uptake.tasks.judge import judge_file, read_pairs
 
-    spec = annotator_spec(choice(judge, judge_sets, "judge"))
-    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    spec = annotator_spec(cli.choice(judge, judge_sets, "judge"))
+    cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
     pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
-    resources = resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
+    resources = cli.resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
     summary = judge_file(pairs, spec.build(resources), target, overwrite=overwrite, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)
-    say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
+    cli.say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
     if summary.dropped:
-        say(f"{summary.dropped} rows were left out: broken, or without a valid verdict")
+        cli.say(f"{summary.dropped} rows were left out: broken, or without a valid verdict")
 
 
 def _print_stats(stats: Any, accuracy: Any) -> None:
@@ -74,11 +59,11 @@ def _print_stats(stats: Any, accuracy: Any) -> None:
     for name, share in shares.items():
         if share is not None:
             table.add_row(name, f"{share.rate:.1%}", f"{share.low:.1%} to {share.high:.1%}", str(share.n))
-    out.print(table)
+    cli.out.print(table)
     for reason, count in stats.reasons.items():
-        say(f"invalid: {reason} ({count})")
+        cli.say(f"invalid: {reason} ({count})")
     if warning := position_bias_warning(stats):
-        say(warning)
+        cli.say(warning)
     if stats.position_bias is not None:
-        say(f"position bias {stats.position_bias:+.3f}, mean gap between orders {stats.order_gap:.3f}")
-    say(f"{stats.tokens} tokens" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
+        cli.say(f"position bias {stats.position_bias:+.3f}, mean gap between orders {stats.order_gap:.3f}")
+    cli.say(f"{stats.tokens} tokens" + (f", cost {stats.cost:.4f}" if stats.cost else ""))

@@ -6,27 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    AnyLanguage,
-    Device,
-    DropBad,
-    Dtype,
-    FollowupsOption,
-    FormatOption,
-    LimitOption,
-    LogArgument,
-    Overwrite,
-    Ratings,
-    Remove,
-    app,
-    check_format,
-    check_output,
-    one_sided,
-    only_model,
-    out,
-    say,
-    say_plain,
-)
+from uptake.cli import options as cli
 from uptake.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,17 +21,17 @@ RatedBy = Annotated[
 ]
 
 
-@app.command("mine-logs")
+@cli.app.command("mine-logs")
 def mine_logs(
-    source: LogArgument,
+    source: cli.LogArgument,
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     model: Annotated[
         str | None,
         typer.Option(help="The model that reads what users said; needless by rating_regression. Folder or Hub name."),
     ] = None,
-    followups: FollowupsOption = None,
-    format: FormatOption = None,
+    followups: cli.FollowupsOption = None,
+    format: cli.FormatOption = None,
     keep: Annotated[
         str, typer.Option(help="rated: good and bad responses; scored: all of them; pairs: best against worst answers.")
     ] = "rated",
@@ -60,14 +40,17 @@ def mine_logs(
     high: Annotated[float, typer.Option(help="From here up a response is good.")] = 0.75,
     threshold_unit: Annotated[str, typer.Option(help="quantile or score: what --low and --high are.")] = "quantile",
     reduction: Annotated[str, typer.Option(help="mean or sum over the tokens of what was said.")] = "mean",
-    ratings: Ratings = None,
-    redact: Remove = False,
-    any_language: AnyLanguage = False,
-    limit: LimitOption = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drop_bad: DropBad = False,
-    overwrite: Overwrite = False,
+    length_residual: Annotated[
+        bool, typer.Option("--length-residual", help="Go by what length does not explain of a reward.")
+    ] = False,
+    ratings: cli.Ratings = None,
+    redact: cli.Remove = False,
+    any_language: cli.AnyLanguage = False,
+    limit: cli.LimitOption = None,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Mine real conversations: preference data from what users said next.
 
@@ -75,25 +58,26 @@ def mine_logs(
     """
     from uptake.data.redact import Redact
     from uptake.data.resumable import journal_path
+    from uptake.signal import BestWorst
     from uptake.signal.thresholds import Thresholds
     from uptake.tasks.mine_logs import MineLogs, read_log
     from uptake.tasks.mine_logs import mine_logs as run
 
-    check_format(format)
-    how = MineLogs(keep, by, Thresholds(low, high, threshold_unit))  # type: ignore[arg-type]
+    cli.check_format(format)
+    thresholds = Thresholds(low, high, threshold_unit, length_residual=length_residual)  # type: ignore[arg-type]
+    how = MineLogs(keep, by, thresholds, BestWorst(length_residual=length_residual))  # type: ignore[arg-type]
     remove = Redact.ready() if redact else None
-    model = None if model is None else only_model(model, "follow_up")
-    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    model = None if model is None else cli.only_model(model, "follow_up")
+    cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
     log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
     reward = _reward(model, followups, reduction=reduction, format=format, device=device, dtype=dtype)
     summary = run(log, reward, target, how=how, any_language=any_language, overwrite=overwrite)
     _print_counts(summary)
     _print_correlations(summary)
-    unread = [f"{count} could not be read: {reason}" for reason, count in summary.reasons.items()]
-    for line in (*unread[:3], *(one_sided(reward.followups) if reward else ())):
-        say(line)
+    for line in (*_unread(summary)[:3], *(cli.one_sided(reward.followups) if reward else ())):
+        cli.say(line)
     good = f", {summary.good} of them good" if keep == "rated" else ""
-    say(f"{summary.written} rows{good} -> {target}")
+    cli.say(f"{summary.written} rows{good} -> {target}")
 
 
 def _reward(model: str | None, followups: Path | None, **options: Any) -> "FollowUpReward | None":
@@ -104,8 +88,13 @@ def _reward(model: str | None, followups: Path | None, **options: Any) -> "Follo
     if model is None:
         return None
     reward = FollowUpReward.from_pretrained(model, followups, prior="prompt_only", **options)
-    say_plain(reward.chat.plain, model)
+    cli.say_plain(reward.chat.plain, model)
     return reward
+
+
+def _unread(summary: Any) -> list[str]:
+    counts = summary.reasons.items()
+    return [f"{count} could not be read: {reason}; the first: {summary.details[reason]}" for reason, count in counts]
 
 
 def _print_counts(summary: Any) -> None:
@@ -117,14 +106,14 @@ def _print_counts(summary: Any) -> None:
         table.add_row(f"dropped: {reason}", str(count))
     for kind, count in summary.redacted.items():
         table.add_row(f"redacted: {kind}", str(count))
-    out.print(table)
+    cli.out.print(table)
 
 
 def _print_correlations(summary: Any) -> None:
     table = Table("rank correlation", "rho", "95 % interval", "n")
     for name, each in summary.correlations.items():
         table.add_row(name, _value(each), _interval(each), str(each.n))
-    out.print(table)
+    cli.out.print(table)
 
 
 def _value(of: Any) -> str:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import app, say
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     target: Annotated[
@@ -19,4 +19,4 @@ def report(
     """Write the story of a run as one self-contained page."""
     from uptake.report import write_report
 
-    say(f"report: {write_report(folder, target)}")
+    cli.say(f"report: {write_report(folder, target)}")

@@ -6,46 +6,29 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from uptake.cli.options import (
-    Device,
-    DropBad,
-    Dtype,
-    FollowupsOption,
-    LimitOption,
-    ModelsOption,
-    Overwrite,
-    RewardOption,
-    RewardSets,
-    app,
-    check_output,
-    choice,
-    out,
-    resources_of,
-    say,
-    with_followups,
-)
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def score(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="Conversations that end with a response, or preferences.")
     ],
     *,
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
-    reward: RewardOption = "follow_up",
-    reward_sets: RewardSets = None,
-    models: ModelsOption = None,
-    followups: FollowupsOption = None,
+    reward: cli.RewardOption = "follow_up",
+    reward_sets: cli.RewardSets = None,
+    models: cli.ModelsOption = None,
+    followups: cli.FollowupsOption = None,
     logps: Annotated[bool, typer.Option("--logps", help="Write the log-probability of every follow-up too.")] = False,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Write the reward of every token too, as spans of the response.")
     ] = False,
-    limit: LimitOption = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    drop_bad: DropBad = False,
-    overwrite: Overwrite = False,
+    limit: cli.LimitOption = None,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Rate responses by what the user would say next, or by another reward.
 
@@ -55,22 +38,22 @@ def score(
     from uptake.judge.registry import reward_spec
     from uptake.tasks.score import check_details, read_responses, score_file
 
-    spec = reward_spec(with_followups(choice(reward, reward_sets, "reward"), followups))
+    spec = reward_spec(cli.with_followups(cli.choice(reward, reward_sets, "reward"), followups))
     check_details(spec, logps, tokens)
-    check_output(target, overwrite=overwrite, resumes=journal_path(target))
+    cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
     rows = read_responses(source, target, limit=limit, drop_bad=drop_bad)
-    resources = resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
+    resources = cli.resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
     options: dict[str, Any] = {"overwrite": overwrite, "drop_bad": drop_bad}
     summary = score_file(rows, spec.build(resources), target, logps=logps, tokens=tokens, **options)
     table = Table("reward", "mean")
     for name, value in {"all": summary.mean_reward, **summary.by_part}.items():
         table.add_row(name, f"{value:+.4f}")
-    out.print(table)
-    say(f"{summary.responses} responses in {summary.rows} rows -> {target}")
+    cli.out.print(table)
+    cli.say(f"{summary.responses} responses in {summary.rows} rows -> {target}")
     if summary.dropped:
-        say(f"{summary.dropped} rows were left out: broken, or without a reward")
+        cli.say(f"{summary.dropped} rows were left out: broken, or without a reward")
     if summary.shortened:
-        say(f"{summary.shortened} conversations lost their oldest turns to the model's window")
+        cli.say(f"{summary.shortened} conversations lost their oldest turns to the model's window")
     if summary.accuracy is not None:
         _print_accuracy(summary.accuracy)
 
@@ -81,4 +64,4 @@ def _print_accuracy(accuracy: Any) -> None:
     for name, share in rows.items():
         if share is not None:
             table.add_row(name, f"{share.rate:.1%}", f"{share.low:.1%} to {share.high:.1%}", str(share.n))
-    out.print(table)
+    cli.out.print(table)

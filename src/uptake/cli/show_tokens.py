@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import Device, Dtype, Overwrite, app, only_model, out, say
+from uptake.cli import options as cli
 
 
-@app.command("show-tokens")
+@cli.app.command("show-tokens")
 def show_tokens(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="Rows with responses; without --model, with spans or an edit.")
@@ -19,9 +19,9 @@ def show_tokens(
     ] = None,
     page: Annotated[Path | None, typer.Option(help="Write one self-contained page too.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Take the first rows only.")] = 10,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    overwrite: Overwrite = False,
+    device: cli.Device = "auto",
+    dtype: cli.Dtype = "auto",
+    overwrite: cli.Overwrite = False,
 ) -> None:
     """Color responses by what each token got, with the minimal edit beside it.
 
@@ -41,9 +41,9 @@ def show_tokens(
     if model is None:
         views = labeled_views(rows)
     else:
-        views = scored_views(rows, load_token_reward(only_model(model, "token_reward"), device=device, dtype=dtype))
+        views = scored_views(rows, load_token_reward(cli.only_model(model, "token_reward"), device=device, dtype=dtype))
     heats = heat_map(views)
-    out.print(heat_text(heats))
+    cli.out.print(heat_text(heats))
     if page is not None:
         write_token_page(heats, page, Path(source).name, overwrite=overwrite)
-        say(f"page: {page}")
+        cli.say(f"page: {page}")

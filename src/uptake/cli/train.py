@@ -6,48 +6,28 @@ from typing import Annotated
 
 import typer
 
-from uptake.cli.options import (
-    ConfigOption,
-    DataOption,
-    FlagDevice,
-    FlagDtype,
-    FlagSeed,
-    JudgeOption,
-    JudgeSets,
-    LimitOption,
-    Lora,
-    MethodArgument,
-    ModelsOption,
-    Policy,
-    RewardOption,
-    RewardSets,
-    Sets,
-    app,
-    choice,
-    prepared,
-    say,
-)
+from uptake.cli import options as cli
 
 
-@app.command()
+@cli.app.command()
 def train(
-    method: MethodArgument = None,
+    method: cli.MethodArgument = None,
     *,
-    policy: Policy = None,
-    data: DataOption = None,
+    policy: cli.Policy = None,
+    data: cli.DataOption = None,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the run; the trained model is under model/.")],
-    reward: RewardOption = None,
-    reward_sets: RewardSets = None,
-    judge: JudgeOption = None,
-    judge_sets: JudgeSets = None,
-    models: ModelsOption = None,
-    config: ConfigOption = None,
-    sets: Sets = None,
-    lora: Lora = None,
-    limit: LimitOption = None,
-    seed: FlagSeed = None,
-    device: FlagDevice = None,
-    dtype: FlagDtype = None,
+    reward: cli.RewardOption = None,
+    reward_sets: cli.RewardSets = None,
+    judge: cli.JudgeOption = None,
+    judge_sets: cli.JudgeSets = None,
+    models: cli.ModelsOption = None,
+    config: cli.ConfigOption = None,
+    sets: cli.Sets = None,
+    lora: cli.Lora = None,
+    limit: cli.LimitOption = None,
+    seed: cli.FlagSeed = None,
+    device: cli.FlagDevice = None,
+    dtype: cli.FlagDtype = None,
     save_every: Annotated[int, typer.Option(min=1, help="Optimizer steps between two checkpoints.")] = 50,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
 ) -> None:
@@ -62,11 +42,11 @@ def train(
 
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit}
     flags |= {"seed": seed, "device": device, "dtype": dtype}
-    options = {"reward": choice(reward, reward_sets, "reward"), "judge": choice(judge, judge_sets, "judge")}
-    recipe, run = prepared(method, config, models, sets, options, **flags)
+    options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
+    recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     title = f"{run.method} on {Path(run.data).name}"
     logging.getLogger("uptake.train").setLevel(logging.INFO)
     method_name = methods.find(run.method).__name__.rpartition(".")[2]
     run_options = RunOptions(title=title, method=method_name, resume=resume, save_every=save_every, report=write_report)
     run_train(recipe, run, folder, run_options)
-    say(f"model: {folder / 'model'}\nreport: {folder / 'report.html'}")
+    cli.say(f"model: {folder / 'model'}\nreport: {folder / 'report.html'}")

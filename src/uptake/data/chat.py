@@ -15,7 +15,7 @@ from uptake.data.markers import Markers, is_escaped, special_tokens
 from uptake.data.spans import Ids, continued, is_written, is_written_later, refuse, split, tokenize
 from uptake.data.template import Template, plain_template
 from uptake.data.where import bad_row
-from uptake.errors import InputError, ModelError
+from uptake.errors import InputError, ModelError, TooLong
 from uptake.support.notes import note
 from uptake.types import Dialogue, Role, Turn, Where
 
@@ -276,6 +276,7 @@ class ChatFormat:
             f"the last exchange takes {size} tokens, with {reserve} more to come, in a window of {max_tokens}",
             where,
             allowed="shorter turns, or a model with a longer window",
+            kind=TooLong,
         )
 
     def _split(

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -11,6 +12,22 @@ from uptake.data.files import records, suffix
 from uptake.data.where import Record
 from uptake.data.write import disk_errors, json_line
 from uptake.errors import UptakeError
+
+
+class Closing(ABC):
+    """Context manager that closes itself: `with Journal(path) as journal`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @final
@@ -57,7 +74,7 @@ class AppendFile:
 
 
 @final
-class Journal:
+class Journal(Closing):
     """An append-only .jsonl file: `done` holds the records it had when it was opened, `append` adds one.
 
     A killed process loses no record it has appended. A last line without its newline was torn by a kill or a full disk;
@@ -80,11 +97,3 @@ class Journal:
     def close(self) -> None:
         """Ends the journal; further records are errors."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

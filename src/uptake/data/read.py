@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from uptake.data.convert import prompts
 from uptake.data.files import records, suffix
-from uptake.data.rows import FIELDS, to_record, to_row
+from uptake.data.rows import FIELDS, bare, further_columns, to_record, to_row
 from uptake.data.where import Record, bad_row, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
-from uptake.types import Prompt, Row, Where
+from uptake.types import Row, Where
 
 T = TypeVar("T")
 
@@ -100,15 +100,15 @@ def _spellable(row: Row) -> Row:
 
 def _check_columns(rows: Sequence[Row]) -> None:
     """Raise InputError for the first value of a column that is not of one type with those before it."""
-    found = prompts(rows)
-    for name in dict.fromkeys(name for prompt in found for name in prompt.extra):
-        values = [prompt.extra.get(name) for prompt in found]
+    found = [further_columns(row) for row in rows]
+    for name in dict.fromkeys(name for columns in found for name in columns):
+        values = [columns.get(name) for columns in found]
         if error := _misfit(values):
             good, bad = 0, len(values)  # so many values fit, and so many do not
             while bad - good > 1:
                 middle = (good + bad) // 2
                 good, bad = (good, middle) if _misfit(values[:middle]) else (middle, bad)
-            raise bad_row(error, found[bad - 1].where, field=name, allowed="one type in the whole column")
+            raise bad_row(error, prompts(rows)[bad - 1].where, field=name, allowed="one type in the whole column")
 
 
 def _misfit(values: Sequence[object]) -> str:
@@ -195,11 +195,8 @@ class _Digest:
 
     def over(self, rows: Iterable[Row]) -> Iterator[Row]:
         for number, row in enumerate(rows):
-            prompt = row if isinstance(row, Prompt) else row.prompt
-            bare = replace(prompt, extra={})
-            record = to_record(bare if isinstance(row, Prompt) else replace(row, prompt=bare))
-            self._rows.update(repr(record).encode(errors="backslashreplace"))
-            for name, value in prompt.extra.items():
+            self._rows.update(repr(to_record(bare(row))).encode(errors="backslashreplace"))
+            for name, value in further_columns(row).items():
                 if value is not None:
                     self._columns[name].update(f"{number} {value!r}\n".encode(errors="backslashreplace"))
             yield row

@@ -58,7 +58,8 @@ class Redact:
         match row:
             case Preference():
                 fields = self._value(row.chosen_fields), self._value(row.rejected_fields)
-                return Preference(changed, self(row.chosen), self(row.rejected), *fields)
+                # Not its token ids: they spell the texts as they were.
+                return Preference(changed, self(row.chosen), self(row.rejected), *fields, row.margin)
             case Answered() | Rated():
                 return replace(row, prompt=changed, response=self(row.response), fields=self._value(row.fields))
             case Edited():

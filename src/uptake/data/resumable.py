@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, final
+from typing import Any, Generic, Protocol, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json
 
 from uptake.data.cache import content_key
-from uptake.data.journal import AppendFile
+from uptake.data.journal import AppendFile, Closing
 from uptake.data.lock import locked
 from uptake.data.write import json_line, may_write, output_exists
 from uptake.errors import InputError, UptakeError
@@ -162,7 +161,7 @@ def journal_path(out: Path) -> Path:
 
 
 @final
-class ResultJournal:
+class ResultJournal(Closing):
     """A store in one file, for whoever holds its lock: a line a result, which says by its key of which row it is.
 
     Of results only keys and places are held, 24 bytes each. Batches are whole or absent: a torn one is removed when the
@@ -224,14 +223,6 @@ class ResultJournal:
             log.warning("%s: %d results could not be read, and were computed anew", self.path, self._lost)
         if not len(self._places):
             self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _begin(self) -> None:
         with self.path.open("rb") as file:

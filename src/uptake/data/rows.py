@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from uptake.data.edited import EDITED, MARKS, edited_columns, edited_row
@@ -17,9 +18,11 @@ from uptake.data.turns import (
 )
 from uptake.data.where import Record, bad_row
 from uptake.support.keys import OF_CONVERSATION, prompt_key, words
-from uptake.types import Answered, Dialogue, Edited, Fields, Preference, Prompt, Rated, Row, Turn, Where
+from uptake.types import Answered, Dialogue, Edited, Fields, PairIds, Preference, Prompt, Rated, Row, Turn, Where
 
 FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "text", *MARKS)
+# The columns of `token_ids` that hold ids.
+_SAMPLED = ("prompt", "chosen", "rejected")
 # Columns that belong to the conversation, whatever its shape: they are read into its system turn.
 _OF_SYSTEM = ("system", *OF_CONVERSATION)
 SHAPES = (
@@ -40,9 +43,10 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     - `messages`: Answered where the assistant speaks last, else Prompt.
     - `prompt`: Prompt.
 
-    `system`, `tools` and `chat_template_kwargs` beside any of these go to the system turn, the columns that the kind
-    does not use to `extra`. Messages may hold tool calls, thoughts and other fields. Raises InputError with place and
-    field for any other row, and for a text that is not Unicode.
+    `system`, `tools` and `chat_template_kwargs` beside any of these go to the system turn, a preference's `margin` and
+    `token_ids`, as mined rows have them, to fields of these names, the columns that the kind does not use to `extra`.
+    Messages may hold tool calls, thoughts and other fields. Raises InputError with place and field for any other row,
+    and for a text that is not Unicode.
     """
     _check_unicode(record, where)
     if "chosen" in record or "rejected" in record:
@@ -93,7 +97,7 @@ def to_record(row: Row) -> dict[str, Any]:
             parts["completion"] = _response(row.response, row.fields)
         case Preference():
             chosen, rejected = _response(row.chosen, row.chosen_fields), _response(row.rejected, row.rejected_fields)
-            parts |= {"chosen": chosen, "rejected": rejected}
+            parts |= {"chosen": chosen, "rejected": rejected, **_mined_columns(row)}
         case Rated():
             parts |= {"completion": _response(row.response, row.fields), "label": row.good}
         case Edited():
@@ -101,6 +105,41 @@ def to_record(row: Row) -> dict[str, Any]:
     parts |= of_conversation(prompt.turns)
     reserved = _reserved(row)
     return parts | {name: value for name, value in prompt.extra.items() if name not in reserved}
+
+
+def further_columns(row: Row) -> Mapping[str, Any]:
+    """The columns of a row's record beside its conversation, its responses and their labels."""
+    if isinstance(row, Prompt):
+        return row.extra
+    return {**row.prompt.extra, **_mined_columns(row)} if isinstance(row, Preference) else row.prompt.extra
+
+
+def bare(row: Row) -> Row:
+    """The row without its further columns."""
+    if isinstance(row, Prompt):
+        return replace(row, extra={})
+    row = replace(row, margin=None, token_ids=None) if isinstance(row, Preference) else row
+    return replace(row, prompt=replace(row.prompt, extra={}))
+
+
+def _mined_columns(row: Preference) -> dict[str, Any]:
+    """The columns of a mined preference's margin and token ids, as far as it has them."""
+    margin = {} if row.margin is None else {"margin": row.margin}
+    if row.token_ids is None:
+        return margin
+    ids = {name: list(getattr(row.token_ids, name)) for name in _SAMPLED}
+    return margin | {"token_ids": {"tokenizer": row.token_ids.tokenizer, **ids}}
+
+
+def _mined_fields(record: Record) -> dict[str, Any]:
+    """A preference's margin and token ids by field; a column of such a name that holds other things is none of them."""
+    margin, ids = record.get("margin"), record.get("token_ids")
+    found: dict[str, Any] = {}
+    if isinstance(margin, int | float) and not isinstance(margin, bool):
+        found["margin"] = margin
+    if isinstance(ids, Mapping) and ids.keys() == {"tokenizer", *_SAMPLED}:
+        found["token_ids"] = PairIds(ids["tokenizer"], *(tuple(ids[name]) for name in _SAMPLED))
+    return found
 
 
 def _reserved(row: Row) -> set[str]:
@@ -118,9 +157,10 @@ def _reserved(row: Row) -> set[str]:
 def _preference(record: Record, where: Where | None) -> Row:
     sides = [unspelled(_column(record, name, where), where, name) for name in ("chosen", "rejected")]
     if "prompt" in record and not any(map(_is_conversation, sides)):
-        prompt = _prompt(_question(record["prompt"], where), record, where, ("prompt", "chosen", "rejected"))
+        mined = _mined_fields(record)
+        prompt = _prompt(_question(record["prompt"], where), record, where, ("prompt", "chosen", "rejected", *mined))
         chosen, rejected = _answer(sides[0], where, "chosen"), _answer(sides[1], where, "rejected")
-        return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields)
+        return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields, **mined)
     both = conversation(sides[0], where, "chosen"), conversation(sides[1], where, "rejected")
     row = _after_common_turns(both, ("chosen", "rejected"), record, where)
     if "prompt" in record and _question(record["prompt"], where)[-1].content not in (
@@ -153,8 +193,9 @@ def _after_common_turns(
             problem = f"after {alike} turns in common with the other side: {rest}"
             raise bad_row(problem, where, field=field, allowed="exactly one assistant turn after the common turns")
     chosen, rejected = (_spoken(side[-1], where, field) for side, field in zip(sides, fields, strict=True))
-    prompt = _prompt(sides[0][:alike], record, where, ("prompt", *fields) if "prompt" in record else fields)
-    return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields)
+    mined, used = _mined_fields(record), ("prompt", *fields) if "prompt" in record else fields
+    prompt = _prompt(sides[0][:alike], record, where, (*used, *mined))
+    return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields, **mined)
 
 
 def _completed(record: Record, where: Where | None) -> Row:

@@ -10,10 +10,17 @@ Record = Mapping[str, Any]
 T = TypeVar("T")
 
 
-def bad_row(problem: str, where: Where | None, *, field: str | None = None, allowed: str | None = None) -> InputError:
-    """The InputError of a row, with its file and line where they are known."""
+def bad_row(
+    problem: str,
+    where: Where | None,
+    *,
+    field: str | None = None,
+    allowed: str | None = None,
+    kind: type[InputError] = InputError,
+) -> InputError:
+    """The InputError of a row, or one of another kind, with its file and line where they are known."""
     path, line = (where.path, where.line) if where else (None, None)
-    return InputError(problem, path=path, line=line, field=field, allowed=allowed)
+    return kind(problem, path=path, line=line, field=field, allowed=allowed)
 
 
 def usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputError] | None) -> list[T]:

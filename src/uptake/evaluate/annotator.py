@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from uptake.evaluate.interval import Share, share
 from uptake.evaluate.numbers import columns, points
 from uptake.ops.verdicts import UNSURE, order_gap, orders_agree, position_bias
-from uptake.types import Verdict
+from uptake.types import Dropped, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class AnnotatorStats:
 
     pairs: int
     invalid: Share
-    reasons: Mapping[str, int]
+    reasons: Mapping[Dropped, int]
     agreement: Share | None
     position_bias: float | None
     order_gap: float | None
@@ -71,7 +71,7 @@ def annotator_stats(
     return AnnotatorStats(
         pairs=len(verdicts),
         invalid=share(1.0 - valid),
-        reasons=dict(Counter(verdict.reason for verdict in verdicts if not verdict.valid)),
+        reasons=dict(Counter(verdict.reason for verdict in verdicts if verdict.reason)),
         agreement=_share(orders_agree(one, other), told),
         position_bias=_mean(position_bias(one, other), told),
         order_gap=_mean(order_gap(one, other), told),

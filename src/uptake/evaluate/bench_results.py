@@ -1,9 +1,10 @@
 """Results of a bench: the figures of each scorer on each benchmark, from its scores and the judgements of people."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,21 @@ from uptake.evaluate.agreement import Agreement, agreement
 from uptake.evaluate.annotator import AnnotatorStats
 from uptake.evaluate.best_of_n import BestOfN, best_of_n
 from uptake.evaluate.correlation import FEWEST_ROWS, Correlations, correlations
-from uptake.evaluate.reasons import counted
 from uptake.evaluate.reliability import Reliability, reliability
 from uptake.evaluate.systems import SystemRanking, system_ranking
 from uptake.follow_up.calibration import temperature
+from uptake.types import Dropped
 
-# Prediction of what people say: a score, or the reason why there is none.
-Prediction = float | str
+
+class Unjudged(NamedTuple):
+    """Question that has no answer: the reason, and what else is known of it."""
+
+    reason: Dropped
+    detail: str = ""
+
+
+# Prediction of what people say: a score, or why there is none.
+Prediction = float | Unjudged
 
 # The note of a result none of whose rows could be judged: `invalid` says why.
 UNJUDGED = "no row could be judged"
@@ -45,11 +54,13 @@ class Result:
 
     `figures` holds one record for comparisons and for candidates, one for every level, group and quality of ratings;
     where it is empty, `note` says why. `invalid` counts the rows that could not be judged, by reason: they are in no
-    figure. `verdicts` has the statistics of an annotator's, over all rows.
+    figure. `details` tells what else is known of the first row of a reason. `verdicts` has the statistics of an
+    annotator's, over all rows.
     """
 
     figures: tuple[Agreement, ...] | tuple[RatingCorrelations, ...] | tuple[BestOfN, ...]
-    invalid: Mapping[str, int] = field(default_factory=dict)
+    invalid: Mapping[Dropped, int] = field(default_factory=dict)
+    details: Mapping[Dropped, str] = field(default_factory=dict)
     note: str = ""
     verdicts: AnnotatorStats | None = None
 
@@ -119,16 +130,18 @@ def result(items: Sequence[Item], scores: Sequence[Prediction | Sequence[float]]
     candidates, the scores of all; for any of them, the reason why it could not be judged. Lengths are in characters. A
     part of a rating benchmark with fewer than three rows is left out.
     """
-    invalid = counted([score for score in scores if isinstance(score, str)])
-    scored = [(item, score) for item, score in zip(items, scores, strict=True) if not isinstance(score, str)]
+    unjudged = [score for score in scores if isinstance(score, Unjudged)]
+    invalid = dict(Counter(reason for reason, _ in unjudged))
+    details = {reason: detail for reason, detail in reversed(unjudged) if detail}
+    scored = [(item, score) for item, score in zip(items, scores, strict=True) if not isinstance(score, Unjudged)]
     if not scored:
-        return Result((), invalid, UNJUDGED)
+        return Result((), invalid, details, UNJUDGED)
     valid, numbers = (list(column) for column in zip(*scored, strict=True))
     kinds: dict[type[Any], Callable[..., Any]] = {Comparison: _compared, Rating: _rated, Candidates: _picked}
     try:
-        return Result(kinds[type(valid[0])](valid, numbers, clusters(valid).tolist(), seed), invalid)
+        return Result(kinds[type(valid[0])](valid, numbers, clusters(valid).tolist(), seed), invalid, details)
     except InputError as error:
-        return Result((), invalid, str(error))
+        return Result((), invalid, details, str(error))
 
 
 def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind: str) -> Confidence:
@@ -140,7 +153,7 @@ def confidence(items: Sequence[Comparison], margins: Sequence[Prediction], kind:
     usable = [
         (item, margin if item.preference > 0.5 else -margin)
         for item, margin in zip(items, margins, strict=True)
-        if not isinstance(margin, str) and item.preference != 0.5
+        if not isinstance(margin, Unjudged) and item.preference != 0.5
     ]
     toward = np.array([margin for _, margin in usable])
     if kind == "annotator":

@@ -1,7 +1,6 @@
 """Preference pairs as the data set gives them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from uptake.data.convert import responses
 from uptake.data.where import bad_row
@@ -52,8 +51,8 @@ def _preference(row: Row) -> Preference:
 
 
 def _margin(row: Preference) -> float:
-    margin: Any = row.prompt.extra.get("margin")
-    if not isinstance(margin, int | float) or not 0 <= margin < float("inf"):
+    if row.margin is None or not 0 <= row.margin < float("inf"):
+        found = row.prompt.extra.get("margin") if row.margin is None else row.margin
         allowed = "a number from 0 up, since margin_scale is not 0"
-        raise bad_row(f"found {margin!r}", row.prompt.where, field="margin", allowed=allowed)
-    return float(margin)
+        raise bad_row(f"found {found!r}", row.prompt.where, field="margin", allowed=allowed)
+    return float(row.margin)

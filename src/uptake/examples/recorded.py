@@ -23,11 +23,11 @@ def preference_ids(world: World, row: Preference) -> tuple[TokenIds, TokenIds, T
     Mined rows carry the ids that were sampled; where their tokenizer is ours, these are taken, since another way to cut
     the same text into tokens would be a response that the policy never gave.
     """
-    prompt, ids = row.prompt, row.prompt.extra.get("token_ids")
-    if ids and ids["tokenizer"] == world.chat.fingerprint:
-        for side in ("chosen", "rejected"):
-            _check_window(world, prompt, ids["prompt"], ids[side])
-        return ids["prompt"], ids["chosen"], ids["rejected"]
+    prompt, ids = row.prompt, row.token_ids
+    if ids is not None and ids.tokenizer == world.chat.fingerprint:
+        for side in (ids.chosen, ids.rejected):
+            _check_window(world, prompt, ids.prompt, side)
+        return ids.prompt, ids.chosen, ids.rejected
     chosen, rejected = response_turns(row)
     prompt_ids, chosen_ids = response_ids(world, prompt, chosen)
     _, rejected_ids = response_ids(world, prompt, rejected)

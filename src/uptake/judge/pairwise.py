@@ -2,12 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from uptake.annotators.base import AnnotatorSpec
 from uptake.errors import InputError
 from uptake.rewards.base import Resources
-from uptake.types import Group, Rollout, Verdict
+from uptake.types import Dropped, Group, Rollout, Verdict
 from uptake.world import World
+
+
+@runtime_checkable
+class ByAnnotator(Protocol):
+    """Judge that asks an annotator, which may turn out to go by the place of a response."""
+
+    @property
+    def by(self) -> AnnotatorSpec: ...
+
+    @property
+    def allow_position_bias(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -35,18 +47,15 @@ class PairwiseJudge:
         answers = [(one.response, two.response) for one, two in comparable]
         annotator = self.by.build(Resources.of(world))
         verdicts = iter(annotator.compare([one.prompt for one, _ in comparable], answers) if comparable else ())
-        return [
-            next(verdicts) if reason is None else Verdict(0.5, (0.5, 0.5), valid=False, reason=reason)
-            for reason in reasons
-        ]
+        return [next(verdicts) if reason is None else Verdict(0.5, (0.5, 0.5), reason) for reason in reasons]
 
-    def _skip_reason(self, one: Rollout, two: Rollout) -> str | None:
+    def _skip_reason(self, one: Rollout, two: Rollout) -> Dropped | None:
         """Why the annotator is not asked about two responses."""
         if not (one.response.strip() and two.response.strip()):
-            return "empty"
+            return Dropped.EMPTY
         if one.response == two.response:
-            return "equal responses"
-        return None if self.keep_unfinished or (one.finished and two.finished) else "unfinished"
+            return Dropped.EQUAL_RESPONSES
+        return None if self.keep_unfinished or (one.finished and two.finished) else Dropped.UNFINISHED
 
 
 def _pair(group: Group) -> tuple[Rollout, Rollout]:

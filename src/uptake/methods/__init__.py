@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from uptake.errors import InputError
 from uptake.support.method_files import Method, load_file, read_method, refuse_taken
@@ -24,7 +25,7 @@ from uptake.support.options import MethodConfig, built, fill, validation_error
 if TYPE_CHECKING:
     from uptake.recipe import Recipe
 
-__all__ = ["MethodConfig", "build", "catalog", "configure", "fill", "find", "names"]
+__all__ = ["MethodConfig", "build", "catalog", "configure", "fields_of", "fill", "find", "names"]
 
 # The group of entry points under which an installed package offers its methods.
 GROUP = "uptake.methods"
@@ -62,7 +63,7 @@ def find(name: str) -> ModuleType:
     wanted = name.strip().lower().replace("-", "_")
     known = {alias: method for method in catalog().values() for alias in (method.name, *method.aliases)}
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=1)
+        near = difflib.get_close_matches(wanted, names(), n=1) or difflib.get_close_matches(wanted, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         allowed = f"{', '.join(names())}, or the path of a method's file"
         raise InputError(f"there is no method {name!r}{hint}", allowed=allowed)
@@ -76,6 +77,13 @@ def configure(name: str, options: Mapping[str, Any]) -> MethodConfig:
         return cast(MethodConfig, config.model_validate(options))
     except ValidationError as error:
         raise validation_error(error, config) from error
+
+
+def fields_of(name: str, options: Mapping[str, Any]) -> dict[str, FieldInfo]:
+    """The options of a method, and those of the one that it hands all others on to, by its own option `method`."""
+    found: dict[str, FieldInfo] = find(name).Config.model_fields
+    inner = options.get("method", found["method"].default) if "method" in found else None
+    return found | (fields_of(inner, {}) if isinstance(inner, str) else {})
 
 
 def build(name: str, options: Mapping[str, Any] | None = None, files: Mapping[str, Path] | None = None) -> "Recipe":

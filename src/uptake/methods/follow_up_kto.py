@@ -44,6 +44,8 @@ class Config(kto.Config):
     low: float = 0.25
     high: float = 0.75
     keep_unfinished: bool = False
+    # Scores less what the length of a response explains of them, before thresholds.
+    length_residual: bool = False
     rounds: int = Field(1, ge=1)
 
 

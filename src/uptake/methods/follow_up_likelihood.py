@@ -47,6 +47,8 @@ class Config(dpo.Config):
     max_length_ratio: float = 2.0
     min_category_agreement: float = 2 / 3
     keep_unfinished: bool = False
+    # Scores less what the length of a response explains of them, before pairs are made.
+    length_residual: bool = False
     # Rounds of fresh samples from the policy as it is by then; the paper mines once.
     rounds: int = Field(1, ge=1)
     # The starting guess of the trainer that the authors name; the paper's own values are not established.

@@ -123,6 +123,24 @@ def rope_tables(lm: LanguageModel) -> RopeTables | None:
 
 
 @torch.no_grad()
+def check_causal(lm: LanguageModel) -> None:
+    """Raise ModelError for a model that reads what comes after a token, an encoder say.
+
+    What it says of a token would depend on the token itself: no probability of the next one, and a reward that moves
+    with what is said later.
+    """
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(lm.vocabulary, (1, PROBE), generator=generator).repeat(2, 1)
+    ids[1, -1] = (ids[1, -1] + 1) % lm.vocabulary
+    with in_float32(lm.dtype):
+        one, other = lm.model(input_ids=ids.to(lm.device), attention_mask=torch.ones_like(ids).to(lm.device))[0][:, :-1]
+    allowed = TOLERANCE[torch.promote_types(lm.dtype, torch.float32)] * (1 + float(one.abs().max()))
+    if _gap(one, other) > allowed:
+        problem = f"{lm.name}: a later token changes what it says of earlier ones: it reads in both directions"
+        raise ModelError(f"{problem} (allowed: a causal model)")
+
+
+@torch.no_grad()
 def _differ(lm: LanguageModel, near: int, far: int) -> float:
     """How far a row's log-probabilities move when the row beside it ends at position `far` instead of `near`.
 

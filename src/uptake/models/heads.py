@@ -131,6 +131,19 @@ def _read(lm: LanguageModel, packed: Packed, head: str, temperature: float) -> R
     return Read(project(lm, states, packed, temperature), values)
 
 
+def read_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " wanted"]:
+    """The values that `read` gives, without its log-probabilities: of a `Critic`, without a call of the policy."""
+    parts = apart(packed, lm.rope)
+    found = []
+    for part, _ in parts:
+        value = _head(lm, head)
+        if isinstance(value, Critic):
+            found.append(value(part)[part.sources[part.target_source].to(lm.device)])
+        else:
+            found.append(values_before(lm, part, head, packed_states(lm, part)))
+    return joined(parts, found)
+
+
 def values_before(
     lm: LanguageModel, packed: Packed, head: str, states: Float[Tensor, "tokens width"]
 ) -> Float[Tensor, " wanted"]:

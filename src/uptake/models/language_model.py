@@ -13,6 +13,17 @@ from uptake.errors import ModelError
 from uptake.models.rope import RopeTables
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Limits of what a model computes at once, in tokens; they change no number by more than rounding.
+
+    `call` bounds a forward call without gradient, and `cache` the keys and values that a sampler holds.
+    """
+
+    call: int = 1 << 13
+    cache: int = 1 << 16
+
+
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
     """A model with its tokenizer, and how its trees are scored.
@@ -20,8 +31,9 @@ class LanguageModel:
     `attention` is "tree" where the load-time self-check found tree attention exact, else "rows" (padded rows, slower,
     same numbers), with the reason in `note`. `rope` is there where rows of unlike length must not share a call, and
     `autocast` where products are computed in another precision than that of the weights. `model` may be wrapped by a
-    PEFT adapter. `heads` are trainable modules beside the model, by name (a value head, say). `card` is what must be
-    known of how it was trained, for whoever loads it again.
+    PEFT adapter. `limits` are what fitted the memory when the model was loaded. `heads` are trainable modules beside
+    the model, by name (a value head, say). `card` is what must be known of how it was trained, for whoever loads it
+    again.
     """
 
     name: str
@@ -31,6 +43,7 @@ class LanguageModel:
     note: str = ""
     rope: RopeTables | None = None
     autocast: torch.dtype | None = None
+    limits: Limits = Limits()
     heads: Mapping[str, nn.Module] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 

@@ -20,8 +20,9 @@ from uptake.errors import InputError, ModelError
 from uptake.models import attention
 from uptake.models.adapters import Task, base_of, has_file, put_adapter, saved_modules, split_adapter
 from uptake.models.card import read_card
-from uptake.models.check import TOLERANCE, check_trees, rope_tables
+from uptake.models.check import TOLERANCE, check_causal, check_trees, rope_tables
 from uptake.models.language_model import LanguageModel
+from uptake.models.memory import fitting_limits
 from uptake.models.rope import declared_tables, forget_lengths
 from uptake.models.upcast import HALVES
 
@@ -90,7 +91,7 @@ def load_classifier(
 
 
 def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model") -> LanguageModel:
-    """Make a model in memory ready to score: evaluation mode, tree attention, self-check.
+    """Make a model in memory ready to score: evaluation mode, tree attention, self-check, limits of its calls.
 
     A model that cannot attend over trees keeps its own attention and is scored in padded rows, which a warning says.
     """
@@ -98,6 +99,7 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
     model.eval()
     forget_lengths(model)
     lm = LanguageModel(name, model, tokenizer)
+    check_causal(lm)
     lm = replace(lm, rope=rope_tables(lm))
     if lm.rope != declared_tables(lm.config):
         problem = "its numbers depend on the longest row of a call in a way that its configuration does not tell"
@@ -107,7 +109,7 @@ def prepare(model: Any, tokenizer: PreTrainedTokenizerBase, name: str = "model")
     if checked.attention == "rows":
         lm.base.set_attn_implementation(implementation)
         log.warning("%s: scoring in padded rows, which is slower and gives the same numbers: %s", name, checked.note)
-    return checked
+    return replace(checked, limits=fitting_limits(checked.base))
 
 
 def resolve_device(device: str) -> torch.device:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from uptake.errors import UptakeError
 from uptake.models.card import write_card
 from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer, merged
+from uptake.models.ensemble import members, save_mean
 from uptake.models.language_model import LanguageModel
 from uptake.models.token_classifier import LABELS, as_token_classifier
 from uptake.support.folders import replacing_folder
@@ -22,7 +23,7 @@ def save_model(
 ) -> None:
     """Save weights (or the PEFT adapter alone), configuration, tokenizer, chat template and card.
 
-    An adapter is merged where no folder or Hub name holds its base as it is.
+    An adapter is merged where no folder or Hub name holds its base as it is; an ensemble of adapters is one.
 
     Its generation configuration names `end_ids` beside the ends that the model has, so that Transformers and vLLM stop
     where Uptake does.
@@ -44,7 +45,10 @@ def save_model(
                 model = as_token_classifier(lm)
             elif not lm.source:
                 model = merged(lm)
-            model.save_pretrained(partial)
+            if model is lm.model and len(members(lm)) > 1:
+                save_mean(lm, partial)
+            else:
+                model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
             if (partial / GENERATION).is_file():
                 _name_ends(partial / GENERATION, {*lm.end_ids, *end_ids})

@@ -85,11 +85,11 @@ def _part_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens wid
 def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> list[tuple[Tensor, ...]]:
     """Per tree, the token log-probabilities of each scored node, without gradient, on the CPU.
 
-    `budget` bounds the tokens of one forward call.
+    `budget` bounds the tokens of one forward call, where the model's limits are not lower.
     """
     results: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
-        for indices, packed in batches(trees, budget):
+        for indices, packed in batches(trees, min(budget, lm.limits.call)):
             nodes = iter(packed.per_node(token_logps(lm, packed).cpu()))
             results.extend(tuple(next(nodes) for node in trees[i].nodes if node.scored) for i in indices)
     return results

@@ -2,6 +2,7 @@
 
 from uptake.objective.actor_critic import ActorCritic
 from uptake.objective.base import Loss, Objective, RoundObjective
+from uptake.objective.members import EachMember
 from uptake.objective.next_token import NextToken
 from uptake.objective.pairs import Pairs
 from uptake.objective.rollout_batch import RolloutBatch
@@ -11,6 +12,7 @@ from uptake.objective.unpaired import Unpaired, mismatched
 
 __all__ = [
     "ActorCritic",
+    "EachMember",
     "Loss",
     "NextToken",
     "Objective",

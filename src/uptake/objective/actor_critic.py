@@ -10,7 +10,7 @@ from torch import Tensor
 
 from uptake.losses.policy_gradient import clipped_surrogate, value_loss
 from uptake.models import LanguageModel, TokenTree, pack
-from uptake.models.heads import read
+from uptake.models.heads import read, read_values
 from uptake.objective.base import Loss, RoundObjective
 from uptake.objective.rollout_batch import (
     RolloutBatch,
@@ -44,11 +44,12 @@ class ActorCritic(RoundObjective):
 
     The reward of a token is what `reward_shaping` makes of the given ones, less the `kl_penalty`. Advantages are
     generalized estimates by `gamma` and `lam`, whitened over all tokens of the round (`whiten`); returns for the critic
-    use `value_lam`. For the first `critic_warmup` rounds all advantages are 0, so that only the critic learns.
-    `truncated` "bootstrap" takes the critic's value after the last token of a response that was cut off. The loss is a
-    mean over tokens, or over responses. A step that finds the policy further than `target_kl` from where the round
-    began, by the mean of half the squared log-ratio (`approx_kl`), is its last. All log-probabilities are of the
-    distributions at `temperature`. Assumes that the policy was sampled from at this temperature, without a filter.
+    use `value_lam`. For the first `critic_warmup` rounds all advantages are 0, so that only the critic learns; a policy
+    that is no part of it is then not called, and has no metrics. `truncated` "bootstrap" takes the critic's value after
+    the last token of a response that was cut off. The loss is a mean over tokens, or over responses. A step that finds
+    the policy further than `target_kl` from where the round began, by the mean of half the squared log-ratio
+    (`approx_kl`), is its last. All log-probabilities are of the distributions at `temperature`. Assumes that the policy
+    was sampled from at this temperature, without a filter.
     Gives no signal where all rewards are alike. Source: Schulman et al. 2017 (arXiv 1707.06347); Ziegler et al. 2019
     (arXiv 1909.08593).
     """
@@ -131,8 +132,9 @@ class ActorCritic(RoundObjective):
     def with_prepared(self, examples: Sequence[JudgedGroup], tensors: Mapping[str, Tensor]) -> Sequence[RolloutBatch]:
         sizes = [len(example) for example in examples]
         columns = {name: table.split(sizes) for name, table in tensors.items()}
+        rests = not bool(tensors["advantages"].any())
         return [
-            RolloutBatch(example, **{name: rows[index] for name, rows in columns.items()})
+            RolloutBatch(example, **{name: rows[index] for name, rows in columns.items()}, policy_rests=rests)
             for index, example in enumerate(examples)
         ]
 
@@ -149,32 +151,37 @@ class ActorCritic(RoundObjective):
 
     def __call__(self, policy: LanguageModel, reference: RunningReference, examples: Sequence[RolloutBatch]) -> Loss:
         packed = pack([self.tree(example) for example in examples], lean=True)
-        seen = read(policy, packed, self.head, self.temperature)
-        old_logps, old_values, advantages, returns = (
-            torch.cat([getattr(example, name)[example.response_mask] for example in examples]).to(seen.logps.device)
-            for name in ("policy_logps", "values", "advantages", "returns")
-        )
-        change = seen.logps - old_logps
-        ratio, values = change.exp(), seen.values.to(old_values.dtype)
-        actor = clipped_surrogate(ratio, advantages, self.clip, self.dual_clip)
+        if all(example.policy_rests for example in examples):
+            values, actor = read_values(policy, packed, self.head), {}
+        else:
+            seen = read(policy, packed, self.head, self.temperature)
+            values, actor = seen.values, self._actor(seen.logps, examples)
+        old_values, returns = (_flat(name, examples).to(values.device) for name in ("values", "returns"))
+        values = values.to(old_values.dtype)
         critic = value_loss(values, old_values, returns, self.value_clip)
-        metrics = {
-            "loss": actor + self.value_coef * critic,
-            "policy_loss": actor,
-            "value_loss": critic,
+        loss = actor.get("policy_loss", 0) + self.value_coef * critic
+        metrics = {"loss": loss, **actor, "value_loss": critic}
+        if self.value_clip is not None:
+            metrics["value_clip_fraction"] = ((values - old_values).abs() > self.value_clip).to(values.dtype)
+        weights = self._weights(examples).to(values.device, values.dtype)
+        sums = {name: (weights * value).sum() for name, value in metrics.items()}
+        return Loss(sums["loss"], {name: value.detach() for name, value in sums.items()})
+
+    def _actor(self, logps: PerToken, examples: Sequence[RolloutBatch]) -> dict[str, PerToken]:
+        """The policy's loss of every token and what is said of it; there is nothing to say of a policy that rests."""
+        old, advantages = (_flat(name, examples).to(logps.device) for name in ("policy_logps", "advantages"))
+        change = logps - old
+        ratio = change.exp()
+        return {
+            "policy_loss": clipped_surrogate(ratio, advantages, self.clip, self.dual_clip),
             "ratio": ratio,
             "clip_fraction": ((ratio - 1).abs() > self.clip).to(ratio.dtype),
             "approx_kl": change**2 / 2,
             "approx_kl3": ratio - 1 - change,
         }
-        if self.value_clip is not None:
-            metrics["value_clip_fraction"] = ((values - old_values).abs() > self.value_clip).to(ratio.dtype)
-        weights = self._weights(examples).to(ratio.device, ratio.dtype)
-        sums = {name: (weights * value).sum() for name, value in metrics.items()}
-        return Loss(sums["loss"], {name: value.detach() for name, value in sums.items()})
 
     def ends_round(self, metrics: Mapping[str, float]) -> bool:
-        return self.target_kl is not None and metrics["approx_kl"] > self.target_kl
+        return self.target_kl is not None and metrics.get("approx_kl", 0.0) > self.target_kl
 
     def _whitened(self, advantages: TokenTable, mask: ResponseMask, round_: float) -> TokenTable:
         """Advantages as the loss takes them: whitened, and none of them while the critic warms up."""
@@ -187,6 +194,11 @@ class ActorCritic(RoundObjective):
         lengths = torch.tensor([length for example in examples for length in example.lengths])
         each = torch.ones(len(lengths)) if self.mean == "token" else 1 / lengths.double()
         return each.repeat_interleave(lengths)
+
+
+def _flat(name: str, examples: Sequence[RolloutBatch]) -> PerToken:
+    """A table of the round's start at the response tokens of some examples, in order."""
+    return torch.cat([getattr(example, name)[example.response_mask] for example in examples])
 
 
 def _explained(values: PerToken, returns: PerToken) -> float:

@@ -51,6 +51,10 @@ class Objective(Protocol):
         """
         return self
 
+    def at(self, done: float) -> "Objective":
+        """Objective of a step after a share `done` of the stage's steps, where it changes in their course."""
+        return self
+
     def derived(self, metrics: Numbers) -> Numbers:
         """Metrics that are no means over examples, but follow from the means of the whole step."""
         return {}

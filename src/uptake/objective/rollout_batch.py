@@ -28,7 +28,8 @@ class RolloutBatch:
 
     All of it is as the round's start has it. `policy_logps` and `ref_logps` are log-probabilities of the tokens by
     policy and reference, `values` the critic's before each token, `rewards` what a token earned with its KL penalty,
-    `advantages` as they are used, and `returns` what the critic learns. Where `response_mask` is false all are 0.
+    `advantages` as they are used, and `returns` what the critic learns. Where `response_mask` is false all are 0. The
+    policy rests where all advantages of the round are 0: it has nothing to learn.
     """
 
     group: JudgedGroup
@@ -39,6 +40,7 @@ class RolloutBatch:
     rewards: TokenTable
     advantages: TokenTable
     returns: TokenTable
+    policy_rests: bool = False
 
     @property
     def lengths(self) -> list[int]:

@@ -5,18 +5,27 @@ from typing import Literal
 
 from uptake.reference.adapter_off import AdapterOff
 from uptake.reference.base import NoReference, Readable, Reference, RunningReference
+from uptake.reference.behaviour import Behaviour
 from uptake.reference.frozen import Frozen, Given
+from uptake.reference.previous import Previous
 
 # Those that a method's `reference` option names.
-ReferenceName = Literal["initial", "adapter_off", "given"]
-REFERENCES: Mapping[ReferenceName, Reference] = {"initial": Frozen(), "adapter_off": AdapterOff(), "given": Given()}
+ReferenceName = Literal["initial", "adapter_off", "given", "behaviour"]
+REFERENCES: Mapping[ReferenceName, Reference] = {
+    "initial": Frozen(),
+    "adapter_off": AdapterOff(),
+    "given": Given(),
+    "behaviour": Behaviour(),
+}
 
 __all__ = [
     "REFERENCES",
     "AdapterOff",
+    "Behaviour",
     "Frozen",
     "Given",
     "NoReference",
+    "Previous",
     "Readable",
     "Reference",
     "ReferenceName",

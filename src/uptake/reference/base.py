@@ -1,6 +1,5 @@
 """Reference: a part of a recipe that starts with a stage and then gives log-probabilities."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar, final, runtime_checkable
@@ -15,22 +14,33 @@ from uptake.world import World
 T = TypeVar("T")
 
 
-class RunningReference(ABC):
+class RunningReference(Protocol):
     """A reference during a stage. Its `state` goes into checkpoints; `advance` is called after every round."""
 
-    @abstractmethod
     def token_logps(self, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
         """Log-probabilities of the wanted tokens at a temperature, without gradient."""
+        ...
 
-    def advance(self, world: World) -> None:  # noqa: B027  # most references never move
+    def log_ratios(
+        self, packed: Packed, policy_logps: Float[Tensor, " wanted"]
+    ) -> tuple[Float[Tensor, " nodes"], Mapping[str, Tensor]]:
+        """Log-ratio of policy to reference of every scored node, and metrics of the reference as sums over pairs.
+
+        A reference that is no distribution over single tokens gives the log-probability of a whole response here.
+        """
+        return packed.node_sums(policy_logps - self.token_logps(packed)), {}
+
+    def advance(self, world: World) -> None:
         """Follow the policy, where this reference does."""
+        return
 
     def state(self) -> Mapping[str, Tensor]:
         """Tensors that `restore` needs beyond what `start` gives at the beginning of the stage."""
         return {}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027  # most references have no state
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Return to a saved state."""
+        return
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar, final
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -46,7 +46,6 @@ class Given:
         return FrozenModel(reference)
 
 
-@final
 class FrozenModel(RunningReference):
     """A running reference that scores with one unchanging model."""
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from uptake.data.write import disk_errors, replacing
 from uptake.evaluate.annotator import position_bias_warning
 from uptake.evaluate.bench_results import UNJUDGED, BenchResults, Timing
-from uptake.evaluate.reasons import alike, common
 from uptake.report import bench_sections
 from uptake.report.bench_sections.headline import sentence
 from uptake.report.bench_tables import BenchTable, labels, parts, spelled, tables
@@ -48,10 +47,13 @@ def notes(results: BenchResults) -> Iterator[str]:
         if benchmark.skipped:
             yield f"{name}: rows of its files left out: {_counts(benchmark.skipped)}"
     for name, by_scorer in results.by_benchmark.items():
-        given = [(reason, shown[who], n) for who, each in by_scorer.items() for reason, n in each.invalid.items()]
-        for group in alike([reason for reason, *_ in given]).values():
-            counts = ", ".join(f"{who} {number(n)}" for reason, who, n in given if reason in group)
-            yield f"{name}: not judged: {common(group)} ({counts})"
+        for reason in dict.fromkeys(reason for each in by_scorer.values() for reason in each.invalid):
+            told = {shown[who]: each for who, each in by_scorer.items() if reason in each.invalid}
+            counts = ", ".join(f"{who} {number(each.invalid[reason])}" for who, each in told.items())
+            first = next(
+                (f"; the first: {each.details[reason]}" for each in told.values() if reason in each.details), ""
+            )
+            yield f"{name}: not judged: {reason} ({counts}){first}"
         for who, each in by_scorer.items():
             if each.verdicts and (warning := position_bias_warning(each.verdicts)):
                 yield f"{name}, {shown[who]}: {warning}"

@@ -36,7 +36,7 @@ class RewardDetails:
 class Reward(Protocol):
     """Reward of responses: one judgement for every response, in order; a higher score is better.
 
-    A response that cannot be rated is judged `valid=False` with the reason. A score depends on nothing but the response
+    A response that cannot be rated is judged with the `reason`. A score depends on nothing but the response
     and the reward: not on the other responses, their order, or how they are batched, unless the reward says that it
     compares responses to one prompt (`compares`). Where a reward rates tokens, the judgement of a `Rollout` has one
     value for each of its ids in `tokens`.
@@ -101,7 +101,9 @@ class Resources:
         return self.folder / (name if Path(name).parent.name or Path(name).is_absolute() else f"{self.prefix}{name}")
 
     def model(self, name: str) -> LanguageModel:
-        """The model of a name; raises InputError where none was given."""
+        """The model of a name; raises InputError where none was given. "policy" is the one that is rated."""
+        if name == "policy" and name not in self.models and self.policy is not None:
+            return self.policy
         if name not in self.models:
             have = ", ".join(sorted(self.models)) or "none"
             problem = f"this needs a model called {name!r}; given: {have}"

@@ -14,16 +14,15 @@ from transformers import PreTrainedModel
 
 from uptake.data.chat import ChatFormat
 from uptake.data.turns import as_text
-from uptake.errors import InputError, ModelError
+from uptake.errors import InputError, ModelError, TooLong
+from uptake.models.language_model import Limits
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
+from uptake.models.memory import fitting_limits
 from uptake.models.rope import declared_tables
 from uptake.rewards.base import Resources, Response, Reward, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
 from uptake.rewards.rate import rate_each
 from uptake.types import Dialogue, Judgement
-
-# Tokens of one forward call, padding included.
-BUDGET = 8192
 
 # What a tokenizer makes of one conversation: a list of integers for every input of the model.
 Encoded = Mapping[str, Sequence[int]]
@@ -38,15 +37,16 @@ class Classifier(Reward):
     `label` picks one, and the score is its log-odds against the others (its logit, where the model's configuration says
     that labels are independent). The conversation is what the chat template makes of it; a tokenizer without one gets
     the prompt, turns joined by blank lines, and the response as a pair of texts, with its own special tokens. Rows of
-    like length share a call of at most `batch_tokens` tokens, padded on the right. Raises InputError for a label that
-    is missing or unknown; a call raises ModelError where the model gives not-a-number.
+    like length share a call of at most `batch_tokens` tokens, padded on the right; of a model that was loaded, no more
+    than fit the memory. Raises InputError for a label that is missing or unknown; a call raises ModelError where the
+    model gives not-a-number.
     """
 
     model: PreTrainedModel
     chat: ChatFormat
     name: str = "classifier"
     label: str | None = None
-    batch_tokens: int = BUDGET
+    batch_tokens: int = Limits().call
 
     def __post_init__(self) -> None:
         if self.label not in self._labels and (self.label is not None or len(self._labels) > 1):
@@ -65,7 +65,7 @@ class Classifier(Reward):
             name, "SequenceClassification", device=target, dtype=resolve_dtype(dtype, target)
         )
         model.config.get_text_config().use_cache = False
-        return cls(model, ChatFormat.of(tokenizer), str(name), label)
+        return cls(model, ChatFormat.of(tokenizer), str(name), label, fitting_limits(model).call)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,7 +94,7 @@ class Classifier(Reward):
         pair: Any = tokenizer(before, response, verbose=False, split_special_tokens=letters)
         size = len(pair["input_ids"])
         if size > self._window:
-            raise InputError(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")
+            raise TooLong(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")
         return dict(pair)
 
     def _judge(self, rows: Sequence[Encoded]) -> list[Judgement]:

@@ -21,7 +21,7 @@ from uptake.ops.spans import place_rewards
 from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec, dialogue_of, where_of
 from uptake.rewards.rate import answered_turns, invalid, token_offsets
 from uptake.support.keys import prompt_key
-from uptake.types import Judgement, Prompt, Rollout, Span
+from uptake.types import Dropped, Judgement, Prompt, Rollout, Span
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,7 @@ class FromFunction(Reward, RewardSpec):
             problem = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             if self.on_error == "drop":
                 log.warning("%s, prompt %s: %s", self.name, rollout.prompt.key, problem)
-                reason = f"the reward failed: {type(error).__name__}"
-                return RewardDetails(Judgement(0.0, valid=False, reason=reason))
+                return RewardDetails(Judgement(0.0, reason=Dropped.FAILED, detail=type(error).__name__))
             at = f"{self.name}, sample {rollout.sample} of prompt {rollout.prompt.key}: {problem}"
             raise bad_row(at, rollout.prompt.where, field="reward", allowed="finite numbers") from error
 

@@ -46,7 +46,7 @@ class ImplicitReward(Reward):
 
     def _judge(self, policy: Judgement, reference: Judgement) -> Judgement:
         if not (policy.valid and reference.valid):
-            return Judgement(0.0, valid=False, reason=policy.reason or reference.reason)
+            return policy if not policy.valid else reference
         return Judgement(self.beta * (policy.score - reference.score), parts=policy.parts)
 
 

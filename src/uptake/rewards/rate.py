@@ -7,9 +7,9 @@ from uptake.data.chat import ChatFormat
 from uptake.data.response_tokens import rollout_offsets
 from uptake.data.turns import conversation
 from uptake.data.where import bad_row
-from uptake.errors import InputError
+from uptake.errors import EmptyResponse, InputError, TooLong
 from uptake.rewards.base import Response, dialogue_of
-from uptake.types import Dialogue, Judgement, Rollout, Where
+from uptake.types import Dialogue, Dropped, Judgement, Rollout, Where
 
 _Prepared = TypeVar("_Prepared")
 
@@ -35,9 +35,16 @@ def rate_each(
 
 
 def invalid(error: InputError) -> Judgement:
-    """The judgement of a response that cannot be rated; the reason is without the row, which its caller knows."""
-    reason = InputError(error.problem, field=error.field, allowed=error.allowed)
-    return Judgement(0.0, valid=False, reason=str(reason))
+    """The judgement of a response that cannot be rated; the detail is without the row, which its caller knows."""
+    detail = InputError(error.problem, field=error.field, allowed=error.allowed)
+    return Judgement(0.0, reason=reason_of(error), detail=str(detail))
+
+
+def reason_of(error: InputError) -> Dropped:
+    """What a response that cannot be rated is counted under."""
+    if isinstance(error, TooLong):
+        return Dropped.TOO_LONG
+    return Dropped.EMPTY if isinstance(error, EmptyResponse) else Dropped.UNREADABLE
 
 
 def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialogue:
@@ -46,7 +53,7 @@ def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialo
     if turns[-1].role != "assistant":
         raise bad_row("the last turn is the user's", where, field="messages", allowed="a response to rate at the end")
     if not turns[-1].content.strip() and "tool_calls" not in turns[-1].fields:
-        raise bad_row("the response is empty", where, field="messages", allowed="some text")
+        raise bad_row("the response is empty", where, field="messages", allowed="some text", kind=EmptyResponse)
     return turns
 
 

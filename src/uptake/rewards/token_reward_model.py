@@ -23,7 +23,7 @@ from uptake.rewards.base import (
     dialogue_of,
 )
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import rate_each
+from uptake.rewards.rate import invalid, rate_each
 from uptake.rewards.token_reward import TokenValues, load_token_reward, reward_tokens, rewards_of_ids
 from uptake.types import Dialogue, Judgement, Rollout, Span, Where
 
@@ -117,8 +117,8 @@ class TokenRewardModel(Reward):
         return self._judgement(values, f"sample {rollout.sample} of {where}")
 
     def _judgement(self, values: TokenValues, named: str = "a response") -> Judgement:
-        if isinstance(values, str):
-            return Judgement(0.0, valid=False, reason=values)
+        if isinstance(values, InputError):
+            return invalid(values)
         if not all(map(isfinite, values)):
             raise ModelError(f"{self.lm.name} gives a value that is not finite for {named}")
         return Judgement(sum(values) / (len(values) if self.aggregate == "mean" else 1), tokens=values)

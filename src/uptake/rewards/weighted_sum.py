@@ -47,7 +47,7 @@ class WeightedSum(Reward):
     def _summed(self, response: Response, terms: Sequence[RewardDetails]) -> RewardDetails:
         for term in terms:
             if not term.judgement.valid:
-                return RewardDetails(Judgement(0.0, valid=False, reason=term.judgement.reason))
+                return RewardDetails(term.judgement)
         weights = list(self.weights.values())
         scores = [weight * term.judgement.score for weight, term in zip(weights, terms, strict=True)]
         judgement = Judgement(sum(scores), parts=dict(zip(self.rewards, scores, strict=True)))

@@ -1,14 +1,15 @@
 """The policy as producer: fresh samples for every prompt, drawn in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from uptake.data import ChatFormat
+from uptake.data import ChatFormat, prompts
 from uptake.models import LanguageModel
 from uptake.rollout.samples import Samples
-from uptake.sampling.sampler import sample
-from uptake.types import Prompt, Rollout
+from uptake.sampling.draw import round_seed
+from uptake.sampling.sampler import sample, stream
+from uptake.types import Group, Prompt, Rollout, Row
 from uptake.world import World
 
 
@@ -19,6 +20,12 @@ class PolicySamples(Samples):
 
     def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
         return self.of(world.policy, prompts, world.chat, seed, version)
+
+    def stream(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Iterator[tuple[int, Group]]:
+        """The number of each row and its samples, as soon as the last of them is done."""
+        prompt_ids = self.prompt_ids(world.policy, prompts(rows), world.chat)
+        drawn = self.sampling(round_seed(world.seed, round_))
+        return stream(world.policy, prompt_ids, drawn, world.chat.end_ids, version=version)
 
     def of(
         self, lm: LanguageModel, prompts: Sequence[Prompt], chat: ChatFormat, seed: int, version: int

@@ -28,3 +28,21 @@ class PromptBatches:
         order = np.random.default_rng([world.seed, round_ // rounds]).permutation(len(rows))
         start = round_ % rounds * self.size
         return [rows[index] for index in order[start : start + self.size]]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The rows of one of `of` equal portions, in an order that the seed fixes; a portion numbers from 0.
+
+    Raises InputError where a portion would be empty.
+    """
+
+    number: int
+    of: int
+
+    def __call__(self, world: World, round_: int) -> Sequence[Row]:
+        count = len(world.rows)
+        if count < self.of:
+            raise InputError(f"{count} rows in {self.of} portions", field="iterations", allowed=f"at most {count}")
+        order = np.random.default_rng(world.seed).permutation(count)
+        return [world.rows[index] for index in np.array_split(order, self.of)[self.number]]

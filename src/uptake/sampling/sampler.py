@@ -66,12 +66,14 @@ def stream(
 ) -> Iterator[tuple[int, tuple[Rollout, ...]]]:
     """The rollouts of each prompt beside its index, as soon as its last sample is done.
 
-    `budget` bounds the tokens, of prompts and samples together, whose keys and values are held; a single prompt that
-    needs more runs alone. `lm` is expected in evaluation mode, as loading leaves it. Raises InputError on a prompt
-    that is empty or as long as the model's window, ModelError on logits that are not numbers.
+    `budget`, and a lower limit of the model, bounds the tokens, of prompts and samples together, whose keys and values
+    are held; a single prompt that needs more runs alone. `lm` is expected in evaluation mode, as loading leaves it.
+    Raises InputError on a prompt that is empty or as long as the model's window, ModelError on logits that are not
+    numbers.
     """
     check_prompts(lm, prompts)
     pools, alone = _ways(lm, prompts, sampling)
+    budget = min(budget, lm.limits.cache)
     done = [_pooled(lm, pool, sampling, frozenset(end_ids), budget) for pool in pools]
     for index, answers in chain(*done, in_rows(lm, alone, sampling, frozenset(end_ids))):
         yield index, tuple(rollout(lm, answer, version) for answer in answers)
@@ -139,7 +141,7 @@ class _Pool:
         tokens = 0
         while waiting and len(entering) < room:
             tokens += len(self.prompts[waiting[0]].ids)
-            if entering and tokens > PREFILL:
+            if entering and tokens > min(PREFILL, self.lm.limits.call):
                 break
             entering.append(waiting.popleft())
         return entering

@@ -120,7 +120,7 @@ class InProcess:
 
 
 def adapter_rank(lm: LanguageModel) -> int:
-    """The rank of the LoRA adapter that is saved of the model, 0 where the model itself is.
+    """The rank of the LoRA adapter that is saved of the model, 0 where the model itself is; of an ensemble all ranks.
 
     Raises ModelError for an adapter of another kind.
     """
@@ -128,8 +128,7 @@ def adapter_rank(lm: LanguageModel) -> int:
     for adapter in adapters.values():
         if not getattr(adapter, "r", 0):
             raise ModelError(f"{lm.name}: vLLM runs LoRA adapters only, not {type(adapter).__name__}")
-        return int(adapter.r)
-    return 0
+    return sum(int(adapter.r) for adapter in adapters.values())
 
 
 def _start(lm: LanguageModel, folder: Path, options: Mapping[str, Any]) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 from uptake.errors import InputError
 from uptake.signal import filters
 from uptake.signal.filters import Candidate, MinedPair
+from uptake.signal.length_residual import without_length
 from uptake.signal.pair import pair_of
 from uptake.signal.summary import summarize
-from uptake.types import Group, Judgement, RoundData
+from uptake.types import Dropped, Group, Judgement, RoundData
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class BestWorst:
     only; pairs with a margin below `min_margin`, with a longer response of more than `max_length_ratio` times the
     tokens of the shorter, with fewer than `min_category_agreement` of the categories on the side of the total, and
     last the share `min_margin_quantile` of all pairs left that has the smallest margins. Of equal scores, and of equal
-    texts, the lowest sample number stands. Raises `InputError` for a setting out of its range.
+    texts, the lowest sample number stands. With `length_residual`, scores and parts are what length leaves of them
+    within a prompt (`signal.length_residual`). Raises `InputError` for a setting out of its range.
     Source: arXiv 2409.13948 contrasts most and least preferred responses; the filters are Uptake's.
     """
 
@@ -31,6 +33,7 @@ class BestWorst:
     max_length_ratio: float = 2.0
     min_category_agreement: float = 2 / 3
     keep_unfinished: bool = False
+    length_residual: bool = False
 
     def __post_init__(self) -> None:
         ranges = {
@@ -52,33 +55,32 @@ class BestWorst:
 
         Groups of one prompt are taken together. Raises `InputError` unless there is a judgement for each response.
         """
-        usable, lost = filters.apply(
+        finished, cut = filters.apply(
             sorted(filters.candidates(groups, judgements), key=_order),
-            {
-                "unfinished": list if self.keep_unfinished else filters.finished,
-                "invalid judgement": filters.valid,
-                "empty": filters.nonempty,
-                "duplicate": filters.distinct,
-            },
+            {Dropped.UNFINISHED: list if self.keep_unfinished else filters.finished},
         )
+        judged, unjudged = filters.judged(finished)
+        usable, lost = filters.apply(judged, {Dropped.EMPTY: filters.nonempty, Dropped.DUPLICATE: filters.distinct})
+        if self.length_residual:
+            usable = without_length(usable, lambda each: each.rollout.prompt.key)
         by_prompt: dict[str, list[Candidate]] = {rollout.prompt.key: [] for group in groups for rollout in group}
         for each in usable:
             by_prompt[each.rollout.prompt.key].append(each)
         contests, undecided = filters.apply(
             list(by_prompt.values()),
-            {"fewer than two candidates": filters.at_least_two, "no contrast": filters.with_contrast},
+            {Dropped.ONE_CANDIDATE: filters.at_least_two, Dropped.NO_CONTRAST: filters.with_contrast},
         )
         proposed = [_pair(contest) for contest in contests]
         pairs, refused = filters.apply(
             proposed,
             {
-                "below margin": partial(filters.above_margin, min_margin=self.min_margin),
-                "length ratio": partial(filters.similar_length, max_ratio=self.max_length_ratio),
-                "category agreement": partial(filters.agreeing, min_share=self.min_category_agreement),
-                "below margin quantile": partial(filters.above_margin_quantile, quantile=self.min_margin_quantile),
+                Dropped.SMALL_MARGIN: partial(filters.above_margin, min_margin=self.min_margin),
+                Dropped.LENGTH_RATIO: partial(filters.similar_length, max_ratio=self.max_length_ratio),
+                Dropped.CATEGORY_AGREEMENT: partial(filters.agreeing, min_share=self.min_category_agreement),
+                Dropped.MARGIN_QUANTILE: partial(filters.above_margin_quantile, quantile=self.min_margin_quantile),
             },
         )
-        dropped = lost | undecided | refused
+        dropped = filters.added(cut, unjudged, lost, undecided, refused)
         samples = sum(map(len, groups))
         counts = {"prompts": len(by_prompt), "samples": samples, "pairs": len(pairs), "dropped": dropped}
         figures = summarize([each.pair for each in pairs], [each.margin_by_category for each in proposed])

@@ -36,10 +36,10 @@ class ComparisonPairs:
 
     def __call__(self, groups: Sequence[Group], verdicts: Sequence[Verdict]) -> RoundData:
         pairs: list[Pair] = []
-        dropped = Counter[str]()
+        dropped = Counter[Dropped]()
         for (first, second), verdict in zip(groups, verdicts, strict=True):
             equal = first.response_ids == second.response_ids
-            reason = Dropped.EQUAL_RESPONSES if equal else self._unusable(verdict)
+            reason = Dropped.EQUAL_RESPONSES if equal else verdict.reason or self._tie(verdict)
             if reason is None:
                 pairs.append(self._pair(first, second, verdict.p))
             else:
@@ -48,11 +48,9 @@ class ComparisonPairs:
         counts = {"prompts": len(groups), "samples": samples, "pairs": len(pairs), "dropped": dict(dropped)}
         return RoundData(tuple(pairs), counts | summarize(pairs) | _verdicts(verdicts))
 
-    def _unusable(self, verdict: Verdict) -> str | None:
-        """Why a verdict labels no pair."""
-        if not verdict.valid:
-            return verdict.reason or "invalid judgement"
-        return "tie" if self.label == "hard" and is_tie(verdict.p) else None
+    def _tie(self, verdict: Verdict) -> Dropped | None:
+        """A hard label has no side for a tie."""
+        return Dropped.TIE if self.label == "hard" and is_tie(verdict.p) else None
 
     def _pair(self, first: Rollout, second: Rollout, p: float) -> Pair:
         wins = self._draw(first, second) < p if self.label == "sampled" else p >= 0.5

@@ -3,13 +3,15 @@
 No filter looks at the order of rows. A threshold is kept where it is met exactly.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from math import isfinite
 from statistics import fmean
 from typing import NamedTuple, TypeVar
 
 from uptake.errors import InputError
-from uptake.types import Group, Judgement, Pair, Rollout
+from uptake.types import Dropped, Group, Judgement, Pair, Rollout
 
 T = TypeVar("T")
 
@@ -40,8 +42,8 @@ def candidates(groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]
 
 
 def apply(
-    items: Sequence[T], filters: Mapping[str, Callable[[Sequence[T]], list[T]]]
-) -> tuple[list[T], dict[str, int]]:
+    items: Sequence[T], filters: Mapping[Dropped, Callable[[Sequence[T]], list[T]]]
+) -> tuple[list[T], dict[Dropped, int]]:
     """Apply `filters` in their order; return what is left and how many items each one dropped.
 
     What several filters would drop counts for the first of them.
@@ -54,14 +56,27 @@ def apply(
     return left, dropped
 
 
+def added(*counts: Mapping[Dropped, int]) -> dict[Dropped, int]:
+    """Counts of several steps together, in their order; a step that dropped nothing says so."""
+    reasons = dict.fromkeys(chain(*counts))
+    return {reason: sum(each.get(reason, 0) for each in counts) for reason in reasons}
+
+
 def finished(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that ended with a stop token."""
     return [each for each in candidates if each.rollout.finished]
 
 
-def valid(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those with a valid judgement, whose score is a finite number."""
-    return [each for each in candidates if each.judgement.valid and isfinite(each.judgement.score)]
+def judged(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[Dropped, int]]:
+    """Those with a valid judgement, whose score is a finite number, and how many have none, by the judge's reason."""
+    found, dropped = list[Candidate](), Counter[Dropped]()
+    for each in candidates:
+        reason = each.judgement.reason or (None if isfinite(each.judgement.score) else Dropped.NOT_FINITE)
+        if reason is None:
+            found.append(each)
+        else:
+            dropped[reason] += 1
+    return found, dict(dropped)
 
 
 def nonempty(candidates: Sequence[Candidate]) -> list[Candidate]:

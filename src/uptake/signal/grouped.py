@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Literal
 
 from uptake.data.where import bad_row
-from uptake.types import Group, Judgement, Rollout, RoundData
+from uptake.types import Dropped, Group, Judgement, Rollout, RoundData
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Grouped:
 
     def __call__(self, sampled: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
-        dropped: Counter[str] = Counter()
+        dropped: Counter[Dropped] = Counter()
         for rollout, judgement in zip(chain(*sampled), chain(*judgements), strict=True):
             reason = self._unusable(rollout, judgement)
             if reason:
@@ -50,12 +50,12 @@ class Grouped:
         }
         return RoundData(examples, counts | figures)
 
-    def _unusable(self, rollout: Rollout, judgement: Judgement) -> str:
+    def _unusable(self, rollout: Rollout, judgement: Judgement) -> Dropped | None:
         if not judgement.valid:
-            return judgement.reason or "invalid judgement"
+            return judgement.reason
         if not rollout.response_ids:
-            return "empty"
-        return "" if rollout.finished or self.keep_unfinished else "unfinished"
+            return Dropped.EMPTY
+        return None if rollout.finished or self.keep_unfinished else Dropped.UNFINISHED
 
     def _check(self, rollout: Rollout, judgement: Judgement) -> None:
         values = judgement.tokens if self.level == "token" else (judgement.score,)

@@ -10,8 +10,9 @@ import numpy as np
 from uptake.errors import InputError
 from uptake.signal import filters
 from uptake.signal.filters import Candidate
+from uptake.signal.length_residual import without_length
 from uptake.support.token_ids import compact
-from uptake.types import Group, Judgement, Labeled, RoundData
+from uptake.types import Dropped, Group, Judgement, Labeled, RoundData
 
 ThresholdUnit = Literal["score", "quantile"]
 
@@ -23,7 +24,8 @@ class Thresholds:
     Needs no second response to a prompt, but scores that mean the same from prompt to prompt. `threshold_unit` says
     whether `low` and `high` are scores or quantiles of the usable scores of a round; where both quantiles are the same
     score, nothing is labeled. Dropped first, in this order, each counted once: responses that are unfinished (unless
-    `keep_unfinished`) or have no valid judgement. Raises InputError unless `low` is below `high` and, as quantiles,
+    `keep_unfinished`) or have no valid judgement. With `length_residual`, scores are what length leaves of them over
+    the whole round (`signal.length_residual`). Raises InputError unless `low` is below `high` and, as quantiles,
     both are from 0 to 1.
     """
 
@@ -31,6 +33,7 @@ class Thresholds:
     high: float
     threshold_unit: ThresholdUnit = "score"
     keep_unfinished: bool = False
+    length_residual: bool = False
 
     def __post_init__(self) -> None:
         if self.threshold_unit not in get_args(ThresholdUnit):
@@ -49,18 +52,21 @@ class Thresholds:
 
     def label(self, groups: Sequence[Group], judgements: Sequence[Sequence[Judgement]]) -> RoundData:
         """Label all responses of a round: a rollout, and whether it is good, for an example."""
-        usable, lost = filters.apply(
+        finished, cut = filters.apply(
             filters.candidates(groups, judgements),
-            {"unfinished": list if self.keep_unfinished else filters.finished, "invalid judgement": filters.valid},
+            {Dropped.UNFINISHED: list if self.keep_unfinished else filters.finished},
         )
+        usable, unjudged = filters.judged(finished)
+        if self.length_residual:
+            usable = without_length(usable, lambda each: None)
         low, high = self._levels([each.judgement.score for each in usable])
-        clear, between = filters.apply(usable, {"between the thresholds": partial(_outside, low=low, high=high)})
+        clear, between = filters.apply(usable, {Dropped.BETWEEN_THRESHOLDS: partial(_outside, low=low, high=high)})
         examples = tuple((rollout, judgement.score >= high) for rollout, judgement in clear)
         good = sum(good for _, good in examples)
         prompts = {rollout.prompt.key for group in groups for rollout in group}
         counts = {"prompts": len(prompts), "samples": sum(map(len, groups))}
         labels = {"low": low, "high": high, "good": good, "bad": len(examples) - good}
-        return RoundData(examples, {**counts, **labels, "dropped": lost | between})
+        return RoundData(examples, {**counts, **labels, "dropped": filters.added(cut, unjudged, between)})
 
     def _levels(self, scores: Sequence[float]) -> tuple[float, float]:
         """The thresholds as scores."""

@@ -38,7 +38,8 @@ class MethodConfig(BaseModel):
     weight_decay: float = 0.0
     clip: float | None = 1.0
     precision: Precision = "fp32"
-    micro_tokens: int = 8192
+    micro_tokens: int | None = None
+    recompute: bool = False
 
     @model_validator(mode="after")
     def _optimizer_uses_its_options(self) -> Self:
@@ -67,7 +68,7 @@ def built(build: Callable[[Any], T], config: BaseModel) -> T:
             used.add(name)
             return super().__getattribute__(name)
 
-    made = build(Watched.model_construct(config.model_fields_set, **vars(config)))
+    made = build(Watched.model_construct(config.model_fields_set, **dict(config)))
     idle = [name for name in type(config).model_fields if name not in used]
     if idle:
         allowed = "fields that build reads, or that are named as those of a part it fills"

@@ -57,7 +57,9 @@ def annotated_figures(compared: Sequence[AnnotatedPair]) -> dict[str, Any]:
     verdicts = [verdict for *_, verdict in compared]
     valid = [pair for pair in compared if pair[2].valid]
     if not valid:
-        raise InputError(f"no verdict is valid; the first: {verdicts[0].reason}", allowed="at least one")
+        raise InputError(
+            f"no verdict is valid; the first: {verdicts[0].detail or verdicts[0].reason}", allowed="at least one"
+        )
     p = [verdict.p for *_, verdict in valid]
     old = [len(before.response_ids) for before, *_ in valid]
     new = [len(after.response_ids) for _, after, _ in valid]

@@ -27,6 +27,7 @@ from uptake.evaluate.bench_results import (
     Result,
     ScorerSummary,
     Timing,
+    Unjudged,
     confidence,
     result,
 )
@@ -36,7 +37,7 @@ from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
 from uptake.train.run_folder import write_json
-from uptake.types import Dialogue, Judgement, Prompt, Turn, Verdict
+from uptake.types import Dialogue, Dropped, Judgement, Prompt, Turn, Verdict
 
 T = TypeVar("T")
 
@@ -167,7 +168,7 @@ def _scores(reward: Reward) -> _Asking[Prediction]:
     def ask(questions: Sequence[Query]) -> list[Prediction]:
         return [_number(each, each.score) for each in reward.rate([question[0] for question in questions])]
 
-    return _Asking("bench", ask, TypeAdapter(float), lambda answer: not isinstance(answer, str))
+    return _Asking("bench", ask, TypeAdapter(float), lambda answer: not isinstance(answer, Unjudged))
 
 
 def _verdicts(annotator: Annotator) -> _Asking[Verdict]:
@@ -219,16 +220,16 @@ def _stats(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> AnnotatorStats:
 
 
 def _number(verdict: Judgement | Verdict, number: float) -> Prediction:
-    if not verdict.valid:
-        return verdict.reason or "no reason was given"
-    return number if isfinite(number) else "not a finite number"
+    if verdict.reason is not None:
+        return Unjudged(verdict.reason, verdict.detail)
+    return number if isfinite(number) else Unjudged(Dropped.NOT_FINITE)
 
 
 def _answer(item: Item, numbers: Sequence[Prediction]) -> Prediction | list[float]:
     """One item's answer from those to its questions, or the first reason why one is missing."""
-    given = [number for number in numbers if not isinstance(number, str)]
+    given = [number for number in numbers if not isinstance(number, Unjudged)]
     if len(given) < len(numbers):
-        return next(number for number in numbers if isinstance(number, str))
+        return next(number for number in numbers if isinstance(number, Unjudged))
     if isinstance(item, Candidates):
         return given
     return given[0] - given[1] if len(given) == 2 else given[0]

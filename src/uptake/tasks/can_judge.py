@@ -27,7 +27,7 @@ from uptake.rewards.length import Length
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.rewards.rate import invalid
 from uptake.tasks.bench import bench
-from uptake.types import Answered, Dialogue, Judgement, Preference, Prompt, Rated, Row, Turn
+from uptake.types import Answered, Dialogue, Dropped, Judgement, Preference, Prompt, Rated, Row, Turn
 
 Truth = Literal["pairs", "ratings", "what people said next"]
 
@@ -51,7 +51,7 @@ class WayToJudge:
     name: str
     estimate: Estimate
     judged: int
-    reasons: Mapping[str, int]
+    reasons: Mapping[Dropped, int]
     verdicts: AnnotatorStats | None = None
 
 
@@ -187,7 +187,9 @@ def _read(items: Sequence[Item], actual: "_ActualReactions") -> list[Item]:
         replace(item, ratings={_QUALITY: each.score}) for item, each in zip(ratings, judged, strict=True) if each.valid
     ]
     if not found:
-        raise InputError(f"nothing that people said next could be read; the first: {judged[0].reason}")
+        raise InputError(
+            f"nothing that people said next could be read; the first: {judged[0].detail or judged[0].reason}"
+        )
     return found
 
 
@@ -217,7 +219,7 @@ class _ActualReactions(Reward):
             if usable:
                 judged.append(Judgement(fmean(usable)))
             else:
-                judged.append(invalid(unread[answers[0]] if answers else InputError("nobody answered this response")))
+                judged.append(invalid(unread[answers[0]]) if answers else Judgement(0.0, reason=Dropped.NO_REACTION))
         return judged
 
 

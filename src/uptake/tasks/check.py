@@ -1,5 +1,6 @@
 """The preflight: what would a run read, train on and cost? Finds out in seconds what would otherwise fail in hours."""
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,10 +12,13 @@ from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
+from uptake.models.low_rank import begins_as_base
+from uptake.objective import RoundObjective
 from uptake.recipe import Examples, Recipe, Stage
-from uptake.reference import Frozen, Given, NoReference
+from uptake.reference import Behaviour, Frozen, Given, NoReference
 from uptake.tasks.judge_probe import facts_of, probe_judge
-from uptake.tasks.measured_step import MeasuredStep, measured_step
+from uptake.tasks.measured_step import MeasuredRound, MeasuredStep, measured_round, measured_step
+from uptake.tasks.memory_need import LAPTOP, Costs, held_bytes, memory_need, what_fits
 from uptake.train.loop import batch_plan
 from uptake.train.rounds import dropped
 from uptake.types import Dropped, Prompt, RoundData, Row
@@ -26,9 +30,6 @@ SHOWN = 2
 MEASURED = 64
 # Pairs that a judge is asked about.
 PROBED = 8
-
-# Bytes that a run may take before smaller ones are named.
-LAPTOP = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,17 @@ class Preflight:
     cautions: tuple[str, ...] = ()
 
 
-def check(recipe: Recipe, world: World, *, measure: bool = False) -> Preflight:
+def check(recipe: Recipe, world: World, *, measure: bool = False, memory: int | None = None) -> Preflight:
     """Render samples, prove that a stop token is trained, work out the batch and the cost of the first stage.
 
-    With `measure` two optimizer steps are taken, without moving a weight, and tell time and memory of them all.
+    A run that takes more than `memory` bytes, by default those of a laptop, is told which settings take less. With
+    `measure` two optimizer steps are taken, without moving a weight, and tell time and memory of them all; where
+    responses are sampled, a few are sampled and judged for it.
     Raises InputError or ModelError for whatever would stop the run: rows of the wrong kind, a chat template whose
     prompt is not a prefix of prompt and response, a model without an end-of-turn token, a first loss that is not the
-    constant that it must be where policy and reference are the same, and steps to measure before anything is sampled.
+    constant that it must be where policy and reference are the same.
     """
-    stage = recipe.stages[0]
-    if measure and stage.examples is None:
-        raise InputError(
-            "nothing is sampled yet", field="--measure", allowed="a method that learns from rows as they are"
-        )
+    stage, limit = recipe.stages[0], LAPTOP if memory is None else memory
     if not world.chat.end_ids:
         raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
     if stage.modules is not None:
@@ -72,19 +71,24 @@ def check(recipe: Recipe, world: World, *, measure: bool = False) -> Preflight:
     facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
     if stage.examples is not None:
-        return _recorded(stage, stage.examples, world, facts, measure)
+        return _recorded(stage, stage.examples, world, facts, measure, limit)
     # Before anything is sampled, one example for every prompt is as good a guess as any.
     found = reach_of(stage.update, world.policy.model, steps_of(stage.update, len(rows)) * stage.rounds)
     samples = tuple(_prompt_only(world, prompt) for prompt in prompts(rows[:SHOWN]))
+    costs = _sampled_costs(stage, world, rows)
     more = [*_sampled(world, rows), *_steps(stage, found, " if every prompt gives one example")]
+    need, too_large = _need(stage, world, costs, limit)
+    more += [*_memory(stage, world), need]
+    cautions = (*advice(stage.update, world.policy.model, found), *too_large)
+    if measure:
+        more += _measured_round(stage, measured_round(stage, world, rows), len(rows))
     stats = probe_judge(stage, world, PROBED)
     more += facts_of(stats) if stats is not None else []
-    cautions = advice(stage.update, world.policy.model, found)
-    return Preflight(samples, (*facts, *more, *_memory(stage, world)), tuple(cautions))
+    return Preflight(samples, (*facts, *more), cautions)
 
 
 def _recorded(
-    stage: Stage, examples: Examples, world: World, facts: Sequence[tuple[str, str]], measure: bool
+    stage: Stage, examples: Examples, world: World, facts: Sequence[tuple[str, str]], measure: bool, limit: int
 ) -> Preflight:
     """The preflight of rows that carry their responses, after facts that all rows have."""
     rows = list(islice(world.rows, MEASURED))
@@ -100,6 +104,8 @@ def _recorded(
     count = round(len(world.rows) * len(data.examples) / len(rows))
     found = reach_of(stage.update, world.policy.model, steps_of(stage.update, count) * stage.rounds)
     plan = batch_plan(len(data.examples), stage, (world.seed, 0, 0))
+    costs = [[len(trees[index]) for index in part] for part in plan]
+    need, too_large = _need(stage, world, costs, limit)
     more = [
         ("stop token", f"trained: every response ends with {_ends(world, _used(world, trees))}"),
         ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
@@ -107,18 +113,18 @@ def _recorded(
         ("compute", _compute(stage, world, mean * count * stage.update.epochs)),
         ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
     ]
-    step = measured_step(stage, world, data.examples) if measure else None
-    if step:
+    if measure:
+        step = measured_step(stage, world, data.examples)
         more += _measured(step, mean * count * stage.update.epochs * stage.rounds)
     lost = [f"of the first {len(rows)} rows, dropped: {dropped(data)}"] if dropped(data) else []
     cautions = (
         *lost,
         *advice(stage.update, world.policy.model, found, count),
-        *(line for line in [step and too_large(stage, step)] if line),
+        *too_large,
         *stage.objective.cautions([[data.examples[index] for index in part] for part in plan]),
     )
     return Preflight(
-        tuple(_pieces(world, tree) for tree in trees[:SHOWN]), (*facts, *more, *_memory(stage, world)), cautions
+        tuple(_pieces(world, tree) for tree in trees[:SHOWN]), (*facts, *more, *_memory(stage, world), need), cautions
     )
 
 
@@ -130,14 +136,45 @@ def _measured(step: MeasuredStep, tokens: float) -> list[tuple[str, str]]:
     ]
 
 
-def too_large(stage: Stage, step: MeasuredStep) -> str:
-    """What would make a run smaller that does not fit into the memory of a laptop."""
-    if step.peak <= LAPTOP:
-        return ""
-    return (
-        f"the run takes {step.peak / 2**30:.1f} GiB, and a laptop has {LAPTOP / 2**30:.0f}: smaller are --lora 16 "
-        f"and --set micro_tokens={max(256, min(stage.update.micro_tokens, step.tokens) // 4)}"
-    )
+def _measured_round(stage: Stage, share: MeasuredRound, rows: int) -> list[tuple[str, str]]:
+    """The time of all rounds by that of a share of one, by what is sampled, judged and learned."""
+    step, times = share.step, rows / share.rows * stage.rounds
+    learning = share.prepare + step.seconds / step.tokens * share.tokens * stage.update.epochs
+    parts = {"sampling": share.sampling, "judging": share.judging, "update": learning}
+    counts = {
+        "sampling": f"{share.responses} responses of {share.rows} prompts, {share.response_tokens} tokens",
+        "judging": f"{share.responses} responses",
+        "update": f"{share.examples} examples of {share.tokens} tokens",
+    }
+    told = [
+        (f"time: {name}", f"about {seconds * times / 60:.2g} minutes: {seconds:.2g} s for {counts[name]}")
+        for name, seconds in parts.items()
+    ]
+    whole = sum(parts.values()) * times / 60
+    return [
+        *told,
+        ("time", f"about {whole:.2g} minutes for {rows * stage.rounds} prompts, by {share.rows} of them"),
+        ("peak memory", f"about {step.peak / 2**30:.2f} GiB, at a step of {step.tokens} tokens"),
+    ]
+
+
+def _need(stage: Stage, world: World, costs: Costs, limit: int) -> tuple[tuple[str, str], list[str]]:
+    """What the steps of a run take at their peak, and a line where that is more than there is."""
+    held = held_bytes(world.policy.device)
+    need = memory_need(stage, world, costs, held)
+    fact = "memory of a step", f"about {need.peak / 2**30:.2f} GiB, with {need.tokens} tokens at once"
+    return fact, [line for line in [what_fits(stage, world, costs, held, limit)] if line]
+
+
+def _sampled_costs(stage: Stage, world: World, rows: Sequence[Row]) -> Costs:
+    """The most tokens that the examples of a step can have: a pair of responses each or, in groups, all of them."""
+    produce, *_ = stage.sampling
+    longest = max(len(world.chat.prompt_ids(prompt.turns)) for prompt in prompts(rows[:MEASURED]))
+    room = (world.policy.window or sys.maxsize) - longest
+    new = min(getattr(produce, "max_new_tokens", 0), max(1, room))
+    responses = getattr(produce, "n", 2)
+    each = longest + new * (responses if isinstance(stage.objective, RoundObjective) else min(2, responses))
+    return [[each] * min(stage.update.batch_size, len(rows))]
 
 
 def _steps(stage: Stage, found: Reach, where: str = "") -> list[tuple[str, str]]:
@@ -210,6 +247,10 @@ def _reference_bytes(stage: Stage, world: World) -> int:
     match stage.reference:
         case Frozen():
             return _bytes(world.policy.model.parameters())
+        case Behaviour():
+            # The copy shares what does not learn.
+            start = 0 if begins_as_base(world.policy) else _bytes(world.policy.model.parameters())
+            return _bytes(trainable(world.policy).values()) + start
         case Given(name):
             return _bytes(world.model(name).model.parameters())
         case _:

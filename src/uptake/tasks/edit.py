@@ -16,6 +16,7 @@ from uptake.data.convert import as_texts
 from uptake.data.files import suffix
 from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import Store, digest, filled, resumable_output
+from uptake.data.rows import further_columns
 from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row
 from uptake.data.write import FORMATS
@@ -125,7 +126,7 @@ def _draft(row: Row) -> Draft:
     finished = _FINISHED.get(str(given).lower())
     if finished is None:
         raise bad_row(f"found {given!r}", draft.prompt.where, field="finished", allowed="true or false")
-    extra = {name: value for name, value in draft.prompt.extra.items() if name != "finished"}
+    extra = {name: value for name, value in further_columns(row).items() if name != "finished"}
     return replace(draft, prompt=replace(draft.prompt, extra=extra), finished=finished)
 
 
@@ -239,7 +240,7 @@ def _reject(outcome: Outcome, editor: Editor) -> dict[str, Any]:
     elif proposal.answer:
         told["answer"] = proposal.answer
     if verdict is not None:
-        told |= {"edit_p_by_order": list(verdict.by_order), "judge": verdict.reason}
+        told |= {"edit_p_by_order": list(verdict.by_order), "judge": verdict.detail or verdict.reason}
     if not draft.finished:
         told["finished"] = False
     return to_record(Answered(draft.prompt, draft.response)) | told

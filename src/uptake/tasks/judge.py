@@ -13,6 +13,7 @@ from uptake.data import Writer, prompts, to_record
 from uptake.data.convert import response_turns
 from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import digest, resumable_map, resumable_output
+from uptake.data.rows import further_columns
 from uptake.data.turns import as_text, message, of_conversation
 from uptake.data.where import bad_row
 from uptake.errors import InputError
@@ -90,7 +91,9 @@ def judge_file(
         verdicts = list(found)
         valid = list(filter(_is_valid, verdicts))
         if not valid:
-            raise InputError(f"no pair could be judged; the first: {verdicts[0].reason}", path=pairs.source)
+            raise InputError(
+                f"no pair could be judged; the first: {verdicts[0].detail or verdicts[0].reason}", path=pairs.source
+            )
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
             for row, verdict in zip(rows, verdicts, strict=True):
                 if verdict.valid or not drop_bad:
@@ -140,15 +143,23 @@ def _record(row: Preference, verdict: Verdict) -> dict[str, Any]:
     told = {"p": verdict.p, "p_by_order": list(verdict.by_order), "valid": True, "swapped": verdict.p < 0.5}
     if not verdict.valid:
         unlabelled = {"responses": [row.chosen, row.rejected], "valid": False, "reason": verdict.reason}
-        return to_record(row.prompt) | dict.fromkeys(told) | unlabelled
-    left = ("responses", "reason") if "responses" in row.prompt.extra else ()
+        unlabelled |= {"detail": verdict.detail} if verdict.detail else {}
+        return {**to_record(row.prompt), **further_columns(row), **dict.fromkeys(told), **unlabelled}
+    left = ("responses", "reason", "detail") if "responses" in row.prompt.extra else ()
     extra = {name: value for name, value in row.prompt.extra.items() if name not in left}
     if verdict.p < 0.5:
         one, other = verdict.by_order
         told |= {"p": 1 - verdict.p, "p_by_order": [1 - other, 1 - one]}
-        sides = row.rejected, row.chosen, row.rejected_fields, row.chosen_fields
-        row, extra = Preference(row.prompt, *sides), _turned(extra)
+        row, extra = _turned_pair(row), _turned(extra)
     return to_record(replace(row, prompt=replace(row.prompt, extra=extra))) | told
+
+
+def _turned_pair(row: Preference) -> Preference:
+    """The pair with its responses in the other order."""
+    margin, ids = None if row.margin is None else -row.margin, row.token_ids
+    ids = ids and replace(ids, chosen=ids.rejected, rejected=ids.chosen)
+    sides = row.rejected, row.chosen, row.rejected_fields, row.chosen_fields
+    return Preference(row.prompt, *sides, margin, ids)
 
 
 def _turned(value: Any, margin: bool = False) -> Any:

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from uptake.errors import InputError
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats, position_bias_warning
-from uptake.judge import PairwiseJudge
+from uptake.judge import ByAnnotator, PairwiseJudge
 from uptake.recipe import Recipe, Stage
 from uptake.rollout import PolicySamples
 from uptake.rollout.samples import Samples
@@ -25,18 +25,18 @@ def probe_judge(stage: Stage, world: World, pairs: int = PAIRS) -> AnnotatorStat
     or of what was said.
     """
     judge = stage.judge
-    if not (isinstance(judge, PairwiseJudge) and judge.by.both_orders):
+    if not (isinstance(judge, ByAnnotator) and judge.by.both_orders):
         return None
-    groups = _answers(stage)(world, _first_rows(stage, world, pairs), 0, 0)
+    groups = [group[:2] for group in _answers(stage)(world, _first_rows(stage, world, pairs), 0, 0)]
     with TemporaryDirectory() as scratch:
-        verdicts = replace(judge, keep_unfinished=True)(replace(world, folder=Path(scratch)), groups)
+        verdicts = PairwiseJudge(judge.by)(replace(world, folder=Path(scratch)), groups)
     return annotator_stats(verdicts, *([len(group[side].response) for group in groups] for side in (0, 1)))
 
 
 def refuse_position_bias(recipe: Recipe, world: World) -> None:
     """Raise InputError for a judge whose two orders agree in fewer than half of the probe's pairs, unless it may."""
     for stage in recipe.stages:
-        if not isinstance(stage.judge, PairwiseJudge) or stage.judge.allow_position_bias:
+        if not isinstance(stage.judge, ByAnnotator) or stage.judge.allow_position_bias:
             continue
         stats = probe_judge(stage, world)
         if stats is not None and (problem := position_bias_warning(stats)):

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uptake.data import Writer
+from uptake.data import Writer, to_record
 from uptake.data.lock import locked
-from uptake.data.turns import message_list, of_conversation
 from uptake.data.write import may_write
 from uptake.errors import InputError
 from uptake.recipe import Recipe
@@ -17,7 +16,7 @@ from uptake.support.stop import going_on
 from uptake.tasks.train import warn_of_self_judging
 from uptake.train.rounds import collect, nothing_left
 from uptake.train.run_folder import RunLog, open_run, write_json
-from uptake.types import Rollout
+from uptake.types import PairIds, Preference
 from uptake.world import World
 
 
@@ -51,7 +50,7 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
         may_write(out, overwrite=overwrite or resumes)
         with open_run(recipe, world, resume=True) as folder:
             log = RunLog(folder, 0)
-            data = collect(replace(stage, signal=signal.mine), world, log, (0, 0), version=0)
+            data = collect(replace(stage, signal=signal.mine), log.within_limits(world), log, (0, 0), version=0)
             if not data.examples:
                 raise nothing_left(log, (0, 0), data)
             with Writer(out, overwrite=overwrite, resumes=resumes) as writer:
@@ -64,21 +63,8 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
 
 def pair_record(mined: MinedPair, tokenizer: str) -> dict[str, Any]:
     """A pair as a preference row, with the token ids that were sampled so that training meets the very same ones."""
-    return {
-        "prompt": message_list(mined.chosen.prompt.turns),
-        **of_conversation(mined.chosen.prompt.turns),
-        "chosen": _turns(mined.chosen),
-        "rejected": _turns(mined.rejected),
-        "margin": mined.pair.margin,
-        "margin_by_category": dict(mined.margin_by_category),
-        "token_ids": {
-            "tokenizer": tokenizer,
-            "prompt": list(mined.pair.prompt_ids),
-            "chosen": list(mined.pair.chosen_ids),
-            "rejected": list(mined.pair.rejected_ids),
-        },
-    }
-
-
-def _turns(rollout: Rollout) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": rollout.response}]
+    pair = mined.pair
+    prompt = replace(mined.chosen.prompt, extra={"margin_by_category": dict(mined.margin_by_category)})
+    ids = PairIds(tokenizer, tuple(pair.prompt_ids), tuple(pair.chosen_ids), tuple(pair.rejected_ids))
+    texts = mined.chosen.response, mined.rejected.response
+    return to_record(Preference(prompt, *texts, margin=pair.margin, token_ids=ids))

@@ -24,10 +24,11 @@ from uptake.evaluate.correlation import FEWEST_ROWS, correlations
 from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.rating_regression import rating_regression
 from uptake.follow_up.reward import FollowUpReward
+from uptake.rewards.rate import reason_of
 from uptake.signal import BestWorst, MinedPair
 from uptake.signal.thresholds import Thresholds
 from uptake.train.run_folder import write_json
-from uptake.types import Answered, Group, Judgement, Preference, Rated, Rollout
+from uptake.types import Answered, Dropped, Group, Judgement, Preference, Rated, Rollout
 
 Keep = Literal["rated", "scored", "pairs"]
 By = Literal["actual_follow_up", "follow_up", "rating_regression"]
@@ -46,7 +47,8 @@ class ReactionReward:
     rewards: Mapping[str, float] = field(default_factory=dict)
     by_category: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     each: Sequence[float | None] = ()
-    reason: str = ""
+    reason: Dropped | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class MineLogs:
         for name, known in (("keep", Keep), ("by", By)):
             if getattr(self, name) not in get_args(known):
                 raise InputError(repr(getattr(self, name)), field=name, allowed=", ".join(get_args(known)))
+        if self.keep == "scored" and (self.pairs.length_residual or self.thresholds.length_residual):
+            raise InputError("scores are kept as they are", field="length_residual", allowed="keep rated or pairs")
 
     def __call__(
         self, heard: Sequence[Reacted], judged: Sequence[Judgement], rollouts: Sequence[Rollout]
@@ -87,7 +91,7 @@ class MineLogs:
             return [MinedRow(row, places, judged[places[0]].score) for row, places in rated], labeled.summary["dropped"]
         usable = [index for index, each in enumerate(judged) if each.valid]
         rows = [MinedRow(_answered(heard[index]), (index,), judged[index].score) for index in usable]
-        return rows, {"invalid judgement": len(judged) - len(rows)}
+        return rows, Counter(each.reason for each in judged if each.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class MinedRow:
 class LogSummary:
     """Summary of a log: counts, what was dropped and why, and how the rewards go with each other and with ratings.
 
+    `reasons` count the responses that could not be read, `details` tell what else is known of the first of each.
     `correlations` are Spearman's, with intervals by conversation; an undefined one has its reason.
     """
 
@@ -113,7 +118,8 @@ class LogSummary:
     written: int
     good: int
     dropped: Mapping[str, int]
-    reasons: Mapping[str, int]
+    reasons: Mapping[Dropped, int]
+    details: Mapping[Dropped, str]
     redacted: Mapping[str, int]
     correlations: Mapping[str, Estimate]
 
@@ -176,6 +182,7 @@ def _summary(
         good=sum(isinstance(each.row, Rated) and each.row.good for each in rows),
         dropped={**log.dropped, **dropped},
         reasons=dict(Counter(each.reason for each in readings if each.reason)),
+        details={each.reason: each.detail for each in reversed(readings) if each.reason and each.detail},
         redacted=dict(log.redacted),
         correlations=_correlations(heard, readings),
     )
@@ -227,7 +234,7 @@ def read_reactions(heard: Sequence[Reacted], reward: FollowUpReward, store: Stor
         TypeAdapter(ReactionReward),
         chunk=CHUNK,
         label="read",
-        # A reason names a line of the log, which may be another in the next call.
+        # A detail names a line of the log, which may be another in the next call.
         final=lambda reading: not reading.reason,
     )
     return list(found)
@@ -256,7 +263,8 @@ def _read(heard: Sequence[Reacted], reward: FollowUpReward) -> Iterator[Reaction
         answers = [row for row, (owner, _) in enumerate(spoken) if owner == index]
         usable = [row for row in answers if row not in unread]
         if index in lost or not usable:
-            yield ReactionReward(reason=str(lost.get(index) or unread[answers[0]]))
+            error = lost[index] if index in lost else unread[answers[0]]
+            yield ReactionReward(reason=reason_of(error), detail=str(error))
             continue
         parts = {name: fmean(float(column[row]) for row in usable) for name, column in actual.by_category.items()}
         yield ReactionReward(
@@ -287,7 +295,7 @@ def with_rating_regression(heard: Sequence[Reacted], readings: Sequence[Reaction
 
 def _judgement(reading: ReactionReward, by: By) -> Judgement:
     if reading.reason:
-        return Judgement(0.0, valid=False, reason=reading.reason)
+        return Judgement(0.0, reason=reading.reason, detail=reading.detail)
     return Judgement(reading.rewards[by], parts=reading.by_category.get(by, {}))
 
 
@@ -328,7 +336,8 @@ def _by_prompt(
 
 def _preference(mined: MinedPair) -> Preference:
     chosen, rejected = mined.chosen, mined.rejected
-    return Preference(chosen.prompt, chosen.response, rejected.response, chosen.fields, rejected.fields)
+    texts = chosen.response, rejected.response
+    return Preference(chosen.prompt, *texts, chosen.fields, rejected.fields, mined.pair.margin)
 
 
 def _rated(rollout: Rollout, good: bool) -> Rated:
@@ -342,7 +351,7 @@ def _answered(heard: Reacted) -> Answered:
 def _spelled(mined: MinedRow, of: Sequence[tuple[Reacted, ReactionReward]], by: By) -> dict[str, Any]:
     """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
     sides = ("chosen_", "rejected_") if len(of) == 2 else ("",)
-    spelled: dict[str, Any] = {"margin" if len(of) == 2 else "reward": mined.score}
+    spelled: dict[str, Any] = {} if len(of) == 2 else {"reward": mined.score}
     for side, (heard, reading) in zip(sides, of, strict=True):
         spelled[f"{side}actual_follow_up"] = list(heard.follow_ups)
         spelled |= {f"{side}reward_{kind}": reading.rewards[kind] for kind in get_args(By) if kind in reading.rewards}

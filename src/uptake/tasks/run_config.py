@@ -13,6 +13,9 @@ from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.support.settings import near
 
+# Models that a run has where none is given: the policy as its own follow-up model, as it is, and as the run began.
+DEFAULT_MODELS = ("follow_up", "policy", "start")
+
 
 class RunConfig(BaseModel):
     """Run config: the method with its options, the policy, the data, and other models by the name a recipe calls them.
@@ -101,11 +104,11 @@ def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
     Raises InputError that names the option, and the file where it stands there.
     """
     options = dict(config.options)
-    # A method without a reference has none to switch to when the policy gets an adapter.
-    if "reference" in methods.find(config.method).Config.model_fields:
+    # A method without a reference has none to switch to when the policy gets an adapter, nor has one that moves.
+    if (reference := methods.fields_of(config.method, options).get("reference")) is not None:
         if "reference" in config.models:
             options.setdefault("reference", "given")
-        elif config.lora:
+        elif config.lora and reference.default == "initial":
             options.setdefault("reference", "adapter_off")
     read = read_config(file).get("options", {}) if file is not None else {}
     files = {name: file for name, value in read.items() if file is not None and options.get(name) == value}
@@ -115,7 +118,7 @@ def recipe_of(config: RunConfig, file: Path | None = None) -> Recipe:
 def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file: Path | None = None) -> RunConfig:
     """The config with a model for every name that its recipe asks for; `rest` is that of all which have none.
 
-    A follow-up model may be without: then the policy is its own. Raises InputError as `assigned` does, and names the
+    Those that a run has by itself may be without. Raises InputError as `assigned` does, and names the
     `file` where a model stands there.
     """
     names = models_used(recipe)
@@ -123,7 +126,7 @@ def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file
         if name not in names:
             problem = f"nothing here uses a model called {name!r}{near(name, names)}"
             raise InputError(problem, path=file, field="models", allowed=", ".join(names) or "none")
-    found = assigned(names, config.models, rest, optional=("follow_up",))
+    found = assigned(names, config.models, rest, optional=DEFAULT_MODELS)
     return config.model_copy(update={"models": found})
 
 

@@ -142,7 +142,7 @@ def _details(reward: Reward, answered: Sequence[Answered], drop_bad: bool) -> It
     """What the reward says of every response; InputError, naming the row, for one that it cannot rate."""
     for response, details in zip(answered, reward.details(answered), strict=True):
         if not (details.judgement.valid or drop_bad):
-            raise bad_row(details.judgement.reason, response.prompt.where)
+            raise bad_row(details.judgement.detail or str(details.judgement.reason), response.prompt.where)
         yield details
 
 

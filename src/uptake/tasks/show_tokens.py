@@ -11,7 +11,7 @@ from uptake.data.response_tokens import response_tokens
 from uptake.data.token_view import join
 from uptake.data.where import bad_row
 from uptake.edits.units import split_words
-from uptake.errors import ModelError
+from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
 from uptake.ops.spans import place_labels
 from uptake.ops.token_labels import token_labels
@@ -104,8 +104,8 @@ def _scored(sides: Sequence[Side], chat: ChatFormat, model: LanguageModel) -> It
         for side, found in zip(sides, read, strict=True)
     ]
     for side, found, values in zip(sides, read, reward_tokens(model, chat, rollouts), strict=True):
-        if isinstance(values, str):
-            raise bad_row(values, side.prompt.where, allowed=f"a response that fits {model.name}")
+        if isinstance(values, InputError):
+            raise bad_row(values.problem, side.prompt.where, allowed=f"a response that fits {model.name}")
         if not all(map(isfinite, values)):
             raise ModelError(f"{model.name}: a value that is not finite for {side.title or side.prompt.key}")
         rows = {"reward": values}

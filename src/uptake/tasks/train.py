@@ -1,5 +1,6 @@
 """Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
 
+import copy
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from uptake.models import LanguageModel, add_lora, load
 from uptake.models.adapters import split_adapter
 from uptake.recipe import Recipe
 from uptake.tasks.judge_probe import refuse_position_bias
-from uptake.tasks.run_config import RunConfig, models_used
+from uptake.tasks.run_config import DEFAULT_MODELS, RunConfig, models_used
 from uptake.train.loop import Options, run
 from uptake.train.run_folder import check_folder
 from uptake.world import World
@@ -36,13 +37,13 @@ def train(recipe: Recipe, config: RunConfig, folder: str | Path, options: Option
 def warn_of_self_judging(recipe: Recipe, world: World) -> None:
     """Say so where the judge of a recipe is the very model that it judges."""
     for name in models_used([stage.judge for stage in recipe.stages]):
-        if name in world.models and world.models[name].base is world.policy.base:
+        if name != "policy" and name in world.models and world.models[name].base is world.policy.base:
             spoken = name.replace("_", "-")
             log.warning("%s is its own %s model: it may prefer what it would say itself", world.policy.name, spoken)
 
 
 def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns: bool = True) -> World:
-    """Load what was named. A recipe that asks for a follow-up model and is given none asks the policy itself.
+    """Load what was named. A recipe that asks for a model that a run has by itself is given the policy, or its copy.
 
     Where the policy `learns`, all weights that it trains are in fp32, and references compute as it does.
     """
@@ -52,7 +53,9 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
     if config.lora:
         torch.manual_seed(config.seed)
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
-    default = {"follow_up": policy} if "follow_up" in models_used(recipe) else {}
+    default = {name: policy for name in models_used(recipe) if name in DEFAULT_MODELS}
+    if "start" in default:
+        default["start"] = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
     alike = models_used([stage.reference for stage in recipe.stages]) if whole else ()
     models = default | load_each(config.models, alike, dtype=config.dtype, device=config.device)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)

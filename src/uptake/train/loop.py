@@ -15,6 +15,7 @@ import torch
 
 from uptake.errors import InputError
 from uptake.models import save_model
+from uptake.models.ensemble import by_member
 from uptake.recipe import Recipe, Stage
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
@@ -27,6 +28,7 @@ from uptake.types import RoundData
 from uptake.update import (
     advice,
     build_optimizer,
+    fitting,
     optimizer_step,
     rates_line,
     reach_of,
@@ -83,28 +85,27 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     snapshot = checkpoint.load(folder) if options.resume else None
     cursor = snapshot.cursor if snapshot else Cursor()
     log = RunLog(folder, cursor.step)
-    trained = world
+    _keep_start(recipe, world, folder)
+    world = trained = log.within_limits(world)
     if snapshot and cursor.stage == len(recipe.stages):
         learner = Learner(recipe.stages[-1], world)
         learner.load(snapshot.weights)
         trained = learner.world
     for index in range(cursor.stage, len(recipe.stages)):
         stage = recipe.stages[index]
-        start = _stage_start(folder, index)
         if index:
-            _load_weights(world, read_tensors(start, "weights"))
-        elif stage.finish is not None and not start.exists():
-            write_tensors(start, {"weights": trainable(world.policy)})
+            _load_weights(world, read_tensors(_stage_start(folder, index), "weights"))
         # New modules draw their weights, which must not depend on what this process did before.
         torch.manual_seed(world.seed)
-        learner = Learner(stage, world)
+        learner = Learner(stage, world, log.micro_tokens(index))
+        log.keep_micro_tokens(index, learner.micro_tokens)
         # A snapshot between two stages holds modules and optimizer of the one that is over.
         if snapshot is not None and cursor != Cursor(stage=index, step=cursor.step):
             learner.restore(snapshot)
         snapshot = None
         cursor = _run_rounds(learner, cursor, log, options)
         if stage.finish is not None:
-            stage.finish(learner.world, read_tensors(start, "weights"))
+            stage.finish(learner.world, read_tensors(_stage_start(folder, 0), "weights"))
         if index + 1 < len(recipe.stages):
             write_tensors(_stage_start(folder, index + 1), {"weights": trainable(world.policy)})
         cursor = Cursor(stage=index + 1, step=cursor.step)
@@ -112,33 +113,49 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         trained = learner.world
     if options.report is not None:
         options.report(folder)
-    chat = trained.chat
+    respond = recipe.stages[-1].respond
+    chat = trained.chat if respond is None else respond(trained)
     save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
 
 
+def _keep_start(recipe: Recipe, world: World, folder: Path) -> None:
+    """Keep the weights a run begins with, where a stage is to end with a change that goes by them."""
+    finishes = [stage.finish for stage in recipe.stages if stage.finish is not None]
+    for finish in finishes:
+        finish.check(world)
+    if finishes and not _stage_start(folder, 0).exists():
+        write_tensors(_stage_start(folder, 0), {"weights": trainable(world.policy)})
+
+
 @final
 class Learner:
-    """A stage at work: the policy with its extra modules, the optimizer over both, and the running reference."""
+    """A stage at work: the policy with its extra modules, the optimizer over both, and the running reference.
 
-    def __init__(self, stage: Stage, world: World) -> None:
+    Its micro-batches are those of its settings or, where these leave it open, those of the run so far; else they are
+    chosen by what fits the memory that is free now.
+    """
+
+    def __init__(self, stage: Stage, world: World, micro_tokens: int | None = None) -> None:
         heads = stage.modules(world.policy) if stage.modules is not None else {}
-        self.stage = stage
         self.reference = stage.reference.start(world)
         policy = replace(world.policy, heads=heads, card={**world.policy.card, **stage.card})
         self.world = replace(world, policy=policy)
         self.weights = trainable(self.world.policy)
         modules = trainable_modules(self.world.policy)
-        weights = [weight for name, weight in self.weights.items() if name not in modules]
-        self.optimizer = build_optimizer(stage.update, weights, modules.values())
-        if weights and not hasattr(policy.model, "peft_config"):
+        self.micro_tokens = stage.update.micro_tokens or micro_tokens or _fitting(self.world, stage)
+        self.stage = replace(stage, update=replace(stage.update, micro_tokens=self.micro_tokens))
+        learned = {name: weight for name, weight in self.weights.items() if name not in modules}
+        first, *others = by_member(policy, learned)
+        self.optimizer = build_optimizer(stage.update, first, modules.values(), others)
+        if learned and not hasattr(policy.model, "peft_config"):
             policy.base.name_or_path = ""  # no folder holds what is learned, so no later adapter may name one
 
-    def step(self, examples: Sequence[Any], rate: float) -> dict[str, float]:
+    def step(self, examples: Sequence[Any], rate: float, done: float = 0.0) -> dict[str, float]:
+        """One optimizer step at a rate, after a share `done` of the stage's steps; returns its metrics."""
         set_rate(self.optimizer, rate)
-        return optimizer_step(
-            self.world.policy, self.reference, self.stage.objective, examples, self.optimizer, self.stage.update
-        )
+        objective = self.stage.objective.at(done)
+        return optimizer_step(self.world.policy, self.reference, objective, examples, self.optimizer, self.stage.update)
 
     def save(self, folder: Path, cursor: Cursor) -> None:
         weights = {name: weight.data for name, weight in self.weights.items()}
@@ -154,6 +171,12 @@ class Learner:
 
     def load(self, weights: Mapping[str, torch.Tensor]) -> None:
         _load_weights(self.world, weights)
+
+
+def _fitting(world: World, stage: Stage) -> int:
+    tokens, line = fitting(world.policy, stage.update)
+    logger.info("micro-batches: %s", line)
+    return tokens
 
 
 def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options) -> Cursor:
@@ -173,7 +196,9 @@ def _run_rounds(learner: Learner, cursor: Cursor, log: RunLog, options: Options)
             cursor = _update(learner, replace(data, examples=examples), metrics, cursor, log, options)
             learner.reference.advance(world)
             cursor = replace(cursor, round_=round_ + 1, done=0)
-            if round_ + 1 == stage.rounds or _passed(begun, cursor.step, options.save_every):
+            over = round_ + 1 == stage.rounds
+            # Weights that nothing changes any more are saved once, at the end of the stage.
+            if stage.finish is not None if over else _passed(begun, cursor.step, options.save_every):
                 learner.save(log.folder, cursor)
             bar.advance()
     return cursor
@@ -201,9 +226,10 @@ def _update(
     with log.timed("update", len(plan) - cursor.done) as timer, progress_bar("update", len(plan)) as bar:
         bar.advance(cursor.done)
         for done in range(cursor.done, len(plan)):
-            rate = stage.update.rate(len(plan) * cursor.round_ + done, total)
+            before = len(plan) * cursor.round_ + done
             batch = [examples[index] for index in plan[done]]
-            metrics = learner.step(batch, rate)
+            rate = stage.update.rate(before, total)
+            metrics = learner.step(batch, rate, before / total)
             left = len(plan) - done - 1
             if left and stage.objective.ends_round(metrics):
                 metrics["skipped"] = left

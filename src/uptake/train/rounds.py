@@ -1,4 +1,4 @@
-"""The first half of a round: rows to groups of rollouts to what is said of them to examples, journaled by chunks.
+"""The first half of a round: rows to groups of rollouts to what is said of them to examples, journaled on the way.
 
 Where a stage works `ahead`, the rollouts of the next rounds are already there and judged in the background while the
 policy learns from this one. Who samples, from which weights and in which order does not depend on who is faster, so
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
-from uptake.recipe import Examples, Stage
+from uptake.recipe import Examples, Stage, StreamedProduce
 from uptake.reference import RunningReference
 from uptake.support.progress import progress_bar
 from uptake.train.checkpoint import Cursor
@@ -34,7 +34,7 @@ from uptake.world import World
 
 logger = logging.getLogger(__name__)
 
-# Rows that are produced and judged together, and journaled as one line.
+# Groups that are judged together and journaled as one line, and rows that are produced together where none waits.
 CHUNK = 32
 
 # The folder of a round with what its objective has worked out before the first step.
@@ -59,19 +59,9 @@ def collect(stage: Stage, world: World, log: RunLog, round_index: RoundIndex, ve
     """
     if stage.examples is not None:
         return _from_rows(stage.examples, world, log, round_index)
-    chunks = _chunks(stage, world, round_index)
-    judged: list[Judged] = []
-    with (
-        Journal(_folder(log, round_index) / "judged.jsonl") as journal,
-        progress_bar("produce and judge", sum(map(len, chunks))) as bar,
-    ):
-        judged.extend(map(_read, journal.done))
-        bar.advance(sum(map(len, chunks[: len(judged)])))
-        for chunk in chunks[len(judged) :]:
-            groups = _produce(stage, world, log, chunk, (round_index[1], version))
-            judged.append(_judge(stage, world, log, groups))
-            journal.append(_spelled(*judged[-1]))
-            bar.advance(len(chunk))
+    if (judged := _judged_before(stage, world, log, round_index)) is None:
+        sampled = sample_round(stage, world, log, round_index, version)
+        judged = _judge_round(stage, world, log, round_index, sampled)
     return _round_data(stage, log, round_index, judged)
 
 
@@ -95,7 +85,7 @@ def prepare_round(
     if not _is_prepared(folder, cursor):
         memory = _memory(log, cursor)
         with log.timed("prepare", len(examples)), precision(stage.update, world.policy.device):
-            found = objective.prepare(world.policy, reference, examples, memory, stage.update.micro_tokens)
+            found = objective.prepare(world.policy, reference, examples, memory, stage.update.budget)
         tensors, handed_on, figures = found
         write_tensors(folder, {"tensors": tensors, "memory": exact(handed_on), "metrics": exact(figures)})
     prepared = objective.with_prepared(examples, read_tensors(folder, "tensors"))
@@ -183,34 +173,70 @@ class RoundsOfData:
         self._closed.set()
         self._background.shutdown(cancel_futures=True)
 
-    def _judge(self, round_index: RoundIndex, sampled: Sequence[Sequence[Group]]) -> RoundData:
-        """The data of chunks that are sampled already."""
-        stage, world, log = self.stage, self.world, self.log
-        with Journal(_folder(log, round_index) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-            judged = list(map(_read, journal.done))
-            bar.advance(len(judged))
-            for groups in sampled[len(judged) :]:
-                if self._closed.is_set():
-                    raise CancelledError
-                judged.append(_judge(stage, world, log, groups))
-                journal.append(_spelled(*judged[-1]))
-                bar.advance()
-        return _round_data(stage, log, round_index, judged)
+    def _judge(self, round_index: RoundIndex, sampled: Sequence[Group]) -> RoundData:
+        """The data of a round that is sampled already."""
+        judged = _judge_round(self.stage, self.world, self.log, round_index, sampled, self._closed)
+        return _round_data(self.stage, self.log, round_index, judged)
 
 
-def sample_round(
-    stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int
-) -> list[Sequence[Group]]:
-    """The groups of a round, chunk by chunk, journaled by themselves: judging comes after the policy moved."""
-    chunks = _chunks(stage, world, round_index)
-    with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(chunks)) as bar:
-        sampled: list[Sequence[Group]] = [_GROUPS.validate_python(record["groups"]) for record in journal.done]
-        bar.advance(len(sampled))
-        for chunk in chunks[len(sampled) :]:
-            sampled.append(_produce(stage, world, log, chunk, (round_index[1], version)))
-            journal.append({"groups": _GROUPS.dump_python(tuple(sampled[-1]), mode="json")})
-            bar.advance()
-    return sampled
+def sample_round(stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int) -> list[Group]:
+    """The groups of a round in the order of its rows, journaled as they are done."""
+    rows = stage.select(world, round_index[1])
+    with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(rows)) as bar:
+        groups: dict[int, Group] = {}
+        for record in journal.done:
+            groups |= zip(record["rows"], _GROUPS.validate_python(record["groups"]), strict=True)
+        bar.advance(len(groups))
+        left = [number for number in range(len(rows)) if number not in groups]
+        with log.timed("produce", len(left)) as timer:
+            for done in _produced(stage, world, [rows[number] for number in left], (round_index[1], version)):
+                found = {left[number]: group for number, group in done.items()}
+                written = {"rows": list(found), "groups": _GROUPS.dump_python(tuple(found.values()), mode="json")}
+                journal.append(written)
+                groups |= found
+                timer.tokens += sum(len(rollout.response_ids) for group in found.values() for rollout in group)
+                bar.advance(len(found))
+    return [groups[number] for number in range(len(rows))]
+
+
+def _produced(stage: Stage, world: World, rows: Sequence[Row], when: tuple[int, int]) -> Iterator[Mapping[int, Group]]:
+    """Groups by the number of their row: each alone from who gives it as soon as it is done, else by chunks."""
+    produce, *_ = stage.sampling
+    if isinstance(produce, StreamedProduce):
+        yield from ({number: group} for number, group in produce.stream(world, rows, *when))
+        return
+    for start in range(0, len(rows), CHUNK):
+        groups = produce(world, rows[start : start + CHUNK], *when)
+        yield dict(enumerate(groups, start))
+
+
+def _judge_round(
+    stage: Stage,
+    world: World,
+    log: RunLog,
+    round_index: RoundIndex,
+    sampled: Sequence[Group],
+    closed: Event | None = None,
+) -> list[Judged]:
+    """The groups of a round and what was said of them, chunk by chunk; CancelledError once it is closed."""
+    chunks = [sampled[start : start + CHUNK] for start in range(0, len(sampled), CHUNK)]
+    with Journal(_folder(log, round_index) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
+        judged = list(map(_read, journal.done))
+        bar.advance(sum(len(groups) for groups, _ in judged))
+        for groups in chunks[len(judged) :]:
+            if closed is not None and closed.is_set():
+                raise CancelledError
+            judged.append(_judge(stage, world, log, groups))
+            journal.append(_spelled(*judged[-1]))
+            bar.advance(len(groups))
+    return judged
+
+
+def _judged_before(stage: Stage, world: World, log: RunLog, round_index: RoundIndex) -> list[Judged] | None:
+    """What an earlier call has judged; None where a row is left."""
+    with Journal(_folder(log, round_index) / "judged.jsonl") as journal:
+        judged = list(map(_read, journal.done))
+    return judged if sum(len(groups) for groups, _ in judged) == len(stage.select(world, round_index[1])) else None
 
 
 def _folder(log: RunLog, round_index: RoundIndex) -> Path:
@@ -225,19 +251,6 @@ def _from_rows(examples: Examples, world: World, log: RunLog, round_index: Round
     if data.examples and (lost := dropped(data)):
         logger.warning("%d examples; dropped: %s", len(data.examples), lost)
     return data
-
-
-def _chunks(stage: Stage, world: World, round_index: RoundIndex) -> list[Sequence[Row]]:
-    rows = stage.select(world, round_index[1])
-    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-
-
-def _produce(stage: Stage, world: World, log: RunLog, rows: Sequence[Row], when: tuple[int, int]) -> Sequence[Group]:
-    produce, *_ = stage.sampling
-    with log.timed("produce", len(rows)) as timer:
-        groups = produce(world, rows, *when)
-        timer.tokens = sum(len(rollout.response_ids) for group in groups for rollout in group)
-    return groups
 
 
 def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> Judged:
@@ -262,10 +275,21 @@ def _spelled(groups: Sequence[Group], assessments: Sequence[Assessment]) -> dict
 
 def _round_data(stage: Stage, log: RunLog, round_index: RoundIndex, judged: Sequence[Judged]) -> RoundData:
     *_, signal = stage.sampling
+    judged = [*_earlier(log, round_index, stage.earlier), *judged]
     groups = [group for chunk, _ in judged for group in chunk]
     data = signal(groups, [each for _, assessments in judged for each in assessments])
     log.summary(round_index, data.summary)
     return replace(data, version=_version(groups))
+
+
+def _earlier(log: RunLog, round_index: RoundIndex, count: int) -> Iterator[Judged]:
+    """What was sampled and said in up to `count` rounds before this one, the oldest first."""
+    if not count:
+        return
+    found = [tuple(map(int, path.parent.name.split("-"))) for path in log.folder.glob("rounds/*/judged.jsonl")]
+    for stage, round_ in sorted(each for each in found if each < round_index)[-count:]:
+        with Journal(_folder(log, (stage, round_)) / "judged.jsonl") as journal:
+            yield from map(_read, journal.done)
 
 
 def _version(groups: Sequence[Group]) -> float | None:

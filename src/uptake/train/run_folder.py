@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -27,6 +27,7 @@ from uptake.data import Journal, TokenView, Writer, replacing
 from uptake.data.lock import FOLDER_LOCK, check_unlocked, locked
 from uptake.data.write import disk_errors
 from uptake.errors import InputError
+from uptake.models.language_model import Limits
 from uptake.recipe import Recipe
 from uptake.train.checkpoint import Cursor
 from uptake.train.identity import check_same, identity
@@ -126,6 +127,32 @@ class RunLog:
         self._tokens = folder / "tokens.jsonl"
         if self._tokens.exists():
             _journal_until(self._tokens, step).close()
+
+    def within_limits(self, world: World) -> World:
+        """A world whose models compute within the limits that they had when the run began; later ones repeat them."""
+        known = self._facts().get("limits")
+        if known is None:
+            models = {"policy": world.policy, **world.models}
+            self._keep({"limits": {name: asdict(lm.limits) for name, lm in models.items()}})
+            return world
+        limits = {name: Limits(**values) for name, values in known.items()}
+        models = {name: replace(lm, limits=limits[name]) for name, lm in world.models.items()}
+        return replace(world, policy=replace(world.policy, limits=limits["policy"]), models=models)
+
+    def micro_tokens(self, stage: int) -> int | None:
+        """The micro-batch that the run first chose for a stage; None where it has chosen none."""
+        chosen: int | None = self._facts().get("micro_tokens", {}).get(str(stage))
+        return chosen
+
+    def keep_micro_tokens(self, stage: int, tokens: int) -> None:
+        self._keep({"micro_tokens": {**self._facts().get("micro_tokens", {}), str(stage): tokens}})
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return facts
+
+    def _keep(self, facts: Mapping[str, Any]) -> None:
+        write_json(self.folder / "run.json", {**self._facts(), **facts})
 
     def metrics(self, cursor: Cursor, values: Mapping[str, float]) -> None:
         self._metrics.append({"step": cursor.step, "stage": cursor.stage, "round": cursor.round_, **values})

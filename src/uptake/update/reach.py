@@ -110,7 +110,9 @@ def _gains(model: nn.Module, settings: Optimization) -> Iterator[float]:
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
         if hasattr(module, "lora_A"):
-            yield from _adapter_gains(module, settings)
+            # Members of an ensemble move the layer together.
+            if gains := [*_adapter_gains(module, settings)]:
+                yield sum(gains)
         elif isinstance(module, nn.Embedding) or ".lora_" in name:
             continue  # a table is looked up, and an adapter is one layer
         elif isinstance(weight, nn.Parameter) and weight.requires_grad and weight.ndim > 1 and weight.any():

@@ -3,7 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from uptake.errors import ModelError
 from uptake.models import LanguageModel
+from uptake.models.recompute import recomputed_layers
 from uptake.objective import Objective
 from uptake.reference import RunningReference
 from uptake.update.optimization import Optimization
@@ -43,22 +45,26 @@ def optimizer_step(
     """Move the policy by one batch and return its metrics, averaged over the batch.
 
     The gradient is that of the summed loss over the summed size of all examples, however they are cut; what depends on
-    the whole batch is worked out before. Modules with a rate of their own are clipped by themselves.
+    the whole batch is worked out before. Modules with a rate of their own are clipped by themselves, and so is each
+    member of an ensemble, of which `grad_norm` is the mean.
     Raises ModelError, before any weight has moved, where loss or gradient is not finite.
     """
     total = sum(map(objective.size, examples))
     sums: Counter[str] = Counter()
     optimizer.zero_grad(set_to_none=True)
     with precision(settings, policy.device):
-        objective = objective.for_batch(policy, reference, examples, settings.micro_tokens)
-    for batch in micro_batches(objective, examples, settings.micro_tokens):
-        with precision(settings, policy.device):
+        objective = objective.for_batch(policy, reference, examples, settings.budget)
+    for batch in micro_batches(objective, examples, settings.budget):
+        with computing(policy, settings):
             loss = objective(policy, reference, batch)
         (loss.total / total).backward()
         sums.update({name: float(value) for name, value in loss.metrics.items()})
     limit = settings.clip or torch.inf
-    groups = [float(nn.utils.clip_grad_norm_(group["params"], limit)) for group in optimizer.param_groups]
-    norms = dict(zip(("grad_norm", "module_grad_norm"), groups, strict=False))
+    found: dict[str, list[float]] = {}
+    for group in optimizer.param_groups:
+        name = "module_grad_norm" if "share" in group else "grad_norm"
+        found.setdefault(name, []).append(float(nn.utils.clip_grad_norm_(group["params"], limit)))
+    norms = {name: fmean(each) for name, each in found.items()}
     metrics = {name: value / total for name, value in sums.items()}
     for name, value in {**metrics, **norms}.items():
         if not math.isfinite(value):
@@ -69,14 +75,25 @@ def optimizer_step(
 
 def micro_batches(objective: Objective, examples: Sequence[Any], budget: int) -> Iterator[Sequence[Any]]:
     """Consecutive examples of at most `budget` distinct tokens together; a larger one goes alone."""
+    yield from (examples[part] for part in cuts([len(objective.tree(example)) for example in examples], budget))
+
+
+def cuts(costs: Sequence[int], budget: int) -> Iterator[slice]:
+    """The parts of a row of costs that are at most `budget` together; a larger cost is alone."""
     start, used = 0, 0
-    for index, example in enumerate(examples):
-        cost = len(objective.tree(example))
+    for index, cost in enumerate(costs):
         if used and used + cost > budget:
-            yield examples[start:index]
+            yield slice(start, index)
             start, used = index, 0
         used += cost
-    yield examples[start:]
+    yield slice(start, len(costs))
+
+
+@contextmanager
+def computing(policy: LanguageModel, settings: Optimization) -> Iterator[None]:
+    """The block in which a policy computes what it learns from."""
+    with precision(settings, policy.device), recomputed_layers(policy) if settings.recompute else nullcontext():
+        yield
 
 
 def precision(settings: Optimization, device: torch.device) -> AbstractContextManager[Any]:

@@ -18,6 +18,9 @@ RESPONSES = "How many were sampled, and why some were not learned from."
 READ_PAIRS = "As the rows hold them, and why the rest was left out."
 READ = "How many were read, and why some were not learned from."
 
+# Rounds that a table shows; of more, as many at even distances up to the last.
+MOST_ROUNDS = 40
+
 # What a round is known by; a column that no round fills is left out.
 COLUMNS = {
     "rows": "Rows",
@@ -52,11 +55,14 @@ def build(run: RunFolder) -> Section | LeftOut:
     if not makes_pairs and not any(any(each.dropped.values()) for each in rounds.values()):
         return LeftOut("Pairs", "the method makes none, and no response was dropped.")
     columns = tuple(_columns(rounds.values()))
-    table = RoundTable(columns, rounds, _margins(rounds), _dropped(rounds.values()), _agreement(rounds))
+    every = -(-len(rounds) // MOST_ROUNDS)
+    shown = {name: each for number, (name, each) in enumerate(rounds.items(), 1) if not (len(rounds) - number) % every}
+    table = RoundTable(columns, shown, _margins(rounds), _dropped(rounds.values()), _agreement(rounds))
     read = all(each.rows is not None for each in rounds.values())
+    part = "" if every == 1 else f" Shown are {len(shown)} of {len(rounds):,} rounds."
     if makes_pairs:
-        return Section("Pairs", READ_PAIRS if read else PAIRS, table)
-    return Section("Rows", READ, table) if read else Section("Responses", RESPONSES, table)
+        return Section("Pairs", (READ_PAIRS if read else PAIRS) + part, table)
+    return Section("Rows", READ + part, table) if read else Section("Responses", RESPONSES + part, table)
 
 
 def _columns(rounds: Collection[RoundSummary]) -> Iterator[tuple[str, str]]:

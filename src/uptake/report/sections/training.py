@@ -9,7 +9,9 @@ from uptake.report.section import LeftOut, Section
 from uptake.report.text import words
 
 ABOUT = "Strong lines are means of neighboring steps, faint ones the steps themselves."
-MARKS = "Vertical lines: a new round starts."
+
+# Lines between rounds that can still be told apart.
+MOST_MARKS = 40
 
 # In this order, before all others.
 METRICS = {
@@ -27,6 +29,7 @@ METRICS = {
     "clip_fraction": "Share of clipped tokens",
     "approx_kl": "KL to the sampling policy",
     "skipped": "Steps skipped at the target",
+    "initial_log_ratio": "Log-ratio to the policy of the start, mean of both responses",
 }
 SHARES = ("accuracy", "clip_fraction")
 # Written only where it is not 0.
@@ -36,15 +39,19 @@ NOT_DRAWN_ALONE = {"step", "stage", "round", "tokens", "lr", "chosen_reward", "r
 
 def build(run: RunFolder) -> Section | LeftOut:
     """A chart for every metric that the run wrote."""
-    marks = _round_starts(run.metrics)
+    starts = _round_starts(run.metrics)
+    every = -(-len(starts) // MOST_MARKS) or 1
+    marks = starts[every - 1 :: every]
     charts = tuple(chart for chart in _charts(run.metrics, marks) if chart is not None)
     if not charts:
         return LeftOut.no("metric in metrics.jsonl", "Training")
-    return Section("Training", f"{ABOUT} {MARKS}" if charts[0].marks else ABOUT, charts)
+    drawn = f"Vertical lines: {'a new round starts' if every == 1 else f'{every} more rounds are over'}."
+    return Section("Training", f"{ABOUT} {drawn}" if marks else ABOUT, charts)
 
 
 def _charts(rows: Sequence[MetricRow], marks: Sequence[float]) -> Iterator[LineChart | None]:
-    keys = dict.fromkeys([*METRICS, *(key for row in rows for key in row if key not in NOT_DRAWN_ALONE)])
+    drawn = (key for row in rows for key in row if key not in NOT_DRAWN_ALONE and "_member_" not in key)
+    keys = dict.fromkeys([*METRICS, *drawn])
     for key in keys:
         yield line_chart(METRICS.get(key, words(key)), [_metric(rows, key)], marks=marks, shares=key in SHARES)
         if key == "margin":

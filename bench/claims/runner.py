@@ -1,0 +1,93 @@
+"""Makes the results that claims need, two at a time: candidates of every arm first, then the chosen ones for all seeds.
+
+A result that is there is not made again, and work that was begun goes on, so a call that was killed at any moment
+continues where it was.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
+from statistics import fmean
+from threading import Thread
+from time import process_time, sleep
+
+import torch
+
+from claims.claim import DEVELOPMENT_SEED, Arm, Claim, Measured, Options, Trial
+from claims.store import Job, Store
+from uptake.errors import UptakeError
+from uptake.support.progress import progress_bar
+
+WORKERS = 2
+
+
+def make(claims: Sequence[Claim], store: Store, workers: int = WORKERS) -> None:
+    """Make every result that is missing; one worker works in this process."""
+    arms = [(arm, claim.seeds) for claim in claims for arm in claim.arms]
+    _make([job for arm, _ in arms for job in candidates(arm)], store, workers)
+    _make([Job(arm, chosen(arm, store), seed, "held out") for arm, seeds in arms for seed in seeds], store, workers)
+
+
+def candidates(arm: Arm) -> list[Job]:
+    """The jobs that decide between an arm's candidates; none where there is but one."""
+    each = arm.candidates if len(arm.candidates) > 1 else ()
+    return [Job(arm, candidate, DEVELOPMENT_SEED, "development") for candidate in each]
+
+
+def chosen(arm: Arm, store: Store) -> Options:
+    """The candidate that did best on development questions; raises ValueError where one has no result."""
+    values = []
+    for job in candidates(arm):
+        measured, reason = store.read(job)
+        if measured is None:
+            raise ValueError(f"{reason}, of which the rate was to be chosen")
+        values.append(float("-inf") if measured.failed else fmean(measured.values[arm.chosen_by].values()))
+    return arm.candidates[values.index(max(values)) if values else 0]
+
+
+def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:
+    lacking = {job.digest: job for job in jobs if store.read(job)[0] is None}
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress_bar("claims", len(lacking)))
+        if workers > 1:
+            context, begin = get_context("spawn"), partial(_begin, os.getpid())
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context, initializer=begin))
+            begun = {pool.submit(work, job, store): job for job in lacking.values()}
+            done: Iterator[tuple[Job, float]] = ((begun[each], each.result()) for each in as_completed(begun))
+        else:
+            done = ((job, work(job, store)) for job in lacking.values())
+        for job, seconds in done:
+            print(f"{seconds:7.1f} CPU seconds  {_name(job)}", file=sys.stderr, flush=True)
+            bar.advance()
+
+
+def work(job: Job, store: Store) -> float:
+    """Do one job and keep its result; returns the CPU seconds it took."""
+    before = process_time()
+    trial = Trial(job.seed, job.questions, store.workspace(job))
+    try:
+        measured = job.arm.work({**job.arm.options, **job.candidate}, trial)
+    except UptakeError as error:  # a rate at which training breaks off is a result too
+        measured = Measured({}, failed=str(error))
+    store.write(job, measured)
+    return process_time() - before
+
+
+def _name(job: Job) -> str:
+    return f"{job.arm.name} {dict(job.candidate) or ''}, seed {job.seed}"
+
+
+def _begin(parent: int) -> None:
+    """One thread, and an end with the parent: a worker that outlives it would hold the folders of its runs."""
+    torch.set_num_threads(1)
+    Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        sleep(0.2)
+    os._exit(1)

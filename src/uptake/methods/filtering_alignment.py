@@ -1,0 +1,93 @@
+"""Filtering alignment (FA; arXiv 2308.12050): imitation of the responses that a reward likes better than most.
+
+Rows bring responses with rewards, as `uptake score` writes them; rewards are standardized over all rows, and what is
+above `threshold` is learned as in supervised fine-tuning (`by: best` takes the best response to each prompt instead).
+Differs from DPO in that nothing is pushed away and nothing holds the policy near its start. Assumes that the best of
+what is there is good; a reward that likes length selects for it, and a hard prompt may lose all its rows, which is
+counted. Gives no signal where all rewards are alike.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from uptake.examples.scored import Scored, ScoredRows, imitation
+from uptake.methods import MethodConfig, fill
+from uptake.objective import NextToken
+from uptake.recipe import Recipe, Stage
+from uptake.types import Dropped, RoundData
+from uptake.update import Optimization
+from uptake.world import World
+
+ALIASES = ("fa",)
+
+
+class Config(MethodConfig):
+    by: Literal["threshold", "best"] = "threshold"
+    # In standard deviations from the mean, or as the rows have it; null takes every response.
+    threshold: float | None = 0.0
+    standardize: bool = True
+    # The authors' scripts.
+    lr: float = 5e-6
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Responses above a threshold of their reward, or the best of each prompt, the first of equal ones."""
+
+    rows: ScoredRows
+    by: Literal["threshold", "best"] = "threshold"
+    threshold: float | None = 0.0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it uses beside what rows say."""
+        return self.rows.columns
+
+    def __call__(self, world: World, round_: int) -> RoundData:
+        best: dict[str, float] = {}
+        prompts: Counter[str] = Counter()
+        for each in self.rows(world):
+            prompts[each.prompt.key] += 1
+            best[each.prompt.key] = max(each.reward, best.get(each.prompt.key, each.reward))
+        chosen: list[Scored] = []
+        left: list[Scored] = []
+        for each in self.rows(world):
+            good = self._is_best(each, best) if self.by == "best" else self._is_above(each)
+            (chosen if good else left).append(each)
+        trees = [imitation(world.chat, world, each) for each in chosen]
+        without = len(prompts) - len({each.prompt.key for each in chosen})
+        figures = {"reward_kept": _mean(chosen), "reward_left_out": _mean(left), "prompts_without": without}
+        reason = Dropped.NOT_THE_BEST if self.by == "best" else Dropped.BELOW_THRESHOLD
+        counts = {"prompts": len(prompts), "samples": len(chosen) + len(left), "kept": len(chosen)}
+        return RoundData(trees, counts | figures | {"dropped": {reason: len(left)}})
+
+    def _is_above(self, scored: Scored) -> bool:
+        return self.threshold is None or scored.reward > self.threshold
+
+    def _is_best(self, scored: Scored, best: dict[str, float]) -> bool:
+        """Whether nothing better answers the prompt; each prompt has one, since it is taken out of `best`."""
+        found = best.get(scored.prompt.key) == scored.reward
+        if found:
+            del best[scored.prompt.key]
+        return found
+
+
+def _mean(scored: Iterable[Scored]) -> float | None:
+    rewards = [each.reward for each in scored]
+    return fmean(rewards) if rewards else None
+
+
+def build(config: Config) -> Recipe:
+    return Recipe(
+        stages=(
+            Stage(
+                examples=Filtered(ScoredRows(config.standardize), config.by, config.threshold),
+                objective=NextToken(),
+                update=fill(Optimization, config),
+            ),
+        )
+    )

@@ -1,0 +1,146 @@
+"""Memory that a run needs at the peak of its steps, told before one is taken, and settings with which it fits."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from uptake.errors import InputError
+from uptake.models.heads import Critic
+from uptake.models.memory import free_bytes
+from uptake.recipe import Stage
+from uptake.reference import Frozen
+from uptake.support.memory import held_memory
+from uptake.update import Optimization, fitting_tokens, step_memory
+from uptake.update.memory import LEAST, MOMENTS
+from uptake.update.step import cuts
+from uptake.world import World
+
+GIB = 2**30
+
+# Bytes that a run may take before smaller settings are named: those of a laptop.
+LAPTOP = 8 * GIB
+
+# The rank of the adapter that is proposed.
+RANK = 16
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE)
+
+# The distinct tokens of every example, by optimizer step.
+Costs = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Memory of a run: the bytes that its process holds at the peak of a step whose micro-batches have `tokens`."""
+
+    peak: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """Settings that memory depends on: those of the update, an adapter, and a critic that shares the policy's trunk."""
+
+    update: Optimization
+    lora: bool = False
+    shared: bool = False
+
+
+def memory_size(text: str) -> int:
+    """The bytes that "8GB" or "512 MiB" names, in powers of 1,024; a number alone is in GB. Raises InputError."""
+    found = _SIZE.fullmatch(text)
+    if found is None or not float(found[1]):
+        raise InputError(repr(text), field="--memory", allowed="a size, as 8GB or 512MB")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or "G"))
+
+
+def held_bytes(device: torch.device) -> int:
+    """Bytes that this process holds on a device."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else held_memory()
+
+
+def memory_need(
+    stage: Stage, world: World, costs: Costs, held: int, settings: StepSettings | None = None
+) -> MemoryNeed:
+    """What steps of such examples take on top of what is `held`, by a policy with the modules of the stage beside it.
+
+    The models of the world are held already; what is not is a frozen copy of the policy, and all that learns.
+    """
+    settings, policy = settings or StepSettings(stage.update), world.policy
+    copied = _bytes(policy.model) if isinstance(stage.reference, Frozen) and not settings.lora else 0
+    held += copied
+    if settings.shared:
+        held -= sum(_bytes(head) for head in policy.heads.values() if isinstance(head, Critic))
+        policy = replace(policy, heads={})
+    memory = step_memory(policy, settings.update)
+    if settings.lora:
+        learned = _adapter_bytes(policy.model)
+        moments = MOMENTS[settings.update.optimizer] * learned
+        memory = replace(memory, gradients=learned, moments=moments, table=0)
+    budget = settings.update.micro_tokens or fitting_tokens(policy, memory, free_bytes(policy.device) - copied)
+    cut = [[sum(batch[part]) for part in cuts(batch, budget)] for batch in costs]
+    tokens = max(max(parts) for parts in cut)
+    return MemoryNeed(held + memory.peak(tokens, several=any(len(parts) > 1 for parts in cut)), tokens)
+
+
+def what_fits(stage: Stage, world: World, costs: Costs, held: int, limit: int) -> str:
+    """What to set where a run takes more than `limit` bytes: each setting that is enough, or as many as it takes.
+
+    Empty where the run fits.
+    """
+    need = memory_need(stage, world, costs, held)
+    if need.peak <= limit:
+        return ""
+    problem = f"the run takes about {need.peak / GIB:.1f} GiB, and there are {limit / GIB:.3g}"
+    changes = list(_smaller(stage, world, need))
+    now = StepSettings(stage.update)
+    alone = [(name, memory_need(stage, world, costs, held, change(now)).peak) for name, change in changes]
+    if enough := [f"{name} ({peak / GIB:.1f} GiB)" for name, peak in alone if peak <= limit]:
+        return f"{problem}: it fits with {', or with '.join(enough)}"
+    words: list[str] = []
+    left = need.peak
+    for (name, change), (_, peak) in zip(changes, alone, strict=True):
+        if peak < need.peak:
+            now, words = change(now), [*words, name]
+            left = memory_need(stage, world, costs, held, now).peak
+        if left <= limit:
+            return f"{problem}: it fits with {' '.join(words)} ({left / GIB:.1f} GiB)"
+    rest = f"{' '.join(words)} leaves {left / GIB:.1f} GiB" if words else "no setting makes it smaller"
+    return f"{problem}: {rest}; smaller are another model and shorter examples"
+
+
+SettingsChange = Callable[[StepSettings], StepSettings]
+
+
+def _smaller(stage: Stage, world: World, need: MemoryNeed) -> Iterator[tuple[str, SettingsChange]]:
+    """Settings that may take less memory, as the command line spells them, from the cheapest on."""
+    few = max(LEAST, 1 << (need.tokens // 4).bit_length())
+    yield f"--set micro_tokens={few}", lambda one: _updated(one, micro_tokens=few)
+    if not stage.update.recompute:
+        yield "--set recompute=true", lambda one: _updated(one, recompute=True)
+    if any(isinstance(head, Critic) for head in world.policy.heads.values()):
+        yield "--set critic=shared", lambda one: replace(one, shared=True)
+    if not hasattr(world.policy.model, "peft_config"):
+        yield f"--lora {RANK}", lambda one: replace(one, lora=True)
+    if stage.update.optimizer != "adafactor":
+        yield "--set optimizer=adafactor", lambda one: _updated(one, optimizer="adafactor")
+    if stage.update.precision == "fp32":
+        yield "--set precision=bf16", lambda one: _updated(one, precision="bf16")
+
+
+def _updated(settings: StepSettings, **changes: Any) -> StepSettings:
+    return replace(settings, update=replace(settings.update, **changes))
+
+
+def _adapter_bytes(model: nn.Module) -> int:
+    """The weights of an adapter on all linear layers, in fp32."""
+    layers = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return sum(4 * RANK * (layer.in_features + layer.out_features) for layer in layers)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
