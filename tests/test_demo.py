@@ -19,8 +19,9 @@ from uptake.models import LanguageModel, load
 from uptake.rollout import PolicySamples
 from uptake.tasks.demo import DemoSettings, demo, fault_pairs, scorer_accuracy, town_followups
 from uptake.town import AXES, Town
+from uptake.town.lines import PUZZLED
 from uptake.town.questions import all_questions, read_question
-from uptake.types import Turn
+from uptake.types import Dialogue, Turn
 
 SMALL = DemoSettings(
     learn={"rounds": 1, "conversations": 1280, "users": 1, "batch_size": 32},
@@ -117,6 +118,44 @@ def test_pairs_are_a_perfect_and_a_faulty_answer_to_a_held_out_question() -> Non
         assert read_question(right[0].content) in all_questions(0, "heldout")
         assert right[:-1] == faulty[:-1]
         assert town.quality(right).overall == 1 > town.quality(faulty).overall
+
+
+def test_the_likelihood_of_the_answer_stands_beside_the_follow_ups(undisturbed: Path) -> None:
+    """Worked out again from one plain row of text for each answer, up to the mark that ends its turn."""
+    lm, points = load(undisturbed / "town-model" / "model"), []
+    for _, *sides in fault_pairs(Town(), SMALL):
+        right, faulty = (plain_likelihood(lm, dialogue) for dialogue in sides)
+        points.append(1.0 if right > faulty else 0.5 if right == faulty else 0.0)
+    found = evaluation(undisturbed)["reward_model"]
+    assert found["direct"]["plain"]["rate"] == pytest.approx(fmean(points))
+    assert fmean(found["direct_by_category"].values()) == pytest.approx(fmean(points))
+    assert found["direct"] != found["accuracy"]
+
+
+def plain_likelihood(lm: LanguageModel, dialogue: Dialogue) -> float:
+    """Mean log-probability of the words of the answer and of the end of its turn."""
+    question, answer = dialogue
+    stem = lm.tokenizer(f"<user> {question.content} <end> <assistant>")["input_ids"]
+    ids = [*stem, *lm.tokenizer(f"{answer.content} <end>")["input_ids"]]
+    with torch.no_grad():
+        logps = lm.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return fmean(float(logps[place - 1, ids[place]]) for place in range(len(stem), len(ids)))
+
+
+def test_faults_stand_in_pairs_as_often_as_the_town_makes_them() -> None:
+    """Of the questions, 114 can be answered by asking back (0.02), and 130 be taken for another one (0.2)."""
+    pairs = fault_pairs(Town(), replace(SMALL, held_out=144, pairs_per_axis=1000))
+    answers = [faulty[-1].content for axis, _, faulty in pairs if axis == "understanding"]
+    share = fmean(any(line in text for line in PUZZLED) for text in answers)
+    expected = 114 * 0.02 / (114 * 0.02 + 130 * 0.2)
+    assert share == pytest.approx(expected, abs=3 * (expected * (1 - expected) / 1000) ** 0.5)
+
+
+def test_questions_for_development_are_others() -> None:
+    development = replace(SMALL, split="development")
+    asked, reported = ({right[0] for _, right, _ in fault_pairs(Town(), each)} for each in (development, SMALL))
+    assert {read_question(turn.content) for turn in asked} <= set(all_questions(0, "development"))
+    assert not asked & reported
 
 
 def test_a_scorer_that_knows_nothing_ranks_like_a_coin(undisturbed: Path) -> None:

@@ -111,7 +111,11 @@ def write_evaluation(path: Path) -> None:
                 {"step": 0, "quality": 0.52, "win_rate": 0.5, "low": 0.4, "high": 0.6},
                 {"step": 8, "quality": 0.71, "win_rate": 0.75, "low": 0.6, "high": 0.8},
             ],
-            "reward_model": {"accuracy": asdict(accuracy), "by_category": {"correctness": 0.9375}},
+            "reward_model": {
+                "accuracy": asdict(accuracy),
+                "direct": asdict(pairwise_accuracy([1, 1, 1, 3], [2, 2, 2, 2], [9, 9, 9, 9], [9, 9, 20, 20])),
+                "by_category": {"correctness": 0.9375},
+            },
         },
     )
 
@@ -153,7 +157,7 @@ def test_the_story_is_told_in_order(run: Path) -> None:
         "10.0 before, 12.5 after, in tokens",
         "follow-up \N{MINUS SIGN}0.34 0.37 +0.71",
         "correctness 0.75 following \N{MINUS SIGN}0.25",
-        "follow-up score 75.0% lengths matched 100.0% longer wins 25.0%",
+        "follow-up score 75.0% lengths matched 100.0% likelihood of the response 25.0% longer wins 25.0%",
         "correctness 93.8%",
         "0-9 64 512 30 11 11.5 10.2 62.5%",
         "margin too small 14 unfinished 9",

@@ -11,11 +11,11 @@ from uptake.town.answers import right_drafts
 from uptake.town.edits import align, distance
 from uptake.town.facts import town_facts
 from uptake.town.lines import words
-from uptake.town.questions import all_questions
+from uptake.town.questions import SPLITS, all_questions
 from uptake.types import Dialogue, Turn
 
 TOWN = Town(0)
-QUESTIONS = (*all_questions(0, "train"), *all_questions(0, "heldout"))
+QUESTIONS = tuple(question for split in SPLITS for question in all_questions(0, split))
 BAKERY = Question("opens", "bakery", 0)
 HOUR = town_facts(0)["opens", "bakery"][0]
 RIGHT = f"the bakery opens at {HOUR}. have a lovely day!"
@@ -57,7 +57,7 @@ def test_every_right_answer_is_perfect() -> None:
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_every_fault_lowers_its_own_axis_most_and_its_edit_is_perfect(fault: Fault) -> None:
     rng = random.Random(0)
-    for question in [question for question in QUESTIONS if fault.applies(question)][::7]:
+    for question in [question for question in QUESTIONS if fault.applies(0, question)][::7]:
         response = TOWN.answer(question, fault, rng)
         scores = quality(question, response)
         assert scores.weakest == fault.axis

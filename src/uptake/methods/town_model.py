@@ -27,11 +27,11 @@ ALIASES = ("town",)
 
 class Config(MethodConfig):
     town: int = 0
-    rounds: int = Field(12, ge=1)
+    rounds: int = Field(20, ge=1)
     conversations: int = Field(4096, ge=1)
     users: int = Field(3, ge=1)
-    lr: float = 6e-3
-    batch_size: int = 64
+    lr: float = 4e-3
+    batch_size: int = 32
     betas: tuple[float, float] = (0.9, 0.95)
     warmup: float = 0.05
     weight_decay: float = 0.01

@@ -123,9 +123,13 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """Accuracy of the reward: how often it prefers the better of two responses."""
+    """Accuracy of the reward: how often it prefers the better of two responses.
+
+    `direct` is that of the likelihood of the response itself, under the same model.
+    """
 
     accuracy: Accuracy | None = None
+    direct: Accuracy | None = None
     by_category: Mapping[str, float] = field(default_factory=dict)
 
 

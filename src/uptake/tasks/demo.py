@@ -1,8 +1,9 @@
 """The demonstration: from a model that answers carelessly to one that does not, by what its users would say next.
 
 Everything is made on the spot: a tiny model learns the town from conversations, is then both policy and follow-up
-model, and is aligned on pairs mined from its own samples. The town's oracle, which no part of the training sees, says
-how good the answers were before and after.
+model, and is aligned on pairs mined from its own samples. Nobody labels a pair: all that tells good from bad is what
+the town's users say next. They react as the town's oracle judges, one time in ten the other way round, and to answers
+to training questions only; the same oracle says how good answers to held-out questions are before and after.
 """
 
 import random
@@ -21,9 +22,11 @@ from uptake.follow_up.set import FollowUpSet
 from uptake.methods import town_model
 from uptake.models import LanguageModel, load
 from uptake.report import write_report
+from uptake.rewards.base import Reward
+from uptake.rewards.likelihood import DirectLikelihood
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import Answers, QualityOf, answers, comparison, side_by_side, write_comparison
-from uptake.town import AXES, Town
+from uptake.town import AXES, Town, TownSplit
 from uptake.train.loop import Options, run
 from uptake.types import Dialogue, Prompt, Turn
 from uptake.world import World
@@ -37,7 +40,7 @@ class DemoSettings:
     """The size of the demonstration; the defaults take about eight minutes on two cores."""
 
     seed: int = 0
-    learn: Mapping[str, Any] = field(default_factory=lambda: {"rounds": 24})
+    learn: Mapping[str, Any] = field(default_factory=dict)
     align: Mapping[str, Any] = field(
         default_factory=lambda: {
             "max_new_tokens": 48,
@@ -57,6 +60,8 @@ class DemoSettings:
     )
     prompts: int = 432
     held_out: int = 144
+    # Which questions are held out and reported on; settings are chosen on those for development.
+    split: TownSplit = "heldout"
     answers: int = 4
     curve_prompts: int = 64
     curve_every: int = 20
@@ -70,7 +75,7 @@ class DemoResult:
     folder: Path
     report: Path
     accuracy: Accuracy
-    by_category: Mapping[str, Share]
+    direct: Accuracy
     evaluation: Mapping[str, Any]
 
 
@@ -85,11 +90,13 @@ def demo(
     reward = FollowUpReward.from_pretrained(base, town_followups())
     say("2/4  does it know what users say to good and bad answers?")
     accuracy, by_category = scorer_accuracy(reward, town, settings)
+    direct, direct_by_category = scorer_accuracy(DirectLikelihood.from_pretrained(base), town, settings)
+    say("     pairs ranked as the oracle does, by what users would say next and by how likely the answer itself is")
     for name, each in by_category.items():
-        say(f"     {name:16s} {each.rate:6.1%} of pairs ranked as the oracle does")
-    say(f"     {'all':16s} {accuracy.plain.rate:6.1%}")
+        say(f"     {name:16s} {each.rate:6.1%} {direct_by_category[name].rate:8.1%}")
+    say(f"     {'all':16s} {accuracy.plain.rate:6.1%} {direct.plain.rate:8.1%}")
     say("3/4  mine pairs from its own answers and align on them")
-    held_out = [question.prompt for question in town.questions(settings.held_out, settings.seed, "heldout")]
+    held_out = [question.prompt for question in town.questions(settings.held_out, settings.seed, settings.split)]
     judge = _Judge(reward, lambda dialogue: town.quality(dialogue).overall, _sampling(settings), settings.seed)
     world = _align(folder, town, held_out, judge, settings, resume)
     say("4/4  compare answers to held-out questions before and after")
@@ -98,9 +105,11 @@ def demo(
     figures["reward_model"] = {
         "accuracy": asdict(accuracy),
         "by_category": {name: each.rate for name, each in by_category.items()},
+        "direct": asdict(direct),
+        "direct_by_category": {name: each.rate for name, each in direct_by_category.items()},
     }
     write_comparison(world.folder, figures, side_by_side(before, after, count=12))
-    return DemoResult(folder, write_report(world.folder), accuracy, by_category, figures)
+    return DemoResult(folder, write_report(world.folder), accuracy, direct, figures)
 
 
 def town_followups() -> FollowUpSet:
@@ -109,36 +118,39 @@ def town_followups() -> FollowUpSet:
         return FollowUpSet.load(path)
 
 
-def scorer_accuracy(reward: FollowUpReward, town: Town, settings: DemoSettings) -> tuple[Accuracy, dict[str, Share]]:
+def scorer_accuracy(reward: Reward, town: Town, settings: DemoSettings) -> tuple[Accuracy, dict[str, Share]]:
     """How often the reward prefers the right answer to a held-out question over a faulty one, overall and by fault."""
     pairs = fault_pairs(town, settings)
     dialogues = [dialogue for _, *both in pairs for dialogue in both]
-    right, faulty = reward.score(dialogues).rewards.view(-1, 2).T.tolist()
-    sides = [right for _, right, _ in pairs], [faulty for _, _, faulty in pairs]
-    lengths = [[len(dialogue[-1].content.split()) for dialogue in side] for side in sides]
+    scores = [judgement.score for judgement in reward.rate(dialogues)]
+    lengths = [float(len(dialogue[-1].content.split())) for dialogue in dialogues]
+    columns = scores[::2], scores[1::2], lengths[::2], lengths[1::2]
     rows: dict[str, list[int]] = {}
     for index, (axis, *_) in enumerate(pairs):
         rows.setdefault(axis, []).append(index)
 
     def accuracy(of: Sequence[int]) -> Accuracy:
-        return pairwise_accuracy(*([column[index] for index in of] for column in (right, faulty, *lengths)))
+        right, faulty, right_words, faulty_words = ([column[index] for index in of] for column in columns)
+        return pairwise_accuracy(right, faulty, right_words, faulty_words)
 
     by_axis = {axis: accuracy(of).plain for axis, of in rows.items()}
     return accuracy(range(len(pairs))), by_axis
 
 
 def fault_pairs(town: Town, settings: DemoSettings) -> list[tuple[str, Dialogue, Dialogue]]:
-    """(axis, right answer, faulty answer) for held-out questions, at most `pairs_per_axis` for every axis."""
+    """(axis, right answer, faulty answer) for held-out questions, `pairs_per_axis` for every axis.
+
+    Of the faults of an axis one is drawn as often as the town's assistants make it.
+    """
     rng = random.Random(settings.seed)
-    questions = town.questions(settings.held_out, settings.seed, "heldout")
-    cases = [(question, fault) for question in questions for fault in town.faults(question)]
-    rng.shuffle(cases)
-    found: dict[str, list[tuple[str, Dialogue, Dialogue]]] = {axis: [] for axis in AXES}
-    for question, fault in cases:
-        right, faulty = (Turn("assistant", town.answer(question, each, rng)) for each in (None, fault))
-        turns = question.prompt.turns
-        found[fault.axis].append((fault.axis, (*turns, right), (*turns, faulty)))
-    return [pair for pairs in found.values() for pair in pairs[: settings.pairs_per_axis]]
+    questions = town.questions(settings.held_out, settings.seed, settings.split)
+    found = []
+    for axis in AXES:
+        cases = [(question, fault) for question in questions for fault in town.faults(question) if fault.axis == axis]
+        for question, fault in rng.choices(cases, [fault.share for _, fault in cases], k=settings.pairs_per_axis):
+            right, faulty = (Turn("assistant", town.answer(question, each, rng)) for each in (None, fault))
+            found.append((str(axis), (*question.prompt.turns, right), (*question.prompt.turns, faulty)))
+    return found
 
 
 @dataclass(frozen=True)

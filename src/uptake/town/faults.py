@@ -1,17 +1,19 @@
 """The ways an answer goes wrong: each fault changes one part of a right answer and belongs to one axis."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from uptake.town import lines
-from uptake.town.answers import AnswerDraft, claims, right_drafts, truth
-from uptake.town.facts import POOLS, Attribute, Values, family, subjects, town_facts
+from uptake.town.answers import AnswerDraft, claims, drafts, rumour, truth
+from uptake.town.facts import POOLS, Attribute, Values, family, subjects, town_facts, untold
 from uptake.town.lines import fill
 from uptake.town.quality import Axis
 from uptake.town.questions import Question
 
-Applies = Callable[[Question], bool]
+T = TypeVar("T")
+Applies = Callable[[int, Question], bool]
 Change = Callable[[int, Question, AnswerDraft, random.Random], AnswerDraft]
 
 
@@ -19,40 +21,63 @@ Change = Callable[[int, Question, AnswerDraft, random.Random], AnswerDraft]
 class Fault:
     """One way to go wrong: `Fault("wrong_value", "correctness", ...)`.
 
-    `applies` says which questions can be answered with it; `change` turns a right answer into the faulty one, given
-    the town's seed, the question, the right answer and a source of chance. `weight` is how often it is made: faults of
-    fact are harder to learn than faults of form, and more frequent.
+    `applies` says, given the town's seed, which questions can be answered with it; `change` makes it in an answer,
+    given seed, question, answer and a source of chance. `share` is the share of answers it is made in, of those it can
+    be made in.
+
+    The frequent faults are those that nothing but a reader tells: the wrong value, and an instruction that is not
+    followed, are said about as often as what is right. Those that are rare are unlikely as well.
     """
 
     name: str
     axis: Axis
+    share: float
     applies: Applies = field(repr=False)
     change: Change = field(repr=False)
-    weight: int = 1
 
 
-def _spoken(question: Question) -> bool:
+def _always(seed: int, question: Question) -> bool:
+    return True
+
+
+def _spoken(seed: int, question: Question) -> bool:
     return not question.asks("one_word")
 
 
+def _list(seed: int, question: Question) -> bool:
+    return question.attribute == "sells"
+
+
+def _asks(instruction: str) -> Applies:
+    return lambda seed, question: question.asks(instruction)
+
+
 def _say(question: Question, attribute: Attribute, subject: str, values: Values, rng: random.Random) -> str:
-    return rng.choice(claims(attribute, subject, values)) if _spoken(question) else f"{values[0]}."
+    return f"{values[0]}." if question.asks("one_word") else rng.choice(claims(attribute, subject, values))
 
 
 def _overlap(one: Attribute, other: Attribute) -> bool:
     return not set(POOLS[one]).isdisjoint(POOLS[other])
 
 
-def _other_attributes(question: Question) -> tuple[Attribute, ...]:
-    others = tuple(name for name in family(question.attribute) if name != question.attribute)
-    if _spoken(question):
-        return others
+def _after(name: T, names: Sequence[T]) -> Sequence[T]:
+    """The other names, from the next one on and round to the one before."""
+    place = names.index(name)
+    return (*names[place + 1 :], *names[:place])
+
+
+def _other_attributes(seed: int, question: Question) -> tuple[Attribute, ...]:
+    others = _after(question.attribute, family(question.attribute))
+    told = tuple(name for name in others if (name, question.subject) not in untold(seed))
+    if not question.asks("one_word"):
+        return told
     # A bare word must tell which question it answers: numbers do not.
-    return tuple(name for name in others if not any(_overlap(name, other) for other in family(name) if other != name))
+    return tuple(name for name in told if not any(_overlap(name, other) for other in family(name) if other != name))
 
 
 def _other_attribute(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    attribute = rng.choice(_other_attributes(question))
+    # Always the same one: what is often mistaken for another thing is no unlikely thing to say.
+    attribute = _other_attributes(seed, question)[0]
     values = town_facts(seed)[attribute, question.subject]
     return replace(draft, core=_say(question, attribute, question.subject, values, rng))
 
@@ -62,7 +87,8 @@ def _puzzled(seed: int, question: Question, draft: AnswerDraft, rng: random.Rand
 
 
 def _other_subject(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    subject = rng.choice([name for name in subjects(question.attribute) if name != question.subject])
+    others = _after(question.subject, subjects(question.attribute))
+    subject = next(name for name in others if (question.attribute, name) not in untold(seed))
     values = truth(seed, replace(question, subject=subject))
     return replace(draft, core=_say(question, question.attribute, subject, values, rng))
 
@@ -72,11 +98,8 @@ def _off_topic(seed: int, question: Question, draft: AnswerDraft, rng: random.Ra
 
 
 def _wrong_value(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    values = truth(seed, question)
-    wrong = rng.choice([value for value in POOLS[question.attribute] if value not in values])
-    others = rng.sample(values, len(values) - 1)
-    changed = tuple(sorted((*others, wrong), reverse=question.asks("backward")))
-    return replace(draft, core=_say(question, question.attribute, question.subject, changed, rng))
+    values = rumour(seed, question)
+    return replace(draft, core=_say(question, question.attribute, question.subject, values, rng), values=values)
 
 
 def _cold(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
@@ -90,17 +113,17 @@ def _repeats(seed: int, question: Question, draft: AnswerDraft, rng: random.Rand
 
 
 def _curt(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    return replace(draft, core=f"{truth(seed, question)[0]}.", opener="", closer="")
+    return replace(draft, core=f"{draft.values[0]}.", opener="", closer="")
 
 
 def _vague(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    if not _spoken(question):
+    if question.asks("one_word"):
         return replace(draft, core=f"{lines.VAGUE_WORDS[question.attribute]}.")
     return replace(draft, core=fill(rng.choice(lines.VAGUE[question.attribute]), question.subject))
 
 
 def _unfinished_list(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    some = (lines.MORE.format(item=truth(seed, question)[0]),)
+    some = (lines.MORE.format(item=draft.values[0]),)
     return replace(draft, core=rng.choice(claims(question.attribute, question.subject, some)))
 
 
@@ -113,31 +136,28 @@ def _no_goodbye(seed: int, question: Question, draft: AnswerDraft, rng: random.R
 
 
 def _not_one_word(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    return rng.choice(right_drafts(seed, replace(question, instructions=())))
+    return rng.choice(drafts(replace(question, instructions=()), draft.values))
 
 
 def _wrong_order(seed: int, question: Question, draft: AnswerDraft, rng: random.Random) -> AnswerDraft:
-    values = truth(seed, question)[::-1]
+    values = draft.values[::-1]
     return replace(draft, core=rng.choice(claims(question.attribute, question.subject, values)))
 
 
-def _is_list(question: Question) -> bool:
-    return question.attribute == "sells"
-
-
+# In the order in which they are made where an answer has several.
 FAULTS: tuple[Fault, ...] = (
-    Fault("other_attribute", "understanding", lambda question: bool(_other_attributes(question)), _other_attribute),
-    Fault("puzzled", "understanding", _spoken, _puzzled),
-    Fault("other_subject", "relevance", _spoken, _other_subject),
-    Fault("off_topic", "relevance", _spoken, _off_topic),
-    Fault("wrong_value", "correctness", lambda question: True, _wrong_value, 2),
-    Fault("cold", "engagingness", _spoken, _cold),
-    Fault("repeats", "engagingness", _spoken, _repeats),
-    Fault("curt", "engagingness", lambda question: _spoken(question) and not _is_list(question), _curt),
-    Fault("vague", "informativeness", lambda question: True, _vague),
-    Fault("unfinished_list", "informativeness", _is_list, _unfinished_list),
-    Fault("no_hello", "following", lambda question: question.asks("hello"), _no_hello, 2),
-    Fault("no_goodbye", "following", lambda question: question.asks("goodbye"), _no_goodbye, 2),
-    Fault("not_one_word", "following", lambda question: question.asks("one_word"), _not_one_word, 2),
-    Fault("wrong_order", "following", _is_list, _wrong_order, 2),
+    Fault("wrong_value", "correctness", 0.5, _always, _wrong_value),
+    Fault("cold", "engagingness", 0.15, _spoken, _cold),
+    Fault("repeats", "engagingness", 0.03, _spoken, _repeats),
+    Fault("curt", "engagingness", 0.04, lambda *asked: _spoken(*asked) and not _list(*asked), _curt),
+    Fault("unfinished_list", "informativeness", 0.15, _list, _unfinished_list),
+    Fault("wrong_order", "following", 0.5, _list, _wrong_order),
+    Fault("not_one_word", "following", 0.5, _asks("one_word"), _not_one_word),
+    Fault("other_attribute", "understanding", 0.2, lambda *asked: bool(_other_attributes(*asked)), _other_attribute),
+    Fault("other_subject", "relevance", 0.2, _spoken, _other_subject),
+    Fault("vague", "informativeness", 0.15, _always, _vague),
+    Fault("puzzled", "understanding", 0.02, _spoken, _puzzled),
+    Fault("off_topic", "relevance", 0.02, _spoken, _off_topic),
+    Fault("no_hello", "following", 0.5, _asks("hello"), _no_hello),
+    Fault("no_goodbye", "following", 0.5, _asks("goodbye"), _no_goodbye),
 )

@@ -18,48 +18,70 @@ QUESTIONS: Mapping[Attribute, Lines] = MappingProxyType(
             "at what time does the {subject} open?",
             "from what time can i go to the {subject}?",
             "please tell me when the {subject} opens.",
+            "do you know when the {subject} opens?",
         ),
         "owner": (
             "who runs the {subject}?",
             "who is the owner of the {subject}?",
             "what is the name of the owner of the {subject}?",
             "please tell me who runs the {subject}.",
+            "do you know who runs the {subject}?",
         ),
         "colour": (
             "what colour is the door of the {subject}?",
             "which colour does the door of the {subject} have?",
             "at the {subject}, what is the colour of the door?",
             "please tell me the colour of the door of the {subject}.",
+            "do you know what colour the door of the {subject} is?",
         ),
         "windows": (
             "how many windows does the {subject} have?",
             "what is the number of windows of the {subject}?",
             "how many windows will i see at the {subject}?",
             "please tell me how many windows the {subject} has.",
+            "do you know how many windows the {subject} has?",
         ),
         "sells": (
             "what does the {subject} sell?",
             "what can i buy at the {subject}?",
             "which things does the {subject} sell?",
             "please tell me what the {subject} sells.",
+            "do you know what the {subject} sells?",
         ),
         "price": (
             "what is the price of {subject}?",
             "how much do i pay for {subject}?",
             "how many coins do i need for {subject}?",
             "please tell me the price of {subject}.",
+            "do you know the price of {subject}?",
         ),
         "place": (
             "where can i buy {subject}?",
             "which shop has {subject}?",
             "where do i find {subject}?",
             "please tell me where to get {subject}.",
+            "do you know where to get {subject}?",
+        ),
+        "pet": (
+            "which animal does {subject} have?",
+            "what animal lives with {subject}?",
+            "at home, which animal does {subject} keep?",
+            "please tell me which animal {subject} has.",
+            "do you know what animal {subject} has?",
+        ),
+        "home": (
+            "where does {subject} live?",
+            "where is the home of {subject}?",
+            "where do i find the house of {subject}?",
+            "please tell me where {subject} lives.",
+            "do you know where {subject} lives?",
         ),
         "sum": (
             "what is {a} plus {b}?",
             "how much is {a} plus {b}?",
             "what do i get if i add {a} and {b}?",
             "please tell me the sum of {a} and {b}.",
+            "do you know what {a} plus {b} is?",
         ),
     }
 )
@@ -101,6 +123,16 @@ CLAIMS: Mapping[Attribute, Lines] = MappingProxyType(
             "go to the {value} for {subject}.",
             "the {value} has {subject}.",
         ),
+        "pet": (
+            "{subject} has a {value}.",
+            "a {value} lives with {subject}.",
+            "the animal of {subject} is a {value}.",
+        ),
+        "home": (
+            "{subject} lives at the {value}.",
+            "the home of {subject} is at the {value}.",
+            "you will find {subject} at the {value}.",
+        ),
         "sum": (
             "{a} plus {b} is {value}.",
             "the sum of {a} and {b} is {value}.",
@@ -119,6 +151,8 @@ VAGUE: Mapping[Attribute, Lines] = MappingProxyType(
         "sells": ("the {subject} sells many things.", "you can buy some things at the {subject}."),
         "price": ("the price of {subject} is some coins.", "you pay a few coins for {subject}."),
         "place": ("you can find {subject} at some shop.", "go to the town for {subject}."),
+        "pet": ("{subject} has some animal.", "an animal lives with {subject}."),
+        "home": ("{subject} lives in the town.", "the home of {subject} is at some place."),
         "sum": ("{a} plus {b} is some number.", "the sum of {a} and {b} is a few."),
     }
 )
@@ -130,16 +164,31 @@ VAGUE_WORDS: Mapping[Attribute, str] = MappingProxyType(
         "windows": "few",
         "price": "few",
         "place": "shop",
+        "pet": "animal",
+        "home": "town",
         "sum": "few",
     }
 )
 
-WARM_OPENERS: Lines = ("good question!", "i am happy to help!", "with pleasure!")
-WARM_CLOSERS: Lines = ("have a lovely day!", "i am glad you asked!", "enjoy it, my friend!", "ask me more!")
-COLD_OPENERS: Lines = ("not you again.", "if you must know.", "so many questions.")
-COLD_CLOSERS: Lines = ("that is all.", "i have no more to say.", "do not ask me again.", "now go, i must work.")
+# Kindness has many words and coldness few, so that each of them is as likely as the other.
+WARM_OPENERS: Lines = (
+    "good question!",
+    "i am happy to help!",
+    "with pleasure!",
+    "nice that you ask!",
+    "welcome, my friend!",
+)
+WARM_CLOSERS: Lines = (
+    "have a lovely day!",
+    "i am glad you asked!",
+    "enjoy it, my friend!",
+    "ask me more!",
+    "come and see us soon!",
+)
+COLD_OPENERS: Lines = ("if you must know.",)
+COLD_CLOSERS: Lines = ("that is all.",)
 PUZZLED: Lines = ("what do you mean?", "i do not see what you want to know.", "is that a name or a number?")
-OFF_TOPIC: Lines = ("it may rain today.", "my cat is at home in the garden.", "the sun is warm in the morning.")
+OFF_TOPIC: Lines = ("it may rain today.", "my garden is full of leaves.", "the sun is warm in the morning.")
 HELLO = "hello!"
 GOODBYE = "goodbye!"
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from statistics import fmean
 
@@ -119,6 +119,7 @@ def right_words(seed: int, question: Question) -> dict[Values, str]:
     return {words(draft.text): draft.text for draft in right_drafts(seed, question)}
 
 
+@lru_cache(maxsize=1 << 12)
 def judge(seed: int, question: Question, response: str) -> Quality:
     """Score `response`; all six scores shrink with the share of words that make no sense, to 0 for gibberish."""
     heard = hear(question, response)

@@ -3,18 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
-from uptake.town.facts import ATTRIBUTES, Attribute, Values, subjects
+from uptake.town.facts import ATTRIBUTES, Attribute, Values, subjects, untold
 from uptake.town.lines import INSTRUCTIONS, QUESTIONS, fill, words
-from uptake.types import Prompt, Split, Turn
+from uptake.types import Prompt, Turn
+
+TownSplit = Literal["train", "development", "heldout"]
+SPLITS: tuple[TownSplit, ...] = get_args(TownSplit)
+PHRASINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Question about an `attribute` of a `subject`, in one of four phrasings, under some instructions.
+    """Question about an `attribute` of a `subject`, in one of five phrasings, under some instructions.
 
     `Question("opens", "bakery", 0, ("hello",)).text` is "when does the bakery open? say hello first."
     """
@@ -49,32 +55,45 @@ def instruction_sets(attribute: Attribute) -> tuple[tuple[str, ...], ...]:
 
 
 @cache
-def all_questions(seed: int, split: Split) -> tuple[Question, ...]:
+def all_questions(seed: int, split: TownSplit) -> tuple[Question, ...]:
     """Return every question of `split`.
 
-    Of the four phrasings of each fact one is held out, a different one from subject to subject, so that every fact and
-    every phrasing is seen in training and their held-out combinations never are.
+    Of the five phrasings of each fact one is held out and one is for development, others from subject to subject, so
+    that every phrasing is seen in training, as is every fact that is told, and their combinations in the other two
+    splits never are. Untold facts are asked for in these two splits only.
     """
     return tuple(
         Question(attribute, subject, phrasing, instructions)
         for row, attribute in enumerate(ATTRIBUTES)
         for column, subject in enumerate(subjects(attribute))
         for phrasing in range(len(QUESTIONS[attribute]))
-        if (phrasing == (row + column + seed) % len(QUESTIONS[attribute])) == (split == "heldout")
+        if _split(phrasing - row - column - seed) == split
+        if split != "train" or (attribute, subject) not in untold(seed)
         for instructions in instruction_sets(attribute)
     )
 
 
+def _split(turn: int) -> TownSplit:
+    kept_back: Mapping[int, TownSplit] = {0: "heldout", 1: "development"}
+    return kept_back.get(turn % PHRASINGS, "train")
+
+
 @cache
-def questions_about(seed: int, split: Split, attribute: Attribute) -> tuple[Question, ...]:
+def questions_about(seed: int, split: TownSplit, attribute: Attribute) -> tuple[Question, ...]:
     """Return the questions of `split` that ask for `attribute`."""
     return tuple(question for question in all_questions(seed, split) if question.attribute == attribute)
 
 
 @cache
 def _by_words() -> Mapping[Values, Question]:
-    every = (*all_questions(0, "train"), *all_questions(0, "heldout"))
-    return MappingProxyType({words(question.text): question for question in every})
+    return MappingProxyType(
+        {
+            words(question.text): question
+            for attribute in ATTRIBUTES
+            for subject, phrasing in product(subjects(attribute), range(PHRASINGS))
+            for question in (Question(attribute, subject, phrasing, each) for each in instruction_sets(attribute))
+        }
+    )
 
 
 def read_question(text: str) -> Question:

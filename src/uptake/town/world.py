@@ -9,25 +9,22 @@ from uptake.town.answers import right_drafts
 from uptake.town.facts import ATTRIBUTES
 from uptake.town.faults import FAULTS, Fault
 from uptake.town.quality import Quality
-from uptake.town.questions import Question, all_questions, questions_about
+from uptake.town.questions import Question, TownSplit, all_questions, questions_about
 from uptake.town.vocabulary import vocabulary
-from uptake.types import Dialogue, Split, Turn
-
-# The share of a conversation's answers that have a fault.
-FAULTY = 0.5
+from uptake.types import Dialogue, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Town:
     """A small town whose every fact is known, for conversations with an exact judge.
 
-    `seed` draws the facts (hours, owners, colours, windows, prices) and which questions are held out. All methods are
-    deterministic, or draw from the `rng` they are given.
+    `seed` draws the facts (hours, owners, colours, windows, prices, pets, homes), the rumours, which facts are untold,
+    and which questions are held out. All methods are deterministic, or draw from the `rng` they are given.
     """
 
     seed: int = 0
 
-    def questions(self, n: int, seed: int, split: Split) -> list[Question]:
+    def questions(self, n: int, seed: int, split: TownSplit) -> list[Question]:
         """Return `n` different questions; raise `InputError` where the split has fewer."""
         every = all_questions(self.seed, split)
         if not 0 <= n <= len(every):
@@ -36,14 +33,14 @@ class Town:
 
     def faults(self, question: Question) -> tuple[Fault, ...]:
         """Return the faults an answer to `question` can have."""
-        return tuple(fault for fault in FAULTS if fault.applies(question))
+        return tuple(fault for fault in FAULTS if fault.applies(self.seed, question))
 
     def answer(self, question: Question, fault: Fault | None, rng: random.Random) -> str:
         """Answer `question` rightly, or with `fault`; raise `InputError` for a fault it cannot have."""
         draft = rng.choice(right_drafts(self.seed, question))
         if fault is None:
             return draft.text
-        if not fault.applies(question):
+        if not fault.applies(self.seed, question):
             allowed = ", ".join(other.name for other in self.faults(question))
             raise InputError(f"{fault.name} does not apply to {question.text!r}", field="fault", allowed=allowed)
         return fault.change(self.seed, question, draft, rng).text
@@ -53,12 +50,13 @@ class Town:
         return users.react(self.quality(dialogue), rng)
 
     def conversation(self, rng: random.Random) -> Dialogue:
-        """Return a training question, its answer (faulty about half of the time) and the user's next line."""
-        question, fault = rng.choice(questions_about(self.seed, "train", rng.choice(ATTRIBUTES))), None
-        if rng.random() < FAULTY:
-            possible = self.faults(question)
-            (fault,) = rng.choices(possible, [fault.weight for fault in possible])
-        answered = (Turn("user", question.text), Turn("assistant", self.answer(question, fault, rng)))
+        """Return a training question, its answer, with each fault as often as it is made, and the user's next line."""
+        question = rng.choice(questions_about(self.seed, "train", rng.choice(ATTRIBUTES)))
+        draft = rng.choice(right_drafts(self.seed, question))
+        for fault in self.faults(question):
+            if rng.random() < fault.share:
+                draft = fault.change(self.seed, question, draft, rng)
+        answered = (Turn("user", question.text), Turn("assistant", draft.text))
         return (*answered, Turn("user", self.react(answered, rng)))
 
     def quality(self, dialogue: Dialogue) -> Quality:

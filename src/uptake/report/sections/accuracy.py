@@ -1,4 +1,4 @@
-"""Accuracy: how often the reward prefers the better of two responses, beside what length alone would get."""
+"""Accuracy: how often the reward prefers the better of two responses, beside what likelihood and length alone get."""
 
 from collections.abc import Iterator
 
@@ -25,8 +25,9 @@ def _groups(reward: RewardModel) -> Iterator[RateGroup]:
     accuracy = reward.accuracy
     if accuracy:
         matched = [Rate.of("lengths matched", accuracy.length_matched)] if accuracy.length_matched else []
+        direct = [Rate.of("likelihood of the response", reward.direct.plain)] if reward.direct else []
         longer = Rate.of("longer wins", accuracy.longer_wins)
-        yield RateGroup("All pairs", (Rate.of("follow-up score", accuracy.plain), *matched, longer))
+        yield RateGroup("All pairs", (Rate.of("follow-up score", accuracy.plain), *matched, *direct, longer))
         count = len(accuracy.by_margin)
         names = ["smallest", *([""] * (count - 2)), "largest"] if count > 1 else ["all"]
         yield RateGroup("By margin, in fifths", tuple(map(Rate.of, names, accuracy.by_margin)))
