@@ -12,13 +12,12 @@ from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
-from uptake.models.low_rank import begins_as_base
 from uptake.objective import RoundObjective
 from uptake.recipe import Examples, Recipe, Stage
-from uptake.reference import Behaviour, Frozen, Given, NoReference
+from uptake.reference import NoReference
 from uptake.tasks.judge_probe import facts_of, probe_judge
 from uptake.tasks.measured_step import MeasuredRound, MeasuredStep, measured_round, measured_step
-from uptake.tasks.memory_need import LAPTOP, Costs, held_bytes, memory_need, what_fits
+from uptake.tasks.memory_need import LAPTOP, Costs, copied_bytes, held_bytes, memory_need, what_fits
 from uptake.train.loop import batch_plan
 from uptake.train.rounds import dropped
 from uptake.types import Dropped, Prompt, RoundData, Row
@@ -227,10 +226,11 @@ def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
     policy, trained = world.policy, list(trainable(world.policy).values())
     modules = [weight for head in policy.heads.values() for weight in head.parameters()]
     moments = {"adamw": 2, "rmsprop": 1, "adafactor": 0}[stage.update.optimizer]
+    given = [world.model(name) for name in getattr(stage.reference, "uses", ())]
     parts = {
         "policy": _bytes(policy.model.parameters()),
         "modules beside it": _bytes(modules),
-        "reference": _reference_bytes(stage, world),
+        "reference": copied_bytes(stage.reference, policy) + sum(_bytes(lm.model.parameters()) for lm in given),
         "gradients": _bytes(trained),
         f"{moments} optimizer moment{'s' * (moments > 1)}": moments * _bytes(trained),
     }
@@ -240,21 +240,6 @@ def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
         ("weights", f"{weights:,}, of which {sum(weight.numel() for weight in trained):,} are trained"),
         ("memory for weights", f"about {sum(parts.values()) / 2**30:.2f} GiB: {names}"),
     ]
-
-
-def _reference_bytes(stage: Stage, world: World) -> int:
-    """What a reference takes beside the policy."""
-    match stage.reference:
-        case Frozen():
-            return _bytes(world.policy.model.parameters())
-        case Behaviour():
-            # The copy shares what does not learn.
-            start = 0 if begins_as_base(world.policy) else _bytes(world.policy.model.parameters())
-            return _bytes(trainable(world.policy).values()) + start
-        case Given(name):
-            return _bytes(world.model(name).model.parameters())
-        case _:
-            return 0
 
 
 def _bytes(weights: Iterable[Tensor]) -> int:

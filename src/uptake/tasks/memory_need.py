@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from uptake.errors import InputError
+from uptake.models import LanguageModel
 from uptake.models.heads import Critic
+from uptake.models.low_rank import begins_as_base
 from uptake.models.memory import free_bytes
 from uptake.recipe import Stage
-from uptake.reference import Frozen
+from uptake.reference import Behaviour, Frozen, Previous, Reference
+from uptake.reference.remembering import Remembering
+from uptake.reference.virtual import Virtual
 from uptake.support.memory import held_memory
-from uptake.update import Optimization, fitting_tokens, step_memory
+from uptake.update import Optimization, fitting_tokens, step_memory, trainable
 from uptake.update.memory import LEAST, MOMENTS
 from uptake.world import World
 
@@ -70,7 +74,7 @@ def memory_need(
     The models of the world are held already; what is not is a frozen copy of the policy, and all that learns.
     """
     settings, policy = settings or StepSettings(stage.update), world.policy
-    copied = _bytes(policy.model) if isinstance(stage.reference, Frozen) and not settings.lora else 0
+    copied = 0 if settings.lora else copied_bytes(stage.reference, policy)
     held += copied
     if settings.shared:
         held -= sum(_bytes(head) for head in policy.heads.values() if isinstance(head, Critic))
@@ -95,6 +99,21 @@ def _cuts(costs: Sequence[int], budget: int) -> Iterator[slice]:
             start, used = index, 0
         used += cost
     yield slice(start, len(costs))
+
+
+def copied_bytes(reference: Reference, policy: LanguageModel) -> int:
+    """Bytes of what a reference copies of the policy; models that were given are held anyway."""
+    match reference:
+        case Frozen() | Previous() | Remembering():
+            return _bytes(policy.model)
+        case Behaviour():
+            # The copy shares what does not learn.
+            learned = sum(weight.numel() * weight.element_size() for weight in trainable(policy).values())
+            return learned + (0 if begins_as_base(policy) else _bytes(policy.model))
+        case Virtual(primary=primary):
+            return copied_bytes(primary, policy)
+        case _:
+            return 0
 
 
 def what_fits(stage: Stage, world: World, costs: Costs, held: int, limit: int) -> str:
