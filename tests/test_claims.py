@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from claims import publish
 from claims import store as store_module
 from claims.claim import DEVELOPMENT_SEED, SEEDS, Arm, Claim, Measured, Options, Trial
 from claims.rule import Difference, difference, holm
@@ -355,3 +356,21 @@ def test_a_killed_call_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(after) == len(SEEDS)
     assert {name: when for name, when in after.items() if name in results} == results
     assert len(log.read_text().splitlines()) - done == len(SEEDS) - len(results)
+
+
+def test_results_of_machines_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Claims\n\n{publish.BEGIN}\n\nstale\n\n{publish.END}\n\nThe end.\n")
+    monkeypatch.setattr(publish, "RESULTS", tmp_path)
+    monkeypatch.setattr(publish, "PAGE", page)
+    for cpu, mean in (("one", 9), ("other", -9), ("one", 1)):
+        monkeypatch.setattr(publish, "environment", lambda cpu=cpu: {"cpu": cpu, "cores": "2"})
+        publish.publish("claims", judge([of(mean=mean)]))
+    found = json.loads((tmp_path / "claims.json").read_text())
+    verdicts = {machine: [each["verdict"] for each in one["claims"]] for machine, one in found.items()}
+    assert verdicts == {"one, 2 cores": [UNTOLD], "other, 2 cores": [FAILS]}
+    text = page.read_text()
+    assert text.startswith("# Claims\n")
+    assert text.endswith("\n\nThe end.\n")
+    assert ("stale" in text, text.count(FAILS), text.count(UNTOLD)) == (False, 1, 1)
+    assert FAILS in (tmp_path / "claims.md").read_text()

@@ -80,7 +80,7 @@ def holm(p_values: Sequence[float | None], error: float = ERROR) -> list[float]:
     failed = False
     for rank, index in enumerate(order):
         level = level if failed else error / (len(order) - rank)
-        failed = failed or _last(p_values[index]) > level
+        failed = _last(p_values[index]) > level
         levels[index] = level
     return levels
 

@@ -21,6 +21,8 @@ from uptake.data.write import replacing
 
 # Rooms whose code changes no result: what people see, and what comes from elsewhere.
 UNSEEN = ("cli", "report", "client", "datasets", "tasks")
+# Tasks that arms use.
+TASKS = ("demo", "calibrate")
 # What a result depends on besides the code.
 NAMED = ("cpu", "python", "torch", "transformers", "uptake")
 
@@ -51,7 +53,9 @@ def version() -> Mapping[str, str]:
     return {
         **{name: here[name] for name in NAMED},
         "town": content(source / "town"),
-        "code": content(*rooms, source / "tasks" / "demo.py", work),
+        "code": content(
+            *rooms, *(source / "tasks" / f"{name}.py" for name in TASKS), work, work.parents[1] / "_tokens.py"
+        ),
     }
 
 
