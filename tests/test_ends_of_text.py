@@ -20,11 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from uptake import methods
 from uptake.data import ChatFormat, read
-from uptake.data.spans import tokenize
 from uptake.data.token_view import locate
 from uptake.edits.edit import Draft
 from uptake.edits.model import ModelEditor
-from uptake.edits.prompt import OPENING
+from uptake.edits.prompt import AGAIN
 from uptake.errors import InputError
 from uptake.examples.preferences import PreferenceRows
 from uptake.models import LanguageModel, load, save_model
@@ -158,8 +157,8 @@ def test_an_editor_stops_at_every_end() -> None:
     editor = ModelEditor.from_pretrained(lm)
     (one,) = editor([Draft(ASKED, "it does .")])
     asked = len(editor.chat.prompt_ids((Turn("user", editor.prompt(Draft(ASKED, "it does ."))),)))
-    (tag,) = tokenize(lm.tokenizer, [OPENING])
-    assert one.tokens == asked + 1 + asked + len(tag) + 1  # asked twice, since there is no edit in the first answer
+    again = len(editor.chat.prompt_ids((Turn("user", AGAIN + "it does ."),)))
+    assert one.tokens == asked + 1 + again + 1 + 1  # asked twice, since the first answer has no edit; then after "it"
 
 
 # --- engines over the network -----------------------------------------------------------------------------------------

@@ -298,6 +298,7 @@ def test_a_judge_that_says_neither_is_refused_before_the_run(judges: Cli) -> Non
     line = "this judge gives no valid verdict on {0} pairs: neither 1 nor 2 ({0})"
     assert line.format(8) in judges(*asked_of("check", "neither"))
     assert line.format(32) in judges.fails(*asked_of("train", "neither"))
+    assert "no pair could be judged; the first: " in judges.fails(*asked_of("judge", "neither"))
 
 
 # --- a model that repeats the question --------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_an_adapter_follows_the_policy(server: ModelServer, policy: LanguageMode
 def test_a_second_adapter_goes_with_its_base(server: ModelServer, policy: LanguageModel, world: World) -> None:
     """Into which the first one was merged, so that no server has it."""
     torch.manual_seed(8)
-    twice = moved(add_lora(moved(add_lora(policy), seed=9)), seed=10)
+    twice = moved(add_lora(moved(add_lora(policy), seed=9, by=0.1)), seed=10, by=0.1)
     assert adapter_rank(twice) == 0
     follows(VLLMSamples(url=server.url, **GREEDY), replace(world, policy=twice))
     assert server.paths.count("/collective_rpc") == 3

@@ -195,7 +195,7 @@ def test_responses_to_one_prompt_are_one_example() -> None:
 def test_invalid_and_empty_responses_are_counted() -> None:
     (two, (one,)), said_ = judgements(Judgement(1.0), Judgement(0.0, reason=Dropped.TOO_LONG), Judgement(1.0))
     found = Grouped()([two, (replace(one, response_ids=()),)], said_)
-    assert found.summary["dropped"] == {"too long": 1, "empty": 1}
+    assert found.summary["dropped"] == {"longer than the window": 1, "empty": 1}
     assert len(found.examples) == 1
 
 

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from uptake.cli import options as cli
 
+BFLOAT16 = "computed in float32, as ever on a CPU; this one multiplies in bfloat16 too: faster with --dtype bfloat16"
+
 
 @cli.app.command()
 def check(
@@ -61,14 +63,8 @@ def check(
         table.add_row(name, value)
     cli.out.print(table)
     if run.dtype == "auto" and world.policy.device.type == "cpu" and has_bfloat16_units():
-        cli.say(
-            "computed in float32, as ever on a CPU; this one multiplies in bfloat16 too: faster with --dtype bfloat16"
-        )
+        cli.say(BFLOAT16)
     for line in found.cautions:
         cli.out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
-    ready = (
-        "[bold yellow]ready, but read the cautions[/bold yellow]"
-        if found.cautions
-        else "[bold green]ready[/bold green]"
-    )
+    ready = "[bold yellow]ready, but read the cautions[/]" if found.cautions else "[bold green]ready[/]"
     cli.out.print(f"{ready}: green text is trained on, dim text is only read")
