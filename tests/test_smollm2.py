@@ -127,7 +127,7 @@ RELATIVES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "spa": ("mixed.jsonl", {"iterations": 2, "epochs": 1, "max_new_tokens": 8, "least": 1}),
     "selm": ("pairs.jsonl", {"iterations": 2, "reward": "length", "max_new_tokens": 8}),
     "osp": ("prompts.jsonl", {"steps": 2, "n": 2, "max_new_tokens": 8, "allow_position_bias": True}),
-    "bpo": ("prompts.jsonl", {"steps": 2, "judge": "length", "max_new_tokens": 8, "ensemble": 2}),
+    "bpo": ("prompts.jsonl", {"steps": 2, "steps_per_round": 1, "judge": "length", "max_new_tokens": 8, "ensemble": 2}),
     "fa": ("scored.jsonl", {}),
     "rwr": ("scored.jsonl", {}),
     "ca": ("scored.jsonl", {}),
