@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test parity figures bench claims claims-human real lint format clean
+.PHONY: help demo demo-seeds demo-real test parity figures bench claims claims-human real lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,12 +27,15 @@ parity: $(foreach peer,$(PEERS),.venv/$(lastword $(subst =, ,$(peer)))) ## have 
 	@set -e; for peer in $(PEERS); do env OMP_NUM_THREADS=1 PYTHONPATH=.venv/$${peer#*=} $(BIN)/python tests/parity/peer_$${peer%=*}.py; done
 	@git diff --stat -- tests/parity
 
-figures: bench claims real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
+figures: bench demo-seeds claims real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
 
 bench: .venv/bench .venv/trl-1.12.0 ## measure every claim; results go to bench/results
 	@set -e; for script in $(filter-out %_ppo.py,$(wildcard bench/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 	@set -e; for setting in SAMPLES=1 "PROMPTS=4 SAMPLES=4" "PROMPTS=4 SAMPLES=2 TEMPERATURE=0.7"; do \
 		echo "== bench/bench_ppo.py $$setting"; env PYTHONPATH=.venv/trl-1.12.0 $$setting $(BIN)/python bench/bench_ppo.py; done
+
+demo-seeds: .venv/ready ## the demonstration on three seeds, for bench/results/demo.md (half an hour)
+	@$(BIN)/python bench/demo.py
 
 claims: .venv/ready ## judge the claims of the papers in the town by one rule (two hours; goes on where it was stopped)
 	@PYTHONPATH=bench OMP_NUM_THREADS=1 $(BIN)/python -m claims

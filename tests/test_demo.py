@@ -17,14 +17,14 @@ from uptake.evaluate import win_rate
 from uptake.follow_up.reward import FollowUpReward
 from uptake.models import LanguageModel, load
 from uptake.rollout import PolicySamples
-from uptake.tasks.demo import DemoSettings, demo, fault_pairs, scorer_accuracy, town_followups
+from uptake.tasks.demo import DemoResult, DemoSettings, demo, fault_pairs, scorer_accuracy, town_followups
 from uptake.town import AXES, Town
 from uptake.town.lines import PUZZLED
 from uptake.town.questions import all_questions, read_question
 from uptake.types import Dialogue, Turn
 
 SMALL = DemoSettings(
-    learn={"rounds": 1, "conversations": 1280, "users": 1, "batch_size": 32},
+    learn={"rounds": 1, "conversations": 1280, "users": 1, "batch_size": 16, "lr": 6e-3},
     align={
         **DemoSettings().align,
         "n": 2,
@@ -44,10 +44,13 @@ SMALL = DemoSettings(
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    demo(folder, SMALL, say=lambda line: None)
-    return folder
+def finished(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    return demo(tmp_path_factory.mktemp("demo"), SMALL, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished: DemoResult) -> Path:
+    return finished.folder
 
 
 def qualities(lm: LanguageModel) -> list[float]:
@@ -61,7 +64,7 @@ def qualities(lm: LanguageModel) -> list[float]:
     ]
 
 
-def test_the_figures_are_those_of_the_two_models(undisturbed: Path) -> None:
+def test_the_figures_are_those_of_the_two_models(finished: DemoResult, undisturbed: Path) -> None:
     before, after = (qualities(load(undisturbed / name / "model")) for name in ("town-model", "aligned"))
     figures = evaluation(undisturbed)
     points = [1.0 if b > a else 0.5 if b == a else 0.0 for a, b in zip(before, after, strict=True)]
@@ -71,6 +74,11 @@ def test_the_figures_are_those_of_the_two_models(undisturbed: Path) -> None:
     assert before != after
     together = win_rate(after, before, clusters=[place // SMALL.answers for place in range(len(after))])
     assert figures["win_rate"] == asdict(together)
+    questions = [question.text for question in Town().questions(SMALL.held_out, 0, "heldout")]
+    starts = range(0, len(points), SMALL.answers)
+    assert finished.won == dict(
+        zip(questions, (fmean(points[start : start + SMALL.answers]) for start in starts), strict=True)
+    )
     lines = (undisturbed / "aligned" / "samples.jsonl").read_text().splitlines()
     assert len({json.loads(line)["prompt"][0]["content"] for line in lines}) == len(lines) == SMALL.held_out
 

@@ -26,7 +26,7 @@ from uptake.rewards.base import Reward
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.rollout import PolicySamples
 from uptake.tasks.compare import Answers, QualityOf, answers, comparison, side_by_side, write_comparison
-from uptake.town import AXES, Town, TownSplit
+from uptake.town import AXES, Question, Town, TownSplit
 from uptake.train.loop import Options, run
 from uptake.types import Dialogue, Prompt, Turn
 from uptake.world import World
@@ -70,13 +70,17 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Result of the demonstration: where everything is, and the figures that it is about."""
+    """Result of the demonstration: where everything is, and the figures that it is about.
+
+    `won` is the share of answers to each held-out question that are better than before, ties half.
+    """
 
     folder: Path
     report: Path
     accuracy: Accuracy
     direct: Accuracy
     evaluation: Mapping[str, Any]
+    won: Mapping[str, float]
 
 
 def demo(
@@ -96,7 +100,7 @@ def demo(
         say(f"     {name:16s} {each.rate:6.1%} {direct_by_category[name].rate:8.1%}")
     say(f"     {'all':16s} {accuracy.plain.rate:6.1%} {direct.plain.rate:8.1%}")
     say("3/4  mine pairs from its own answers and align on them")
-    held_out = [question.prompt for question in town.questions(settings.held_out, settings.seed, settings.split)]
+    held_out = [question.prompt for question in _questions(town, settings)]
     judge = _Judge(reward, lambda dialogue: town.quality(dialogue).overall, _sampling(settings), settings.seed)
     world = _align(folder, town, held_out, judge, settings, resume)
     say("4/4  compare answers to held-out questions before and after")
@@ -109,7 +113,14 @@ def demo(
         "direct_by_category": {name: each.rate for name, each in direct_by_category.items()},
     }
     write_comparison(world.folder, figures, side_by_side(before, after, count=12))
-    return DemoResult(folder, write_report(world.folder), accuracy, direct, figures)
+    return DemoResult(folder, write_report(world.folder), accuracy, direct, figures, _won(before, after))
+
+
+def _won(before: Answers, after: Answers) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for rollout, old, new in zip(before.rollouts, before.judged, after.judged, strict=True):
+        found.setdefault(rollout.prompt.turns[-1].content, []).append((1 + (new > old) - (new < old)) / 2)
+    return {question: fmean(points) for question, points in found.items()}
 
 
 def town_followups() -> FollowUpSet:
@@ -143,7 +154,7 @@ def fault_pairs(town: Town, settings: DemoSettings) -> list[tuple[str, Dialogue,
     Of the faults of an axis one is drawn as often as the town's assistants make it.
     """
     rng = random.Random(settings.seed)
-    questions = town.questions(settings.held_out, settings.seed, settings.split)
+    questions = _questions(town, settings)
     found = []
     for axis in AXES:
         cases = [(question, fault) for question in questions for fault in town.faults(question) if fault.axis == axis]
@@ -151,6 +162,11 @@ def fault_pairs(town: Town, settings: DemoSettings) -> list[tuple[str, Dialogue,
             right, faulty = (Turn("assistant", town.answer(question, each, rng)) for each in (None, fault))
             found.append((str(axis), (*question.prompt.turns, right), (*question.prompt.turns, faulty)))
     return found
+
+
+def _questions(town: Town, settings: DemoSettings) -> list[Question]:
+    """What is reported on: the same questions for every seed."""
+    return town.questions(settings.held_out, 0, settings.split)
 
 
 @dataclass(frozen=True)
