@@ -62,8 +62,8 @@ def _overlap(one: Attribute, other: Attribute) -> bool:
 
 def _after(name: T, names: Sequence[T]) -> Sequence[T]:
     """The other names, from the next one on and round to the one before."""
-    place = names.index(name)
-    return (*names[place + 1 :], *names[:place])
+    index = names.index(name)
+    return (*names[index + 1 :], *names[:index])
 
 
 def _other_attributes(seed: int, question: Question) -> tuple[Attribute, ...]:
@@ -149,11 +149,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault("wrong_value", "correctness", 0.5, _always, _wrong_value),
     Fault("cold", "engagingness", 0.15, _spoken, _cold),
     Fault("repeats", "engagingness", 0.03, _spoken, _repeats),
-    Fault("curt", "engagingness", 0.04, lambda *asked: _spoken(*asked) and not _list(*asked), _curt),
+    Fault("curt", "engagingness", 0.04, lambda *given: _spoken(*given) and not _list(*given), _curt),
     Fault("unfinished_list", "informativeness", 0.15, _list, _unfinished_list),
     Fault("wrong_order", "following", 0.5, _list, _wrong_order),
     Fault("not_one_word", "following", 0.5, _asks("one_word"), _not_one_word),
-    Fault("other_attribute", "understanding", 0.2, lambda *asked: bool(_other_attributes(*asked)), _other_attribute),
+    Fault("other_attribute", "understanding", 0.2, lambda *given: bool(_other_attributes(*given)), _other_attribute),
     Fault("other_subject", "relevance", 0.2, _spoken, _other_subject),
     Fault("vague", "informativeness", 0.15, _always, _vague),
     Fault("puzzled", "understanding", 0.02, _spoken, _puzzled),

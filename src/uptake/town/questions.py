@@ -74,8 +74,8 @@ def all_questions(seed: int, split: TownSplit) -> tuple[Question, ...]:
 
 
 def _split(turn: int) -> TownSplit:
-    kept_back: Mapping[int, TownSplit] = {0: "heldout", 1: "development"}
-    return kept_back.get(turn % PHRASINGS, "train")
+    reserved: Mapping[int, TownSplit] = {0: "heldout", 1: "development"}
+    return reserved.get(turn % PHRASINGS, "train")
 
 
 @cache
