@@ -18,7 +18,7 @@ from uptake.tasks.demo import DemoSettings, learn_town
 from uptake.town import Question, Town
 from uptake.types import Row
 
-# Training questions; of the held-out ones, a third is for development.
+# Questions to learn from, to reach verdicts on, and to choose rates on: none is in two of them.
 TRAINED, HELD_OUT, DEVELOPMENT = 432, 144, 48
 
 Learn = Mapping[str, Any]
@@ -56,8 +56,9 @@ def trained_on() -> list[Question]:
 
 def tested_on(questions: Questions) -> list[Question]:
     """The questions that nothing is trained on: those for choosing rates, or those for verdicts."""
-    every = Town().questions(HELD_OUT, 0, "heldout")
-    return list(every[:DEVELOPMENT] if questions == "development" else every[DEVELOPMENT:])
+    if questions == "development":
+        return list(Town().questions(DEVELOPMENT, 0, "development"))
+    return list(Town().questions(HELD_OUT, 0, "heldout"))
 
 
 def name(prompt: Prompt) -> str:
