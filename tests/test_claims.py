@@ -336,6 +336,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_call_goes_on_where_it_was(tmp_path: Path) -> None:
     script, log = tmp_path / "killed.py", tmp_path / "log"
     script.write_text(KILLED)
