@@ -71,11 +71,6 @@ class Conditioned:
 
     asking: AskingFor
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it uses beside what rows say."""
-        return self.asking.rows.columns
-
     def __call__(self, world: World, round_: int) -> RoundData:
         chat = cache(lambda reward: self.asking.chat(world, reward))
         trees, values = [], []

@@ -7,7 +7,6 @@ what is there is good; a reward that likes length selects for it, and a hard pro
 counted. Gives no signal where all rewards are alike.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
@@ -42,38 +41,26 @@ class Filtered:
     by: Literal["threshold", "best"] = "threshold"
     threshold: float | None = 0.0
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it uses beside what rows say."""
-        return self.rows.columns
-
     def __call__(self, world: World, round_: int) -> RoundData:
-        best: dict[str, float] = {}
-        prompts: Counter[str] = Counter()
-        for each in self.rows(world):
-            prompts[each.prompt.key] += 1
-            best[each.prompt.key] = max(each.reward, best.get(each.prompt.key, each.reward))
+        best: dict[str, Scored] = {}
+        scored = list(self.rows(world))
+        for each in scored:
+            if each.prompt.key not in best or each.reward > best[each.prompt.key].reward:
+                best[each.prompt.key] = each
         chosen: list[Scored] = []
         left: list[Scored] = []
-        for each in self.rows(world):
-            good = self._is_best(each, best) if self.by == "best" else self._is_above(each)
+        for each in scored:
+            good = each is best[each.prompt.key] if self.by == "best" else self._is_above(each)
             (chosen if good else left).append(each)
         trees = [imitation(world.chat, world, each) for each in chosen]
-        without = len(prompts) - len({each.prompt.key for each in chosen})
+        without = len(best) - len({each.prompt.key for each in chosen})
         figures = {"reward_kept": _mean(chosen), "reward_left_out": _mean(left), "prompts_without": without}
         reason = Dropped.NOT_THE_BEST if self.by == "best" else Dropped.BELOW_THRESHOLD
-        counts = {"prompts": len(prompts), "samples": len(chosen) + len(left), "kept": len(chosen)}
+        counts = {"prompts": len(best), "samples": len(scored), "kept": len(chosen)}
         return RoundData(trees, counts | figures | {"dropped": {reason: len(left)}})
 
     def _is_above(self, scored: Scored) -> bool:
         return self.threshold is None or scored.reward > self.threshold
-
-    def _is_best(self, scored: Scored, best: dict[str, float]) -> bool:
-        """Whether nothing better answers the prompt; each prompt has one, since it is taken out of `best`."""
-        found = best.get(scored.prompt.key) == scored.reward
-        if found:
-            del best[scored.prompt.key]
-        return found
 
 
 def _mean(scored: Iterable[Scored]) -> float | None:

@@ -47,11 +47,6 @@ class Weighted:
     beta: float = 1.0
     max_weight: float | None = 20.0
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it uses beside what rows say."""
-        return self.rows.columns
-
     def __call__(self, world: World, round_: int) -> RoundData:
         scored = list(self.rows(world))
         logs = np.array([each.reward for each in scored]) / self.beta

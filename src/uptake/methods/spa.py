@@ -67,11 +67,6 @@ class LabeledRows:
 
     rows: PreferenceRows = PreferenceRows()
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that it uses beside what rows say."""
-        return self.rows.columns
-
     def __call__(self, world: World, round_: int) -> RoundData:
         labeled = [row for row in world.rows if isinstance(row, Preference)]
         if not labeled:

@@ -6,7 +6,7 @@ from typing import Literal
 from uptake.reference.adapter_off import AdapterOff
 from uptake.reference.base import NoReference, Readable, Reference, RunningReference
 from uptake.reference.behaviour import Behaviour
-from uptake.reference.frozen import Frozen, Given
+from uptake.reference.frozen import Frozen, Given, frozen_copy
 from uptake.reference.previous import Previous
 
 # Those that a method's `reference` option names.
@@ -30,4 +30,5 @@ __all__ = [
     "Reference",
     "ReferenceName",
     "RunningReference",
+    "frozen_copy",
 ]

@@ -1,8 +1,7 @@
 """The behaviour policy: the policy as it sampled the round, with the policy as it began beside it, for a metric."""
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from uptake.models import Packed
 from uptake.models.low_rank import begins_as_base
 from uptake.reference.adapter_off import AdapterOff
 from uptake.reference.base import RunningReference
-from uptake.reference.frozen import Frozen
+from uptake.reference.frozen import Frozen, frozen_copy
 from uptake.reference.previous import PreviousModel
 from uptake.world import World
 
@@ -32,7 +31,7 @@ class Behaviour:
         weights = dict(world.policy.model.named_parameters())
         moving = [name for name, weight in weights.items() if weight.requires_grad]
         shared: dict[int, Any] = {id(weight): weight for weight in weights.values() if not weight.requires_grad}
-        previous = replace(world.policy, model=copy.deepcopy(world.policy.model, shared))
+        previous = frozen_copy(world.policy, shared)
         initial = (AdapterOff() if begins_as_base(world.policy) else Frozen()).start(world)
         return BehaviourModel(PreviousModel(previous, moving), initial)
 

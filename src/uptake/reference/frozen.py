@@ -1,9 +1,9 @@
 """A frozen copy of the policy as it was at the start of the stage, or another model that was given."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ class Frozen:
     is_start: ClassVar[bool] = True
 
     def start(self, world: World) -> RunningReference:
-        return FrozenModel(replace(world.policy, model=copy.deepcopy(world.policy.model)))
+        return FrozenModel(frozen_copy(world.policy))
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,11 @@ class FrozenModel(RunningReference):
     def under(self, read: Callable[[LanguageModel], T]) -> T:
         with torch.no_grad():
             return read(self.lm)
+
+
+def frozen_copy(lm: LanguageModel, shared: Mapping[int, Any] | None = None) -> LanguageModel:
+    """A copy of a model that never learns; weights in `shared`, by their `id`, are not copied."""
+    return replace(lm, model=copy.deepcopy(lm.model, dict(shared or {})).requires_grad_(False))
 
 
 def check_same_tokens(policy: LanguageModel, reference: LanguageModel) -> None:

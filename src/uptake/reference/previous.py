@@ -1,8 +1,7 @@
 """The policy as it was at the start of the round: a reference that follows it from round to round."""
 
-import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from uptake.models import LanguageModel
 from uptake.reference.base import RunningReference
-from uptake.reference.frozen import FrozenModel
+from uptake.reference.frozen import FrozenModel, frozen_copy
 from uptake.world import World
 
 
@@ -27,7 +26,7 @@ class Previous:
 
     def start(self, world: World) -> RunningReference:
         moving = [name for name, weight in world.policy.model.named_parameters() if weight.requires_grad]
-        return PreviousModel(replace(world.policy, model=copy.deepcopy(world.policy.model)), moving)
+        return PreviousModel(frozen_copy(world.policy), moving)
 
 
 @final

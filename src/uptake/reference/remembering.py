@@ -1,9 +1,8 @@
 """The policy at the start of the stage, with a memory of how it and the policy saw the last pairs."""
 
-import copy
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, final
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from uptake.errors import InputError
 from uptake.models import LanguageModel
 from uptake.reference.base import RunningReference
-from uptake.reference.frozen import FrozenModel
+from uptake.reference.frozen import FrozenModel, frozen_copy
 from uptake.world import World
 
 
@@ -36,7 +35,7 @@ class Remembering:
             raise InputError(f"{self.least}", field="least", allowed=f"1 to {self.window}, the window")
 
     def start(self, world: World) -> RunningReference:
-        return RememberingModel(replace(world.policy, model=copy.deepcopy(world.policy.model)), self.window, self.least)
+        return RememberingModel(frozen_copy(world.policy), self.window, self.least)
 
 
 @final

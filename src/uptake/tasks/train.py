@@ -1,6 +1,5 @@
 """Train: build the world that a recipe asks for from names and paths, and run the recipe in a folder."""
 
-import copy
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from uptake.data import ChatFormat, RowStream
 from uptake.models import LanguageModel, add_lora, load
 from uptake.models.adapters import split_adapter
 from uptake.recipe import Recipe
+from uptake.reference import frozen_copy
 from uptake.tasks.judge_probe import refuse_position_bias
 from uptake.tasks.run_config import DEFAULT_MODELS, RunConfig, models_used
 from uptake.train.loop import Options, run
@@ -57,7 +57,7 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
         policy = add_lora(policy, rank=config.lora, alpha=2 * config.lora)
     default = {name: policy for name in models_used(recipe) if name in DEFAULT_MODELS}
     if "start" in default:
-        default["start"] = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(False))
+        default["start"] = frozen_copy(policy)
     alike = models_used([stage.reference for stage in recipe.stages]) if whole else ()
     models = default | load_each(config.models, alike, dtype=config.dtype, device=config.device)
     return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
