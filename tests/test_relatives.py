@@ -243,6 +243,20 @@ def test_best_of_one_is_supervised_fine_tuning(tmp_path: Path) -> None:
     assert_same(weights_after("fa", tmp_path / "best", scored_records(12), by="best"), sft)
 
 
+def test_the_first_of_the_best_responses_to_a_prompt_is_taken(tmp_path: Path) -> None:
+    rewards = {"it .": 0.0, "at eight .": 2.0, "at nine .": 2.0, "wrong .": 1.0}
+    records = [{"prompt": "when ?", "completion": text, "reward": reward} for text, reward in rewards.items()]
+    records.append({"prompt": "where ?", "completion": "bread .", "reward": -3.0})
+    world = tiny_world(tmp_path, records)
+    (stage,) = build("filtering_alignment", by="best").stages
+    assert stage.examples is not None
+    data = stage.examples(world, 0)
+    ids = [list(tree.nodes[-1].ids) for tree in data.examples]
+    texts = world.policy.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    assert [text.split() for text in texts] == [["at", "eight."], ["bread."]]
+    assert (data.summary["prompts"], data.summary["kept"]) == (2, 2)
+
+
 def test_a_constant_added_to_rewards_changes_no_weight(tmp_path: Path) -> None:
     records = scored_records(12)
     shifted = [row | {"reward": row["reward"] - 900.0} for row in records]
