@@ -321,6 +321,15 @@ def test_code_counts_and_its_comments_do_not(tmp_path: Path) -> None:
     assert store_module.version().keys() >= {"town", "code", "torch"}
 
 
+def test_work_counts_for_the_arms_that_do_it() -> None:
+    def names(work: str) -> set[str]:
+        return {path.name for path in store_module.modules(f"claims.work.{work}")}
+
+    assert names("rewards") == {"rewards.py", "runs.py", "town.py"}
+    assert names("policy") == {"pairs.py", "policy.py", "runs.py", "tokens.py", "town.py"}
+    assert store_module.version("claims.work.policy") != store_module.version("claims.work.rewards")
+
+
 SLEEP = 1.5
 KILLED = """
 import sys

@@ -7,10 +7,12 @@ version is not used: it is made anew by whoever makes results, and named by whoe
 import ast
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 
 from _harness import environment
@@ -23,6 +25,9 @@ from uptake.data.write import replacing
 UNSEEN = ("cli", "report", "client", "datasets", "tasks")
 # Tasks that arms use.
 TASKS = ("demo", "calibrate")
+# What arms do, each in a module of its own that counts for its results only; and what all of them share.
+WORK = "claims.work."
+SHARED = WORK + "town"
 # What a result depends on besides the code.
 NAMED = ("cpu", "python", "torch", "transformers", "uptake")
 
@@ -37,6 +42,11 @@ class Job:
     questions: Questions
 
     @property
+    def version(self) -> Mapping[str, str]:
+        """What the result depends on besides what is asked for."""
+        return version(self.arm.work.__module__)
+
+    @property
     def digest(self) -> str:
         """A short text that names what is asked for."""
         work = f"{self.arm.work.__module__}.{self.arm.work.__qualname__}"
@@ -45,18 +55,32 @@ class Job:
 
 
 @cache
-def version() -> Mapping[str, str]:
-    """What every result of this checkout on this machine depends on: packages, processor, code, text of the town."""
-    here = environment()
-    source, work = Path(uptake.__file__).parent, Path(__file__).parent / "work"
+def version(work: str = SHARED) -> Mapping[str, str]:
+    """What results by a module of `claims.work` depend on here: packages, processor, code, text of the town."""
+    here, source = environment(), Path(uptake.__file__).parent
     rooms = [path for path in source.iterdir() if path.name not in (*UNSEEN, "town")]
+    tasks = [source / "tasks" / f"{name}.py" for name in TASKS]
     return {
         **{name: here[name] for name in NAMED},
         "town": content(source / "town"),
-        "code": content(
-            *rooms, *(source / "tasks" / f"{name}.py" for name in TASKS), work, work.parents[1] / "_tokens.py"
-        ),
+        "code": content(*rooms, *tasks, *modules(work), Path(__file__).parents[1] / "_tokens.py"),
     }
+
+
+def modules(name: str) -> set[Path]:
+    """The files of a module and of those of `claims.work` that it imports, by however many steps."""
+    found: set[Path] = set()
+    names = [name]
+    while names:
+        module = sys.modules.get(name := names.pop()) or import_module(name)
+        path = Path(str(module.__file__))
+        if path not in found:
+            found.add(path)
+            imports = [
+                node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+            ]
+            names += [each for each in imports if each and each.startswith(WORK)]
+    return found
 
 
 def content(*roots: Path) -> str:
@@ -91,7 +115,7 @@ class Store:
 
     def workspace(self, job: Job) -> Path:
         """A folder for the work of a job by this version, which goes on there after it was killed."""
-        by = sha256(json.dumps(version()).encode()).hexdigest()[:8]
+        by = sha256(json.dumps(job.version).encode()).hexdigest()[:8]
         return self.folder / "work" / f"{job.digest}-{by}"
 
     def read(self, job: Job) -> tuple[Measured | None, str]:
@@ -100,8 +124,8 @@ class Store:
         if not path.exists():
             return None, f"no result of {job.arm.name!r} for seed {job.seed}"
         found = json.loads(path.read_text())
-        if found["version"] != version():
-            names = [name for name, now in version().items() if found["version"].get(name) != now]
+        if found["version"] != job.version:
+            names = [name for name, now in job.version.items() if found["version"].get(name) != now]
             return None, f"the result of {job.arm.name!r} for seed {job.seed} is of another version: {', '.join(names)}"
         return Measured(found["values"], found["budget"], found["failed"]), ""
 
@@ -109,7 +133,7 @@ class Store:
         """Keep the result of a job, whole or not at all."""
         facts = {"arm": job.arm.name, "options": {**job.arm.options, **job.candidate}, "seed": job.seed}
         with replacing(self._path(job), overwrite=True) as partial:
-            partial.write_text(json.dumps({**facts, "version": version(), **asdict(measured)}))
+            partial.write_text(json.dumps({**facts, "version": job.version, **asdict(measured)}))
 
     def _path(self, job: Job) -> Path:
         return self.folder / f"{job.digest}.json"
