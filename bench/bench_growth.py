@@ -8,7 +8,7 @@ nothing between trees, and the key-value cache of a context.
 
 Pairs are trained: forward and backward pass of all log-probabilities, a pair at a time by hand. Times are taken in
 turn, and memory in a fresh process, above what the model takes. All sides have their products computed by the same
-library.
+library. The last picture of lines goes to docs/images.
 The model is a random Llama unless a folder is given. Lines of earlier runs stay in the record until measured again.
 """
 
@@ -23,6 +23,7 @@ from typing import Annotated
 
 import torch
 import typer
+from _growth_picture import draw
 from _harness import RESULTS, Comparison, compare, peak_bytes, record
 from _model import llama, tokenizer
 from _peers import cached, dense_row
@@ -136,7 +137,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Times that each side runs.")] = 3,
 ) -> None:
     chosen = Model(model, *map(int, size.split(",")))
-    file, known = RESULTS / "growth.json", {}
+    file, known, rows = RESULTS / "growth.json", {}, []
     if file.exists():
         known = {(row["model"], row["work"]): row for row in json.loads(file.read_text())["rows"]}
     for work in works():
@@ -145,6 +146,7 @@ def main(
             order = [each.name for each in works()]
             rows = sorted(known.values(), key=lambda row: (row["model"], order.index(row["work"])))
             record("growth", "Cost as texts grow, on token trees and by hand; 2 x 4: four of each of two prompts", rows)
+    draw(rows, chosen.name, RESULTS.parents[1] / "docs" / "images" / "growth.svg")
 
 
 if __name__ == "__main__":
