@@ -121,7 +121,7 @@ class JudgeServer:
             number = len(self.requests)
             self.requests.append(request)
             self.paths.append(http.path)
-            self.headers.append(dict(http.headers))
+            self.headers.append({name.lower(): value for name, value in http.headers.items()})
             self.times.append(time.monotonic())
             self.open += 1
             self.most_open = max(self.most_open, self.open)
