@@ -162,7 +162,8 @@ class _Page(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         stated = self.headers.get("Content-Length", "")
         if not (stated.isascii() and stated.isdecimal()):
-            return self._send(*_refusal(HTTPStatus.LENGTH_REQUIRED))
+            self._send(*_refusal(HTTPStatus.LENGTH_REQUIRED))
+            return self._read_past()
         if len(stated) > 12 or int(stated) > self.server.survey.form.most_bytes:
             self._send(*_refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
             return self._read_past()

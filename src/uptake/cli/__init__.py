@@ -87,7 +87,7 @@ def _utf8_streams() -> None:
     """What is printed is UTF-8, as all files are: a text of a data set ends no command whose locale cannot spell it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _patient_threads() -> None:
