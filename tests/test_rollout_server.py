@@ -224,7 +224,7 @@ def test_an_answer_that_never_comes_is_empty_and_dropped(
     found = samples(producer, replace(world, folder=world.folder / "other"))
     ((one, two),) = [(one, two) for one, two in zip(found, whole, strict=True) if one != two]
     assert one == replace(two, response="", response_ids=(), finished=False, logps=())
-    assert caplog.text.count("no answer to a question: Error code: 500 - out of memory") == 1
+    assert caplog.text.count("no answer to a question: status 500: out of memory") == 1
     judged = PairwiseJudge(Even())(world, list(zip(found[::2], found[1::2], strict=True)))
     assert [verdict.reason for verdict in judged if not verdict.valid] == ["empty"]
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
 from tempfile import NamedTemporaryFile
 from traceback import format_exception_only, print_exception
 
@@ -34,6 +35,7 @@ def main() -> None:
     last lines say what was noted of rows: what they hold and no model read.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    _utf8_streams()
     _quiet_libraries()
     _patient_threads()
     clear_notes()
@@ -79,6 +81,13 @@ def _restored_environment() -> Iterator[None]:
         os.environ.pop("UPTAKE_SPELLED_TOKENS", None)
         if before is not None:
             os.environ["UPTAKE_SPELLED_TOKENS"] = before
+
+
+def _utf8_streams() -> None:
+    """What is printed is UTF-8, as all files are: a text of a data set ends no command whose locale cannot spell it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _patient_threads() -> None:

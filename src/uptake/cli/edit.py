@@ -90,7 +90,7 @@ def _chat(tokenizer: str) -> Any:
     from uptake.data import ChatFormat
 
     try:
-        return ChatFormat.of(AutoTokenizer.from_pretrained(tokenizer))
+        return ChatFormat.of(AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False))
     except (OSError, ValueError) as error:
         raise InputError(f"{tokenizer}: no tokenizer", field="--tokenizer", allowed="a folder or Hub name") from error
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,8 @@ from uptake.types import Where
 
 _HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<split>[\w.\[\]:%+-]+))?")
 _BETWEEN_ITEMS = " \t\r\n,"
-_LONGEST_CELL = 2**31 - 1
+# Of a file, in bytes, or in characters of a CSV file: one that is a single endless line does not fill the memory.
+LONGEST_LINE = 1 << 26
 _PARQUET_BATCH = 1024
 _SOURCES = 'an existing file, or a Hub name "org/name" or "org/name:split"'
 
@@ -51,7 +52,7 @@ def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
     line = 0
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
         try:
-            for line, raw in enumerate(file, start=1):
+            for line, raw in enumerate(_lines(file, path), start=1):
                 where = Where(path, line)
                 text = _decode(raw, where)
                 if text.strip():
@@ -80,11 +81,11 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[Where, Record]]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_LINE)
     row = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            for row, cells in enumerate(csv.DictReader(file, strict=True), start=1):
+            for row, cells in enumerate(csv.DictReader(_lines(file, path), strict=True), start=1):
                 where = Where(path, row)
                 if None in cells or None in cells.values():
                     raise bad_row("the row has more or fewer cells than the header", where)
@@ -117,6 +118,17 @@ def _hub(name: str, split: str, limit: int | None) -> Iterator[tuple[Where, Reco
 
 
 _READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+
+
+def _lines(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
+    for number in count(1):
+        line = file.readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE:
+            allowed = f"at most {LONGEST_LINE >> 20} MiB in a line"
+            raise bad_row("a line without end", Where(path, number), allowed=allowed)
+        if not line:
+            return
+        yield line
 
 
 def _decode(raw: bytes, where: Where) -> str:

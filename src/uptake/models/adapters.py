@@ -188,7 +188,7 @@ def _config(name: str) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not JSON: {error}") from error
     if not isinstance(config, dict):

@@ -15,7 +15,7 @@ NAME = "uptake.json"
 def write_card(card: Mapping[str, Any], folder: Path) -> None:
     """Write a card into a model's folder; an empty one leaves no file."""
     if card:
-        (folder / NAME).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        (folder / NAME).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_card(name: str | Path) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def read_card(name: str | Path) -> dict[str, Any]:
     if found is None:
         return {}
     try:
-        card = json.loads(Path(found).read_text())
+        card = json.loads(Path(found).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{found}: not a model's card: {error}") from error
     if not isinstance(card, dict):

@@ -173,7 +173,7 @@ def _refuse_no_model(name: str | Path) -> None:
 
 def _tokenizer(name: str) -> PreTrainedTokenizerBase:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
     return tokenizer
@@ -188,7 +188,7 @@ def _weights(
     """
     auto, kind = _KINDS[task]
     try:
-        loaded: Any = auto.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        loaded: Any = auto.from_pretrained(name, dtype=dtype, output_loading_info=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"{name}: no {kind} could be loaded: {_first_line(error)}") from error
     model: PreTrainedModel = loaded[0]

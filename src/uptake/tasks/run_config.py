@@ -90,7 +90,7 @@ def written_recipe(path: Path) -> Any:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        read = yaml.safe_load(path.read_text()) or {}
+        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot be read as YAML: {error}", path=path) from error
     if not isinstance(read, dict):

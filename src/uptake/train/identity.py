@@ -50,7 +50,7 @@ def check_same(folder: Path, recipe: Recipe, world: World) -> None:
 
 def _written(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", path=file, allowed=_ALLOWED) from error
     tables = ("models", "weights", "precision", "contents", "rows")
@@ -95,7 +95,7 @@ def _other_rows(then: Mapping[str, Any], now: Mapping[str, Any], used: Sequence[
 def _check_recipe(file: Path, recipe: Recipe, settings: Sequence[str]) -> None:
     """Compare the recipe in a recipe.yaml with this one, leaving out `settings`, which name files."""
     try:
-        _, _, written = f"\n{file.read_text()}".partition("\nRecipe:")
+        _, _, written = f"\n{file.read_text(encoding='utf-8')}".partition("\nRecipe:")
         then, now = (
             yaml.safe_dump(_without(yaml.safe_load(text), settings), sort_keys=False, allow_unicode=True)
             for text in (f"Recipe:{written}", str(recipe))

@@ -103,7 +103,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def _write(path: Path, text: str) -> None:
     with replacing(path, overwrite=True) as temporary, disk_errors(path):
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 @dataclass
@@ -148,7 +148,7 @@ class RunLog:
         self._keep({"micro_tokens": {**self._facts().get("micro_tokens", {}), str(stage): tokens}})
 
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         return facts
 
     def _keep(self, facts: Mapping[str, Any]) -> None:

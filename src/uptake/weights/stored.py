@@ -84,7 +84,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        files: Any = json.loads(path.read_text())["weight_map"]
+        files: Any = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): Path(file).name for name, file in files.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: no index of shards: {error}") from error
