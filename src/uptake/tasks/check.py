@@ -131,7 +131,7 @@ def _measured(step: MeasuredStep, tokens: float) -> list[tuple[str, str]]:
     minutes = step.seconds / step.tokens * tokens / 60
     return [
         ("time", f"about {minutes:.2g} minutes: {step.seconds:.2g} s for a step of {step.tokens} tokens"),
-        ("peak memory", f"about {step.peak / 2**30:.2f} GiB, at that step"),
+        ("peak memory", f"about {step.peak / 2**30:.3g} GiB, at that step"),
     ]
 
 
@@ -153,7 +153,7 @@ def _measured_round(stage: Stage, share: MeasuredRound, rows: int) -> list[tuple
     return [
         *told,
         ("time", f"about {whole:.2g} minutes for {rows * stage.rounds} prompts, by {share.rows} of them"),
-        ("peak memory", f"about {step.peak / 2**30:.2f} GiB, at a step of {step.tokens} tokens"),
+        ("peak memory", f"about {step.peak / 2**30:.3g} GiB, at a step of {step.tokens} tokens"),
     ]
 
 
@@ -161,7 +161,7 @@ def _need(stage: Stage, world: World, costs: Costs, limit: int) -> tuple[tuple[s
     """What the steps of a run take at their peak, and a line where that is more than there is."""
     held = held_bytes(world.policy.device)
     need = memory_need(stage, world, costs, held)
-    fact = "memory of a step", f"about {need.peak / 2**30:.2f} GiB, with {need.tokens} tokens at once"
+    fact = "memory of a step", f"about {need.peak / 2**30:.3g} GiB, with {need.tokens} tokens at once"
     return fact, [line for line in [what_fits(stage, world, costs, held, limit)] if line]
 
 
