@@ -33,6 +33,7 @@ from uptake.models.memory import token_bytes
 from uptake.report import write_report
 from uptake.support.memory import held_memory
 from uptake.tasks.check import check
+from uptake.tasks.memory_need import memory_size
 from uptake.tasks.run_config import RunConfig, recipe_of, with_models
 from uptake.tasks.train import build_world
 from uptake.train import loop
@@ -85,7 +86,7 @@ RUNS = [
 ]
 
 
-def told(run: Run, model: Path) -> tuple[float, float, float]:
+def told(run: Run, model: Path) -> tuple[int, int, float]:
     """Bytes at the peak of a step and those held before, as `check` tells them, and the minutes of the run."""
     with TemporaryDirectory() as folder:
         config = run.config(model, Path(folder))
@@ -93,8 +94,9 @@ def told(run: Run, model: Path) -> tuple[float, float, float]:
         world = build_world(recipe, config, folder)
         held = held_memory()
         facts = dict(check(recipe, world, measure=True).facts)
-    peak, minutes = (facts[name].split()[1] for name in ("memory of a step", "time"))
-    return float(peak) * 2**30, held, float(minutes)
+    _, *peak = facts["memory of a step"].split(",")[0].split()
+    _, minutes, *_ = facts["time"].split()
+    return memory_size("".join(peak)), held, float(minutes)
 
 
 def learned(run: Run, model: Path, folder: Path) -> Callable[[], object]:
@@ -123,7 +125,8 @@ def measured(run: Run, model: Path) -> dict[str, str]:
 
 def scored(model: Path) -> Callable[[], object]:
     lm = replace(load(model, device="cpu", dtype="float32"), limits=Limits(CALL, CALL))
-    trees = [branches(range(100, 400), *(range(size, size + 10) for size in range(CALL)))]
+    asked = [range(first, first + 10) for first in range(38)]
+    trees = [branches(range(start, start + 128), *asked) for start in range(1000, 5000, 1000)]
     return lambda: score_trees(lm, trees, CALL)
 
 

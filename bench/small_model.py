@@ -3,11 +3,13 @@
     python bench/small_model.py --model smollm2 --data data
 
 The judge reads short pairs of four sets on which people agree, in both orders. The editor corrects sentences of
-learners of English from the half of JFLEG that nothing was chosen on. Four people corrected each: an edit is better
-where fewer words and marks lie between it and the nearest correction than before, and worse where more do.
+learners of English, held out of JFLEG, which puts blanks around marks: they are written as people write. Four people
+corrected each: an edit is better where fewer words and marks lie between it and the nearest correction than before, and
+worse where more do.
 """
 
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -84,8 +86,13 @@ def sentences(data: Path) -> tuple[list[Draft], list[list[str]]]:
     held_out = [row for row in rows if row.prompt.extra["split"] == "heldout" and row.edited]
     groups = [list(each) for _, each in groupby(held_out, key=lambda row: row.group)]
     chosen = random.Random(0).sample(groups, SENTENCES)
-    drafts = [Draft(first.prompt, first.response) for first, *_ in chosen]
-    return drafts, [[str(row.edited) for row in group] for group in chosen]
+    drafts = [Draft(first.prompt, written(first.response)) for first, *_ in chosen]
+    return drafts, [[written(str(row.edited)) for row in group] for group in chosen]
+
+
+def written(text: str) -> str:
+    """A sentence without the blanks that part words from marks and from their endings."""
+    return re.sub(r" +(?=[.,;:!?)%']|n't\b)|(?<=\() +", "", text.strip())
 
 
 def corrected(
