@@ -128,6 +128,29 @@ def test_labels_are_those_that_the_oracle_gives_for_samples(start: Path, tmp_pat
     assert {name: found.budget[name] for name in ("samples", "labels")} == {"samples": 16, "labels": 12}
 
 
+def test_responses_that_stand_in_rows_are_no_samples(start: Path, tmp_path: Path) -> None:
+    settings = {"iterations": 2, "batch_size": 4, "max_new_tokens": 6, "keep_unfinished": True, "lr": 1e-3}
+    options: dict[str, Any] = {"method": "spin", "data": {"kind": "answers", "answers": 6}, "settings": settings}
+    found = work.relative(options, Trial(0, "held out", tmp_path / "trial"))
+    # One sample beside each of the answers in both iterations, of which the second sees the pairs of the first again.
+    assert {name: found.budget[name] for name in ("samples", "labels", "answers")} == {
+        "samples": 12,
+        "labels": 0,
+        "answers": 6,
+    }
+
+
+def test_pairs_to_be_ranked_again_are_in_no_order(start: Path) -> None:
+    rows, _, given = work._beside({"data": {"each": 4}, "settings": {}}, 2)
+    texts = policy._of_the_town(4, 2)
+    assert given == {"labels": 0, "samples": 1728}
+    for row in rows:
+        assert isinstance(row, Preference)
+        assert (row.chosen, row.rejected) in zip(texts[row.prompt][::2], texts[row.prompt][1::2], strict=True)
+        assert row.chosen != row.rejected
+    assert len(rows) > 600
+
+
 def test_digits_are_new_words_and_nothing_else(start: Path) -> None:
     plain, more = load(start), load(work._with_digits())
     asked = plain.tokenizer("when does the bakery open?")["input_ids"]

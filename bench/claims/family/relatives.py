@@ -58,7 +58,7 @@ def claims() -> Sequence[Claim]:
 def self_play() -> list[Claim]:
     """Both go on from a model that was tuned on the same answers, as in the paper."""
     answers = {"kind": "answers", "answers": RECORDED}
-    tuned = {"answers": RECORDED, "epochs": 3, "lr": MIDDLE, "batch_size": 16, "weight_decay": 0.0}
+    tuned = {"answers": RECORDED, "settings": {"epochs": 3, "lr": MIDDLE, "batch_size": 16, "weight_decay": 0.0}}
     spin = arm("spin", "spin", answers, {"batch_size": 16, **SAMPLES}, base=tuned)
     # As many steps as four iterations have, of which all but the first see the pairs of the one before again.
     more = arm("sft goes on", "supervised", answers, {"batch_size": 16, "epochs": 7, "schedule": "linear"}, base=tuned)

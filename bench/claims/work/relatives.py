@@ -17,7 +17,7 @@ import torch
 from claims.claim import Measured, Options, Trial
 from claims.work.pairs import fit, labeled, samples
 from claims.work.policy import examined
-from claims.work.runs import spent
+from claims.work.runs import lines, spent
 from claims.work.town import by_question, name, once, preferences, start, tested_on, train, trained_on
 from uptake import ChatFormat, Prompt, Turn, World, load, methods, run
 from uptake import Options as RunOptions
@@ -42,17 +42,17 @@ def relative(options: Options, trial: Trial) -> Measured:
     """Quality of a policy's answers in the oracle's eyes, "quality", and their length in words, "words".
 
     The policy is `base` as a `method` with `settings` has trained it on `data`, or `base` itself where there is no
-    method; with `alpha` its weights are moved on. `models` are read beside it, `labels` are those that a judge gives
-    for a sample of the run.
+    method; with `alpha` its weights are moved on. `models` are read beside it, `labels` are those that the oracle gives
+    for each sample that the run draws.
     """
     path, budget = _base(options, trial.seed), {"labels": 0, "samples": 0, "steps": 0}
     if "method" in options:
         trained = {key: each for key, each in options.items() if key not in ("alpha", "labels")}
         folder = once(["relative", trained, trial.seed], lambda folder: _train(trained, folder, trial.seed)).parent
-        given, done = json.loads((folder.parent / "given.json").read_text()), spent(folder)
-        labels = round(options.get("labels", 0) * done["samples"])
-        budget = {**given, "labels": given["labels"] + labels, "samples": given["samples"] + done["samples"]}
-        budget |= {"steps": done["steps"], "references": len(options.get("models", {}).keys() - {"start"})}
+        given, samples = json.loads((folder.parent / "given.json").read_text()), _drawn(folder)
+        labels = given["labels"] + round(options.get("labels", 0) * samples)
+        budget = {**given, "labels": labels, "samples": given["samples"] + samples, "steps": spent(folder)["steps"]}
+        budget["references"] = len(options.get("models", {}).keys() - {"start"})
         path = folder / "model"
     lm = load(path)
     if alpha := options.get("alpha"):
@@ -92,6 +92,13 @@ def _train(options: Options, folder: Path, seed: int) -> None:
     run(methods.build(options["method"], settings), world, RunOptions(resume=folder.exists(), save_every=0))
 
 
+def _drawn(folder: Path) -> int:
+    """How many responses a run sampled; those that stood in its rows are none."""
+    journals = folder.glob("rounds/*/sampled.jsonl")
+    groups = (group for path in journals for line in lines(path) for group in line["groups"])
+    return sum(rollout["source"] != "dataset" for group in groups for rollout in group)
+
+
 def _base(options: Options, seed: int) -> Path:
     """The model that a run begins with: that of the town, with digits, or tuned on the answers of the run's data."""
     match options.get("base"):
@@ -99,13 +106,9 @@ def _base(options: Options, seed: int) -> Path:
             return start({})
         case "digits":
             return _with_digits()
-        case {"epochs": int(epochs), "answers": int(answers), **settings}:
-            recipe = methods.build("supervised", {**settings, "epochs": epochs})
-            rows = _recorded(answers, seed)
-            what = ["tuned", answers, epochs, settings, seed]
-            return once(what, lambda folder: train(recipe, start({}), rows, folder, seed))
-        case other:
-            raise ValueError(f"no base {other!r}")
+        case tuned:
+            recipe, rows = methods.build("supervised", tuned["settings"]), _recorded(tuned["answers"], seed)
+            return once(["tuned", tuned, seed], lambda folder: train(recipe, start({}), rows, folder, seed))
 
 
 def _with_digits() -> Path:
@@ -171,7 +174,7 @@ def _own(each: int, seed: int) -> dict[Prompt, list[str]]:
 def _pairs(options: Options, seed: int) -> Learned:
     """Pairs of the start's own answers that the oracle compared, or the first `labels` of them."""
     data, settings = options["data"], dict(options["settings"])
-    rows = labeled(_own(data["each"], seed), OracleAnnotator(), seed)
+    rows: Sequence[Row] = labeled(_own(data["each"], seed), OracleAnnotator(), seed)
     count = len(trained_on()) * data["each"] // 2
     if few := data.get("labels"):
         rows, count = rows[:few], few
@@ -188,9 +191,13 @@ def _few(options: Options, seed: int) -> Learned:
 
 
 def _beside(options: Options, seed: int) -> Learned:
-    """Pairs of the start's own answers, both of which a reward will judge again beside an answer of the policy."""
-    rows, settings, given = _pairs(options, seed)
-    return rows, settings, {**given, "labels": 2 * len(rows)}
+    """Pairs of the start's own answers in no order: a reward will rank both beside an answer of the policy."""
+    texts = _own(options["data"]["each"], seed)
+    pairs = [(prompt, *both) for prompt, each in texts.items() for both in zip(each[::2], each[1::2], strict=True)]
+    rows: list[Row] = [
+        Preference(prompt, one, two) for prompt, one, two in pairs if one != two and one.strip() and two.strip()
+    ]
+    return rows, dict(options["settings"]), {"labels": 0, "samples": 2 * len(pairs)}
 
 
 def _rated(options: Options, seed: int) -> Learned:
