@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,15 +79,17 @@ class Tab:
         return bool(self.page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
     def until(self, condition: str) -> None:
-        self.page.wait_for_function(condition)
+        self.page.wait_for_function(condition, polling=50)
 
 
 @contextmanager
 def sitting(work: Callable[[], Any], caplog: pytest.LogCaptureFixture) -> Iterator[tuple[str, "Future[Any]"]]:
     """The address of a page, and what the work will return."""
     caplog.clear()
-    with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING, "uptake"):
-        future = pool.submit(work)
+    future: Future[Any] = Future()
+    with caplog.at_level(logging.WARNING, "uptake"):
+        # Not waited for where a test fails.
+        Thread(target=lambda: future.set_result(work()), daemon=True).start()
         while not caplog.messages:
             time.sleep(0.01)
         yield next(word for word in caplog.messages[0].split() if word.startswith("http")), future
@@ -253,7 +255,7 @@ def test_tabs_and_slow_connections(browser: Any, tmp_path: Path, caplog: pytest.
         tabs = [desk.page.context.new_page() for _ in range(16)]
         for tab in tabs:
             tab.goto(address)
-            tab.wait_for_function("typeof shown !== 'undefined' && shown.key")
+            tab.wait_for_function("typeof shown !== 'undefined' && shown.key", polling=50)
         send = "fetch('say', {method: 'POST', body: JSON.stringify({key: shown.key, answer: '1'})})"
         for tab in tabs:
             tab.evaluate(f"window.status_ = {send}.then((answer) => answer.status); 0")
