@@ -53,7 +53,7 @@ class Run:
     method: str
     town: bool = False
     lora: int = 0
-    rows: int = 24
+    rows: int = 16
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def config(self, model: Path, folder: Path) -> RunConfig:

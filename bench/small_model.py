@@ -92,7 +92,7 @@ def sentences(data: Path) -> tuple[list[Draft], list[list[str]]]:
 
 def written(text: str) -> str:
     """A sentence without the blanks that part words from marks and from their endings."""
-    return re.sub(r" +(?=[.,;:!?)%']|n't\b)|(?<=\() +", "", text.strip())
+    return re.sub(r" +(?=[.,;:!?)%]|n't\b|'(?:s|re|ve|ll|d|m)\b)|(?<=\() +", "", text.strip())
 
 
 def corrected(
