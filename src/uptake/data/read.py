@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uptake.data.convert import prompts
-from uptake.data.files import records, suffix
-from uptake.data.rows import FIELDS, bare, further_columns, to_record, to_row
-from uptake.data.where import Record, bad_row, usable
+from uptake.data.files import suffix
+from uptake.data.layouts import exported, laid_out
+from uptake.data.rows import COLUMNS, bare, further_columns, to_record, to_row
+from uptake.data.source import records
+from uptake.data.where import bad_row, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
-from uptake.types import Row, Where
+from uptake.types import Row
 
 T = TypeVar("T")
 
@@ -41,14 +43,13 @@ def read(
     columns: Mapping[str, str] | None = None,
     skipped: list[InputError] | None = None,
 ) -> list[Row]:
-    """The rows of a data set: a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or a Hub name "org/name[:split]".
+    """The rows of a data set: a file of any format, a folder, a pattern, or a Hub name "org/name[:split]".
 
     `limit` keeps the first rows only. `columns` gives the data set's name for one of ours: `{"messages": "dialog"}`.
-    A row that is none of the shapes of `to_row` raises InputError; where a list is given as `skipped`, the row is left
-    out and its error put there. A file that cannot be parsed, or without any row, always raises InputError.
+    A row that is none of the shapes of `to_row`, and none of a known layout, raises InputError; where a list is given
+    as `skipped`, the row is left out and its error put there. A file that cannot be parsed, or without any row, always
+    raises InputError, and so does a column that no row has.
     """
-    if unknown := set(columns or {}) - set(FIELDS):
-        raise InputError(f"no field {sorted(unknown)}", path=source, field="columns", allowed=", ".join(FIELDS))
     rows = list(_rows(source, limit, columns or {}, skipped))
     if not rows:
         left_out = f"; {len(skipped)} skipped, the first for: {skipped[0]}" if skipped else ""
@@ -74,12 +75,13 @@ def read_as(
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
-    rows: Sequence[Row] = read(source, limit=limit, columns=columns, skipped=skipped)
+    rows = _rows(source, limit, columns or {}, skipped)
     if suffix(Path(out), FORMATS) == ".parquet":
-        _check_columns(rows)
+        held = list(rows)
+        _check_columns(held)
+        made = list(usable(held, made_of, skipped))
     else:
-        rows = usable(rows, _spellable, skipped)
-    made = usable(rows, made_of, skipped)
+        made = list(usable(usable(rows, _spellable, skipped), made_of, skipped))
     if not made:
         first = f"; the first was left out for: {bad[0]}" if bad else ""
         raise InputError(f"no row can be used{first}", path=source, allowed=allowed)
@@ -129,8 +131,8 @@ class RowStream(Sequence[Row]):
     ends with other rows than the first.
     """
 
-    def __init__(self, source: str | Path, limit: int | None = None) -> None:
-        self._source, self._limit = source, limit
+    def __init__(self, source: str | Path, limit: int | None = None, columns: Mapping[str, str] | None = None) -> None:
+        self._source, self._limit, self._columns = source, limit, columns or {}
         self._held: list[Row] | None = None
         digest = _Digest()
         self._count = sum(1 for _ in digest.over(self._read()))
@@ -154,7 +156,7 @@ class RowStream(Sequence[Row]):
         return self._held[index]
 
     def _read(self) -> Iterator[Row]:
-        return _rows(self._source, self._limit, {}, None)
+        return _rows(self._source, self._limit, self._columns, None)
 
     def _again(self) -> Iterator[Row]:
         digest = _Digest()
@@ -207,32 +209,49 @@ class _Digest:
         return RowsFingerprint(self._rows.hexdigest()[:16], columns)
 
 
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raise InputError for a name that is none of our columns."""
+    if unknown := sorted(columns.keys() - set(COLUMNS)):
+        raise InputError(f"no column {unknown[0]!r}", field="columns", allowed=", ".join(COLUMNS))
+
+
 def _rows(
     source: str | Path, limit: int | None, columns: Mapping[str, str], skipped: list[InputError] | None
 ) -> Iterator[Row]:
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
-    found = (_row(record, where, columns, skipped) for where, record in records(source, limit))
-    return islice((row for row in found if row is not None), limit)
+    check_columns(columns)
+    unseen = set(columns.values())
+    yield from islice(_found(source, limit, columns, skipped, unseen), limit)
+    if unseen:
+        raise InputError(f"no row has a column {min(unseen)!r}", path=source, field="columns")
+
+
+def _found(
+    source: str | Path,
+    limit: int | None,
+    columns: Mapping[str, str],
+    skipped: list[InputError] | None,
+    unseen: set[str],
+) -> Iterator[Row]:
+    """The rows of a source; the names of columns that some row has leave `unseen`."""
+    for where, record in records(source, limit):
+        names = set(record)
+        try:
+            inner = exported(record, where)
+            names.update(*inner)
+            found = [to_row(each, where) for one in inner for each in laid_out(one, where, columns)]
+        except InputError as error:
+            if skipped is not None:
+                skipped.append(error)
+            elif absent := sorted(unseen - names):
+                raise bad_row(f"no column {absent[0]!r}", where, field="columns", allowed=", ".join(record)) from error
+            else:
+                raise
+        else:
+            yield from found
+        unseen -= names
 
 
 def _no_rows(source: str | Path, more: str = "") -> InputError:
     return InputError(f"no rows{more}", path=source, allowed="at least one row")
-
-
-def _row(record: Record, where: Where, columns: Mapping[str, str], skipped: list[InputError] | None) -> Row | None:
-    try:
-        return to_row(_renamed(record, where, columns), where)
-    except InputError as error:
-        if skipped is None:
-            raise
-        skipped.append(error)
-        return None
-
-
-def _renamed(record: Record, where: Where, columns: Mapping[str, str]) -> Record:
-    for name in columns.values():
-        if name not in record:
-            raise bad_row("no such column", where, field=name, allowed=", ".join(record))
-    others = {name: value for name, value in record.items() if name not in (*columns, *columns.values())}
-    return {**others, **{ours: record[theirs] for ours, theirs in columns.items()}}

@@ -21,7 +21,8 @@ class RunConfig(BaseModel):
     """Run config: the method with its options, the policy, the data, and other models by the name a recipe calls them.
 
     `RunConfig(method="dpo", policy="./model", data="pairs.jsonl", options={"beta": 0.05})`. Models and data are paths
-    or names on the Hub. `lora` is the rank of an adapter, 0 for none.
+    or names on the Hub; `columns` gives the names that our columns have in the data. `lora` is the rank of an adapter,
+    0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -31,6 +32,7 @@ class RunConfig(BaseModel):
     data: str
     models: dict[str, str] = {}
     options: dict[str, Any] = {}
+    columns: dict[str, str] = {}
     limit: int | None = None
     lora: int = Field(0, ge=0)
     seed: int = 0
@@ -39,7 +41,7 @@ class RunConfig(BaseModel):
 
     @classmethod
     def of(cls, file: Path | None = None, **flags: Any) -> Self:
-        """The config of a file, under `flags` that are not None, `models` and `options` name by name.
+        """The config of a file, under `flags` that are not None, `models`, `columns` and `options` name by name.
 
         Raises InputError, naming file and key, for what cannot be read, a key that is not there, and a wrong value.
         """
@@ -47,7 +49,7 @@ class RunConfig(BaseModel):
         given = {name: value for name, value in flags.items() if value is not None}
         both = {
             name: {**read[name], **given[name]}
-            for name in ("models", "options")
+            for name in ("models", "columns", "options")
             if isinstance(read.get(name), dict) and name in given
         }
         try:
