@@ -42,7 +42,7 @@ def evaluate(
     from uptake.rollout import PolicySamples
     from uptake.tasks.annotated_comparison import compare_by_annotator
     from uptake.tasks.compare import compare_files
-    from uptake.tasks.run_config import assigned
+    from uptake.tasks.models_used import assigned
 
     if (reward is None) == (judge is None):
         raise InputError("both a reward and a judge" if reward else "no judge", allowed="--reward, or --judge")

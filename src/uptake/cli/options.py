@@ -197,13 +197,16 @@ def resources_of(
     **loading: Any,
 ) -> "Resources":
     """The models that some specs ask for, and those called `names`, loaded; what is paid for goes into the folder."""
-    from uptake.data import ChatFormat
     from uptake.rewards.base import Resources, RewardSpec
-    from uptake.tasks.run_config import assigned, models_used
-    from uptake.tasks.train import load_each
+    from uptake.tasks.models_used import assigned, models_used
 
     specs = list(specs)
     paths = assigned((*models_used(specs), *names), *models_of(models))
+    if not paths:  # then nothing needs Torch, which takes seconds to load
+        return Resources({}, folder, prefix, **loading)
+    from uptake.data import ChatFormat
+    from uptake.tasks.train import load_each
+
     loaded = load_each(paths, **loading)
     told = {name: RewardSpec.plain for name in names} | {name: spec.plain for spec in specs for name in spec.uses}
     plain = {paths[name]: note for name, note in told.items() if ChatFormat.of(loaded[name]).plain}

@@ -83,9 +83,37 @@ def read_as(
     else:
         made = list(usable(usable(rows, _spellable, skipped), made_of, skipped))
     if not made:
-        first = f"; the first was left out for: {bad[0]}" if bad else ""
-        raise InputError(f"no row can be used{first}", path=source, allowed=allowed)
+        raise _none_usable(source, bad, allowed)
     return RowSet(source, made, len(bad))
+
+
+def stream_as(
+    made_of: Callable[[Row], Row],
+    source: str | Path,
+    out: str | Path,
+    *,
+    allowed: str,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> RowSet[Row]:
+    """Rows of a data set as of `read_as`, none of which is held, but for a table, whose columns are those of all rows.
+
+    They are read and checked now, and read anew whenever they are gone through. Raises InputError as `read_as` does,
+    and as a `RowStream`.
+    """
+    if suffix(Path(out), FORMATS) == ".parquet":
+        return read_as(made_of, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
+    bad: list[InputError] | None = [] if drop_bad else None
+    rows = RowStream(source, limit, columns, takes=lambda row: made_of(_spellable(row)), skipped=bad)
+    if not len(rows):
+        raise _none_usable(source, bad or (), allowed)
+    return RowSet(source, rows, len(bad or ()))
+
+
+def _none_usable(source: str | Path, bad: Sequence[InputError], allowed: str) -> InputError:
+    first = f"; the first was left out for: {bad[0]}" if bad else ""
+    return InputError(f"no row can be used{first}", path=source, allowed=allowed)
 
 
 def _spellable(row: Row) -> Row:
@@ -128,16 +156,26 @@ class RowStream(Sequence[Row]):
 
     No row is held but by who asks for one by its number: all of them then stay. A first reading, when it is made, finds
     every bad row, their number and their `fingerprint`. Raises InputError as `read` does, and where a later reading
-    ends with other rows than the first.
+    ends with other rows than the first. `takes` says what is taken of a row, or raises InputError; where a list is
+    given as `skipped`, rows with an error are left out, and their errors put there.
     """
 
-    def __init__(self, source: str | Path, limit: int | None = None, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        limit: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        *,
+        takes: Callable[[Row], Row] = lambda row: row,
+        skipped: list[InputError] | None = None,
+    ) -> None:
         self._source, self._limit, self._columns = source, limit, columns or {}
+        self._takes, self._skips = takes, skipped is not None
         self._held: list[Row] | None = None
         digest = _Digest()
-        self._count = sum(1 for _ in digest.over(self._read()))
+        self._count = sum(1 for _ in digest.over(self._read(skipped)))
         self.fingerprint = digest.fingerprint
-        if not self._count:
+        if not self._count and not skipped:
             raise _no_rows(source)
 
     def __len__(self) -> int:
@@ -155,12 +193,13 @@ class RowStream(Sequence[Row]):
             self._held = list(self._again())
         return self._held[index]
 
-    def _read(self) -> Iterator[Row]:
-        return _rows(self._source, self._limit, self._columns, None)
+    def _read(self, skipped: list[InputError] | None) -> Iterator[Row]:
+        rows = _rows(self._source, self._limit, self._columns, skipped)
+        return usable(rows, self._takes, skipped)
 
     def _again(self) -> Iterator[Row]:
         digest = _Digest()
-        yield from digest.over(self._read())
+        yield from digest.over(self._read([] if self._skips else None))
         if digest.fingerprint != self.fingerprint:
             problem = "the rows are others than when they were first read"
             raise InputError(problem, path=self._source, allowed="a file that nobody changes")

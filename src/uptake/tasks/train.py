@@ -13,7 +13,8 @@ from uptake.models.adapters import split_adapter
 from uptake.recipe import Recipe
 from uptake.reference import frozen_copy
 from uptake.tasks.judge_probe import refuse_position_bias
-from uptake.tasks.run_config import DEFAULT_MODELS, RunConfig, models_used
+from uptake.tasks.models_used import models_used
+from uptake.tasks.run_config import DEFAULT_MODELS, RunConfig
 from uptake.train.loop import Options, run
 from uptake.train.run_folder import check_folder
 from uptake.world import World
