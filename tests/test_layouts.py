@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from tiny_cli import Cli
 
+from uptake.cli import app
 from uptake.data import read, to_record
 from uptake.data.layouts import EXPORTS, LAYOUTS
 from uptake.errors import InputError
@@ -276,6 +279,33 @@ def test_a_column_that_some_row_lacks_is_absent_there_and_one_that_all_lack_is_a
         rows_of(tmp_path, *two, columns={"prompt": "p"})
     with pytest.raises(InputError, match="no column 'text2'"):
         rows_of(tmp_path, *two, columns={"text2": "q"})
+
+
+def test_every_command_that_reads_rows_takes_columns() -> None:
+    commands: Any = typer.main.get_command(app)
+    takes = {
+        name
+        for name, command in commands.commands.items()
+        if any("--columns" in option.opts for option in command.params)
+    }
+    assert takes == {
+        *("annotate", "calibrate", "can-judge", "check", "corpus", "discover", "edit", "eval", "init-model", "judge"),
+        *("mine", "mine-logs", "score", "show-tokens", "train"),
+    }
+
+
+def test_columns_on_the_command_line(uptake: Cli) -> None:
+    row = {"q": "When?", "a": "At eight.", "prompt": "another"}
+    Path("in.json").write_text(json.dumps(row) + "\n")
+    score = ("score", "in.json", "--reward", "length", "--out", "out.jsonl")
+    for given in (["--columns", "prompt=q,completion=a"], ["--columns", "prompt=q", "--columns", "completion=a"]):
+        uptake(*score, *given, "--overwrite")
+        (scored,) = map(json.loads, Path("out.jsonl").read_text().splitlines())
+        assert scored == {**ANSWERED, "reward": 9.0, "rated_by": "Length()"}
+    assert "no column 'b' (allowed: q, a, prompt)" in uptake.fails(*score[:-1], "x.jsonl", "--columns", "completion=b")
+    assert "once a column" in uptake.fails(*score, "--columns", "prompt=q,prompt=a", "--overwrite")
+    assert "OURS=THEIRS" in uptake.fails(*score, "--columns", "prompt", "--overwrite")
+    assert "no column 'reward'" in uptake.fails(*score, "--columns", "reward=q", "--overwrite")
 
 
 def test_the_documentation_lists_every_layout() -> None:
