@@ -12,7 +12,10 @@ RUN = f"""
 import resource, sys
 from uptake import cli
 sys.argv = ["uptake", *sys.argv[1:]]
-cli.main()
+try:
+    cli.main()
+except SystemExit as end:
+    assert not end.code
 print("loaded:", *sorted(set(sys.modules) & set({HEAVY!r})))
 print("peak:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -42,6 +45,11 @@ def test_scoring_by_length_loads_neither_torch_nor_transformers(tmp_path: Path, 
     told = uptake(tmp_path, "score", "in.jsonl", "--reward", reward, "--out", "out.jsonl")
     assert told["loaded"].strip() == ""
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 40
+
+
+@pytest.mark.parametrize("command", [("bench", "--list"), ("methods",), ("datasets",), ("judge", "--help")])
+def test_lists_and_help_load_neither(tmp_path: Path, command: tuple[str, ...]) -> None:
+    assert uptake(tmp_path, *command)["loaded"].strip() == ""
 
 
 @pytest.mark.slow
