@@ -22,6 +22,7 @@ def mine(
     models: cli.ModelsOption = None,
     config: cli.ConfigOption = None,
     sets: cli.Sets = None,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     seed: cli.FlagSeed = None,
     device: cli.FlagDevice = None,
@@ -35,7 +36,15 @@ def mine(
     from uptake.tasks.mine import mine as run_mine
     from uptake.tasks.train import build_world
 
-    flags = {"policy": policy, "data": source, "limit": limit, "seed": seed, "device": device, "dtype": dtype}
+    flags = {
+        "policy": policy,
+        "data": source,
+        "columns": cli.columns_of(columns) or None,
+        "limit": limit,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype,
+    }
     options = {"reward": cli.choice(reward, reward_sets, "reward")}
     recipe, run = cli.prepared("follow_up_likelihood", config, models, sets, options, **flags)
     work = target.with_name(f"{target.name}.work")

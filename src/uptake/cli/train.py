@@ -24,6 +24,7 @@ def train(
     config: cli.ConfigOption = None,
     sets: cli.Sets = None,
     lora: cli.Lora = None,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     seed: cli.FlagSeed = None,
     device: cli.FlagDevice = None,
@@ -40,7 +41,7 @@ def train(
     from uptake.tasks.train import train as run_train
     from uptake.train.loop import Options as RunOptions
 
-    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit}
+    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "columns": cli.columns_of(columns) or None}
     flags |= {"seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)

@@ -16,7 +16,7 @@ from uptake.data.turns import (
     of_row,
     unspelled,
 )
-from uptake.data.where import Record, bad_row
+from uptake.data.where import Record, bad_row, truth
 from uptake.support.keys import OF_CONVERSATION, prompt_key, words
 from uptake.types import Answered, Dialogue, Edited, Fields, PairIds, Preference, Prompt, Rated, Row, Turn, Where
 
@@ -25,6 +25,8 @@ FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "te
 _SAMPLED = ("prompt", "chosen", "rejected")
 # Columns that belong to the conversation, whatever its shape: they are read into its system turn.
 _OF_SYSTEM = ("system", *OF_CONVERSATION)
+# All that a row is read from.
+COLUMNS = (*FIELDS, *_OF_SYSTEM)
 SHAPES = (
     "prompt | messages | prompt, completion | prompt, completion, label | prompt, completion, spans or edited "
     "| [prompt,] chosen, rejected | text"
@@ -45,9 +47,10 @@ def to_row(record: Record, where: Where | None = None) -> Row:
 
     `system`, `tools` and `chat_template_kwargs` beside any of these go to the system turn, a preference's `margin` and
     `token_ids`, as mined rows have them, to fields of these names, the columns that the kind does not use to `extra`.
-    Messages may hold tool calls, thoughts and other fields. Raises InputError with place and field for any other row,
-    and for a text that is not Unicode.
+    Messages may hold tool calls, thoughts and other fields; a column that is null is absent. Raises InputError with
+    place and field for any other row, and for a text that is not Unicode.
     """
+    record = {name: value for name, value in record.items() if value is not None}
     _check_unicode(record, where)
     if "chosen" in record or "rejected" in record:
         return _preference(record, where)
@@ -210,10 +213,7 @@ def _completed(record: Record, where: Where | None) -> Row:
     prompt = _prompt(question, record, where, ("prompt", "completion", "label"))
     if "label" not in record:
         return Answered(prompt, response.content, response.fields)
-    good = {"true": True, "1": True, "false": False, "0": False}.get(str(record["label"]).lower())
-    if good is None:
-        raise bad_row(f"found {record['label']!r}", where, field="label", allowed="true or false")
-    return Rated(prompt, response.content, good, response.fields)
+    return Rated(prompt, response.content, truth(record["label"], where, "label"), response.fields)
 
 
 def _transcript(record: Record, field: str, where: Where | None) -> Row:

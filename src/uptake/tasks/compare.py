@@ -111,6 +111,7 @@ def compare_files(
     reward: FollowUpSpec = FollowUpSpec(),  # frozen
     sampling: PolicySamples = PolicySamples(n=1),  # frozen
     limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     **loading: Any,
 ) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def compare_files(
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
-    rows, rated_by = prompts(read(source, limit=limit)), models[reward.model]
+    rows, rated_by = prompts(read(source, limit=limit, columns=columns)), models[reward.model]
     with comparison_folder(folder) as target:
         built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
         before, after = (
