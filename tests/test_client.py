@@ -17,6 +17,8 @@ from tiny_server import INSTRUCTIONS, Answer, JudgeServer, failure, said, told
 from uptake.annotators.completion import ChatCompletion, first_preferred
 from uptake.annotators.server import ServerJudge
 from uptake.client import Server
+from uptake.edits.edit import Draft, Proposal
+from uptake.edits.server import ServerEditor
 from uptake.errors import InputError, UptakeError
 from uptake.support.keys import prompt_key
 from uptake.types import Dropped, Prompt, Turn, Verdict
@@ -192,6 +194,28 @@ def test_an_answer_that_is_cut_off_says_so_and_is_quoted(
 
 def test_a_choice_is_a_choice_though_the_limit_has_ended_it(make: Make) -> None:
     assert answering(make, told(whole(finish_reason="length"))).valid
+
+
+@pytest.mark.parametrize(
+    ("content", "finish", "expected"),
+    [
+        ("<think><edited>No.</edited></think><edited>At nine.</edited>", "stop", Proposal("At nine.", tokens=5)),
+        ("<edited>At", "stop", Proposal(reason="parse", answer="<edited>At", tokens=10)),
+        ("<edited>At", "length", Proposal(reason="cut_off", answer="<edited>At", tokens=10)),
+        ("<think>Well", "max_tokens", Proposal(reason="cut_off", answer="<think>Well", tokens=10)),
+        # A limit that has been met after the edit takes nothing from it.
+        ("<edited>At nine.</edited> I have", "length", Proposal("At nine.", tokens=5)),
+    ],
+)
+def test_thoughts_and_ends_of_an_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, finish: str, expected: Proposal
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    choice = {"message": {"content": content}, "finish_reason": finish}
+    answer = told({"choices": [choice], "usage": {"prompt_tokens": 4, "completion_tokens": 1}})
+    with JudgeServer(lambda number, request: answer) as server:
+        editor = ServerEditor(url=server.url, model="m", retries=0, cache=str(tmp_path / "a.sqlite"))
+        assert list(editor([Draft(Prompt(TURNS, prompt_key(TURNS)), "At eight.")])) == [expected]
 
 
 # --- errors under another status --------------------------------------------------------------------------------------

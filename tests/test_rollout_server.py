@@ -195,12 +195,16 @@ def test_a_limit_of_another_name(make: Make, server: ModelServer, world: World) 
         ("at eight", "stop", True),
         ("at eight", "length", False),
         ("at eight", "content_filter", False),
+        ("at eight", "eos_token", True),
+        ("at eight", "END_TURN", True),
+        ("at eight", "max_tokens", False),
+        ("at eight", None, False),
         ("", "stop", True),
         (None, "length", False),
     ],
 )
 def test_finish_reasons(
-    content: str | None, reason: str, finished: bool, make: Make, server: ModelServer, world: World
+    content: str | None, reason: str | None, finished: bool, make: Make, server: ModelServer, world: World
 ) -> None:
     body = {"choices": [{"message": {"content": content}, "finish_reason": reason}]}
     server.plan = lambda number, request: Answer(json.dumps(body).encode())

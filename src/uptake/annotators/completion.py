@@ -73,8 +73,8 @@ def first_preferred(completion: ChatCompletion, cue: str) -> float | None:
         return None
     logprobs = completion.choices[0].logprobs
     tokens = (logprobs and logprobs.content) or []
-    own = _at_the_end(completion.answer.strip(), tokens)
-    tops = next((_alternatives(token) for token in own if _words(token.token) == chosen), [])
+    spelling = _at_the_end(completion.answer.strip(), tokens)
+    tops = next((_alternatives(token) for token in spelling if _words(token.token) == chosen), [])
     shares = [_probability(tops, choice) for choice in CHOICES]
     if not any(shares):
         return float(chosen[0] == CHOICES[0])
