@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +43,7 @@ PAIRS = Path(__file__).parent.parent / "examples" / "human_pairs.jsonl"
 TOWN = "the town's model"
 MIB = 2**20
 CALL = 2048  # tokens of the call that is scored
+CLAIM = "Peak memory and minutes of a run, as `uptake check --measure` tells them and as they are"
 SCORED = f"score, a call of {CALL:,} tokens"
 
 
@@ -149,15 +151,13 @@ def main(
     model: Annotated[Path, typer.Option(help="Folder of an instruct model.")],
     only: Annotated[str, typer.Option(help="A part of the names of the lines to measure.")] = "",
 ) -> None:
-    file, known = RESULTS / "check.json", {}
-    if file.exists():
-        known = {row["run"]: row for row in json.loads(file.read_text())["rows"]}
-    order = [*(run.name for run in RUNS), SCORED]
-    for name, run in {**{run.name: run for run in RUNS}, SCORED: None}.items():
+    lines = {run.name: partial(measured, run) for run in RUNS} | {SCORED: scored_line}
+    for name, line in lines.items():
         if only in name:
-            known[name] = scored_line(model) if run is None else measured(run, model)
-            claim = "Peak memory and minutes of a run, as `uptake check --measure` tells them and as they are"
-            record("check", claim, sorted(known.values(), key=lambda row: order.index(row["run"])))
+            found, file = line(model), RESULTS / "check.json"
+            rows = json.loads(file.read_text())["rows"] if file.exists() else []
+            known = {row["run"]: row for row in [*rows, found]}
+            record("check", CLAIM, [known[name] for name in lines if name in known])
 
 
 if __name__ == "__main__":

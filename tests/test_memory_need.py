@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_told_what_would(tmp_path: Path) -> None:
     need = memory_need(stage, world, costs, HELD)
     assert what_fits(stage, world, costs, HELD, need.peak + 2**20) == ""
     line = what_fits(stage, world, costs, HELD, need.peak - 2**20)
-    assert re.match(r"the run takes about \d+ MiB, and there are \d+ MiB: it fits with --set micro_tokens=2048 ", line)
+    assert re.match(r"the run takes about \S+ GiB, and there are \S+ GiB: it fits with --set micro_tokens=2048 ", line)
     assert "or with --set recompute=true (" in line
     assert what_fits(stage, world, costs, HELD, 1).endswith("smaller are another model and shorter examples")
     tight = memory_need(stage_of(micro_tokens=2048, recompute=True), world, costs, HELD).peak + 2**20
@@ -86,7 +86,7 @@ def test_check_says_what_a_small_machine_cannot_hold(tmp_path: Path) -> None:
     assert any("the run takes about" in line and "smaller are" in line for line in found.cautions)
     found = check(methods.build("dpo"), tiny_world(tmp_path, pair_records(8)))
     facts = dict(found.facts)
-    at_once = re.fullmatch(r"about \d+ MiB, with (\d+) tokens at once", facts["memory of a step"])
+    at_once = re.fullmatch(r"about \S+ [MG]iB, with (\d+) tokens at once", facts["memory of a step"])
     # Eight rows are one step, though a batch could have 64.
     assert at_once is not None
     assert facts["distinct tokens"].endswith(f" an example, {at_once[1]} an optimizer step")

@@ -87,7 +87,7 @@ def settings_that_move(
     better = replace(settings, optimizer="adamw") if settings.optimizer == "adafactor" and _adapted(model) else settings
     if examples is not None and examples < STEPS_AN_EPOCH * settings.batch_size:
         size = min(settings.batch_size, max(SMALLEST_BATCH, examples // STEPS_AN_EPOCH))
-        better = replace(settings, batch_size=size, epochs=max(settings.epochs, EPOCHS))
+        better = replace(better, batch_size=size, epochs=max(settings.epochs, EPOCHS))
         steps = steps // steps_of(settings, examples) * steps_of(better, examples)
     needed = _fewest_steps(better, model, steps)
     if examples is not None and needed > steps:
