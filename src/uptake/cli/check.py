@@ -1,12 +1,15 @@
 """`uptake check`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from uptake.cli import options as cli
+
+if TYPE_CHECKING:
+    from uptake.tasks.check import Preflight
 
 BFLOAT16 = "computed in float32, as ever on a CPU; this one multiplies in bfloat16 too: faster with --dtype bfloat16"
 
@@ -40,8 +43,6 @@ def check(
 
     Example: `uptake check dpo --policy ./my-model --data pairs.jsonl`
     """
-    from rich.text import Text
-
     from uptake.models.products import has_bfloat16_units
     from uptake.tasks.check import check as run_check
     from uptake.tasks.memory_need import memory_size
@@ -61,6 +62,13 @@ def check(
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     world = build_world(recipe, run, Path("."))
     found = run_check(recipe, world, measure=measure, memory=size)
+    faster = run.dtype == "auto" and world.policy.device.type == "cpu" and has_bfloat16_units()
+    _print(found, [BFLOAT16] if faster else [])
+
+
+def _print(found: "Preflight", notes: list[str]) -> None:
+    from rich.text import Text
+
     for sample in found.samples:
         text = Text()
         for piece in sample:
@@ -71,8 +79,8 @@ def check(
     for name, value in found.facts:
         table.add_row(name, value)
     cli.out.print(table)
-    if run.dtype == "auto" and world.policy.device.type == "cpu" and has_bfloat16_units():
-        cli.say(BFLOAT16)
+    for note in notes:
+        cli.say(note)
     for line in found.cautions:
         cli.out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
     ready = "[bold yellow]ready, but read the cautions[/]" if found.cautions else "[bold green]ready[/]"
