@@ -274,7 +274,7 @@ def test_a_column_that_some_row_lacks_is_absent_there_and_one_that_all_lack_is_a
     with pytest.raises(InputError, match=r"rows.jsonl, field 'columns': no row has a column 'liked'"):
         rows_of(tmp_path, *two, columns={"prompt": "q", "label": "liked"})
     with pytest.raises(
-        InputError, match=r"rows.jsonl:1, field 'columns': no column 'p' \(allowed: q, completion, good\)"
+        InputError, match=r"rows.jsonl:1, field 'columns': no column 'p' \(allowed: q, completion, good, label"
     ):
         rows_of(tmp_path, *two, columns={"prompt": "p"})
     with pytest.raises(InputError, match="no column 'text2'"):
