@@ -8,7 +8,7 @@ import pytest
 import typer
 from tiny_cli import Cli
 
-from uptake.cli import app
+from uptake.cli.options import app
 from uptake.data import read, to_record
 from uptake.data.layouts import EXPORTS, LAYOUTS
 from uptake.errors import InputError

@@ -77,7 +77,7 @@ def test_what_the_program_packs_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
 @pytest.mark.parametrize("packing", [".gz", ".zst"])
 def test_a_packed_file_that_is_damaged_is_named(tmp_path: Path, ending: str, packing: str) -> None:
-    pack = {".gz": gzip.compress, ".zst": zstd}[packing]
+    pack: Callable[[bytes], bytes] = gzip.compress if packing == ".gz" else zstd
     path = tmp_path / f"rows{ending}{packing}"
     for raw in (b"no such thing", pack(LINES * 50)[:40]):
         path.write_bytes(raw)

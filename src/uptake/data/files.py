@@ -64,14 +64,14 @@ def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
         yield from _lines(path, file)
 
 
-def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[Where, Record]]:
+def _lines(path: Path, file: Iterable[bytes], allowed: str | None = None) -> Iterator[tuple[Where, Record]]:
     line = 0
     try:
         for line, raw in enumerate(file, start=1):
             where = Where(path, line)
             text = _decode(raw, where)
             if text.strip():
-                yield where, _object(_parse(text.strip(), where), where)
+                yield where, _object(_parse(text.strip(), where, allowed), where)
     except _UNREADABLE as error:
         if not line:
             raise
@@ -82,7 +82,7 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
     """The items of a JSON list, or objects a line, as many programs name such files too."""
     with _unpacked(path) as file:
         if not file.peek(1 << 12).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
-            yield from _lines(path, file)
+            yield from _lines(path, file, "a list [{...}, ...], or one object a line")
             return
         text = _decode(file.read(), Where(path, 1))
     _parse(text, Where(path, 1))
@@ -160,12 +160,12 @@ def _decode(raw: bytes, where: Where) -> str:
         raise bad_row(f"not UTF-8 text: {error.reason}", Where(where.path, line)) from error
 
 
-def _parse(text: str, where: Where) -> Any:
+def _parse(text: str, where: Where, allowed: str | None = None) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         line = where.line + getattr(error, "lineno", 1) - 1
-        raise bad_row(f"broken JSON: {error}", Where(where.path, line)) from error
+        raise bad_row(f"broken JSON: {error}", Where(where.path, line), allowed=allowed) from error
 
 
 def _object(value: Any, where: Where) -> Record:

@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Digests = npt.NDArray[np.bytes_]  # one of 16 bytes a row
-Halves, Positions = npt.NDArray[np.uint64], npt.NDArray[np.int64]
+Halves = npt.NDArray[np.uint64]
+Positions = npt.NDArray[np.int64]
 
 # The first line of a journal. What begins otherwise is somebody's file, and stays as it is.
 HEADER = json_line({"uptake": "results by row", "version": 1})
