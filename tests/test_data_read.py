@@ -356,7 +356,12 @@ def test_a_stream_finds_bad_rows_before_any_is_used(tmp_path: Path) -> None:
 
 def test_a_stream_leaves_out_the_same_rows_again_and_again(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    records = [{"prompt": "a", "completion": "b"}, {"prompt": 5}, {"prompt": "c"}, {"prompt": "d", "completion": "e"}]
+    records: list[dict[str, Any]] = [
+        {"prompt": "a", "completion": "b"},
+        {"prompt": 5},
+        {"prompt": "c"},
+        {"prompt": "d", "completion": "e"},
+    ]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     rows = stream_as(lambda row: answered([row])[0], path, tmp_path / "out.jsonl", allowed="x", drop_bad=True)
     for _ in "ab":
