@@ -23,6 +23,8 @@ from uptake.types import Where
 _BETWEEN_ITEMS = " \t\r\n,"
 _LONGEST_CELL = 2**31 - 1
 _PARQUET_BATCH = 1024
+# What an Arrow file begins with, and a stream does not.
+_ARROW_FILE = b"ARROW1"
 # What a file raises that cannot be read, or is packed and cut off or damaged.
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
@@ -122,10 +124,15 @@ def _parquet(path: Path) -> Iterator[tuple[Where, Record]]:
 
 def _arrow(path: Path) -> Iterator[tuple[Where, Record]]:
     try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from _of_batches(path, stream)
+        with pa.memory_map(str(path)) as file:
+            if file.read(len(_ARROW_FILE)) == _ARROW_FILE:
+                batches = pa.ipc.open_file(file)
+                yield from _of_batches(path, map(batches.get_batch, range(batches.num_record_batches)))
+            else:
+                file.seek(0)
+                yield from _of_batches(path, pa.ipc.open_stream(file))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"not a readable Arrow stream: {error}", path=path) from error
+        raise InputError(f"not a readable Arrow file: {error}", path=path) from error
 
 
 def _of_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Where, Record]]:
