@@ -146,8 +146,9 @@ def test_verdicts_of_a_person(browser: Any, tmp_path: Path, caplog: pytest.LogCa
                     desk.page.keyboard.press(key)
                     desk.until(f"shown.done === {left}")
             elif name == "persian":
-                direction = "getComputedStyle(document.querySelector('.answer span')).direction"
-                assert desk.page.evaluate(direction) == "rtl"
+                for each in (".answer span", ".turn span"):
+                    direction = f"getComputedStyle(document.querySelector('{each}')).direction"
+                    assert desk.page.evaluate(direction) == "rtl"
                 desk.page.click('[data-answer="2"]')
                 desk.until("shown.done === 3")
         desk.page.keyboard.press("1")
