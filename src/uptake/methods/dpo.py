@@ -1,4 +1,4 @@
-"""Direct preference optimization (DPO; Rafailov et al. 2023, arXiv 2305.18290) and its nearest kin by loss name.
+"""Direct preference optimization (DPO; Rafailov et al. 2023, arXiv 2305.18290) and the nearest methods by loss name.
 
 The policy learns from pairs that already exist: its margin of a pair is how much more it prefers the better response
 than its frozen starting point does, and the loss is `-log sigmoid(beta * margin)`. `loss` exchanges that kernel: `cdpo`

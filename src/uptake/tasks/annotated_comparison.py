@@ -1,4 +1,4 @@
-"""Compare two models on the same prompts by an annotator, who sees both answers in both orders."""
+"""Compare two models on the same prompts by an annotator, who is shown both answers, a model in both orders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
