@@ -319,9 +319,10 @@ def test_files_of_the_living_stay(tmp_path: Path) -> None:
     living, dead = folder / f".page.html.{process.pid}.tmp", folder / ".page.html.999999999.tmp"
     dead.touch()
     with locked(folder, inside=True):
-        assert (living.exists(), dead.exists()) == (True, False)
+        found = living.exists(), dead.exists()
     process.kill()
     process.join()
+    assert found == (True, False)
     with locked(folder, inside=True):
         assert not living.exists()
 
