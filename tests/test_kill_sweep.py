@@ -153,7 +153,7 @@ def test_killed_chains_end_as_one_call_does(name: str, begin: Callable[..., Swee
     sweep, rng = begin(name), random.Random(f"{SEED} {name}")
     wanted = ceil(KILLS / len(CASES))
     for number in count():
-        if sweep.kills >= wanted or number == 3 * wanted:
+        if sweep.kills >= wanted or number == 10 * wanted:
             break
         sweep.chain(f"{SEED} {name} {number}", kills=min(rng.randint(1, 4), wanted - sweep.kills))
     print(f"{name}: {sweep.kills} kills in {number} chains, {sweep.refused} refused, {sweep.acts} acts")
