@@ -38,7 +38,9 @@ Positions = npt.NDArray[np.int64]
 # The first line of a journal. What begins otherwise is somebody's file, and stays as it is.
 HEADER = json_line({"uptake": "results by row", "version": 1})
 _OTHER_VERSION = re.compile(rb'\{"uptake": "results by row", "version": \d+')
-_LINE = re.compile(rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), "result": ')
+_LINE = re.compile(
+    rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), (?P<passing>"final": false, )?"result": '
+)
 
 # Results that are looked up at a time.
 _READ = 1024
@@ -59,8 +61,8 @@ class Store(Protocol):
         """The results that are there; one that is not of the `kind` counts as absent."""
         ...
 
-    def put(self, values: Mapping[str, Any]) -> None:
-        """Keep a batch of results, all of them or none."""
+    def put(self, values: Mapping[str, Any], *, final: bool = True) -> None:
+        """Keep a batch of results, all of them or none; those that are not `final` for no later work."""
         ...
 
 
@@ -136,15 +138,16 @@ def filled(
 ) -> dict[str, ResultT]:
     """The result of every key; `ask` gets the places of those that are not in the store, each key once.
 
-    Results that are `final` are in the store before they are given out.
+    Results are in the store before they are given out.
     """
     found = store.get(keys, kind)
     new = {key: index for index, key in reversed(list(enumerate(keys))) if key not in found}
     places = sorted(new.values())
     computed = dict(zip((keys[index] for index in places), ask(places) if places else (), strict=True))
-    stored = {key: kind.dump_python(result, mode="json") for key, result in computed.items() if final(result)}
-    if stored:
-        store.put(stored)
+    for lasting in (True, False):
+        some = {key: result for key, result in computed.items() if final(result) == lasting}
+        if some:
+            store.put({key: kind.dump_python(result, mode="json") for key, result in some.items()}, final=lasting)
     return found | computed
 
 
@@ -197,8 +200,9 @@ class ResultJournal(Closing):
 
     Of results only where they begin is held, 16 bytes each. Batches are whole or absent: a torn one is removed when the
     file is opened. Lines that cannot be read and those of another version are absent, too; they are counted, and said
-    once. Beside an output that is `finished` no result can be new. Raises InputError where the file is no journal, and
-    UptakeError where it is a link or the disk refuses.
+    once. Results that are not final are there only beside an output that is `finished`, which they are part of; there
+    no result can be new. Raises InputError where one is, or the file is no journal, and UptakeError where it is a link
+    or the disk refuses.
     """
 
     def __init__(self, path: Path, *, resumes: bool = False, finished: Path | None = None) -> None:
@@ -214,12 +218,19 @@ class ResultJournal(Closing):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the output is there, and with it all that is written beside it."""
+        return self._finished is not None
+
     def get(self, keys: Iterable[str], kind: TypeAdapter[ResultT]) -> dict[str, ResultT]:
         """The results that are there and of the `kind`."""
         found: dict[str, ResultT] = {}
         with self.path.open("rb") as file:
             for key in keys:
                 if (position := self._places.find(bytes.fromhex(key))) is None:
+                    if self._finished is not None:
+                        raise output_exists(self._finished)
                     continue
                 file.seek(position)
                 try:
@@ -234,16 +245,19 @@ class ResultJournal(Closing):
                     raise UptakeError(f"{self.path}: something else has written to this journal; start the call anew")
         return found
 
-    def put(self, values: Mapping[str, Any]) -> None:
+    def put(self, values: Mapping[str, Any], *, final: bool = True) -> None:
         """Appends a batch, all of it or nothing."""
         if self._finished is not None:
             raise output_exists(self._finished)
+        kind = {} if final else {"final": False}
         lines = [
-            json_line({"row": key, "left": len(values) - number, "result": value})
+            json_line({"row": key, "left": len(values) - number, **kind, "result": value})
             for number, (key, value) in enumerate(values.items(), start=1)
         ]
         position = self._file.size
         self._file.append(b"".join(lines))
+        if not final:
+            return
         for key, line in zip(values, lines, strict=True):
             self._places.add(bytes.fromhex(key), position)
             position += len(line)
@@ -278,7 +292,8 @@ class ResultJournal(Closing):
             found = _LINE.match(line) if line.endswith(b"\n") else None
             self._lost += not found and line.endswith(b"\n")
             if found:
-                batch.append((bytes.fromhex(found["key"].decode()), position))
+                if not found["passing"] or self._finished is not None:
+                    batch.append((bytes.fromhex(found["key"].decode()), position))
                 if not int(found["left"]):
                     for each in batch:
                         self._places.add(*each)
