@@ -26,6 +26,7 @@ def check(
     sets: cli.Sets = None,
     lora: cli.Lora = None,
     limit: cli.LimitOption = None,
+    drop_bad: cli.FlagDropBad = None,
     device: cli.FlagDevice = None,
     dtype: cli.FlagDtype = None,
     measure: Annotated[
@@ -47,7 +48,8 @@ def check(
     from uptake.tasks.train import build_world
 
     size = None if memory is None else memory_size(memory)
-    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "device": device, "dtype": dtype}
+    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
+    flags |= {"device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     world = build_world(recipe, run, Path("."))

@@ -85,14 +85,10 @@ def _files(editor: str, target: Path) -> dict[str, str]:
 
 
 def _chat(tokenizer: str) -> Any:
-    from transformers import AutoTokenizer
-
     from uptake.data import ChatFormat
+    from uptake.models.load import load_tokenizer
 
-    try:
-        return ChatFormat.of(AutoTokenizer.from_pretrained(tokenizer))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{tokenizer}: no tokenizer", field="--tokenizer", allowed="a folder or Hub name") from error
+    return ChatFormat.of(load_tokenizer(tokenizer))
 
 
 def _judge(name: str | None, sets: list[str] | None, editor: str) -> Any:
@@ -123,6 +119,4 @@ def _print_summary(summary: Any, target: Path) -> None:
     if stats.judge and stats.judge.agreement:
         cli.say(f"the judge agrees with itself in both orders in {stats.judge.agreement.rate:.1%}")
     cli.say(f"{stats.tokens} tokens, {summary.seconds:.1f} s" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
-    cli.say(
-        f"{summary.written} rows -> {target}" + (f"; {summary.dropped} could not be read" if summary.dropped else "")
-    )
+    cli.say(f"{summary.written} rows -> {target}")

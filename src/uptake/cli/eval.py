@@ -32,6 +32,7 @@ def evaluate(
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
 ) -> None:
     """Compare two models: win rate with its interval, by a reward or a judge, and lengths beside it.
 
@@ -48,7 +49,8 @@ def evaluate(
     if judge is not None and followups is not None:
         raise InputError("not used with --judge", field="--followups", allowed="with --reward")
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    options: dict[str, Any] = {"limit": limit, "seed": seed, "device": device, "dtype": dtype, "sampling": sampling}
+    options: dict[str, Any] = {"limit": limit, "seed": seed, "drop_bad": drop_bad, "sampling": sampling}
+    options |= {"device": device, "dtype": dtype}
     rated, compared = cli.choice(reward, reward_sets, "reward"), cli.choice(judge, judge_sets, "judge")
     rated = None if rated is None else cli.with_followups(rated, followups)
     spec = annotator_spec(compared if rated is None else {"from_reward": {"reward": rated}})

@@ -18,6 +18,7 @@ def init_model(
     layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
     window: Annotated[int, typer.Option(help="The longest conversation, in tokens.")] = 512,
     seed: cli.SeedOption = 0,
+    drop_bad: cli.DropBad = False,
 ) -> None:
     """Make a small model from scratch: a tokenizer learned from a corpus, and random weights.
 
@@ -25,6 +26,8 @@ def init_model(
     """
     from uptake.tasks.init_model import init_model as make
 
-    lm = make(source, folder, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
+    lm = make(
+        source, folder, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed, drop_bad=drop_bad
+    )
     weights = sum(weight.numel() for weight in lm.model.parameters())
     cli.say(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")

@@ -23,6 +23,7 @@ def mine(
     config: cli.ConfigOption = None,
     sets: cli.Sets = None,
     limit: cli.LimitOption = None,
+    drop_bad: cli.FlagDropBad = None,
     seed: cli.FlagSeed = None,
     device: cli.FlagDevice = None,
     dtype: cli.FlagDtype = None,
@@ -35,7 +36,8 @@ def mine(
     from uptake.tasks.mine import mine as run_mine
     from uptake.tasks.train import build_world
 
-    flags = {"policy": policy, "data": source, "limit": limit, "seed": seed, "device": device, "dtype": dtype}
+    flags = {"policy": policy, "data": source, "limit": limit, "drop_bad": drop_bad}
+    flags |= {"seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward")}
     recipe, run = cli.prepared("follow_up_likelihood", config, models, sets, options, **flags)
     work = target.with_name(f"{target.name}.work")

@@ -25,6 +25,7 @@ def train(
     sets: cli.Sets = None,
     lora: cli.Lora = None,
     limit: cli.LimitOption = None,
+    drop_bad: cli.FlagDropBad = None,
     seed: cli.FlagSeed = None,
     device: cli.FlagDevice = None,
     dtype: cli.FlagDtype = None,
@@ -40,7 +41,7 @@ def train(
     from uptake.tasks.train import train as run_train
     from uptake.train.loop import Options as RunOptions
 
-    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit}
+    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
     flags |= {"seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)

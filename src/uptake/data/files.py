@@ -6,13 +6,14 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uptake.data.values import parsed
 from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
 from uptake.types import Where
@@ -98,10 +99,28 @@ def _csv(path: Path) -> Iterator[tuple[Where, Record]]:
 def _parquet(path: Path) -> Iterator[tuple[Where, Record]]:
     try:
         with pq.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(_PARQUET_BATCH) for row in batch.to_pylist())
-            yield from ((Where(path, number), _present(row)) for number, row in enumerate(rows, start=1))
+            first = 1
+            for batch in file.iter_batches(_PARQUET_BATCH):
+                rows = enumerate(_cells(batch, Where(path, first)), start=first)
+                yield from ((Where(path, number), _present(row)) for number, row in rows)
+                first += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", path=path) from error
+
+
+def _cells(batch: pa.RecordBatch, first: Where) -> list[Record]:
+    """The records of a batch; InputError for a cell that Python cannot hold, such as a date of the year 60,000."""
+    try:
+        rows: list[Record] = batch.to_pylist()
+        return rows
+    except (ValueError, OverflowError):
+        for number, name in product(range(len(batch)), batch.schema.names):
+            try:
+                batch.column(name)[number].as_py()
+            except (ValueError, OverflowError) as error:
+                where, allowed = Where(first.path, first.line + number), "a value that Python can hold"
+                raise bad_row(f"cannot be read: {error}", where, field=name, allowed=allowed) from error
+        raise
 
 
 def _hub(name: str, split: str, limit: int | None) -> Iterator[tuple[Where, Record]]:
@@ -130,7 +149,7 @@ def _decode(raw: bytes, where: Where) -> str:
 def _parse(text: str, where: Where) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         line = where.line + getattr(error, "lineno", 1) - 1
         raise bad_row(f"broken JSON: {error}", Where(where.path, line)) from error
 
@@ -146,8 +165,8 @@ def _cell(text: str) -> Any:
     if not text.startswith("[{"):
         return text
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parsed(text)
+    except ValueError:
         return text
 
 

@@ -1,8 +1,10 @@
 """Data sets from files and from the Hub as rows."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 from uptake.data.convert import prompts
 from uptake.data.files import records, suffix
 from uptake.data.rows import FIELDS, bare, further_columns, to_record, to_row
-from uptake.data.where import Record, bad_row, usable
+from uptake.data.where import Record, bad_row, leave_out, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
 from uptake.types import Row, Where
@@ -56,6 +58,21 @@ def read(
     return rows
 
 
+def read_each(
+    made_of: Callable[[Row], T], source: str | Path, *, limit: int | None = None, drop_bad: bool = False
+) -> list[T]:
+    """What is made of every row of a data set; `drop_bad` leaves out and notes the rows that cannot be used.
+
+    Raises InputError as `read` and `made_of` do, and where no row is left.
+    """
+    bad: list[InputError] = []
+    skipped = bad if drop_bad else None
+    made = usable(read(source, limit=limit, skipped=skipped), made_of, skipped)
+    if not made:
+        raise _no_rows(source, f" can be used; the first was left out for: {bad[0]}")
+    return made
+
+
 def read_as(
     made_of: Callable[[Row], T],
     source: str | Path,
@@ -75,10 +92,11 @@ def read_as(
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
     rows: Sequence[Row] = read(source, limit=limit, columns=columns, skipped=skipped)
-    if suffix(Path(out), FORMATS) == ".parquet":
-        _check_columns(rows)
+    ending = suffix(Path(out), FORMATS)
+    if ending == ".parquet":
+        check_table(rows)
     else:
-        rows = usable(rows, _spellable, skipped)
+        rows = usable(rows, partial(_spellable, ending), skipped)
     made = usable(rows, made_of, skipped)
     if not made:
         first = f"; the first was left out for: {bad[0]}" if bad else ""
@@ -86,11 +104,13 @@ def read_as(
     return RowSet(source, made, len(bad))
 
 
-def _spellable(row: Row) -> Row:
-    """The row, where JSON has a form for all its columns."""
+def _spellable(ending: str, row: Row) -> Row:
+    """The row, where JSON has a form for all its columns, and UTF-8 where a table holds them."""
     for name, value in to_record(row).items():
         try:
-            json_text(value)
+            text = f"{name} {json_text(value)}"
+            if ending == ".csv":
+                text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             (prompt,) = prompts([row])
             allowed = "what JSON can spell, a date, or no such column"
@@ -98,9 +118,9 @@ def _spellable(row: Row) -> Row:
     return row
 
 
-def _check_columns(rows: Sequence[Row]) -> None:
-    """Raise InputError for the first value of a column that is not of one type with those before it."""
-    found = [further_columns(row) for row in rows]
+def check_table(rows: Sequence[Row]) -> None:
+    """Raise InputError for the first value of a row's record that no table holds below those of the rows before it."""
+    found = list(map(to_record, rows))
     for name in dict.fromkeys(name for columns in found for name in columns):
         values = [columns.get(name) for columns in found]
         if error := _misfit(values):
@@ -125,12 +145,12 @@ class RowStream(Sequence[Row]):
     """Rows of a data set as of `read`, read anew whenever they are gone through.
 
     No row is held but by who asks for one by its number: all of them then stay. A first reading, when it is made, finds
-    every bad row, their number and their `fingerprint`. Raises InputError as `read` does, and where a later reading
-    ends with other rows than the first.
+    every bad row, their number and their `fingerprint`; `drop_bad` leaves out the rows that cannot be read. Raises
+    InputError as `read` does, and where a later reading ends with other rows than the first.
     """
 
-    def __init__(self, source: str | Path, limit: int | None = None) -> None:
-        self._source, self._limit = source, limit
+    def __init__(self, source: str | Path, limit: int | None = None, *, drop_bad: bool = False) -> None:
+        self._source, self._limit, self._drop_bad = source, limit, drop_bad
         self._held: list[Row] | None = None
         digest = _Digest()
         self._count = sum(1 for _ in digest.over(self._read()))
@@ -154,7 +174,7 @@ class RowStream(Sequence[Row]):
         return self._held[index]
 
     def _read(self) -> Iterator[Row]:
-        return _rows(self._source, self._limit, {}, None)
+        return _rows(self._source, self._limit, {}, [] if self._drop_bad else None)
 
     def _again(self) -> Iterator[Row]:
         digest = _Digest()
@@ -210,7 +230,7 @@ class _Digest:
 def _rows(
     source: str | Path, limit: int | None, columns: Mapping[str, str], skipped: list[InputError] | None
 ) -> Iterator[Row]:
-    if limit is not None and limit < 1:
+    if limit is not None and not 1 <= limit <= sys.maxsize:
         raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
     found = (_row(record, where, columns, skipped) for where, record in records(source, limit))
     return islice((row for row in found if row is not None), limit)
@@ -224,9 +244,7 @@ def _row(record: Record, where: Where, columns: Mapping[str, str], skipped: list
     try:
         return to_row(_renamed(record, where, columns), where)
     except InputError as error:
-        if skipped is None:
-            raise
-        skipped.append(error)
+        leave_out(error, skipped)
         return None
 
 

@@ -49,7 +49,7 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
 
     Where the policy `learns`, all weights that it trains are in fp32, and references compute as it does.
     """
-    rows = RowStream(config.data, config.limit)
+    rows = RowStream(config.data, config.limit, drop_bad=config.drop_bad)
     whole = learns and not config.lora and split_adapter(config.policy)[1] is None
     policy = load(config.policy, dtype=config.dtype, device=config.device, fp32_weights=whole)
     if config.lora:
