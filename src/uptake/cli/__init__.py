@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from io import TextIOWrapper
 from tempfile import NamedTemporaryFile
 from traceback import format_exception_only, print_exception
 
@@ -13,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from uptake.cli.options import app, say
-from uptake.errors import UptakeError
+from uptake.errors import InputError, UptakeError
 from uptake.support.notes import clear_notes, notes
 from uptake.support.stop import Stopped, stopped_by_signals
+from uptake.support.texts import whole
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
@@ -31,14 +33,16 @@ def main() -> None:
     """Run the command line; an error that a person can act on is one message and exit code 2.
 
     So is the end by a signal: one line, and exit code 130, 143 or 129; and so is what nobody foresaw, with code 70. The
-    last lines say what was noted of rows: what they hold and no model read.
+    last lines say what was noted of rows: how many were left out, and what they hold and no model read.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    _utf8_streams()
     _quiet_libraries()
     _patient_threads()
     clear_notes()
     with stopped_by_signals(), _restored_environment():
         try:
+            _check_arguments()
             app()
         except UptakeError as error:
             _say(f"[bold red]error[/bold red]: {escape(str(error))}")
@@ -46,12 +50,32 @@ def main() -> None:
         except Stopped as stop:
             _say(escape(str(stop)))
             raise SystemExit(stop.code) from None
+        except (OSError, MemoryError) as error:  # what the machine refuses, and nobody expected it there
+            _say(f"[bold red]error[/bold red]: {escape(_refused(error))}")
+            raise SystemExit(2) from None
         except Exception as error:
             _say(escape(_unforeseen(error)))
             raise SystemExit(70) from None
         finally:
             for line in notes():
                 say(line)
+
+
+def _check_arguments() -> None:
+    """Raise InputError for an argument that is no text: nothing could repeat it, on a screen or in a file."""
+    for number, argument in enumerate(sys.argv[1:], start=1):
+        try:
+            whole(argument)
+        except ValueError as error:
+            raise InputError(f"argument {number} is not UTF-8 text: {argument!r}", allowed="UTF-8") from error
+
+
+def _refused(error: OSError | MemoryError) -> str:
+    """What the machine refused, and of which file, as far as it is known."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    of = "" if error.filename is None else f"{error.filename}: "
+    return f"{of}{error.strerror or error}"
 
 
 def _unforeseen(error: Exception) -> str:
@@ -72,13 +96,21 @@ def _say(line: str) -> None:
 @contextmanager
 def _restored_environment() -> Iterator[None]:
     """What an option sets for the threads and processes of one command ends with it."""
-    before = os.environ.get("UPTAKE_SPELLED_TOKENS")
+    before = {name: os.environ.get(name) for name in ("UPTAKE_SPELLED_TOKENS", "UPTAKE_CHAT_TEMPLATE")}
     try:
         yield
     finally:
-        os.environ.pop("UPTAKE_SPELLED_TOKENS", None)
-        if before is not None:
-            os.environ["UPTAKE_SPELLED_TOKENS"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _utf8_streams() -> None:
+    """What is printed is UTF-8, as all files are, and half a surrogate pair is spelled out: no text ends a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _patient_threads() -> None:

@@ -188,8 +188,8 @@ def sample_round(stage: Stage, world: World, log: RunLog, round_index: RoundInde
     rows = stage.select(world, round_index[1])
     with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(rows)) as bar:
         groups: dict[int, Group] = {}
-        for record in journal.done:
-            groups |= zip(record["rows"], _GROUPS.validate_python(record["groups"]), strict=True)
+        for done in journal.each(_sampled):
+            groups |= done
         bar.advance(len(groups))
         left = [number for number in range(len(rows)) if number not in groups]
         with log.timed("produce", len(left)) as timer:
@@ -225,7 +225,7 @@ def _judge_round(
     """The groups of a round and what was said of them, chunk by chunk; CancelledError once it is closed."""
     chunks = [sampled[start : start + CHUNK] for start in range(0, len(sampled), CHUNK)]
     with Journal(_folder(log, round_index) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-        judged = list(map(_read, journal.done))
+        judged = journal.each(_read)
         bar.advance(sum(len(groups) for groups, _ in judged))
         for groups in chunks[len(judged) :]:
             if closed is not None and closed.is_set():
@@ -239,7 +239,7 @@ def _judge_round(
 def _judged_before(stage: Stage, world: World, log: RunLog, round_index: RoundIndex) -> list[Judged] | None:
     """What an earlier call has judged; None where a row is left."""
     with Journal(_folder(log, round_index) / "judged.jsonl") as journal:
-        judged = list(map(_read, journal.done))
+        judged = journal.each(_read)
     return judged if sum(len(groups) for groups, _ in judged) == len(stage.select(world, round_index[1])) else None
 
 
@@ -263,6 +263,10 @@ def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> 
         assessments = judge(world, groups)
         timer.tokens = sum(len(each.prompt_ids) + len(each.response_ids) for group in groups for each in group)
     return groups, assessments
+
+
+def _sampled(record: Mapping[str, Any]) -> dict[int, Group]:
+    return dict(zip(map(int, record["rows"]), _GROUPS.validate_python(record["groups"]), strict=True))
 
 
 def _read(record: Mapping[str, Any]) -> Judged:
@@ -302,7 +306,7 @@ def _earlier(log: RunLog, round_index: RoundIndex, count: int) -> Iterator[Judge
     found = [tuple(map(int, path.parent.name.split("-"))) for path in log.folder.glob("rounds/*/judged.jsonl")]
     for stage, round_ in sorted(each for each in found if each < round_index)[-count:]:
         with Journal(_folder(log, (stage, round_)) / "judged.jsonl") as journal:
-            yield from map(_read, journal.done)
+            yield from journal.each(_read)
 
 
 def _version(groups: Sequence[Group]) -> float | None:
