@@ -8,19 +8,22 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import linear
 
 from uptake.models.products import fast_products
 from uptake.support.memory import peak_memory
+
+_Result = TypeVar("_Result")
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "uptake")
@@ -83,6 +86,23 @@ def _peak_here(prepare: Callable[..., Callable[[], object]], *args: object) -> t
     work()
     peak = peak_memory()
     return peak, peak - before
+
+
+def peer_products() -> dict[str, AbstractContextManager[Any]]:
+    """How a peer's linear layers are computed: as ours are, and by PyTorch's choice where that is another one."""
+    ours = fast_products(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    alike = isinstance(ours, nullcontext)
+    return {"PyTorch's on both sides": ours} if alike else {"the same": ours, "PyTorch's": nullcontext()}
+
+
+def multiplied(call: Callable[[], _Result], products: AbstractContextManager[Any]) -> Callable[[], _Result]:
+    """A call whose linear layers are computed by `products`."""
+
+    def wrapped() -> _Result:
+        with products:
+            return call()
+
+    return wrapped
 
 
 def matmul_flops(size: int = 2048, repeats: int = 7, device: str = "cpu") -> Spread:

@@ -1,7 +1,9 @@
 """One DPO step against `trl`'s DPOTrainer: a shared prompt is computed once, and logits where they are asked for.
 
 Both sides run forward, backward, clipping and AdamW on the same pairs with the same weights and the same reference, a
-model of its own, so that the losses are not the constant of a fresh policy.
+model of its own, so that the losses are not the constant of a fresh policy. All pairs are one batch on both sides.
+Linear layers are computed by the same library, and where Uptake chooses another one than PyTorch, by PyTorch's in a
+second line.
 """
 
 import random
@@ -10,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from _harness import compare, peak_bytes, record
+from _harness import compare, multiplied, peak_bytes, peer_products, record
 from _model import llama, text, tokenizer
 from datasets import Dataset
 from transformers import LlamaForCausalLM
@@ -105,13 +107,24 @@ def main() -> None:
         print(f"loss of step {step}: uptake {mine:.6f}, trl {theirs:.6f}")
         if abs(mine - theirs) > 1e-4:
             raise SystemExit("the two sides do not compute the same loss")
-    speed = compare(ours, peer, repeats=3, warmup=0)  # both have taken two steps
+    speeds = {  # both have taken two steps
+        name: compare(ours, multiplied(peer, products), repeats=5, warmup=0)
+        for name, products in peer_products().items()
+    }
     memory = [peak_bytes(side)[0] for side in (our_step, peer_step)]
     record(
         "dpo",
         f"One DPO step, {BATCH} pairs of {PROMPT} + 2 x {ANSWER} tokens, 30 M parameters, fp32, against trl",
         [
-            {"measure": "seconds a step", "uptake": str(speed.ours), "trl": str(speed.peer), "ratio": str(speed.ratio)},
+            *(
+                {
+                    "measure": f"seconds a step, products: {name}",
+                    "uptake": str(speed.ours),
+                    "trl": str(speed.peer),
+                    "ratio": str(speed.ratio),
+                }
+                for name, speed in speeds.items()
+            ),
             {
                 "measure": "peak memory, GiB",
                 "uptake": f"{memory[0] / 2**30:.2f}",

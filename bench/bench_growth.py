@@ -3,21 +3,16 @@
     python bench/bench_growth.py --longest 2048
     python bench/bench_growth.py --model SMOLLM2 --only "pairs, 2 x 4"
 
-Beside the trees stand the ways that one writes by hand, through Transformers' own attention:
-
-* a dense row: each tree in one row under a 4-D mask of who sees whom, logits where a token is asked for. Nothing is
-  shared between trees;
-* the key-value cache: the context once, its keys and values expanded to batches of 24 follow-ups.
+Beside the trees stand two of the ways that one writes by hand (_peers.py): a dense row for each tree, which shares
+nothing between trees, and the key-value cache of a context.
 
 Pairs are trained: forward and backward pass of all log-probabilities, a pair at a time by hand. Times are taken in
 turn, and memory in a fresh process, above what the model takes. All sides have their products computed by the same
-library.
+library. The last picture of lines goes to docs/images.
 The model is a random Llama unless a folder is given. Lines of earlier runs stay in the record until measured again.
 """
 
-import copy
 import json
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,66 +23,20 @@ from typing import Annotated
 
 import torch
 import typer
+from _growth_picture import draw
 from _harness import RESULTS, Comparison, compare, peak_bytes, record
 from _model import llama, tokenizer
+from _peers import cached, dense_row
+from _works import Work, works
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from uptake.models import LanguageModel, TokenTree, branches, load, pack, prepare, score_trees, token_logps
+from uptake.models import LanguageModel, TokenTree, load, pack, prepare, score_trees, token_logps
 from uptake.models.packing import cut, side_by_side
-from uptake.models.products import fast_products
 
-BUDGET, ROWS, CHUNK = 8192, 24, 64
+BUDGET = 8192
 CACHED = 2048  # tokens of the longest context whose expanded cache is measured
 AGREEMENT = 1e-4  # largest accepted difference of a token's log-probability between the sides
-FOLLOW_UPS = [(context, count) for context in (128, 512, 2048, 8000) for count in (24, 120)]
-PAIRS = [(1, 1, 128, 64), (1, 1, 512, 128), (1, 1, 1024, 512), (1, 1, 2048, 1024), (2, 4, 512, 128)]
-MINING = [(1, 8, 340, 24), (4, 4, 840, 24), (4, 4, 840, 120), (16, 2, 340, 24)]
-RESPONSE = 60
-
-
-@dataclass(frozen=True)
-class Work:
-    """Trees of stated sizes, random tokens in all of them."""
-
-    kind: str
-    name: str
-    sizes: tuple[int, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Those of the longest prompt."""
-        return self.sizes[0] if self.kind == "follow-ups" else self.sizes[2]
-
-    def trees(self) -> list[TokenTree]:
-        rng = random.Random(0)
-
-        def ids(count: int) -> list[int]:
-            return [rng.randrange(5, 30_000) for _ in range(count)]
-
-        def follow_ups(count: int) -> list[list[int]]:
-            return [ids(5 + number % 8) for number in range(count)]
-
-        if self.kind == "follow-ups":
-            context, count = self.sizes
-            return [branches(ids(context), *follow_ups(count))]
-        prompts, each, length, last = self.sizes
-        several = [ids(length) for _ in range(prompts)]
-        if self.kind == "pairs":
-            return [branches(prompt, ids(last), ids(last)) for prompt in several for _ in range(each)]
-        asked = follow_ups(last)
-        return [branches([*prompt, *ids(RESPONSE)], *asked) for prompt in several for _ in range(each)]
-
-
-def works() -> list[Work]:
-    return [
-        *(Work("follow-ups", f"{count} follow-ups after {context}", (context, count)) for context, count in FOLLOW_UPS),
-        *(Work("pairs", f"pairs, {n} x {k} of {size} + 2 x {last}", (n, k, size, last)) for n, k, size, last in PAIRS),
-        *(
-            Work("mining", f"responses, {n} x {k} of {size} + {RESPONSE}, {count} follow-ups", (n, k, size, count))
-            for n, k, size, count in MINING
-        ),
-    ]
 
 
 @dataclass(frozen=True)
@@ -112,61 +61,6 @@ class Model:
 
     def prepared(self) -> LanguageModel:
         return load(self.folder) if self.folder else prepare(self.plain(), tokenizer(), "random Llama")
-
-
-def dense_row(model: PreTrainedModel, tree: TokenTree) -> Tensor:
-    """Log-probabilities of all scored nodes, from one row in which every token sees its ancestors."""
-    starts, depths = [0], [0]
-    stems: list[list[int]] = [[]]
-    for index, node in enumerate(tree.nodes[1:], start=1):
-        before = tree.nodes[node.parent]
-        starts.append(starts[-1] + len(tree.nodes[index - 1].ids))
-        depths.append(depths[node.parent] + len(before.ids))
-        stems.append([*stems[node.parent], node.parent])
-    hidden = torch.full((len(tree), len(tree)), -torch.inf)
-    ids: list[int] = []
-    positions: list[int] = []
-    sources: list[int] = []
-    targets: list[int] = []
-    for node, start, depth, stem in zip(tree.nodes, starts, depths, stems, strict=True):
-        rows = slice(start, start + len(node.ids))
-        for index in stem:
-            hidden[rows, starts[index] : starts[index] + len(tree.nodes[index].ids)] = 0
-        hidden[rows, rows] = torch.full((len(node.ids),) * 2, -torch.inf).triu(1)
-        ids += node.ids
-        positions += range(depth, depth + len(node.ids))
-        if node.scored:
-            sources += [starts[node.parent] + len(tree.nodes[node.parent].ids) - 1, *range(start, rows.stop - 1)]
-            targets += node.ids
-    row = {"input_ids": torch.tensor([ids]), "position_ids": torch.tensor([positions])}
-    with fast_products(model.device):
-        states = model.model(**row, attention_mask=hidden[None, None], use_cache=False).last_hidden_state[0]
-        return projected(model, states[sources], torch.tensor(targets))
-
-
-def projected(model: PreTrainedModel, states: Tensor, targets: Tensor) -> Tensor:
-    parts = zip(states.split(CHUNK), targets.split(CHUNK), strict=True)
-    return torch.cat([model.lm_head(some).log_softmax(-1).gather(1, ids[:, None])[:, 0] for some, ids in parts])
-
-
-def cached(model: PreTrainedModel, tree: TokenTree) -> Tensor:
-    """Log-probabilities of the branches of a stem, whose keys and values are computed once and expanded."""
-    stem, *others = (list(node.ids) for node in tree.nodes)
-    with fast_products(model.device):
-        begin = model.model(input_ids=torch.tensor([stem]), use_cache=True)
-        first, found = begin.last_hidden_state[:, -1:], []
-        for start in range(0, len(others), ROWS):
-            some = others[start : start + ROWS]
-            longest = max(map(len, some))
-            cache = copy.deepcopy(begin.past_key_values)
-            cache.batch_repeat_interleave(len(some))
-            ids = torch.tensor([[*one, *[0] * (longest - len(one))] for one in some])
-            real = torch.arange(longest) < torch.tensor([len(one) for one in some])[:, None]
-            mask = torch.cat((torch.ones(len(some), len(stem), dtype=torch.bool), real), 1).long()
-            states = model.model(input_ids=ids, attention_mask=mask, past_key_values=cache).last_hidden_state
-            states = torch.cat((first.expand(len(some), -1, -1), states[:, :-1]), 1)
-            found.append(projected(model, states[real], ids[real]))
-    return torch.cat(found)
 
 
 def call(model: Model, work: Work, side: str) -> Callable[[], Tensor]:
@@ -243,7 +137,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Times that each side runs.")] = 3,
 ) -> None:
     chosen = Model(model, *map(int, size.split(",")))
-    file, known = RESULTS / "growth.json", {}
+    file, known, rows = RESULTS / "growth.json", {}, []
     if file.exists():
         known = {(row["model"], row["work"]): row for row in json.loads(file.read_text())["rows"]}
     for work in works():
@@ -252,6 +146,7 @@ def main(
             order = [each.name for each in works()]
             rows = sorted(known.values(), key=lambda row: (row["model"], order.index(row["work"])))
             record("growth", "Cost as texts grow, on token trees and by hand; 2 x 4: four of each of two prompts", rows)
+    draw(rows, chosen.name, RESULTS.parents[1] / "docs" / "images" / "growth.svg")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,23 @@
 """Judging pairs in both orders on one tree a pair, against one row per order.
 
-The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token. First
-both sides compute their linear layers by the same library, so that the ratio is that of trees alone; then the rows do
-as PyTorch does.
+The plain side is what one writes without trees: right-padded rows, longest first, the logits at the last token. Both
+sides compute their linear layers by the same library, so that the ratio is that of trees alone; where Uptake chooses
+another one than PyTorch, a second line has the rows do as PyTorch does.
 """
 
 import random
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import torch
-from _harness import compare, record
+from _harness import compare, peer_products, record
 from _model import llama, text, tokenizer
 
 from uptake import Prompt, Turn
 from uptake.annotators.llm import LLMJudge
 from uptake.annotators.question import Instructions
 from uptake.models import prepare
-from uptake.models.products import fast_products
 
 PAIRS, PROMPT, ANSWER, ROWS, REPEATS = 200, 256, 96, 8, 3
 # As long as the instructions of a careful judge.
@@ -62,7 +61,7 @@ def main() -> None:
     judge = LLMJudge(prepare(llama(256, 704, 6, heads=4), tokenizer()), instructions(), min_share=0.0)
     ours = [verdict.p for verdict in judge.compare(*pairs_of_texts())]
     rows = []
-    for name, products in (("the same", fast_products(judge.lm.device)), ("PyTorch's", nullcontext())):
+    for name, products in peer_products().items():
         theirs = as_rows(judge, products)
         difference = max(abs(p - q) for p, q in zip(ours, theirs, strict=True))
         if difference > 1e-4:

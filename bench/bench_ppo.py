@@ -9,10 +9,10 @@ PPOTrainer has left trl; this needs the last release that has it, without the re
     PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=4 python bench/bench_ppo.py
     PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=2 TEMPERATURE=0.7 python bench/bench_ppo.py
 
-All answers to a prompt share its tokens here, where the peer repeats it. The peer takes them in one batch, as it does
-by default; ours are cut into micro-batches of at most 1,024 tokens.
-Both sides are measured in turn, each time in a process of its own, in CPU seconds of all its threads: seconds by the
-clock say nothing on a machine that others use as well.
+All answers to a prompt share its tokens here, where the peer repeats it. Both sides learn from four answers at a time.
+They are measured in turn, each time in a process of its own, in seconds by the clock and in CPU seconds of all threads:
+the first count, and mean something on a machine without other work only. Linear layers are computed by the same
+library, and where Uptake chooses another one than PyTorch, by PyTorch's in further lines.
 """
 
 import os
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _harness import record, spread
+from _harness import multiplied, peer_products, record, spread
 from _model import llama, text, tokenizer
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, TrainerCallback
@@ -50,6 +50,8 @@ SAMPLES = int(os.environ.get("SAMPLES", "1"))
 REPEATS = int(os.environ.get("REPEATS", "3"))
 TEMPERATURE = float(os.environ.get("TEMPERATURE", "1"))
 PROMPT, ANSWER, EPOCHS, LR = 128, 64, 4, 1e-5
+# Answers of a micro-batch, each with its prompt on the peer's side.
+MICRO = 4
 # Of the peer, whose answers must not hold its padding token.
 SEED = int(os.environ.get("SEED", "1"))
 # What the peer cannot choose: one lambda, a clipped value loss in the policy's own optimizer, no clip of gradients.
@@ -70,7 +72,7 @@ OPTIONS: Mapping[str, Any] = {
     "critic_lr": None,
     "eps": 1e-8,
     "clip": None,
-    "micro_tokens": 1024,
+    "micro_tokens": MICRO * (PROMPT + ANSWER) if SAMPLES == 1 else MICRO // SAMPLES * (PROMPT + SAMPLES * ANSWER),
 }
 
 
@@ -150,7 +152,7 @@ def our_losses(folder: Path, answered: Sequence[Sequence[int]]) -> tuple[float, 
     return passes(side, log, signal(groups, judge(side.world, groups)).examples)
 
 
-def peer_iteration(folder: Path) -> Callable[[], object]:
+def peer_iteration(folder: Path, products: str) -> Callable[[], object]:
     trl: Any = import_module("trl.experimental.ppo.ppo_trainer")  # has no types
     logged: dict[str, float] = {}
     seen: list[list[int]] = []
@@ -170,7 +172,8 @@ def peer_iteration(folder: Path) -> Callable[[], object]:
     rows = Dataset.from_list([{"input_ids": tokenizer()(said)["input_ids"]} for said in prompts() * SAMPLES])
     arguments = trl.PPOConfig(
         output_dir=str(folder),
-        per_device_train_batch_size=PROMPTS * SAMPLES,
+        per_device_train_batch_size=MICRO,
+        gradient_accumulation_steps=PROMPTS * SAMPLES // MICRO,
         total_episodes=PROMPTS * SAMPLES,
         num_sample_generations=0,
         num_ppo_epochs=EPOCHS,
@@ -203,17 +206,17 @@ def peer_iteration(folder: Path) -> Callable[[], object]:
         trainer.train()
         return logged["loss/policy_avg"], logged["loss/value_avg"], seen
 
-    return iteration
+    return multiplied(iteration, peer_products()[products])
 
 
-def measured(side: Callable[[Path], Callable[[], object]]) -> tuple[float, float, Any]:
-    """CPU seconds, peak resident GiB and the result of one iteration."""
+def measured(side: Callable[..., Callable[[], object]], *how: str) -> tuple[float, float, float, Any]:
+    """Seconds, CPU seconds, peak resident GiB and the result of one iteration."""
     with tempfile.TemporaryDirectory() as folder:
-        iteration = side(Path(folder))
+        iteration = side(Path(folder), *how)
         Path("/proc/self/clear_refs").write_text("5")
-        spent = time.process_time()
+        begin, spent = time.perf_counter(), time.process_time()
         result = iteration()
-        return time.process_time() - spent, peak_memory() / 2**30, result
+        return time.perf_counter() - begin, time.process_time() - spent, peak_memory() / 2**30, result
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -232,24 +235,24 @@ def losses_on(answered: Sequence[Sequence[int]]) -> tuple[float, float]:
 
 
 def main() -> None:
-    first = alone(measured, peer_iteration)
-    policy, value, answered = first[-1]
+    *_, (policy, value, answered) = alone(measured, peer_iteration, next(iter(peer_products())))
     losses = losses_on(answered)
     print(f"policy loss {losses[0]:.6f}, trl {policy:.6f}; value loss {losses[1]:.6f}, trl {value:.6f}")
     difference = max(abs(losses[0] - policy), abs(losses[1] - value))
     if difference > 1e-5:
         raise SystemExit("the two sides do not compute the same losses")
-    rounds = [(alone(measured, our_iteration), first)]
-    rounds += [(alone(measured, our_iteration), alone(measured, peer_iteration)) for _ in range(1, REPEATS)]
-    rows = [
-        {
-            "measure": name,
-            "uptake": spread([ours[place] for ours, _ in rounds]),
-            "trl": spread([peer[place] for _, peer in rounds]),
-            "trl / uptake": spread([peer[place] / ours[place] for ours, peer in rounds]),
-        }
-        for place, name in enumerate(("CPU seconds", "peak memory, GiB"))
-    ]
+    rows = []
+    for name in peer_products():
+        rounds = [(alone(measured, our_iteration), alone(measured, peer_iteration, name)) for _ in range(REPEATS)]
+        rows += [
+            {
+                "measure": f"{measure}, products: {name}",
+                "uptake": spread([ours[place] for ours, _ in rounds]),
+                "trl": spread([peer[place] for _, peer in rounds]),
+                "trl / uptake": spread([peer[place] / ours[place] for ours, peer in rounds]),
+            }
+            for place, measure in enumerate(("seconds", "CPU seconds", "peak memory, GiB"))
+        ]
     rows.append(
         {
             "measure": "losses of policy and critic on the same answers, largest difference",

@@ -5,10 +5,11 @@ Greedy answers of both are compared first.
 """
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
-from _harness import compare, record
+from _harness import compare, multiplied, peer_products, record
 from _model import VOCABULARY, llama, tokenizer
 from torch import Tensor
 from transformers import LlamaForCausalLM
@@ -67,18 +68,20 @@ def main() -> None:
     rows = []
     for top_p in (1.0, 0.9):
         sampling = Sampling(n=ANSWERS, temperature=0.7, top_p=top_p, max_new_tokens=ANSWER_TOKENS)
-        # Called at once in each turn, before `sampling` changes.
-        found = compare(lambda: uptake(lm, sampling), lambda: generate(plain, sampling), REPEATS)  # noqa: B023
         tokens = PROMPTS * ANSWERS * ANSWER_TOKENS
-        rows.append(
-            {
-                "filter": f"temperature 0.7, top_p {top_p}",
-                "uptake, s": found.ours,
-                "generate, s": found.peer,
-                "uptake, tokens/s": round(tokens / found.ours.median),
-                "generate / uptake": found.ratio,
-            }
-        )
+        for name, products in peer_products().items():
+            peer = multiplied(partial(generate, plain, sampling), products)
+            found = compare(partial(uptake, lm, sampling), peer, REPEATS)
+            rows.append(
+                {
+                    "filter": f"temperature 0.7, top_p {top_p}",
+                    "products": name,
+                    "uptake, s": found.ours,
+                    "generate, s": found.peer,
+                    "uptake, tokens/s": round(tokens / found.ours.median),
+                    "generate / uptake": found.ratio,
+                }
+            )
     claim = f"{ANSWERS} answers of {ANSWER_TOKENS} tokens to each of {PROMPTS} prompts of {PROMPT_TOKENS} tokens"
     record("sampling", f"{claim}, against generate of Transformers", rows)
 
