@@ -98,7 +98,7 @@ def strip(row: Any) -> dict[str, Any]:
         ({"edited": "absent"}, "edited", "no edit"),
         ({"edited": "absent", "spans": "absent"}, "edited", "no edit"),
         ({"edited": " "}, "edited", "' '"),
-        ({"edited": "", "spans": "absent", "edited_spans": "absent"}, "edited", "no edit"),
+        ({"edited": "", "spans": "absent", "edited_spans": "absent"}, "edited", "''"),
         ({"finished": "maybe"}, "finished", "'maybe'"),
         ({"weight": 0}, "weight", "0"),
         ({"weight": "heavy"}, "weight", "'heavy'"),

@@ -10,7 +10,8 @@ from tiny_cli import Cli
 
 from uptake.errors import InputError
 from uptake.judge import annotator_spec, reward_spec
-from uptake.tasks.run_config import RunConfig, assigned, models_used, recipe_of
+from uptake.tasks.models_used import assigned, models_used
+from uptake.tasks.run_config import RunConfig, recipe_of
 
 OPTIONS = {"lr": 0.01, "batch_size": 2, "warmup": 1, "epochs": 2}
 

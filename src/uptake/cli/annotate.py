@@ -17,6 +17,7 @@ def annotate(
     target: Annotated[Path, typer.Option("--out", help="Output: .jsonl[.gz], .csv or .parquet.")],
     port: Annotated[int, typer.Option(help="Where the page is served, on this machine only; 0 takes a free port.")] = 0,
     seed: cli.SeedOption = 0,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     drop_bad: cli.DropBad = False,
     overwrite: cli.Overwrite = False,
@@ -30,7 +31,7 @@ def annotate(
     from uptake.tasks.judge import judge_file, read_pairs
 
     cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
-    pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
+    pairs = read_pairs(source, target, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     answers = target.with_name(f"{target.name}.person.sqlite")
     person = PersonAnnotator(str(answers), port, seed)
     # All pairs at once: one page, one count.

@@ -49,6 +49,9 @@ def bench(
 
     Example: `uptake bench llmbar fed --data ./data --model ./my-model --out bench`
     """
+    if listing:
+        _print_lists(data)
+        return
     from uptake.data.lock import check_unlocked
     from uptake.data.write import may_write
     from uptake.datasets import EVALUATED, open_benchmarks
@@ -56,9 +59,6 @@ def bench(
     from uptake.tasks.bench import bench as compare
     from uptake.tasks.bench import check_limit
 
-    if listing:
-        _print_lists(data)
-        return
     if folder is None:
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
     check_limit(limit)

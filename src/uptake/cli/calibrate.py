@@ -32,6 +32,7 @@ def calibrate(
     keep: AccuracyShare = 0.99,
     size: Size = None,
     precision: LabelPrecision = 0.9,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
@@ -55,7 +56,7 @@ def calibrate(
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
     model = cli.only_model(model, "follow_up")
     cli.check_output(target, formats=FORMATS, overwrite=overwrite)
-    pairs = read_each(preference, source, limit=limit, drop_bad=drop_bad)
+    pairs = read_each(preference, source, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     cli.say_plain(ChatFormat.of(lm).plain, model)

@@ -10,7 +10,7 @@ from uptake.cli import options as cli
 
 JudgedRows = Annotated[
     str,
-    typer.Argument(metavar="ROWS", help="Your pairs, rated responses or conversations: .jsonl, .csv, .parquet, Hub."),
+    typer.Argument(metavar="ROWS", help="Your pairs, rated responses or conversations."),
 ]
 
 
@@ -26,6 +26,7 @@ def can_judge(
     instructions: Annotated[
         str, typer.Option(help="Of the judge of pairs: a preset's name, or a text file.")
     ] = "helpfulness",
+    columns: cli.ColumnsOption = None,
     limit: Annotated[int, typer.Option(min=3, help="Rows that are drawn.")] = 60,
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
@@ -41,7 +42,7 @@ def can_judge(
     from uptake.models import load
     from uptake.tasks.can_judge import can_judge as look
 
-    rows = read(source, skipped=[])
+    rows = read(source, columns=cli.columns_of(columns), skipped=[])
     chosen = FollowUpSet.load(followups)
     Instructions.load(instructions)
     model = cli.only_model(model, "follow_up")

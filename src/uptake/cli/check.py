@@ -25,6 +25,7 @@ def check(
     config: cli.ConfigOption = None,
     sets: cli.Sets = None,
     lora: cli.Lora = None,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     drop_bad: cli.FlagDropBad = None,
     device: cli.FlagDevice = None,
@@ -49,7 +50,7 @@ def check(
 
     size = None if memory is None else memory_size(memory)
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
-    flags |= {"device": device, "dtype": dtype}
+    flags |= {"columns": cli.columns_of(columns) or None, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     world = build_world(recipe, run, Path("."))

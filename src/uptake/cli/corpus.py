@@ -20,6 +20,7 @@ def corpus(
     hold_out: Annotated[
         list[str] | None, typer.Option(help="Rows whose prompts are held out too; may be given again.")
     ] = None,
+    columns: cli.ColumnsOption = None,
     overwrite: cli.Overwrite = False,
 ) -> None:
     """Gather conversations to learn from, without any that a benchmark evaluates.
@@ -32,7 +33,14 @@ def corpus(
 
     for path in filter(None, (target, validation)):
         may_write(path, overwrite=overwrite or was_killed(target))
-    summary = write_corpus(data, target, validation=validation, hold_out=hold_out or (), overwrite=overwrite)
+    summary = write_corpus(
+        data,
+        target,
+        validation=validation,
+        hold_out=hold_out or (),
+        columns=cli.columns_of(columns),
+        overwrite=overwrite,
+    )
     table = Table(Column("source", no_wrap=True), *OUTCOMES, "user turns")
     for name, outcomes in summary.outcomes.items():
         table.add_row(name, *(str(outcomes[outcome]) for outcome in OUTCOMES), str(summary.user_turns[name]))

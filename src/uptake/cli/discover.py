@@ -28,6 +28,7 @@ def discover(
     wrong: Annotated[float, typer.Option(help="Share of groups that may be on a side by chance.")] = 0.1,
     language: Annotated[str | None, typer.Option(help="Language code of the set. Default: found in the log.")] = None,
     redact: cli.Remove = False,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
@@ -50,7 +51,9 @@ def discover(
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)
     remove = Redact.ready() if redact else None
     cli.check_output(target, formats=FORMATS, overwrite=overwrite, resumes=journal_path(target))
-    log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
+    log = read_log(
+        source, ratings=ratings, redact=remove, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad
+    )
     reward: Any = None
     if ratings is None and model is not None:
         from uptake.follow_up.reward import FollowUpReward

@@ -44,6 +44,7 @@ def edit(
     block: Moved = 8,
     tokenizer: Tokenizer = None,
     no_edit_weight: Weight = NO_EDIT_WEIGHT,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
@@ -63,7 +64,7 @@ def edit(
     editor = editor.replace("-", "_")
     spec = _judge(judge, judge_sets, editor)
     cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
-    drafts = read_drafts(source, target, limit=limit, drop_bad=drop_bad)
+    drafts = read_drafts(source, target, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     units = Words() if tokenizer is None else Tokens(_chat(tokenizer))
     rules = Rules(max_edit_ratio, min_length, max_length, block, units)
     settings = {**_files(editor, target), **cli.options_of(editor_sets)}

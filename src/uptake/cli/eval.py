@@ -28,6 +28,7 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Nucleus of the sampling distribution.")] = 0.9,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response, in tokens.")] = 256,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
@@ -42,15 +43,15 @@ def evaluate(
     from uptake.rollout import PolicySamples
     from uptake.tasks.annotated_comparison import compare_by_annotator
     from uptake.tasks.compare import compare_files
-    from uptake.tasks.run_config import assigned
+    from uptake.tasks.models_used import assigned
 
     if (reward is None) == (judge is None):
         raise InputError("both a reward and a judge" if reward else "no judge", allowed="--reward, or --judge")
     if judge is not None and followups is not None:
         raise InputError("not used with --judge", field="--followups", allowed="with --reward")
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    options: dict[str, Any] = {"limit": limit, "seed": seed, "drop_bad": drop_bad, "sampling": sampling}
-    options |= {"device": device, "dtype": dtype}
+    options: dict[str, Any] = {"limit": limit, "columns": cli.columns_of(columns), "seed": seed, "drop_bad": drop_bad}
+    options |= {"device": device, "dtype": dtype, "sampling": sampling}
     rated, compared = cli.choice(reward, reward_sets, "reward"), cli.choice(judge, judge_sets, "judge")
     rated = None if rated is None else cli.with_followups(rated, followups)
     spec = annotator_spec(compared if rated is None else {"from_reward": {"reward": rated}})

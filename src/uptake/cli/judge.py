@@ -19,6 +19,7 @@ def judge(
     judge: cli.JudgeOption = "model",
     judge_sets: cli.JudgeSets = None,
     models: cli.ModelsOption = None,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
@@ -35,7 +36,7 @@ def judge(
 
     spec = annotator_spec(cli.choice(judge, judge_sets, "judge"))
     cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
-    pairs = read_pairs(source, target, limit=limit, drop_bad=drop_bad)
+    pairs = read_pairs(source, target, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     resources = cli.resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
     summary = judge_file(pairs, spec.build(resources), target, overwrite=overwrite, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)

@@ -22,6 +22,7 @@ def mine(
     models: cli.ModelsOption = None,
     config: cli.ConfigOption = None,
     sets: cli.Sets = None,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     drop_bad: cli.FlagDropBad = None,
     seed: cli.FlagSeed = None,
@@ -37,7 +38,7 @@ def mine(
     from uptake.tasks.train import build_world
 
     flags = {"policy": policy, "data": source, "limit": limit, "drop_bad": drop_bad}
-    flags |= {"seed": seed, "device": device, "dtype": dtype}
+    flags |= {"columns": cli.columns_of(columns) or None, "seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward")}
     recipe, run = cli.prepared("follow_up_likelihood", config, models, sets, options, **flags)
     work = target.with_name(f"{target.name}.work")

@@ -46,6 +46,7 @@ def mine_logs(
     ratings: cli.Ratings = None,
     redact: cli.Remove = False,
     any_language: cli.AnyLanguage = False,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
@@ -69,7 +70,9 @@ def mine_logs(
     remove = Redact.ready() if redact else None
     model = None if model is None else cli.only_model(model, "follow_up")
     cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
-    log = read_log(source, ratings=ratings, redact=remove, limit=limit, drop_bad=drop_bad)
+    log = read_log(
+        source, ratings=ratings, redact=remove, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad
+    )
     reward = _reward(model, followups, reduction=reduction, format=format, device=device, dtype=dtype)
     summary = run(log, reward, target, how=how, any_language=any_language, overwrite=overwrite)
     _print_counts(summary)

@@ -74,6 +74,10 @@ Dtype = Annotated[str, typer.Option(help="auto (bfloat16 on CUDA, else float32),
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Folder with a folder for each data set. Others come from the Hub.")
 ]
+ColumnsOption = Annotated[
+    list[str] | None,
+    typer.Option("--columns", metavar="OURS=THEIRS", help="A column by its name in the data: messages=dialog."),
+]
 LimitOption = Annotated[int | None, typer.Option(help="Take the first rows only.")]
 # What Torch, NumPy and scikit-learn all take.
 _SEEDS: dict[str, Any] = {"min": 0, "max": 2**32 - 1}
@@ -99,7 +103,7 @@ FollowupsOption = Annotated[
     ),
 ]
 LogArgument = Annotated[
-    str, typer.Argument(metavar="LOG", help="Real conversations: .jsonl[.gz], .json, .csv, .parquet, Hub.")
+    str, typer.Argument(metavar="LOG", help="Real conversations: a file of any format, a folder, or a Hub name.")
 ]
 Ratings = Annotated[str | None, typer.Option(help="Column with the users' ratings: one number, or one a message.")]
 Remove = Annotated[bool, typer.Option("--redact", help="Replace addresses, numbers and links by their kind first.")]
@@ -113,7 +117,7 @@ Sets = Annotated[list[str] | None, typer.Option("--set", help="One option of the
 MethodArgument = Annotated[str | None, typer.Argument(help="A method's name, alias or file; see `uptake methods`.")]
 Policy = Annotated[str | None, typer.Option(help="The model that learns: Transformers folder or Hub name.")]
 DataOption = Annotated[
-    str | None, typer.Option("--data", help="Rows to learn from: .jsonl[.gz], .json, .csv, .parquet or a Hub name.")
+    str | None, typer.Option("--data", help="Rows to learn from: a file of any format, a folder, or a Hub name.")
 ]
 RewardOption = Annotated[
     str | None,
@@ -203,13 +207,16 @@ def resources_of(
     **loading: Any,
 ) -> "Resources":
     """The models that some specs ask for, and those called `names`, loaded; what is paid for goes into the folder."""
-    from uptake.data import ChatFormat
     from uptake.rewards.base import Resources, RewardSpec
-    from uptake.tasks.run_config import assigned, models_used
-    from uptake.tasks.train import load_each
+    from uptake.tasks.models_used import assigned, models_used
 
     specs = list(specs)
     paths = assigned((*models_used(specs), *names), *models_of(models))
+    if not paths:  # then nothing needs Torch, which takes seconds to load
+        return Resources({}, folder, prefix, **loading)
+    from uptake.data import ChatFormat
+    from uptake.tasks.train import load_each
+
     loaded = load_each(paths, **loading)
     told = {name: RewardSpec.plain for name in names} | {name: spec.plain for spec in specs for name in spec.uses}
     plain = {paths[name]: note for name, note in told.items() if ChatFormat.of(loaded[name]).plain}
@@ -242,6 +249,20 @@ def only_model(model: str, name: str) -> str:
     if named and named.keys() != {name}:
         raise InputError(f"nothing here uses a model called {next(iter(named))!r}", field="--model", allowed=name)
     return named.get(name) or rest or model
+
+
+def columns_of(columns: list[str] | None) -> dict[str, str]:
+    """The columns of `--columns ours=theirs`, which may be given again, or with commas between."""
+    from uptake.data.read import check_columns
+
+    found: dict[str, str] = {}
+    for item in (each for given in columns or () for each in given.split(",")):
+        ours, _, theirs = item.partition("=")
+        if not (ours and theirs) or ours in found:
+            raise InputError(repr(item), field="--columns", allowed="OURS=THEIRS, once a column")
+        found[ours] = theirs
+    check_columns(found)
+    return found
 
 
 def check_output(

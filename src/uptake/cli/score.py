@@ -24,6 +24,7 @@ def score(
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Write the reward of every token too, as spans of the response.")
     ] = False,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
@@ -41,7 +42,7 @@ def score(
     spec = reward_spec(cli.with_followups(cli.choice(reward, reward_sets, "reward"), followups))
     check_details(spec, logps, tokens)
     cli.check_output(target, overwrite=overwrite, resumes=journal_path(target))
-    rows = read_responses(source, target, limit=limit, drop_bad=drop_bad)
+    rows = read_responses(source, target, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     resources = cli.resources_of([spec], models, target.parent, f"{target.name}.", device=device, dtype=dtype)
     options: dict[str, Any] = {"overwrite": overwrite, "drop_bad": drop_bad}
     summary = score_file(rows, spec.build(resources), target, logps=logps, tokens=tokens, **options)

@@ -18,6 +18,7 @@ def show_tokens(
         str | None, typer.Option(help="A token reward model, folder or Hub name. Default: the labels of the rows.")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="Write one self-contained page too.")] = None,
+    columns: cli.ColumnsOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Take the first rows only.")] = 10,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
@@ -38,7 +39,8 @@ def show_tokens(
 
     if page is not None:
         may_write(page, overwrite=overwrite)
-    rows = read_each(labeled if model is None else answered, source, limit=limit, drop_bad=drop_bad)
+    made_of = labeled if model is None else answered
+    rows = read_each(made_of, source, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     if model is None:
         views = labeled_views(rows)
     else:

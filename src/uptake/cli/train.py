@@ -24,6 +24,7 @@ def train(
     config: cli.ConfigOption = None,
     sets: cli.Sets = None,
     lora: cli.Lora = None,
+    columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
     drop_bad: cli.FlagDropBad = None,
     seed: cli.FlagSeed = None,
@@ -42,6 +43,7 @@ def train(
     from uptake.train.loop import Options as RunOptions
 
     flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
+    flags |= {"columns": cli.columns_of(columns) or None}
     flags |= {"seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)

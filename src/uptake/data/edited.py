@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from uptake.data.values import finite, number, one_of
-from uptake.data.where import Record, bad_row
+from uptake.data.where import Record, bad_row, truth
 from uptake.types import Edited, Prompt, Span, Where
 
 # The columns of which one at least makes a completion an edited row, and all that such a row uses.
@@ -14,7 +14,6 @@ EDITED: Final = (*MARKS, "finished", "group", "demoted", "weight")
 
 _LABELS: Final = {"bad": -1.0, "neutral": 0.0, "good": 1.0}
 _SPAN: Final = "{start, end, label or score[, type, note]}"
-_TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 def edited_row(prompt: Prompt, response: str, record: Record) -> Edited:
@@ -23,7 +22,6 @@ def edited_row(prompt: Prompt, response: str, record: Record) -> Edited:
     `spans` is a list of `{start, end, label or score}`, the label one of bad (-1), neutral (0) and good (1).
     """
     where = prompt.where
-    record = {name: value for name, value in record.items() if value != ""}  # the empty cells of a CSV file
     edited, group = record.get("edited"), record.get("group")
     if edited is not None and not (isinstance(edited, str) and edited.strip()):
         raise bad_row(f"found {edited!r}", where, field="edited", allowed="some text")
@@ -39,9 +37,9 @@ def edited_row(prompt: Prompt, response: str, record: Record) -> Edited:
         edited,
         spans,
         edited_spans,
-        finished=_truth(record, "finished", True, where),
+        finished=truth(record.get("finished", True), where, "finished"),
         group="" if group is None else str(group),
-        demoted=_truth(record, "demoted", False, where),
+        demoted=truth(record.get("demoted", False), where, "demoted"),
         weight=_weight(record.get("weight", 1.0), where),
     )
 
@@ -115,14 +113,6 @@ def _score(given: Mapping[str, Any], where: Where | None, field: str) -> float:
     if (score := finite(given["score"])) is None:
         raise bad_row(f"found {given['score']!r}", where, field=f"{field}.score", allowed="a finite number")
     return score
-
-
-def _truth(record: Record, name: str, usual: bool, where: Where | None) -> bool:
-    value = record.get(name)
-    found = usual if value is None else _TRUTH.get(str(value).lower())
-    if found is None:
-        raise bad_row(f"found {value!r}", where, field=name, allowed="true or false")
-    return found
 
 
 def _weight(value: Any, where: Where | None) -> float:

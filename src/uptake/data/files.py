@@ -3,9 +3,12 @@
 import csv
 import gzip
 import json
-import re
 import zlib
-from collections.abc import Iterator
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from io import BufferedReader, TextIOWrapper
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,11 @@ from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
 from uptake.types import Where
 
-_HUB_NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<split>[\w.\[\]:%+-]+))?")
 _BETWEEN_ITEMS = " \t\r\n,"
 _LONGEST_CELL = 2**31 - 1
 _PARQUET_BATCH = 1024
-_SOURCES = 'an existing file, or a Hub name "org/name" or "org/name:split"'
+# What a file raises that cannot be read, or is packed and cut off or damaged.
+_UNREADABLE = (OSError, EOFError, zlib.error)
 
 
 def suffix(path: Path, allowed: tuple[str, ...]) -> str:
@@ -33,43 +36,57 @@ def suffix(path: Path, allowed: tuple[str, ...]) -> str:
     raise InputError(f"unknown file format {path.suffix!r}", path=path, allowed=", ".join(allowed))
 
 
-def records(source: str | Path, limit: int | None = None) -> Iterator[tuple[Where, Record]]:
-    """The records of a file, or of a data set on the Hub ("org/name" or "org/name:split"; the split is "train").
+def read_file(path: Path) -> Iterator[tuple[Where, Record]]:
+    """The records of a file by its format; a cell that is null in a table counts as absent, and so does an empty one.
 
-    Places are lines (JSON, JSONL) or rows without the header (CSV, Parquet, Hub), from 1. Raises InputError where
-    the source does not exist or cannot be parsed. A cell that is null in Parquet or on the Hub counts as absent.
-    `limit` lets a data set on the Hub be fetched in part; it bounds no local file.
+    Raises InputError, naming the line as far as it is known, where the file cannot be parsed.
     """
-    path, hub = Path(source), _HUB_NAME.fullmatch(str(source))
-    if path.is_file():
-        return _READERS[suffix(path, tuple(_READERS))](path)
-    if hub and not path.name.lower().endswith(tuple(_READERS)):
-        return _hub(hub["name"], hub["split"] or "train", limit)
-    raise InputError("no such file", path=path, allowed=_SOURCES)
+    return _READERS[suffix(path, ENDINGS)](path)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BufferedReader | gzip.GzipFile]:
+    """The bytes of a file, unpacked as its name says; damage is an InputError."""
+    packing = path.suffix.lower()
+    try:
+        with ExitStack() as stack:
+            file: Any = stack.enter_context(path.open("rb"))
+            if packing == ".gz":
+                file = stack.enter_context(gzip.GzipFile(fileobj=file))
+            elif packing == ".zst":
+                file = BufferedReader(stack.enter_context(pa.CompressedInputStream(file, "zstd")))
+            yield file
+    except _UNREADABLE as error:
+        raise InputError(f"this file cannot be read: {error}", path=path, allowed=_PACKED.get(packing)) from error
 
 
 def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
+    with _unpacked(path) as file:
+        yield from _lines(path, file)
+
+
+def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[Where, Record]]:
     line = 0
-    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        try:
-            for line, raw in enumerate(file, start=1):
-                where = Where(path, line)
-                text = _decode(raw, where)
-                if text.strip():
-                    yield where, _object(_parse(text.strip(), where), where)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            if not line:
-                raise InputError(f"no gzip file: {error}", path=path, allowed="a file packed by gzip") from error
-            raise bad_row(f"the gzip stream breaks off after this line: {error}", Where(path, line)) from error
+    try:
+        for line, raw in enumerate(file, start=1):
+            where = Where(path, line)
+            text = _decode(raw, where)
+            if text.strip():
+                yield where, _object(_parse(text.strip(), where), where)
+    except _UNREADABLE as error:
+        if not line:
+            raise
+        raise bad_row(f"the packed stream breaks off after this line: {error}", Where(path, line)) from error
 
 
 def _json(path: Path) -> Iterator[tuple[Where, Record]]:
-    start = Where(path, 1)
-    text = _decode(path.read_bytes(), start)
-    if not isinstance(_parse(text, start), list):
-        raise bad_row(
-            "the file is not a JSON list", start, allowed="[{...}, ...], or one object a line in a .jsonl file"
-        )
+    """The items of a JSON list, or objects a line, as many programs name such files too."""
+    with _unpacked(path) as file:
+        if not file.peek(1 << 12).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
+            yield from _lines(path, file)
+            return
+        text = _decode(file.read(), Where(path, 1))
+    _parse(text, Where(path, 1))
     # Parsed a second time item by item, since only the decoder's positions tell an item's line.
     decoder, end, line = json.JSONDecoder(), text.index("[") + 1, 1 + text.count("\n", 0, text.index("["))
     while text[at := next(index for index in count(end) if text[index] not in _BETWEEN_ITEMS)] != "]":
@@ -80,16 +97,16 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
         line += text.count("\n", at, end)
 
 
-def _csv(path: Path) -> Iterator[tuple[Where, Record]]:
+def _csv(path: Path, delimiter: str) -> Iterator[tuple[Where, Record]]:
     csv.field_size_limit(_LONGEST_CELL)
     row = 0
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with _unpacked(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         try:
-            for row, cells in enumerate(csv.DictReader(file, strict=True), start=1):
+            for row, cells in enumerate(csv.DictReader(text, strict=True, delimiter=delimiter), start=1):
                 where = Where(path, row)
                 if None in cells or None in cells.values():
                     raise bad_row("the row has more or fewer cells than the header", where)
-                yield where, {name: _cell(text) for name, text in cells.items()}
+                yield where, {name: _cell(cell) for name, cell in cells.items() if cell}
         except (csv.Error, UnicodeDecodeError) as error:
             raise bad_row(
                 f"broken CSV: {error}", Where(path, row + 1), allowed="UTF-8 text, quoted by double quotes"
@@ -99,11 +116,7 @@ def _csv(path: Path) -> Iterator[tuple[Where, Record]]:
 def _parquet(path: Path) -> Iterator[tuple[Where, Record]]:
     try:
         with pq.ParquetFile(path) as file:
-            first = 1
-            for batch in file.iter_batches(_PARQUET_BATCH):
-                rows = enumerate(_cells(batch, Where(path, first)), start=first)
-                yield from ((Where(path, number), _present(row)) for number, row in rows)
-                first += len(batch)
+            yield from _of_batches(path, file.iter_batches(_PARQUET_BATCH))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable Parquet file: {error}", path=path) from error
 
@@ -123,19 +136,38 @@ def _cells(batch: pa.RecordBatch, first: Where) -> list[Record]:
         raise
 
 
-def _hub(name: str, split: str, limit: int | None) -> Iterator[tuple[Where, Record]]:
-    import datasets  # noqa: PLC0415 - takes long to import, and no local file needs it
-
+def _arrow(path: Path) -> Iterator[tuple[Where, Record]]:
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=limit is not None)
-        for number, row in enumerate(rows, start=1):
-            yield Where(Path(name), number), _present(row)
-    except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        problem = f"cannot load split {split!r} of this data set: {error}"
-        raise InputError(problem, path=name, allowed=_SOURCES) from error
+        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            yield from _of_batches(path, stream)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"not a readable Arrow stream: {error}", path=path) from error
 
 
-_READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+def _of_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Where, Record]]:
+    first = 1
+    for batch in batches:
+        for number, row in enumerate(_cells(batch, Where(path, first)), start=first):
+            yield Where(path, number), {name: value for name, value in row.items() if value is not None}
+        first += len(batch)
+
+
+# A format by its ending, each of the first also packed.
+_TEXT: Mapping[str, Callable[[Path], Iterator[tuple[Where, Record]]]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".csv": partial(_csv, delimiter=","),
+    ".tsv": partial(_csv, delimiter="\t"),
+}
+_PACKED = {".gz": "a file packed by gzip", ".zst": "a file packed by zstd, with a window of 128 MB in most"}
+_READERS = {
+    **_TEXT,
+    **{f"{ending}{packing}": read for packing in _PACKED for ending, read in _TEXT.items()},
+    ".parquet": _parquet,
+    ".arrow": _arrow,
+}
+ENDINGS = tuple(_READERS)
 
 
 def _decode(raw: bytes, where: Where) -> str:
@@ -168,7 +200,3 @@ def _cell(text: str) -> Any:
         return parsed(text)
     except ValueError:
         return text
-
-
-def _present(row: Record) -> Record:
-    return {name: value for name, value in row.items() if value is not None}

@@ -9,7 +9,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar, final
 
-from uptake.data.files import records, suffix
+from uptake.data.files import read_file, suffix
 from uptake.data.where import Record
 from uptake.data.write import disk_errors, json_line
 from uptake.errors import UptakeError
@@ -92,7 +92,7 @@ class Journal(Closing):
         self._file = AppendFile(self.path)
         with disk_errors(self.path):
             self._file.cut(self.path.read_bytes().rfind(b"\n") + 1)
-        self.done: list[Record] = [record for _, record in records(self.path)]
+        self.done: list[Record] = [record for _, record in read_file(self.path)]
 
     def each(self, read: Callable[[Record], T]) -> list[T]:
         """What `read` makes of every record that was there; UptakeError, naming it, for one of another form."""

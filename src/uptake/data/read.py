@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uptake.data.convert import prompts
-from uptake.data.files import records, suffix
-from uptake.data.rows import FIELDS, bare, further_columns, to_record, to_row
-from uptake.data.where import Record, bad_row, leave_out, usable
+from uptake.data.files import suffix
+from uptake.data.layouts import exported, laid_out
+from uptake.data.rows import COLUMNS, bare, further_columns, to_record, to_row
+from uptake.data.source import records
+from uptake.data.where import bad_row, leave_out, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
-from uptake.types import Row, Where
+from uptake.types import Row
 
 T = TypeVar("T")
 
@@ -43,14 +45,13 @@ def read(
     columns: Mapping[str, str] | None = None,
     skipped: list[InputError] | None = None,
 ) -> list[Row]:
-    """The rows of a data set: a .jsonl, .jsonl.gz, .json, .csv or .parquet file, or a Hub name "org/name[:split]".
+    """The rows of a data set: a file of any format, a folder, a pattern, or a Hub name "org/name[:split]".
 
     `limit` keeps the first rows only. `columns` gives the data set's name for one of ours: `{"messages": "dialog"}`.
-    A row that is none of the shapes of `to_row` raises InputError; where a list is given as `skipped`, the row is left
-    out and its error put there. A file that cannot be parsed, or without any row, always raises InputError.
+    A row that is none of the shapes of `to_row`, and none of a known layout, raises InputError; where a list is given
+    as `skipped`, the row is left out and its error put there. A file that cannot be parsed, or without any row, always
+    raises InputError, and so does a column that no row has.
     """
-    if unknown := set(columns or {}) - set(FIELDS):
-        raise InputError(f"no field {sorted(unknown)}", path=source, field="columns", allowed=", ".join(FIELDS))
     rows = list(_rows(source, limit, columns or {}, skipped))
     if not rows:
         left_out = f"; {len(skipped)} skipped, the first for: {skipped[0]}" if skipped else ""
@@ -59,7 +60,12 @@ def read(
 
 
 def read_each(
-    made_of: Callable[[Row], T], source: str | Path, *, limit: int | None = None, drop_bad: bool = False
+    made_of: Callable[[Row], T],
+    source: str | Path,
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
 ) -> list[T]:
     """What is made of every row of a data set; `drop_bad` leaves out and notes the rows that cannot be used.
 
@@ -67,9 +73,9 @@ def read_each(
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
-    made = usable(read(source, limit=limit, skipped=skipped), made_of, skipped)
+    made = list(usable(_rows(source, limit, columns or {}, skipped), made_of, skipped))
     if not made:
-        raise _no_rows(source, f" can be used; the first was left out for: {bad[0]}")
+        raise _none_usable(source, bad, "at least one row") if bad else _no_rows(source)
     return made
 
 
@@ -91,17 +97,48 @@ def read_as(
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
-    rows: Sequence[Row] = read(source, limit=limit, columns=columns, skipped=skipped)
+    rows, ending = _rows(source, limit, columns or {}, skipped), suffix(Path(out), FORMATS)
+    if ending == ".parquet":
+        held = list(rows)
+        check_table(held)
+        made = list(usable(held, made_of, skipped))
+    else:
+        made = list(usable(usable(rows, partial(_spellable, ending), skipped), made_of, skipped))
+    if not made:
+        raise _none_usable(source, bad, allowed)
+    return RowSet(source, made, len(bad))
+
+
+def stream_as(
+    made_of: Callable[[Row], Row],
+    source: str | Path,
+    out: str | Path,
+    *,
+    allowed: str,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> RowSet[Row]:
+    """Rows of a data set as of `read_as`, none of which is held, but for a table, whose columns are those of all rows.
+
+    They are read and checked now, and read anew whenever they are gone through. Raises InputError as `read_as` does,
+    and as a `RowStream`.
+    """
     ending = suffix(Path(out), FORMATS)
     if ending == ".parquet":
-        check_table(rows)
-    else:
-        rows = usable(rows, partial(_spellable, ending), skipped)
-    made = usable(rows, made_of, skipped)
-    if not made:
-        first = f"; the first was left out for: {bad[0]}" if bad else ""
-        raise InputError(f"no row can be used{first}", path=source, allowed=allowed)
-    return RowSet(source, made, len(bad))
+        return read_as(made_of, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
+    bad: list[InputError] | None = [] if drop_bad else None
+
+    def takes(row: Row) -> Row:
+        return made_of(_spellable(ending, row))
+
+    rows = RowStream(source, limit, columns, takes=takes, skipped=bad, allowed=allowed)
+    return RowSet(source, rows, len(bad or ()))
+
+
+def _none_usable(source: str | Path, bad: Sequence[InputError], allowed: str) -> InputError:
+    first = f"; the first was left out for: {bad[0]}" if bad else ""
+    return InputError(f"no row can be used{first}", path=source, allowed=allowed)
 
 
 def _spellable(ending: str, row: Row) -> Row:
@@ -145,18 +182,30 @@ class RowStream(Sequence[Row]):
     """Rows of a data set as of `read`, read anew whenever they are gone through.
 
     No row is held but by who asks for one by its number: all of them then stay. A first reading, when it is made, finds
-    every bad row, their number and their `fingerprint`; `drop_bad` leaves out the rows that cannot be read. Raises
-    InputError as `read` does, and where a later reading ends with other rows than the first.
+    every bad row, their number and their `fingerprint`. Raises InputError as `read` does, and where a later reading
+    ends with other rows than the first. `takes` says what is taken of a row, or raises InputError; where a list is
+    given as `skipped`, rows with an error are left out, and their errors put there. Where all are, `allowed` says what
+    would have been right.
     """
 
-    def __init__(self, source: str | Path, limit: int | None = None, *, drop_bad: bool = False) -> None:
-        self._source, self._limit, self._drop_bad = source, limit, drop_bad
+    def __init__(
+        self,
+        source: str | Path,
+        limit: int | None = None,
+        columns: Mapping[str, str] | None = None,
+        *,
+        takes: Callable[[Row], Row] = lambda row: row,
+        skipped: list[InputError] | None = None,
+        allowed: str = "at least one row",
+    ) -> None:
+        self._source, self._limit, self._columns = source, limit, columns or {}
+        self._takes, self._skips = takes, skipped is not None
         self._held: list[Row] | None = None
         digest = _Digest()
-        self._count = sum(1 for _ in digest.over(self._read()))
+        self._count = sum(1 for _ in digest.over(self._read(skipped)))
         self.fingerprint = digest.fingerprint
         if not self._count:
-            raise _no_rows(source)
+            raise _none_usable(source, skipped, allowed) if skipped else _no_rows(source)
 
     def __len__(self) -> int:
         return self._count
@@ -173,12 +222,13 @@ class RowStream(Sequence[Row]):
             self._held = list(self._again())
         return self._held[index]
 
-    def _read(self) -> Iterator[Row]:
-        return _rows(self._source, self._limit, {}, [] if self._drop_bad else None)
+    def _read(self, skipped: list[InputError] | None) -> Iterator[Row]:
+        rows = _rows(self._source, self._limit, self._columns, skipped)
+        return usable(rows, self._takes, skipped)
 
     def _again(self) -> Iterator[Row]:
         digest = _Digest()
-        yield from digest.over(self._read())
+        yield from digest.over(self._read([] if self._skips else None))
         if digest.fingerprint != self.fingerprint:
             problem = "the rows are others than when they were first read"
             raise InputError(problem, path=self._source, allowed="a file that nobody changes")
@@ -227,30 +277,49 @@ class _Digest:
         return RowsFingerprint(self._rows.hexdigest()[:16], columns)
 
 
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raise InputError for a name that is none of our columns."""
+    if unknown := sorted(columns.keys() - set(COLUMNS)):
+        raise InputError(f"no column {unknown[0]!r}", field="columns", allowed=", ".join(COLUMNS))
+
+
 def _rows(
     source: str | Path, limit: int | None, columns: Mapping[str, str], skipped: list[InputError] | None
 ) -> Iterator[Row]:
     if limit is not None and not 1 <= limit <= sys.maxsize:
         raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
-    found = (_row(record, where, columns, skipped) for where, record in records(source, limit))
-    return islice((row for row in found if row is not None), limit)
+    check_columns(columns)
+    unseen = set(columns.values())
+    yield from islice(_found(source, limit, columns, skipped, unseen), limit)
+    if unseen:
+        raise InputError(f"no row has a column {min(unseen)!r}", path=source, field="columns")
+
+
+def _found(
+    source: str | Path,
+    limit: int | None,
+    columns: Mapping[str, str],
+    skipped: list[InputError] | None,
+    unseen: set[str],
+) -> Iterator[Row]:
+    """The rows of a source; the names of columns that some row has leave `unseen`."""
+    for where, record in records(source, limit):
+        names = set(record)
+        try:
+            inner = exported(record, where)
+            names.update(*inner)
+            found = [to_row(each, where) for one in inner for each in laid_out(one, where, columns)]
+        except InputError as error:
+            if skipped is not None:
+                leave_out(error, skipped)
+            elif absent := sorted(unseen - names):
+                raise bad_row(f"no column {absent[0]!r}", where, field="columns", allowed=", ".join(record)) from error
+            else:
+                raise
+        else:
+            yield from found
+        unseen -= names
 
 
 def _no_rows(source: str | Path, more: str = "") -> InputError:
     return InputError(f"no rows{more}", path=source, allowed="at least one row")
-
-
-def _row(record: Record, where: Where, columns: Mapping[str, str], skipped: list[InputError] | None) -> Row | None:
-    try:
-        return to_row(_renamed(record, where, columns), where)
-    except InputError as error:
-        leave_out(error, skipped)
-        return None
-
-
-def _renamed(record: Record, where: Where, columns: Mapping[str, str]) -> Record:
-    for name in columns.values():
-        if name not in record:
-            raise bad_row("no such column", where, field=name, allowed=", ".join(record))
-    others = {name: value for name, value in record.items() if name not in (*columns, *columns.values())}
-    return {**others, **{ours: record[theirs] for ours, theirs in columns.items()}}

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, final
 
@@ -39,6 +40,9 @@ _LINE = re.compile(rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), "
 
 # Results that are looked up at a time.
 _READ = 1024
+
+# Places that are held as they come, and those of a sorted run from which on it stays as it is.
+_NEW, _RUN = 1 << 12, 1 << 18
 
 
 def digest(*parts: Any) -> bytes:
@@ -87,6 +91,31 @@ def resumable_map(
             passing |= {key: result for key, result in found.items() if not final(result)}
             bar.advance(len(batch))
     return Results(digests, store, kind, passing)
+
+
+def resumable_stream(
+    items: Iterable[ItemT],
+    key: Callable[[ItemT], bytes],
+    compute: Callable[[Sequence[ItemT]], Iterable[ResultT]],
+    store: Store,
+    kind: TypeAdapter[ResultT],
+    *,
+    chunk: int,
+    label: str,
+    total: int,
+    final: Callable[[ResultT], bool] = lambda result: True,
+) -> Iterator[tuple[ItemT, ResultT]]:
+    """Every item with its result, as in `resumable_map`, one chunk after the other: no more than one is held.
+
+    A chunk is `chunk` of the `total` items in their order, whatever of it is there already.
+    """
+    with progress_bar(label, total) as bar:
+        rest = iter(items)
+        while some := list(islice(rest, chunk)):
+            batch = [key(item).hex() for item in some]
+            found = filled(batch, partial(_computed, compute, some), store, kind, final=final)
+            yield from zip(some, map(found.__getitem__, batch), strict=True)
+            bar.advance(len(some))
 
 
 def _computed(
@@ -257,33 +286,45 @@ class ResultJournal(Closing):
 
 @final
 class _Places:
-    """Where the result of a key begins: sorted arrays, and a few new ones beside them."""
+    """Where the result of a key begins: a few new ones, and sorted runs, which are merged up to a size and then stay.
+
+    So they take 24 bytes each, and no more while they grow.
+    """
 
     def __init__(self) -> None:
-        self._keys: Digests = np.empty(0, "S16")
-        self._places = np.empty(0, np.int64)
+        self._runs = list[tuple[Digests, npt.NDArray[np.int64]]]()
         self._new: dict[bytes, int] = {}
 
     def __len__(self) -> int:
-        return len(self._keys) + len(self._new)
+        return len(self._new) + sum(len(keys) for keys, _ in self._runs)
 
     def add(self, key: bytes, position: int) -> None:
         """Later places replace earlier ones."""
         self._new[key] = position
-        if len(self._new) > max(1 << 12, len(self._keys) // 8):
-            keys = np.concatenate([self._keys, np.frombuffer(b"".join(self._new), "S16")])
-            places = np.concatenate([self._places, np.fromiter(self._new.values(), np.int64, len(self._new))])
-            # The last of equal keys is the first in an array turned round.
-            self._keys, last = np.unique(keys[::-1], return_index=True)
-            self._places = places[::-1][last]
-            self._new = {}
+        if len(self._new) < _NEW:
+            return
+        keys = np.frombuffer(b"".join(self._new), "S16")
+        run = _sorted(keys, np.fromiter(self._new.values(), np.int64, len(keys)))
+        while self._runs and len(self._runs[-1][0]) <= len(run[0]) < _RUN:
+            (keys, places), (newer, later) = self._runs.pop(), run
+            run = _sorted(np.concatenate([keys, newer]), np.concatenate([places, later]))
+        self._runs.append(run)
+        self._new = {}
 
     def find(self, key: bytes) -> int | None:
         if key in self._new:
             return self._new[key]
-        at = int(np.searchsorted(self._keys, np.frombuffer(key, "S16")[0]))
-        there = at < len(self._keys) and self._keys[at : at + 1].tobytes() == key
-        return int(self._places[at]) if there else None
+        for keys, places in reversed(self._runs):
+            at = int(keys.searchsorted(np.bytes_(key)))
+            if keys[at : at + 1].tobytes() == key:
+                return int(places[at])
+        return None
+
+
+def _sorted(keys: Digests, places: npt.NDArray[np.int64]) -> tuple[Digests, npt.NDArray[np.int64]]:
+    """Keys in order with their places; of equal ones the last, which is the first in an array turned round."""
+    unique, last = np.unique(keys[::-1], return_index=True)
+    return unique, places[::-1][last]
 
 
 def _spelled(keys: Digests) -> list[str]:

@@ -16,7 +16,7 @@ from uptake.data.turns import (
     unspelled,
 )
 from uptake.data.values import finite, present
-from uptake.data.where import Record, bad_row
+from uptake.data.where import Record, bad_row, truth
 from uptake.support.keys import OF_CONVERSATION, prompt_key, words
 from uptake.types import Answered, Dialogue, Edited, Fields, PairIds, Preference, Prompt, Rated, Row, Turn, Where
 
@@ -25,7 +25,9 @@ FIELDS = ("messages", "prompt", "completion", "chosen", "rejected", "label", "te
 _SAMPLED = ("prompt", "chosen", "rejected")
 # Columns that belong to the conversation, whatever its shape: they are read into its system turn.
 _OF_SYSTEM = ("system", *OF_CONVERSATION)
-_READ = {*FIELDS, *EDITED, *_OF_SYSTEM}
+# All that a row is read from.
+COLUMNS = (*FIELDS, *_OF_SYSTEM)
+_READ = {*COLUMNS, *EDITED}
 SHAPES = (
     "prompt | messages | prompt, completion | prompt, completion, label | prompt, completion, spans or edited "
     "| [prompt,] chosen, rejected | text"
@@ -46,8 +48,8 @@ def to_row(record: Record, where: Where | None = None) -> Row:
 
     `system`, `tools` and `chat_template_kwargs` beside any of these go to the system turn, a preference's `margin` and
     `token_ids`, as mined rows have them, to fields of these names, the columns that the kind does not use to `extra`.
-    Messages may hold tool calls, thoughts and other fields. A value that is NaN is absent. Raises InputError with place
-    and field for any other row, and as `values.present` does.
+    Messages may hold tool calls, thoughts and other fields. A column that is null, or NaN, is absent. Raises InputError
+    with place and field for any other row, and as `values.present` does.
     """
     record = present(record, _READ, where)
     if "chosen" in record or "rejected" in record:
@@ -199,10 +201,7 @@ def _completed(record: Record, where: Where | None) -> Row:
     prompt = _prompt(question, record, where, ("prompt", "completion", "label"))
     if "label" not in record:
         return Answered(prompt, response.content, response.fields)
-    good = {"true": True, "1": True, "false": False, "0": False}.get(str(record["label"]).lower())
-    if good is None:
-        raise bad_row(f"found {record['label']!r}", where, field="label", allowed="true or false")
-    return Rated(prompt, response.content, good, response.fields)
+    return Rated(prompt, response.content, truth(record["label"], where, "label"), response.fields)
 
 
 def _transcript(record: Record, field: str, where: Where | None) -> Row:

@@ -167,7 +167,7 @@ def _message(item: Any, where: Where | None, field: str) -> Turn:
     if keys is None:
         allowed = " or ".join("{" + ", ".join(keys) + "}" for keys in _KEYS)
         raise bad_row(f"a message with {', '.join(map(str, item)) or 'nothing'}", where, field=field, allowed=allowed)
-    role, content = present.pop(keys[0]), present.pop(keys[1], "" if called else None)
+    role, content = present.pop(keys[0]), _joined(present.pop(keys[1], "" if called else None))
     if twice := sorted(present.keys() & {"role", "content", "from", "value"}):
         raise bad_row(f"{twice[0]} beside {keys[0]} and {keys[1]}", where, field=field, allowed="one of the two forms")
     if (spoken_by := one_of(_ROLES, role)) is None:
@@ -175,6 +175,13 @@ def _message(item: Any, where: Where | None, field: str) -> Turn:
     if not isinstance(content, str):
         raise bad_row(f"found a {type(content).__name__}", where, field=f"{field}.{keys[1]}", allowed="a string")
     return Turn(spoken_by, content, _fields(present, where, field))
+
+
+def _joined(content: Any) -> Any:
+    """The text of a content that servers spell in parts, which are all texts; any other as it is."""
+    parts = content if isinstance(content, list) else []
+    texts = [part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
+    return "".join(texts) if texts and len(texts) == len(parts) else content
 
 
 def _fields(present: Mapping[str, Any], where: Where | None, field: str) -> Fields:

@@ -1,6 +1,6 @@
 """A record, and the errors that name its place."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from uptake.errors import InputError
@@ -32,12 +32,28 @@ def leave_out(error: InputError, bad: list[InputError] | None) -> None:
     note("rows were left out: they cannot be used", (error.path, error.line), str(error))
 
 
-def usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputError] | None) -> list[T]:
+def without(record: Record, *names: str) -> dict[str, Any]:
+    """The record without some of its columns."""
+    return {name: value for name, value in record.items() if name not in names}
+
+
+_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def truth(value: Any, where: Where | None, field: str) -> bool:
+    """What a label says: a bool, 1 or 0, also with a point, as tables with gaps have it, or any of these as a text."""
+    found = _TRUTH.get(str(value).lower())
+    if found is None:
+        raise bad_row(f"found {value!r}", where, field=field, allowed="true or false")
+    return found
+
+
+def usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputError] | None) -> Iterator[T]:
     """What is made of every row; where `bad` is given, errors go there and the row is left out."""
-    found = []
     for row in rows:
         try:
-            found.append(made_of(row))
+            made = made_of(row)
         except InputError as error:
             leave_out(error, bad)
-    return found
+        else:
+            yield made

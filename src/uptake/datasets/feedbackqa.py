@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import AliasPath, BaseModel, Field
 
-from uptake.data.files import records
+from uptake.data.files import read_file
 from uptake.datasets.items import Feedback, FeedbackPolarity, Rating, graded, to_feedback, to_rating
 from uptake.datasets.parse import rows, table
 from uptake.types import Split, Turn
@@ -54,7 +54,7 @@ def feedback(folder: Path) -> Iterator[Feedback | str]:
     """What every user wrote; files by site, as far as they are there."""
     for path in sorted(folder.glob("*.jsonl*")):
         split: Split = "heldout" if "_test." in path.name else "train"
-        for where, row in rows(records(path), _Explained):
+        for where, row in rows(read_file(path), _Explained):
             for text, level in graded(row.feedback, row.rating, where):
                 rating = 1 + _LEVELS.index(level)
                 polarity: FeedbackPolarity = "positive" if rating > 2 else "negative"

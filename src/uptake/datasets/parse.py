@@ -8,7 +8,7 @@ from typing import TypeVar
 from huggingface_hub import hf_hub_download
 from pydantic import BaseModel, ValidationError
 
-from uptake.data.files import records
+from uptake.data.files import read_file
 from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
@@ -24,7 +24,7 @@ def table(folder: Path, name: str) -> Records:
     """Records of the file called `name` in a folder, whatever its format; InputError where there is none."""
     for ending in _ENDINGS:
         if (path := folder / f"{name}{ending}").is_file():
-            return records(path)
+            return read_file(path)
     raise InputError(f"no file {name!r}", path=folder, allowed=", ".join(f"{name}{ending}" for ending in _ENDINGS))
 
 
@@ -45,7 +45,7 @@ def hub_file(name: str, file: str) -> Records:
         path = hf_hub_download(name, file, repo_type="dataset")
     except OSError as error:
         raise _not_had(name, f"file {file!r}", error) from error
-    return records(path)
+    return read_file(path)
 
 
 def rows(found: Records, schema: type[Schema]) -> Iterator[tuple[Where, Schema]]:

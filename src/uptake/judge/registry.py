@@ -3,97 +3,115 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from uptake.annotators.base import AnnotatorSpec
-from uptake.annotators.from_reward import FromRewardSpec
-from uptake.annotators.llm import LLMJudgeSpec
-from uptake.annotators.oracle import OracleAnnotator
-from uptake.annotators.person import PersonAnnotator
-from uptake.annotators.server import ServerJudge
 from uptake.errors import InputError
-from uptake.follow_up.reward import FollowUpSpec
 from uptake.rewards.base import Detail, RewardSpec
-from uptake.rewards.classifier import ClassifierSpec
-from uptake.rewards.function import FunctionSpec
-from uptake.rewards.implicit import ImplicitSpec
-from uptake.rewards.length import Length
-from uptake.rewards.likelihood import DirectSpec
-from uptake.rewards.oracle import Oracle
-from uptake.rewards.oracle_tokens import OracleTokens
-from uptake.rewards.server import RewardServer
-from uptake.rewards.token_reward_model import TokenRewardSpec
 from uptake.rewards.weighted_sum import SumSpec, WeightedReward
+from uptake.support.lazy import lazy
 from uptake.support.settings import configured, unknown
+
+if TYPE_CHECKING:
+    import uptake.annotators.base
+
+# Specs by name, loaded when asked for: those that build a model load Torch, which takes seconds.
+_spec = lazy(
+    "uptake",
+    {
+        "annotators.from_reward": ("FromRewardSpec",),
+        "annotators.llm": ("LLMJudgeSpec",),
+        "annotators.oracle": ("OracleAnnotator",),
+        "annotators.person": ("PersonAnnotator",),
+        "annotators.server": ("ServerJudge",),
+        "follow_up.reward": ("FollowUpSpec",),
+        "rewards.classifier": ("ClassifierSpec",),
+        "rewards.function": ("FunctionSpec",),
+        "rewards.implicit": ("ImplicitSpec",),
+        "rewards.length": ("Length",),
+        "rewards.likelihood": ("DirectSpec",),
+        "rewards.oracle": ("Oracle",),
+        "rewards.oracle_tokens": ("OracleTokens",),
+        "rewards.server": ("RewardServer",),
+        "rewards.token_reward_model": ("TokenRewardSpec",),
+        "rewards.weighted_sum": ("SumSpec",),
+    },
+)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A reward or an annotator of the registry: what it is, the spec of its settings, and those that its name sets.
+    """A reward or an annotator of the registry: what it is, the name of the spec, and the settings that its name sets.
 
     `example` holds the settings that it cannot do without.
     """
 
     about: str
-    spec: Any
+    named: str
     preset: Mapping[str, Any] = field(default_factory=dict)
     example: Any = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Any:
+        """The spec of its settings."""
+        return _spec(self.named)
 
 
 _TERMS = [{"reward": "length", "weight": 0.1}]
 _CHAT = {"url": "http://localhost:8000/v1", "model": "NAME"}
 
 REWARDS: Mapping[str, Kind] = {
-    "follow_up": Kind("follow-up likelihood: what the user would say next, approval minus disapproval", FollowUpSpec),
+    "follow_up": Kind("follow-up likelihood: what the user would say next, approval minus disapproval", "FollowUpSpec"),
     "follow_up:negatives": Kind(
-        "follow-up likelihood without approving follow-ups", FollowUpSpec, {"polarity": "negative_only"}
+        "follow-up likelihood without approving follow-ups", "FollowUpSpec", {"polarity": "negative_only"}
     ),
     "follow_up:role_swap": Kind(
-        "follow-up likelihood of a model that plays the user in its own turn", FollowUpSpec, {"format": "role_swap"}
+        "follow-up likelihood of a model that plays the user in its own turn", "FollowUpSpec", {"format": "role_swap"}
     ),
     "released": Kind(
         "what the released code of follow-up likelihood computes; not a likelihood",
-        FollowUpSpec,
+        "FollowUpSpec",
         {"mode": "legacy_released"},
     ),
-    "full": Kind("FULL: mean perplexity of disapproving follow-ups", FollowUpSpec, {"form": "full"}),
+    "full": Kind("FULL: mean perplexity of disapproving follow-ups", "FollowUpSpec", {"form": "full"}),
     "fed": Kind(
         "FED, as in its paper: summed log-likelihoods, approval minus disapproval",
-        FollowUpSpec,
+        "FollowUpSpec",
         {"form": "fed", "reduction": "sum"},
     ),
     "fed_released": Kind(
         "FED, as in its released code: mean log-likelihood of the whole text, conversation included",
-        FollowUpSpec,
+        "FollowUpSpec",
         {"mode": "whole_text"},
     ),
-    "direct": Kind("mean log-probability per token of the response itself; `direct:sum` is their sum", DirectSpec),
-    "implicit": Kind("log-ratio of an aligned model to its reference", ImplicitSpec),
+    "direct": Kind("mean log-probability per token of the response itself; `direct:sum` is their sum", "DirectSpec"),
+    "implicit": Kind("log-ratio of an aligned model to its reference", "ImplicitSpec"),
     "classifier": Kind(
-        "a sequence-classification reward model: `classifier:PATH#LABEL`", ClassifierSpec, example={"path": "PATH"}
+        "a sequence-classification reward model: `classifier:PATH#LABEL`", "ClassifierSpec", example={"path": "PATH"}
     ),
-    "token_reward": Kind("a token reward model, by sum or mean: `token_reward:PATH#mean`", TokenRewardSpec),
+    "token_reward": Kind("a token reward model, by sum or mean: `token_reward:PATH#mean`", "TokenRewardSpec"),
     "server": Kind(
         "a program behind a server, by response, token or mark: `server:URL`",
-        RewardServer,
+        "RewardServer",
         example={"url": "http://localhost:8000"},
     ),
     "function": Kind(
-        "a Python function of your own: `function:FILE.py:NAME`", FunctionSpec, example={"path": "FILE.py:NAME"}
+        "a Python function of your own: `function:FILE.py:NAME`", "FunctionSpec", example={"path": "FILE.py:NAME"}
     ),
-    "length": Kind("characters of the response", Length),
-    "oracle": Kind("the exact quality, for conversations of the town", Oracle),
-    "oracle_tokens": Kind("faulty words, for conversations of the town", OracleTokens),
-    "sum": Kind("a weighted sum of others: `{sum: [{reward: length, weight: 0.1}, ...]}`", SumSpec, example=_TERMS),
+    "length": Kind("characters of the response", "Length"),
+    "oracle": Kind("the exact quality, for conversations of the town", "Oracle"),
+    "oracle_tokens": Kind("faulty words, for conversations of the town", "OracleTokens"),
+    "sum": Kind("a weighted sum of others: `{sum: [{reward: length, weight: 0.1}, ...]}`", "SumSpec", example=_TERMS),
 }
 
 # Where a reward has the name of an annotator, the annotator is meant; the reward is `{from_reward: {reward: ...}}`.
 ANNOTATORS: Mapping[str, Kind] = {
-    "model": Kind("a language model in process, asked which of two responses is better", LLMJudgeSpec),
-    "server": Kind("a language model behind any OpenAI-compatible server, asked the same", ServerJudge, example=_CHAT),
-    "person": Kind("you, on a local page", PersonAnnotator),
-    "oracle": Kind("the town's oracle, as wrong and as biased as an experiment wants it", OracleAnnotator),
-    "from_reward": Kind("the response that a reward rates higher", FromRewardSpec, example={"reward": "length"}),
+    "model": Kind("a language model in process, asked which of two responses is better", "LLMJudgeSpec"),
+    "server": Kind(
+        "a language model behind any OpenAI-compatible server, asked the same", "ServerJudge", example=_CHAT
+    ),
+    "person": Kind("you, on a local page", "PersonAnnotator"),
+    "oracle": Kind("the town's oracle, as wrong and as biased as an experiment wants it", "OracleAnnotator"),
+    "from_reward": Kind("the response that a reward rates higher", "FromRewardSpec", example={"reward": "length"}),
 }
 
 
@@ -111,7 +129,7 @@ def reward_spec(choice: Any, needs: Detail | None = None) -> RewardSpec:
     return spec
 
 
-def annotator_spec(choice: Any) -> AnnotatorSpec:
+def annotator_spec(choice: Any) -> "uptake.annotators.base.AnnotatorSpec":
     """The annotator of a name, or of a name with settings, `{"oracle": {"noise": 0.1}}`; any reward is one too.
 
     A reward takes its own settings and a `temperature`, which turns two rewards into a probability; None prefers the
@@ -119,7 +137,7 @@ def annotator_spec(choice: Any) -> AnnotatorSpec:
     """
     name, settings = split(choice, "judge", {**REWARDS, **ANNOTATORS})
     if name in ANNOTATORS and name != "from_reward":
-        annotator: AnnotatorSpec = configured("judge", name, ANNOTATORS[name].spec, settings)()
+        annotator: uptake.annotators.base.AnnotatorSpec = configured("judge", name, ANNOTATORS[name].spec, settings)()
         return annotator
     if name != "from_reward":
         # Its own settings and the temperature stand side by side, but for those of a sum, which are a list.
@@ -134,7 +152,7 @@ def annotator_spec(choice: Any) -> AnnotatorSpec:
         raise InputError("no reward", field="judge", allowed="{from_reward: {reward: ..., temperature: ...}}")
     reward = reward_spec(settings["reward"])
     rest = {"temperature": reward.temperature} | {key: each for key, each in settings.items() if key != "reward"}
-    return configured("judge", name, FromRewardSpec, rest, elsewhere=("reward",))(reward=reward)
+    return configured("judge", name, ANNOTATORS[name].spec, rest, elsewhere=("reward",))(reward=reward)
 
 
 def split(choice: Any, kind: str, kinds: Mapping[str, Kind]) -> tuple[str, Any]:

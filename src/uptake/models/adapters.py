@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
@@ -20,6 +22,7 @@ from uptake.errors import InputError, ModelError
 from uptake.models.check import TOLERANCE, random_trees
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
+from uptake.support.paths import is_local, near_words
 from uptake.support.texts import json_file
 
 log = logging.getLogger(__name__)
@@ -40,15 +43,30 @@ def has_file(name: str | Path, file: str) -> bool:
     return _find(name, file) is not None
 
 
+def refuse_no_folder(name: str) -> None:
+    """Raise ModelError for a path of a model that is not there, which the Hub is then not asked for."""
+    if not Path(name).exists() and is_local(name) and not _is_cached(name):
+        raise ModelError(f"{name}: no such folder{near_words(name)} (allowed: a model's folder, or a name on the Hub)")
+
+
+def _is_cached(name: str) -> bool:
+    """Whether a model of the Hub with this name was fetched before: whatever path is like it, the Hub's is meant."""
+    try:
+        return any(isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", _CONFIG))
+    except HFValidationError:
+        return False
+
+
 def split_adapter(
     name: str | Path, adapter: str | Path | None = None, task: Task = "CausalLM"
 ) -> tuple[str, str | None]:
     """The base model that an adapter's folder or Hub name names, and the adapter; anything else is a base itself.
 
-    Raises ModelError where the adapter's configuration cannot be read or names no base, the adapter was trained for
-    another task, or the base has an adapter of its own, which the other one would take the place of.
+    Raises ModelError for a path that is not there, where the adapter's configuration cannot be read or names no base,
+    the adapter was trained for another task, or the base has an adapter of its own, whose place the other would take.
     """
     base = str(name)
+    refuse_no_folder(base)
     if adapter is None and (config := _config(base)) is not None:
         adapter, named = base, config.get("base_model_name_or_path")
         if not isinstance(named, str) or not named:

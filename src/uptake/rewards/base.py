@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
-from uptake.data.chat import ChatFormat
 from uptake.errors import InputError
-from uptake.models import LanguageModel
 from uptake.types import Answered, Dialogue, Judgement, Rollout, Span
-from uptake.world import World
+
+if TYPE_CHECKING:  # a reward without a model is built without Torch, which takes seconds to load
+    import uptake.data.chat
+    import uptake.models
+    import uptake.world
 
 # A response to rate: a dialogue that ends with it, or with the place it came from, or with the ids a policy sampled.
 Response = Dialogue | Answered | Rollout
@@ -82,16 +84,16 @@ class Resources:
     of models that a setting names by path.
     """
 
-    models: Mapping[str, LanguageModel] = field(default_factory=dict)
+    models: Mapping[str, "uptake.models.LanguageModel"] = field(default_factory=dict)
     folder: Path = Path()
     prefix: str = ""
     device: str = "auto"
     dtype: str = "auto"
-    policy: LanguageModel | None = None
-    chat: ChatFormat | None = None
+    policy: "uptake.models.LanguageModel | None" = None
+    chat: "uptake.data.chat.ChatFormat | None" = None
 
     @classmethod
-    def of(cls, world: World) -> Self:
+    def of(cls, world: "uptake.world.World") -> Self:
         """What a run offers."""
         policy = world.policy
         return cls(world.models, world.folder, device=str(policy.device), policy=policy, chat=world.chat)
@@ -100,7 +102,7 @@ class Resources:
         """The file of a name in the folder; one that names a folder of its own is taken as it is."""
         return self.folder / (name if Path(name).parent.name or Path(name).is_absolute() else f"{self.prefix}{name}")
 
-    def model(self, name: str) -> LanguageModel:
+    def model(self, name: str) -> "uptake.models.LanguageModel":
         """The model of a name; raises InputError where none was given. "policy" is the one that is rated."""
         if name == "policy" and name not in self.models and self.policy is not None:
             return self.policy

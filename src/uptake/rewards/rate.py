@@ -1,15 +1,16 @@
 """Rating of dialogues: every one that can be rated is, and the others are invalid and say why."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from uptake.data.chat import ChatFormat
-from uptake.data.response_tokens import rollout_offsets
 from uptake.data.turns import conversation
 from uptake.data.where import bad_row
 from uptake.errors import EmptyResponse, InputError, TooLong
 from uptake.rewards.base import Response
 from uptake.types import Answered, Dialogue, Dropped, Judgement, Rollout, Turn, Where
+
+if TYPE_CHECKING:
+    import uptake.data.chat
 
 _Prepared = TypeVar("_Prepared")
 
@@ -69,9 +70,11 @@ def answered_turns(messages: Sequence[Any], where: Where | None = None) -> Dialo
     return turns
 
 
-def token_offsets(chat: ChatFormat | None, rollout: Rollout) -> list[tuple[int, int]]:
+def token_offsets(chat: "uptake.data.chat.ChatFormat | None", rollout: Rollout) -> list[tuple[int, int]]:
     """The offsets of sampled ids in their text; raises InputError without the chat format that they are of."""
     if chat is None:
         problem = "marks on the text of sampled tokens, of a policy that is not known"
         raise InputError(problem, field="chat", allowed="a reward that was built for the policy: build(resources)")
+    from uptake.data.response_tokens import rollout_offsets  # noqa: PLC0415 - loads Transformers
+
     return rollout_offsets(chat.tokenizer, rollout)

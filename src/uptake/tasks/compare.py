@@ -111,6 +111,7 @@ def compare_files(
     reward: FollowUpSpec = FollowUpSpec(),  # frozen
     sampling: PolicySamples = PolicySamples(n=1),  # frozen
     limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     drop_bad: bool = False,
     **loading: Any,
@@ -119,7 +120,8 @@ def compare_files(
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
-    rows, rated_by = prompts(read(source, limit=limit, skipped=[] if drop_bad else None)), models[reward.model]
+    rows = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
+    rated_by = models[reward.model]
     with comparison_folder(folder) as target:
         built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
         before, after = (

@@ -46,20 +46,23 @@ def write_corpus(
     *,
     validation: str | Path | None = None,
     hold_out: Sequence[str | Path] = (),
+    columns: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> CorpusSummary:
     """Write the conversations of the data folder to `out`, as rows of `messages` and `source`.
 
-    `validation` takes one conversation in fifty, chosen by its first turn. The prompts in the files `hold_out` are held
-    out like those of the benchmarks. Raises InputError where the folder holds no set that is known, for a row that
-    cannot be read, and for an output that exists, unless `overwrite`.
+    `validation` takes one conversation in fifty, chosen by its first turn. The prompts in the files `hold_out`, whose
+    `columns` are as in `read`, are held out like those of the benchmarks. Raises InputError where the folder holds no
+    set that is known, for a row that cannot be read, and for an output that exists, unless `overwrite`.
     """
     found = sources(Path(data))
     if not found:
         folders = ", ".join(find(name).FOLDER for name in names("conversations"))
         raise InputError("no conversations to learn from", path=data, allowed=folders)
     held = {name: [evaluated_keys(item) for item in items] for name, items in evaluated(Path(data))}
-    held |= {str(path): [conversation_keys(each.turns)[-1:] for each in prompts(read(path))] for path in hold_out}
+    for path in hold_out:
+        rows = prompts(read(path, columns=columns))
+        held[str(path)] = [conversation_keys(each.turns)[-1:] for each in rows]
     held_out = {key for items in held.values() for keys in items for key in keys}
     conversations = [(name, clean(turns)) for name, dialogues in found.items() for turns in dialogues()]
     outcomes = sort_out([turns for _, turns in conversations], held_out, VALIDATION if validation else None)

@@ -17,7 +17,7 @@ from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import Store, digest, filled, resumable_output
 from uptake.data.rows import further_columns
 from uptake.data.turns import message, of_conversation
-from uptake.data.where import bad_row
+from uptake.data.where import bad_row, truth
 from uptake.data.write import FORMATS
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
@@ -33,7 +33,6 @@ CHUNK = 32
 QUOTED = 80
 
 _AnswerT = TypeVar("_AnswerT", Proposal, Verdict)
-_FINISHED = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,7 @@ def _draft(row: Row) -> Draft:
         case _:
             where = row.where if not isinstance(row, Edited) else row.prompt.where
             raise bad_row("this row has no response to edit", where, allowed=_EDITABLE)
-    given = draft.prompt.extra.get("finished", True)
-    finished = _FINISHED.get(str(given).lower())
-    if finished is None:
-        raise bad_row(f"found {given!r}", draft.prompt.where, field="finished", allowed="true or false")
+    finished = truth(draft.prompt.extra.get("finished", True), draft.prompt.where, "finished")
     extra = {name: value for name, value in further_columns(row).items() if name != "finished"}
     return replace(draft, prompt=replace(draft.prompt, extra=extra), finished=finished)
 

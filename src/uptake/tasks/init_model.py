@@ -1,6 +1,6 @@
 """Model from scratch: a tokenizer learned from a corpus, and random weights, in a folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from uptake.data import prompts, read
@@ -22,6 +22,7 @@ def init_model(
     window: int = 512,
     seed: int = 0,
     drop_bad: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> LanguageModel:
     """Learn a tokenizer from the rows of `corpus`, and save it in `folder` with a Llama of random weights.
 
@@ -31,7 +32,7 @@ def init_model(
     if Path(folder).exists():
         raise InputError("the folder exists", path=folder, allowed="a new path")
     with locked(Path(folder)):
-        texts = _texts(read(corpus, skipped=[] if drop_bad else None))
+        texts = _texts(read(corpus, columns=columns, skipped=[] if drop_bad else None))
         lm = init_dialogue_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
         save_model(lm, CHAT_TEMPLATE, Path(folder))
     return lm

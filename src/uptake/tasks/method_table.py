@@ -2,7 +2,8 @@
 
 from uptake import methods
 from uptake.recipe import Stage
-from uptake.tasks.run_config import DEFAULT_MODELS, models_used
+from uptake.tasks.models_used import models_used
+from uptake.tasks.run_config import DEFAULT_MODELS
 
 
 def method_table() -> str:

@@ -1,7 +1,5 @@
 """Run config: one YAML file, or the flags of a command, that say everything a run is made of."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +11,7 @@ from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.support.settings import near
 from uptake.support.texts import yaml_of
+from uptake.tasks.models_used import assigned, models_used
 
 # Models that a run has where none is given: the policy as its own follow-up model, as it is, and as the run began.
 DEFAULT_MODELS = ("follow_up", "policy", "start")
@@ -22,7 +21,8 @@ class RunConfig(BaseModel):
     """Run config: the method with its options, the policy, the data, and other models by the name a recipe calls them.
 
     `RunConfig(method="dpo", policy="./model", data="pairs.jsonl", options={"beta": 0.05})`. Models and data are paths
-    or names on the Hub. `lora` is the rank of an adapter, 0 for none; `drop_bad` leaves out rows that cannot be read.
+    or names on the Hub; `columns` gives the names that our columns have in the data, and `drop_bad` leaves out rows
+    that cannot be read. `lora` is the rank of an adapter, 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -32,6 +32,7 @@ class RunConfig(BaseModel):
     data: str
     models: dict[str, str] = {}
     options: dict[str, Any] = {}
+    columns: dict[str, str] = {}
     limit: int | None = None
     drop_bad: bool = False
     lora: int = Field(0, ge=0)
@@ -41,7 +42,7 @@ class RunConfig(BaseModel):
 
     @classmethod
     def of(cls, file: Path | None = None, **flags: Any) -> Self:
-        """The config of a file, under `flags` that are not None, `models` and `options` name by name.
+        """The config of a file, under `flags` that are not None, `models`, `columns` and `options` name by name.
 
         Raises InputError, naming file and key, for what cannot be read, a key that is not there, and a wrong value.
         """
@@ -49,7 +50,7 @@ class RunConfig(BaseModel):
         given = {name: value for name, value in flags.items() if value is not None}
         both = {
             name: {**read[name], **given[name]}
-            for name in ("models", "options")
+            for name in ("models", "columns", "options")
             if isinstance(read.get(name), dict) and name in given
         }
         try:
@@ -130,42 +131,3 @@ def with_models(config: RunConfig, recipe: Recipe, rest: str | None = None, file
             raise InputError(problem, path=file, field="models", allowed=", ".join(names) or "none")
     found = assigned(names, config.models, rest, optional=DEFAULT_MODELS)
     return config.model_copy(update={"models": found})
-
-
-def models_used(part: Any) -> tuple[str, ...]:
-    """The names of the models that a recipe, or a part of one, asks for."""
-    return tuple(dict.fromkeys(_used(part)))
-
-
-def _used(part: Any) -> Iterator[str]:
-    if isinstance(part, list | tuple):
-        for each in part:
-            yield from _used(each)
-    elif is_dataclass(part) and not isinstance(part, type):
-        yield from getattr(part, "uses", ())
-        for each in fields(part):
-            yield from _used(getattr(part, each.name))
-
-
-def assigned(
-    names: Collection[str], models: Mapping[str, str], rest: str | None = None, optional: Collection[str] = ()
-) -> dict[str, str]:
-    """The path of every model that is asked for: the one given under its name, or else `rest`.
-
-    Names that are `optional` may be without. Raises InputError for a name that has none, and for a model that nothing
-    asks for.
-    """
-    for name in models:
-        if name not in names:
-            allowed = ", ".join(names) or "no --model: nothing here needs one"
-            raise InputError(
-                f"nothing here uses a model called {name!r}{near(name, names)}", field="--model", allowed=allowed
-            )
-    if rest is not None and not set(names) - models.keys():
-        raise InputError(f"nothing here uses {rest}", field="--model", allowed=", ".join(names) or "no --model")
-    found = {name: path for name in names if (path := models.get(name, rest)) is not None}
-    for name in names:
-        if name not in found and name not in optional:
-            problem, allowed = f"this needs a model called {name!r}", f"--model {name}=PATH, or --model PATH for all"
-            raise InputError(problem, field="--model", allowed=allowed)
-    return found

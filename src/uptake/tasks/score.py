@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from uptake.data import Writer, prompts, to_record
 from uptake.data.convert import response_turns, responses
 from uptake.data.edited import spell_span
-from uptake.data.read import RowSet, read_as
-from uptake.data.resumable import digest, resumable_map, resumable_output
+from uptake.data.read import RowSet, stream_as
+from uptake.data.resumable import digest, resumable_output, resumable_stream
 from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row, leave_out
 from uptake.errors import InputError
@@ -69,9 +69,9 @@ def read_responses(
     columns: Mapping[str, str] | None = None,
     drop_bad: bool = False,
 ) -> RowSet[Row]:
-    """The rows of a data set for `score_file`, which writes them to `out`; raises as `read_as`, e.g. for a prompt."""
+    """The rows of a data set for `score_file`, which writes them to `out`; raises as `stream_as`, and for a prompt."""
     allowed = "messages that end with the assistant, a completion, or chosen and rejected"
-    return read_as(_answered, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
+    return stream_as(_answered, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
 
 
 def _answered(row: Row) -> Row:
@@ -100,18 +100,19 @@ def score_file(
     out, extra = Path(out), [name for name, wanted in zip(LONG, (logps, tokens), strict=True) if wanted]
     tally, fingerprint, source = _Tally(rows.left_out), reward.fingerprint, reward.source
     with resumable_output(out, overwrite=overwrite) as journal:
-        scored = resumable_map(
+        scored = resumable_stream(
             rows.rows,
-            (_key(row, fingerprint, extra) for row in rows.rows),
+            lambda row: _key(row, fingerprint, extra),
             lambda chunk: _score_rows(chunk, reward, extra, drop_bad),
             journal,
             TypeAdapter(RowScores),
             chunk=CHUNK,
             label="score",
+            total=len(rows.rows),
             final=bool,
         )
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
-            for row, scores in zip(rows.rows, scored, strict=True):
+            for row, scores in scored:
                 if tally.add(row, scores):
                     writer.write({**to_record(row), **_columns(row, scores), **source})
             if not tally.rows:
@@ -193,7 +194,8 @@ class _Tally:
     shortened: int = 0
     rewards: "array[float]" = field(default_factory=_floats)
     by_part: dict[str, "array[float]"] = field(default_factory=lambda: defaultdict(_floats))
-    pairs: list[tuple[float, float, int, int]] = field(default_factory=list)
+    # Rewards and lengths of chosen and rejected.
+    pairs: "tuple[array[float], ...]" = field(default_factory=lambda: (_floats(), _floats(), _floats(), _floats()))
 
     def add(self, row: Row, scores: RowScores) -> bool:
         """Count a row; says whether it has scores."""
@@ -207,7 +209,9 @@ class _Tally:
             for name, value in (score.by_category or score.by_reward or {}).items():
                 self.by_part[name].append(value)
         if isinstance(row, Preference):
-            self.pairs.append((scores[0].reward, scores[1].reward, len(row.chosen), len(row.rejected)))
+            numbers = scores[0].reward, scores[1].reward, len(row.chosen), len(row.rejected)
+            for column, number in zip(self.pairs, numbers, strict=True):
+                column.append(number)
         return True
 
     def summary(self) -> ScoreSummary:
@@ -219,5 +223,5 @@ class _Tally:
             shortened=self.shortened,
             dropped=self.dropped,
             # How often the preferred side has the higher reward, lengths in characters.
-            accuracy=pairwise_accuracy(*map(list, zip(*self.pairs, strict=True))) if self.pairs else None,
+            accuracy=pairwise_accuracy(*self.pairs) if self.pairs[0] else None,
         )

@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer
 
 from uptake.errors import InputError, ModelError
+from uptake.models.adapters import refuse_no_folder
 from uptake.weights.stored import StoredTensor, stored_tensors
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def local_folder(name: str, *weights: str) -> Path:
     """The folder of a model: the one that is named, or that of a name on the Hub with such `weights`, downloaded."""
     if Path(name).is_dir():
         return Path(name)
+    refuse_no_folder(name)
     try:
         return Path(snapshot_download(name, allow_patterns=[*BESIDE, "*.json", *weights]))
     except Exception as error:
