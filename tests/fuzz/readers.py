@@ -22,6 +22,7 @@ import mutate
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
+from test_layouts import CASES
 from tiny import FOLLOWUPS, pair_records, saved, tiny_llama, tiny_tokenizer, tiny_world, write_jsonl
 
 from uptake import methods
@@ -71,14 +72,14 @@ ROWS: list[dict[str, Any]] = [
     {"prompt": "when ?", "completion": "at .", "edited": "at eight .", "finished": True, "group": "a", "weight": 0.5},
     {"prompt": "when ?", "responses": ["at eight .", "it ."], "thumbs": 1},
     {"prompt": "[{'role': 'user', 'content': 'when ?'}]", "completion": '[{"role": "assistant", "content": "it ."}]'},
-    {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
-    {"instruction": "a", "input": "b", "output": "c"},
 ]
+# Of other tools too.
+ANY_ROWS = [*ROWS, *(given for given, _ in CASES.values())]
 
 
 def _records(rng: random.Random, more: list[Any] | None = None) -> list[dict[str, Any]]:
     """A few rows of one shape, of which one or two are damaged."""
-    shape = rng.choice(ROWS)
+    shape = rng.choice(ANY_ROWS if rng.random() < 0.5 else ROWS)
     rows: list[Any] = [dict(shape) for _ in range(rng.randint(1, 3))]
     for _ in range(rng.choice([1, 1, 2])):
         at = rng.randrange(len(rows))
@@ -93,6 +94,8 @@ def _spelled(value: Any) -> str:
 
 def _use(rng: random.Random, path: Path, folder: Path) -> None:
     """Read rows as one of the commands does, and do with them what comes next."""
+    if rng.random() < 0.05:  # a folder, or a pattern
+        path = rng.choice([folder, folder / "*", folder / "r?ws*"])
     out, drop = folder / f"out{rng.choice(FORMATS)}", rng.random() < 0.5
     kind = rng.choice(["read", "stream", "score", "judge", "edit", "logs", "ids"])
     columns = {"messages": "conversations"} if rng.random() < 0.1 else None
@@ -135,13 +138,19 @@ def _chat() -> ChatFormat:
 
 
 def jsonl(rng: random.Random, folder: Path) -> None:
-    ending = rng.choice([".jsonl", ".jsonl.gz"])
+    ending = rng.choice([".jsonl", ".jsonl", ".ndjson", ".json", ".jsonl.gz", ".jsonl.zst"])
     data = "".join(f"{_spelled(each)}\n" for each in _records(rng)).encode("utf-8", "surrogatepass")
     data = mutate.data(rng, data) if rng.random() < 0.3 else data
-    packed = gzip.compress(data) if ending.endswith(".gz") else data
+    packed = _packed(data, ending)
     path = folder / f"rows{ending}"
     path.write_bytes(mutate.data(rng, packed) if rng.random() < 0.2 else packed)
     _use(rng, path, folder)
+
+
+def _packed(data: bytes, ending: str) -> bytes:
+    if ending.endswith(".gz"):
+        return gzip.compress(data)
+    return pa.compress(data, "zstd", asbytes=True) if ending.endswith(".zst") else data
 
 
 def json_list(rng: random.Random, folder: Path) -> None:
@@ -154,13 +163,14 @@ def json_list(rng: random.Random, folder: Path) -> None:
 def csv_table(rng: random.Random, folder: Path) -> None:
     rows, text = [each for each in _records(rng) if isinstance(each, dict)], io.StringIO()
     header = list(dict.fromkeys(name for row in rows for name in row))
-    lines = csv.writer(text)
+    ending = rng.choice([".csv", ".csv", ".tsv"])
+    lines = csv.writer(text, delimiter="\t" if ending == ".tsv" else ",")
     lines.writerow(header)
     for row in rows:
         cells = [row.get(name, "") for name in header]
         lines.writerow([each if isinstance(each, str) else _spelled(each) for each in cells])
     data = text.getvalue().encode("utf-8", "surrogatepass")
-    path = folder / "rows.csv"
+    path = folder / f"rows{ending}"
     path.write_bytes(mutate.data(rng, data) if rng.random() < 0.5 else data)
     _use(rng, path, folder)
 
@@ -182,8 +192,12 @@ def parquet(rng: random.Random, folder: Path) -> None:
     if rows and rng.random() < 0.3:
         name = rng.choice(list(odd))
         columns[rng.choice([name, "prompt", "completion"])] = odd[name](len(rows))
-    path = folder / "rows.parquet"
-    pq.write_table(pa.table(columns), path)
+    path = folder / rng.choice(["rows.parquet", "rows.parquet", "rows.arrow"])
+    if path.suffix == ".arrow":
+        with pa.ipc.new_stream(path, pa.table(columns).schema) as stream:
+            stream.write_table(pa.table(columns))
+    else:
+        pq.write_table(pa.table(columns), path)
     if rng.random() < 0.3:
         path.write_bytes(mutate.data(rng, path.read_bytes()))
     _use(rng, path, folder)
