@@ -17,9 +17,9 @@ ValueT = TypeVar("ValueT")
 
 
 def present(record: Record, used: Collection[str], where: Where | None) -> Record:
-    """The record without its NaNs, as tables and their exports spell a missing value; they are noted.
+    """The record without null and without NaN, as tables and their exports spell a missing value; NaNs are noted.
 
-    A column of NaN is absent, and within a list or an object NaN is null. In columns that are `used`, dates are ISO
+    A column of either is absent, and within a list or an object NaN is null. In columns that are `used`, dates are ISO
     text and decimals numbers. Raises InputError for a value there that JSON has no form for, for a text there with half
     of a surrogate pair, which no tokenizer reads, and for any column that nests more than `DEEPEST` deep.
     """
@@ -29,9 +29,10 @@ def present(record: Record, used: Collection[str], where: Where | None) -> Recor
             found[name] = _plain(value, DEEPEST, _read if name in used else _other)
         except _Odd as odd:
             raise bad_row(odd.problem, where, field=name, allowed=odd.allowed) from odd
-        if value is not None and found[name] is None:
-            note("cells are NaN, which counts as no value", (where, name))
+        if found[name] is None:
             del found[name]
+            if value is not None:
+                note("cells are NaN, which counts as no value", (where, name))
     return found
 
 
