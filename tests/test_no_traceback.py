@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,13 @@ def test_what_the_machine_refuses(uptake: Cli) -> None:
     Path("memory.jsonl").symlink_to("/proc/self/mem")
     code, _, error = uptake.run("score", "memory.jsonl", "--reward", "length", "--out", "out.jsonl")
     assert (code, error.count("\n"), "Input/output error" in error) == (2, 1, True)
+
+
+def test_a_full_disk_behind_what_is_printed() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "uptake", "--version"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "error: No space left on device\n")
 
 
 def test_several_chat_templates(uptake: Cli, tmp_path: Path) -> None:

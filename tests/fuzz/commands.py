@@ -179,7 +179,7 @@ def run_commands(count: int, first: int = 0) -> list[Fault]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in ("uptake.report", "uptake.tasks.train", "uptake.tasks.can_judge", "uptake.tasks.discover", "peft"):
         import_module(name)
-    home = Path(tempfile.mkdtemp(prefix="reading-fuzz-"))
+    home = Path(tempfile.mkdtemp(prefix="uptake-fuzz-"))
     model, faults, begin = saved(tiny_llama(), home / "model"), [], time.monotonic()
     for number in range(first, first + count):
         case, folder = line(number, model), home / str(number)

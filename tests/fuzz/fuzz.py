@@ -17,8 +17,6 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -49,12 +47,21 @@ class Fault:
         return f"{self.reader} {self.number}: {self.what} at {self.where}"
 
 
-def cases(inputs: int, first: int = 0, reader: str | None = None) -> Iterator[tuple[str, int]]:
-    """Readers and numbers of inputs, each reader by its share."""
+def shares(inputs: int, first: int = 0, reader: str | None = None) -> dict[str, range]:
+    """The numbers of the inputs of each reader, by its share of all."""
     known = {name: share for name, share in SHARES.items() if name in READERS and reader in (None, name)}
-    for name, share in known.items():
-        count = max(1, round(inputs * share / sum(known.values())))
-        yield from ((name, number) for number in range(first, first + count))
+    counts = {name: round(inputs * share / sum(known.values())) for name, share in known.items()}
+    return {name: range(first, first + count) for name, count in counts.items() if count}
+
+
+def read_one(reader: str, number: int) -> Fault | None:
+    """Have one damaged input read, in a folder of its own; says so where it is a fault."""
+    folder = Path(tempfile.mkdtemp(prefix="uptake-fuzz-"))
+    fault = read(reader, number, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    if fault:
+        print(fault, flush=True)
+    return fault
 
 
 def read(reader: str, number: int, folder: Path) -> Fault | None:
@@ -67,7 +74,7 @@ def read(reader: str, number: int, folder: Path) -> Fault | None:
         READERS[reader](rng, folder)
     except UptakeError:
         pass
-    except (Exception, Hangs) as error:
+    except (Exception, SystemExit, Hangs) as error:
         frames = traceback.extract_tb(error.__traceback__)
         ours = [each for each in frames if "/uptake/" in each.filename] or frames
         at = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
@@ -94,25 +101,16 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     faults: list[Fault] = []
-    done, spent = Counter[str](), Counter[str]()
-    for name, number in cases(asked.inputs, asked.first, asked.reader) if asked.inputs else ():
-        folder = Path(tempfile.mkdtemp(prefix="reading-fuzz-"))
-        begin = time.perf_counter()
-        fault = read(name, number, folder)
-        spent[name] += time.perf_counter() - begin
-        shutil.rmtree(folder, ignore_errors=True)
-        done[name] += 1
-        if fault:
-            faults.append(fault)
-            print(fault, flush=True)
-    for name, count in done.items():
-        bad = sum(fault.reader == name for fault in faults)
-        print(f"{name}: {count} inputs, {bad} faults, {spent[name]:.0f} s", flush=True)
+    for name, numbers in shares(asked.inputs, asked.first, asked.reader).items():
+        begin = time.process_time()
+        found = list(filter(None, (read_one(name, number) for number in numbers)))
+        print(f"{name}: {len(numbers)} inputs, {len(found)} faults, {time.process_time() - begin:.0f} s", flush=True)
+        faults += found
     if asked.commands:
         from commands import run_commands  # noqa: PLC0415 - only the command line needs it
 
         faults += run_commands(asked.commands, asked.first)
-    print(f"{sum(done.values())} inputs and {asked.commands} commands: {len(faults)} faults")
+    print(f"{len(faults)} faults")
     raise SystemExit(bool(faults))
 
 

@@ -327,7 +327,7 @@ def answers(rng: random.Random, folder: Path) -> None:
 
 @cache
 def _scratch() -> Path:
-    return Path(mkdtemp(prefix="reading-fuzz-"))
+    return Path(mkdtemp(prefix="uptake-fuzz-"))
 
 
 _TINY = {"lr": 0.01, "batch_size": 2, "warmup": 0}
@@ -498,6 +498,6 @@ READERS: dict[str, Reader] = {
 }
 # How many of 100 inputs a reader gets: by how many kinds of damage it may meet, and what one costs.
 SHARES = {
-    **{"jsonl": 24, "json": 8, "csv": 12, "parquet": 12, "follow-up set": 7, "run config": 7, "options": 8, "texts": 3},
-    **{"journal": 4, "answers": 3, "template": 4, "report": 3, "run folder": 1, "model folder": 1, "data set": 3},
+    **{"jsonl": 24, "json": 9, "csv": 12, "parquet": 12, "follow-up set": 7, "run config": 7, "options": 8, "texts": 4},
+    **{"journal": 4, "answers": 3, "template": 4, "report": 1, "run folder": 1, "model folder": 1, "data set": 3},
 }

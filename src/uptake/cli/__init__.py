@@ -43,7 +43,10 @@ def main() -> None:
     with stopped_by_signals(), _restored_environment():
         try:
             _check_arguments()
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # a full disk is met here, and not when nobody can say so any more
         except UptakeError as error:
             _say(f"[bold red]error[/bold red]: {escape(str(error))}")
             raise SystemExit(2) from None
@@ -57,8 +60,10 @@ def main() -> None:
             _say(escape(_unforeseen(error)))
             raise SystemExit(70) from None
         finally:
-            for line in notes():
-                say(line)
+            with suppress(OSError):
+                for line in notes():
+                    say(line)
+            _give_up_printing()
 
 
 def _check_arguments() -> None:
@@ -76,6 +81,14 @@ def _refused(error: OSError | MemoryError) -> str:
         return "there is not enough memory"
     of = "" if error.filename is None else f"{error.filename}: "
     return f"{of}{error.strerror or error}"
+
+
+def _give_up_printing() -> None:
+    """What cannot be printed is let go of: Python would try again when the process ends, and tell of that alone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unforeseen(error: Exception) -> str:

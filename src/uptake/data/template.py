@@ -147,7 +147,7 @@ def template_of(tokenizer: PreTrainedTokenizerBase, template: str | None = None)
     if template is not None and not (isinstance(held, Mapping) and template in held):
         return template
     if isinstance(held, Mapping):
-        wanted, named = template or os.environ.get(CHOSEN, "default"), ", ".join(map(str, held))
+        wanted, named = template or os.environ.get(CHOSEN, "default"), ", ".join(sorted(map(str, held)))
         if wanted not in held:
             problem = f"the tokenizer has several chat templates, and none is called {wanted!r}"
             raise InputError(problem, field="--chat-template", allowed=f"uptake --chat-template NAME: {named}")

@@ -152,8 +152,8 @@ def _marked(text: str, where: Where | None, field: str) -> Dialogue:
         raise bad_row(f"found {text[:40]!r}", where, field=field, allowed=allowed)
     marks = list(_marks(text))
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    said = [(_MARKS[mark[2]], text[mark.end() : end].strip()) for mark, end in zip(marks, ends, strict=True)]
-    return tuple(Turn(role, words) for role, words in said)
+    spoken = zip(marks, ends, strict=True)
+    return tuple(Turn(_MARKS[mark[2]], text[mark.end() : end].strip()) for mark, end in spoken)
 
 
 def _message(item: Any, where: Where | None, field: str) -> Turn:

@@ -188,15 +188,15 @@ def sample_round(stage: Stage, world: World, log: RunLog, round_index: RoundInde
     rows = stage.select(world, round_index[1])
     with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(rows)) as bar:
         groups: dict[int, Group] = {}
-        for done in journal.each(_sampled):
-            groups |= done
+        for written in journal.each(_sampled):
+            groups |= written
         bar.advance(len(groups))
         left = [number for number in range(len(rows)) if number not in groups]
         with log.timed("produce", len(left)) as timer:
             for done in _produced(stage, world, [rows[number] for number in left], (round_index[1], version)):
                 found = {left[number]: group for number, group in done.items()}
-                written = {"rows": list(found), "groups": _GROUPS.dump_python(tuple(found.values()), mode="json")}
-                journal.append(written)
+                spelled = _GROUPS.dump_python(tuple(found.values()), mode="json")
+                journal.append({"rows": list(found), "groups": spelled})
                 groups |= found
                 timer.tokens += sum(len(rollout.response_ids) for group in found.values() for rollout in group)
                 bar.advance(len(found))
