@@ -1,7 +1,7 @@
 """`uptake check`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -49,7 +49,7 @@ def check(
     from uptake.tasks.train import build_world
 
     size = None if memory is None else memory_size(memory)
-    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
+    flags: dict[str, Any] = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
     flags |= {"columns": cli.columns_of(columns) or None, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)

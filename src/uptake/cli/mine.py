@@ -37,7 +37,7 @@ def mine(
     from uptake.tasks.mine import mine as run_mine
     from uptake.tasks.train import build_world
 
-    flags = {"policy": policy, "data": source, "limit": limit, "drop_bad": drop_bad}
+    flags: dict[str, Any] = {"policy": policy, "data": source, "limit": limit, "drop_bad": drop_bad}
     flags |= {"columns": cli.columns_of(columns) or None, "seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward")}
     recipe, run = cli.prepared("follow_up_likelihood", config, models, sets, options, **flags)

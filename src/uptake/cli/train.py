@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ def train(
     from uptake.tasks.train import train as run_train
     from uptake.train.loop import Options as RunOptions
 
-    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
+    flags: dict[str, Any] = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
     flags |= {"columns": cli.columns_of(columns) or None}
     flags |= {"seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
