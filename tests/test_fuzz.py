@@ -12,7 +12,10 @@ import fuzz  # noqa: E402 - it is a script, found beside this file
 from readers import READERS  # noqa: E402
 
 # Inputs a reader, in a few seconds all together; a run and a model take longer to read than rows.
-FEW = {"run folder": 3, "model folder": 3, "report": 5, "data set": 5}
+FEW = {"run folder": 3, "model folder": 3, "report": 2, "data set": 5}
+
+# Inputs that once were a fault.
+ONCE = (("csv", 44),)
 
 
 @pytest.mark.unchecked
@@ -25,3 +28,10 @@ def test_a_few_damaged_inputs(reader: str, tmp_path: Path) -> None:
         folder.mkdir()
         faults.append(fuzz.read(reader, number, folder))
     assert not list(filter(None, faults))
+
+
+@pytest.mark.unchecked
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("reader", "number"), ONCE)
+def test_what_was_a_fault(reader: str, number: int, tmp_path: Path) -> None:
+    assert fuzz.read(reader, number, tmp_path) is None
