@@ -46,12 +46,12 @@ def our_step() -> Callable[[], float]:
     settings = Optimization(lr=LR, batch_size=BATCH, clip=1.0)
     optimizer = build_optimizer(settings, trainable(policy).values())
     reference = FrozenModel(prepare(model(1), tokenizer()))
-    pairs = [_pair(row, policy) for row in rows()]
+    pairs = [pair(row, policy) for row in rows()]
     objective = Pairs(Logistic(BETA))
     return lambda: optimizer_step(policy, reference, objective, pairs, optimizer, settings)["loss"]
 
 
-def _pair(row: dict[str, str], policy: LanguageModel) -> Pair:
+def pair(row: dict[str, str], policy: LanguageModel) -> Pair:
     end = policy.tokenizer.eos_token_id
     prompt_ids = tuple(policy.tokenizer(row["prompt"])["input_ids"])
 

@@ -55,7 +55,9 @@ def main() -> None:
     print("\nCan this model judge?", flush=True)
     look = can_judge(rows[ASKED], lm)
     for way in look.ways:
-        print(f"    {way.name}: {percent(way.estimate.value, way.estimate.low, way.estimate.high)}")
+        agreed = way.verdicts and way.verdicts.agreement
+        orders = f", its orders agree in {agreed.rate:.0%} of {agreed.n}" if agreed else ""
+        print(f"    {way.name}: {percent(way.estimate.value, way.estimate.low, way.estimate.high)}{orders}")
     print(look.sentence)
 
     print("\nDPO on 64 pairs of people, through an adapter", flush=True)

@@ -1,5 +1,6 @@
 """Alignments and token labels: rows by hand, and what holds for all sequences."""
 
+import tracemalloc
 from itertools import groupby, pairwise, product
 
 import pytest
@@ -167,3 +168,14 @@ def levenshtein(old: str, new: str) -> int:
 def test_the_base_rate_is_of_all_rows_together() -> None:
     assert rate_of(align("abc$", "aXc$"), align("ab", "ab")) == pytest.approx(1 / (7 + 4))
     assert rate_of() == 0
+
+
+def test_long_sequences_need_some_bits_a_pair() -> None:
+    """Where none of 5,000 elements is kept, and where all but every tenth are; a table of integers has 200 MB."""
+    old = list(range(5000))
+    tracemalloc.start()
+    assert align(old, [-1 - item for item in old]).ops == "S" * 5000
+    changed = [-1 if item % 10 == 3 else item for item in old]
+    assert align(old, changed).ops == "UUUSUUUUUU" * 500
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()

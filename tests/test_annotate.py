@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 import pytest
 from tiny import command_line, read_jsonl, started, write_jsonl, written
@@ -163,7 +164,8 @@ def test_text_is_never_markup(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 def test_a_port_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with sitting(PersonAnnotator(str(tmp_path / "a.sqlite")), caplog, PAIRS[:1]) as (page, verdicts):
-        port = int(page.address.rstrip("/").rpartition(":")[2])
+        port = urlsplit(page.address).port
+        assert port
         with pytest.raises(InputError, match=rf"port {port} cannot be had"):
             PersonAnnotator(str(tmp_path / "b.sqlite"), port).compare(PROMPTS[:1], PAIRS[:1])
         page.prefer("good")

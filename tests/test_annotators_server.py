@@ -262,7 +262,7 @@ def test_errors_that_stay_make_a_verdict_invalid_and_are_not_kept(make: Make, ca
         found = verdicts(make(server))
         assert found[2] == NO_ANSWER
         assert [each.valid for each in found] == [True, True, False, True]
-        assert caplog.text.count("no answer to a question: Error code: 500 - out of memory") == 1
+        assert caplog.text.count("no answer to a question: status 500: out of memory") == 1
         asked = len(server.requests)
         server.plan = lambda number, request: None
         assert all(each.valid for each in verdicts(make(server)))

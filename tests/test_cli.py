@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +235,18 @@ def test_list_and_show_methods(uptake: Cli) -> None:
     assert "Follow-up likelihood as reward" in shown
     text = shown[shown.index("Recipe:") :]
     assert yaml.safe_load(text) == yaml.safe_load(str(methods.build("flr", {"n": 4})))
+
+
+def test_texts_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    """A method's file, and what is printed of it, under a locale that knows ASCII only."""
+    source = Path(methods.__file__).with_name("dpo.py").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(source.replace("Direct", "Führend", 1), encoding="utf-8")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name, code, expected in (("mine.py", 0, "Führend"), ("gone_\u00fc.py", 2, "gone_")):
+        command = [sys.executable, "-m", "uptake", "methods", "show", f"./{name}"]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **ascii_only}, capture_output=True, check=False)
+        assert done.returncode == code
+        assert expected in (done.stdout + done.stderr).decode()
 
 
 def test_train_with_the_method_of_the_architecture_page(uptake: Cli, model: Path) -> None:

@@ -286,6 +286,25 @@ def test_a_wrong_file_is_named_with_the_line(tmp_path: Path, name: str, content:
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv"])
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the longest length is read; of a longer one, no more than that."""
+    monkeypatch.setattr("uptake.data.files.LONGEST_LINE", 1000)
+    path = tmp_path / name
+    first, begin, end = ("prompt\n", "", "\n") if name == "a.csv" else ("\n", '{"prompt": "', '"}\n')
+    for extra in (0, 1):
+        text = "x" * (1000 - len(begin + end) + extra)
+        content = f"{first}{begin}{text}{end}".encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        if extra:
+            with pytest.raises(InputError, match=rf"{name}:2: a line without end \(allowed: at most 0 MiB in a line\)"):
+                read(path)
+        else:
+            assert prompts(read(path))[0].turns[0].content == text
+
+
 def test_a_missing_file_says_what_a_source_can_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file .*org/name"):
         read(tmp_path / "none.jsonl")

@@ -532,7 +532,8 @@ def test_the_oracle_edits_the_town(uptake: Cli) -> None:
         turns = (Turn("user", asked["content"]), Turn("assistant", answer["content"]))
         assert row["edited"] == town.minimal_edit(turns)
     biased = OracleAnnotator(temperature=1.0, position_bias=10.0)
-    with pytest.raises(InputError, match=r"no edit can be written: .*not_better"):
+    place = "this judge goes by the place of a response, not by its text: both orders agree in 0%"
+    with pytest.raises(InputError, match=rf"no edit can be written: .*not_better \d+.*; {place}"):
         edit_file(
             drafts(Path("in.jsonl")), Says(lambda draft: draft.response + " goodbye!"), "no.jsonl", annotator=biased
         )

@@ -1,7 +1,6 @@
 """A person as editor: the page's requests against the real server, and what stands in the file at the end."""
 
 import logging
-import socket
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -10,11 +9,10 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 from test_annotate import Page, prompt
-from tiny import command_line, read_jsonl, started, write_jsonl
+from tiny import command_line, read_jsonl, started, write_jsonl, written
 
 from uptake.edits.edit import Checked, Draft, Proposal
 from uptake.edits.person import PersonEditor, marks
@@ -137,33 +135,28 @@ def test_a_port_that_cannot_be() -> None:
         PersonEditor(port=70_000)
 
 
-def command(folder: Path, port: int) -> tuple[BaseProcess, Page]:
+def command(folder: Path) -> tuple[BaseProcess, Page]:
     """`uptake edit` in a process of its own, and the page it serves."""
+    said = folder / "error.txt"
+    said.unlink(missing_ok=True)
     arguments = ["edit", str(folder / "pairs.jsonl"), "--editor", "person", "--out", str(folder / "out.jsonl")]
-    process = started(command_line, [*arguments, "--editor-set", f"port={port}"])
-    page = Page(f"http://127.0.0.1:{port}/")
-    while process.is_alive():
-        try:
-            page.open()
-            return process, page
-        except URLError:
-            time.sleep(0.05)
-    raise AssertionError(f"the command ended with code {process.exitcode}")
+    process = started(written, folder, command_line, arguments)
+    while not said.exists() or "person on this machine" not in said.read_text():
+        assert process.is_alive()
+        time.sleep(0.01)
+    return process, Page(next(word for word in said.read_text().split() if word.startswith("http")))
 
 
 def test_killed_in_the_middle(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     write_jsonl(
         tmp_path / "pairs.jsonl",
         [{"prompt": f"q {place}", "chosen": "Well.", "rejected": f"The cat number {place} sat."} for place in range(3)],
     )
-    process, page = command(tmp_path, port)
+    process, page = command(tmp_path)
     save(page, "The dog number 0 sat.")
     process.kill()
     process.join()
-    process, page = command(tmp_path, port)
+    process, page = command(tmp_path)
     assert page.open()["done"] == 1
     save(page, "The cat number 1 sat.")
     skip(page)

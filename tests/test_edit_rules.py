@@ -17,6 +17,7 @@ from uptake.data import ChatFormat
 from uptake.edits.canonical import canonical
 from uptake.edits.edit import Draft
 from uptake.edits.rules import Rules
+from uptake.edits.runs import aligned
 from uptake.edits.units import Tokens, Words, pieces
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
@@ -26,6 +27,11 @@ from uptake.types import Prompt, Turn
 DATA = Path(os.environ.get("UPTAKE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TURNS = (Turn("user", "when ?"),)
 PROMPT = Prompt(TURNS, prompt_key(TURNS))
+
+# "Books" without its half space and with it; a consonant cluster apart and joined; a word that ends with a joiner.
+PERSIAN, HALF_SPACE = "کتابها", "کتاب\u200cها"  # noqa: RUF001
+SINHALA, SINHALA_JOINED = "\u0d9a\u0dca\u0dc2", "\u0d9a\u0dca\u200d\u0dc2"
+CHILLU = "\u0d05\u0d35\u0d28\u0d4d\u200d"
 
 FAMILY = "👨\u200d👩\u200d👧"
 
@@ -69,6 +75,16 @@ def check(response: str, edited: str, finished: bool = True, rules: Rules = LETT
         ("👨🚀", "👨\u200d🚀", "👨🚀"),
         ("👨", "👨\u200d🚀", "👨\u200d🚀"),
         ("אב גד", "אב\u200cגד", "אב\u200cגד"),
+        # Joiners are seen in scripts whose letters join, and nowhere else.
+        ("אבגד", "אב\u200cגד", "אבגד"),
+        (PERSIAN, HALF_SPACE, HALF_SPACE),
+        (HALF_SPACE, PERSIAN, PERSIAN),
+        (f"{PERSIAN} a\u200cb", f"{HALF_SPACE} ab", f"{HALF_SPACE} a\u200cb"),
+        (f"\u200c{PERSIAN}\u200c.", f"{PERSIAN}.", f"\u200c{PERSIAN}\u200c."),
+        (PERSIAN, f"{PERSIAN}\u200c", PERSIAN),
+        (SINHALA, SINHALA_JOINED, SINHALA_JOINED),
+        (CHILLU[:-1], CHILLU, CHILLU),
+        (f"{CHILLU[:-1]}\n", CHILLU, f"{CHILLU}\n"),
         ("Yes", "yes", "yes"),
         ("a  b", "a b", "a b"),
         ("  indented", "indented", "  indented"),
@@ -113,6 +129,15 @@ def seen(text: str) -> str:
         text = text.replace(curly, plain)
     lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip(" ") for line in lines).strip()
+
+
+@pytest.mark.parametrize(("fault", "right"), [(PERSIAN, HALF_SPACE), (SINHALA, SINHALA_JOINED), (CHILLU[:-1], CHILLU)])
+def test_a_joiner_that_is_seen_is_a_correction_like_any_other(fault: str, right: str) -> None:
+    """One of two words is replaced, and the end is kept, whichever way the correction goes."""
+    for old, new in ((fault, right), (right, fault)):
+        assert check(f"ab {old}", f"ab {new}", rules=Rules()) == ("", pytest.approx(1 / 3))
+    assert pieces(f"ab {right}.") == ["ab", f" {right}", "."]
+    assert pieces(f"{right}{right}") == [f"{right}{right}"]
 
 
 @given(texts, texts)
@@ -246,3 +271,14 @@ def test_edits_by_people() -> None:
             assert checked.ratio == pytest.approx(apart / max(len(old), len(new)))
         taken += not checked.reason
     assert taken > 70
+
+
+def test_very_long_texts_far_apart_count_as_changed_between_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change at the end of one is found all the same."""
+    monkeypatch.setattr("uptake.edits.runs.LARGEST", 16)
+    same = "abcdefghijklmnopqrstuvwxyz"
+    assert check(f"{same}0", f"{same}1") == ("", pytest.approx(1 / 28))
+    assert check(f"0{same}", f"1{same}") == ("", pytest.approx(1 / 28))
+    assert check(f"{same}01234{same}", f"{same}54321{same}") == ("", pytest.approx(5 / 58))
+    assert list(aligned("ab12345c", "ab54321678c").ops) == [*"UUSSSSSAAAU"]
+    assert list(aligned("ab54321678c", "ab12345c").ops) == [*"UUSSSSSDDDU"]

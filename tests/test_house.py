@@ -64,6 +64,14 @@ def test_annotations_are_not_postponed() -> None:
     hold("postponed-annotations", postponed_annotations(sources()))
 
 
+def test_text_is_utf8_whatever_the_locale() -> None:
+    hold("encodings", unsaid(sources(), r".*\.(read|write)_text", "encoding"))
+
+
+def test_code_of_model_folders_is_never_run() -> None:
+    hold("remote-code", unsaid(sources(), r"[Aa]uto\w*\.from_(pretrained|config)", "trust_remote_code"))
+
+
 def test_inheritance_is_shallow() -> None:
     hold("inheritance-levels", deep_classes(classes()))
 
@@ -149,6 +157,11 @@ class GreatGrandchild(Grandchild): ...
         (lambda text: vague_names({"a.py": text}), "class _SaidNext: ...", "def place_labels(): ..."),
         (lambda text: vague_names({"a.py": text}), "self.kept = 1", "import keeper as keeps"),
         (lambda text: vague_names({"a.py": text}), "f(asked=1)", "f('asked')"),
+        (
+            lambda text: unsaid({"a.py": text}, r".*\.read_text", "encoding"),
+            "Path('a').read_text()",
+            "f(path.read_text(encoding='utf-8'))",
+        ),
         (lambda text: postponed_annotations({"a.py": text}), "from __future__ import annotations", "import ast"),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "if method == 'dpo': ...", '"""Runs DPO."""'),
         (lambda text: named_methods({"a.py": text}, ["dpo"]), "from methods import DPO_loss", "endpoint = 1"),
@@ -268,6 +281,16 @@ def vague_names(files: Sources) -> Breaches:
             parts = {part.lower() for part in re.split(r"_+|(?<=[a-z])(?=[A-Z])", name)}
             if name not in VERBS and parts & VAGUE:
                 yield f"{path}:{name}", parts & VAGUE
+
+
+def unsaid(files: Sources, function: str, keyword: str) -> Breaches:
+    """Calls of functions, by a pattern of their names, without a keyword that must not be left to a default."""
+    for path, text in files.items():
+        for node in ast.walk(ast.parse(text)):
+            if not isinstance(node, ast.Call) or keyword in [each.arg for each in node.keywords]:
+                continue
+            if re.fullmatch(function, ast.unparse(node.func), re.DOTALL):
+                yield f"{path}:{node.lineno}", ast.unparse(node)
 
 
 def postponed_annotations(files: Sources) -> Breaches:

@@ -266,7 +266,7 @@ def test_named_columns_come_before_any_layout(tmp_path: Path) -> None:
 
 def test_a_column_that_some_row_lacks_is_absent_there_and_one_that_all_lack_is_an_error(tmp_path: Path) -> None:
     two = (
-        {"q": "When?", "completion": "At eight.", "good": None},
+        {"q": "When?", "completion": "At eight.", "good": None, "label": False},
         {"q": "When?", "completion": "At eight.", "good": 1.0},
     )
     found = rows_of(tmp_path, *two, columns={"prompt": "q", "label": "good"})

@@ -184,6 +184,10 @@ def test_the_choice_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture
             line,
         )
         caplog.clear()
+        # Neither a run that is over already nor one that was given a size chooses.
+        run(
+            methods.build("dpo", {"batch_size": 4}), tiny_world(tmp_path / "run", pair_records(4)), Options(resume=True)
+        )
         run(methods.build("dpo", {"micro_tokens": 1}), tiny_world(tmp_path / "set", pair_records(4)))
         assert "micro-batches" not in caplog.text
 

@@ -11,7 +11,7 @@ from uptake import methods
 from uptake.errors import InputError
 from uptake.recipe import Stage
 from uptake.tasks.check import check
-from uptake.tasks.memory_need import GIB, memory_need, memory_size, what_fits
+from uptake.tasks.memory_need import GIB, memory_need, memory_size, memory_text, what_fits
 
 # Bytes that a process is taken to hold before its first step.
 HELD = 2**28
@@ -23,6 +23,12 @@ HELD = 2**28
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
     assert memory_size(text) == size
+
+
+@pytest.mark.parametrize(("size", "text"), [(586 * 2**20, "586 MiB"), (GIB, "1 GiB"), (3446 * 2**20, "3.37 GiB")])
+def test_sizes_are_written_as_they_are_read(size: int, text: str) -> None:
+    assert memory_text(size) == text
+    assert memory_size(text) == pytest.approx(size, rel=0.005)
 
 
 @pytest.mark.parametrize("text", ["", "much", "0GB", "-1GB", "8 GBB", "8XB"])
@@ -68,7 +74,7 @@ def test_what_does_not_fit_is_told_what_would(tmp_path: Path) -> None:
     need = memory_need(stage, world, costs, HELD)
     assert what_fits(stage, world, costs, HELD, need.peak + 2**20) == ""
     line = what_fits(stage, world, costs, HELD, need.peak - 2**20)
-    assert re.match(r"the run takes about \S+ GiB, and there are \S+: it fits with --set micro_tokens=2048 \(", line)
+    assert re.match(r"the run takes about \S+ GiB, and there are \S+ GiB: it fits with --set micro_tokens=2048 ", line)
     assert "or with --set recompute=true (" in line
     assert what_fits(stage, world, costs, HELD, 1).endswith("smaller are another model and shorter examples")
     tight = memory_need(stage_of(micro_tokens=2048, recompute=True), world, costs, HELD).peak + 2**20
@@ -79,7 +85,11 @@ def test_check_says_what_a_small_machine_cannot_hold(tmp_path: Path) -> None:
     found = check(methods.build("dpo"), tiny_world(tmp_path, pair_records(8)), memory=2**20)
     assert any("the run takes about" in line and "smaller are" in line for line in found.cautions)
     found = check(methods.build("dpo"), tiny_world(tmp_path, pair_records(8)))
-    assert re.fullmatch(r"about \S+ GiB, with \d+ tokens at once", dict(found.facts)["memory of a step"])
+    facts = dict(found.facts)
+    at_once = re.fullmatch(r"about \S+ [MG]iB, with (\d+) tokens at once", facts["memory of a step"])
+    # Eight rows are one step, though a batch could have 64.
+    assert at_once is not None
+    assert facts["distinct tokens"].endswith(f" an example, {at_once[1]} an optimizer step")
     assert not any("the run takes about" in line for line in found.cautions)
 
 

@@ -163,8 +163,9 @@ def test_the_proposed_settings_reach_alike_with_every_optimizer(tmp_path: Path, 
     options |= dict(re.findall(r"--set (\w+)=(\S+)", line))
     run(methods.build("dpo", options), world)
     last = [row["loss"] for row in read_jsonl(tmp_path / "run" / "metrics.jsonl")][-25:]
-    # Adafactor's steps grow with what they have made of an adapter that starts at 0.
-    assert (0.2 if lora and optimizer == "adafactor" else 0.4) < sum(last) / 25 < 0.63
+    assert 0.4 < sum(last) / 25 < 0.63
+    # Adafactor moves an adapter, half of which starts at 0, by rates only that scatter the other half.
+    assert options["optimizer"] == ("adamw" if lora and optimizer == "adafactor" else optimizer)
 
 
 def test_training_says_how_far_it_reaches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -311,5 +312,5 @@ def test_memory_for_weights_is_that_of_what_is_held(
 ) -> None:
     lm = tiny_llama(hidden_size=256, intermediate_size=1024, num_hidden_layers=8)
     facts = dict(check(methods.build("dpo", options), tiny_world(tmp_path, pair_records(2), lm)).facts)
-    one = sum(weight.nbytes for weight in lm.model.parameters()) / 2**30
-    assert facts["memory for weights"] == f"about {copies * one:.2f} GiB: {named}"
+    one = sum(weight.nbytes for weight in lm.model.parameters())
+    assert facts["memory for weights"] == f"about {copies * one / 2**20:.0f} MiB: {named}"

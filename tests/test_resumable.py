@@ -4,17 +4,18 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from tiny import in_process
 
-from uptake.data import Writer
+from uptake.data import Writer, resumable
 from uptake.data.cache import Cache
 from uptake.data.lock import locked
 from uptake.data.resumable import (
@@ -25,6 +26,7 @@ from uptake.data.resumable import (
     journal_path,
     resumable_map,
     resumable_output,
+    resumable_stream,
 )
 from uptake.errors import InputError, UptakeError
 
@@ -61,6 +63,13 @@ def mapped(texts: Sequence[str], work: Length, store: Store) -> list[list[float]
     return list(resumable_map(texts, keys, work, store, KIND, chunk=CHUNK, label="map"))
 
 
+def streamed(texts: Iterable[str], work: Length, store: Store) -> list[list[float]]:
+    options: dict[str, Any] = {"chunk": CHUNK, "label": "stream", "total": 1}
+    pairs = list(resumable_stream(texts, lambda text: digest("length", text), work, store, KIND, **options))
+    assert [text for text, _ in pairs] == list(texts)
+    return [each for _, each in pairs]
+
+
 def whole_batches(journal: bytes) -> set[str]:
     """The keys of the results that a journal surely holds, read by another road."""
     lines = journal.split(b"\n")[:-1]
@@ -79,9 +88,13 @@ def whole_batches(journal: bytes) -> set[str]:
 texts = st.lists(st.text("ab\0é", max_size=4), max_size=14)
 
 
+@pytest.mark.parametrize("run", [mapped, streamed])
 @given(calls=st.lists(st.tuples(texts, st.integers(0, 4), st.floats(0, 1)), max_size=5), last=texts)
 def test_any_history_ends_as_a_clean_run(
-    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[list[str], int, float]], last: list[str]
+    tmp_path_factory: pytest.TempPathFactory,
+    run: Callable[[Sequence[str], Length, Store], list[list[float]]],
+    calls: list[tuple[list[str], int, float]],
+    last: list[str],
 ) -> None:
     """Calls with other rows, each stopped after some chunks, and then the journal cut off at any byte."""
     path = tmp_path_factory.mktemp("map") / "journal.jsonl"
@@ -90,7 +103,7 @@ def test_any_history_ends_as_a_clean_run(
         work = Length(chunks)
         try:
             with ResultJournal(path) as journal:
-                assert mapped(rows, work, journal) == [result(text) for text in rows]
+                assert run(rows, work, journal) == [result(text) for text in rows]
         except Stopped:
             pass
         else:
@@ -119,7 +132,8 @@ def test_a_result_that_is_not_final_is_given_out_and_asked_again(
     assert asked == [set(rows), {text for text in rows if result(text) in passing}]
 
 
-def test_chunks_are_cut_the_same_way_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("streams", [False, True])
+def test_chunks_are_cut_the_same_way_after_a_kill(tmp_path: Path, streams: bool) -> None:
     """A number that depends on its batch by a rounding is the same: what is left of a chunk is asked as it was."""
     rows, path, batches = list("abcdefgh"), tmp_path / "journal.jsonl", list[str]()
 
@@ -130,10 +144,31 @@ def test_chunks_are_cut_the_same_way_after_a_kill(tmp_path: Path) -> None:
     keys = [digest(text) for text in rows]
     for _ in "ab":
         with ResultJournal(path) as journal:
-            list(resumable_map(rows, keys, work, journal, KIND, chunk=CHUNK, label="map"))
+            if streams:
+                list(resumable_stream(rows, digest, work, journal, KIND, chunk=CHUNK, label="stream", total=8))
+            else:
+                list(resumable_map(rows, keys, work, journal, KIND, chunk=CHUNK, label="map"))
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(lines[:6])[:-1])  # the second of three batches is torn
     assert batches == ["abc", "def", "gh", "def", "gh"]
+
+
+def test_a_stream_reads_no_further_than_the_chunk_at_hand(tmp_path: Path) -> None:
+    rows, work = iter("abcdefgh"), Length()
+    with ResultJournal(tmp_path / "journal.jsonl") as journal:
+        found = resumable_stream(rows, digest, work, journal, KIND, chunk=CHUNK, label="stream", total=8)
+        assert next(found) == ("a", result("a"))
+        assert (work.asked, next(rows)) == (["a", "b", "c"], "d")
+
+
+def test_results_that_are_not_final_are_given_out_by_a_stream_and_asked_again(tmp_path: Path) -> None:
+    for _ in "ab":
+        work = Length()
+        with ResultJournal(tmp_path / "journal.jsonl") as journal:
+            options: dict[str, Any] = {"chunk": CHUNK, "label": "stream", "total": 2}
+            found = resumable_stream("ab", digest, work, journal, KIND, **options, final=lambda each: each[1] != 97)
+            assert list(found) == [("a", result("a")), ("b", result("b"))]
+    assert work.asked == ["a"]
 
 
 def test_a_cache_is_a_store_too(tmp_path: Path) -> None:
@@ -145,14 +180,32 @@ def test_a_cache_is_a_store_too(tmp_path: Path) -> None:
 
 def test_many_keys(tmp_path: Path) -> None:
     """More than are held beside the sorted ones, and among them keys that end in zeros; the last value counts."""
-    rows = [number.to_bytes(4, "little") + bytes(12) for number in range(20_000)]
+    rows = [number.to_bytes(4, "little") + bytes(12) for number in range(30_000)]
     with ResultJournal(tmp_path / "journal.jsonl") as journal:
         journal.put({key.hex(): [0.0] for key in rows})
         journal.put({key.hex(): [float(place)] for place, key in enumerate(rows)})
     with ResultJournal(tmp_path / "journal.jsonl") as journal:
         found = journal.get((key.hex() for key in rows), KIND)
-        assert list(found.values()) == [[float(place)] for place in range(20_000)]
+        assert list(found.values()) == [[float(place)] for place in range(30_000)]
         assert journal.get([bytes(15).hex() + "01"], KIND) == {}
+
+
+@given(puts=st.lists(st.integers(0, 120), max_size=300))
+def test_places_are_those_of_a_dictionary(puts: list[int]) -> None:
+    """With runs of a few places, so that many are merged, and some no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resumable, "_NEW", 3)
+        patch.setattr(resumable, "_RUN", 20)
+        places, expected = resumable._Places(), dict[bytes, int]()
+        for position, number in enumerate(puts):
+            key = number.to_bytes(2, "big") + bytes(14)
+            places.add(key, position)
+            expected[key] = position
+        keys = [number.to_bytes(2, "big") + bytes(14) for number in range(122)]
+        assert [places.find(key) for key in keys] == [expected.get(key) for key in keys]
+        sizes = [len(run) for run, _ in places._runs]
+        assert all(np.all(run[:-1] < run[1:]) for run, _ in places._runs)
+        assert len(sizes) <= 3 + sum(size >= 20 for size in sizes)
 
 
 # --- files that are no journal, or another ----------------------------------------------------------------------------

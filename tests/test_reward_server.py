@@ -162,7 +162,7 @@ WRONG = {
     b"[1]": "answer: Input should be an object",
     b"{}": "no reward (allowed: some of score, tokens, spans)",
     b'{"tokens": null}': "no reward (allowed: some of score, tokens, spans)",
-    b'{"error": {"score": 1}}': "no reward (allowed: some of score, tokens, spans)",
+    b'{"result": {"score": 1}}': "no reward (allowed: some of score, tokens, spans)",
     b'{"score": NaN}': "a reward of nan",
     b'{"score": 1e999}': "a reward of inf",
     b'{"score": null}': "score: Input should be a valid number",

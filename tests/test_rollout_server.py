@@ -195,12 +195,16 @@ def test_a_limit_of_another_name(make: Make, server: ModelServer, world: World) 
         ("at eight", "stop", True),
         ("at eight", "length", False),
         ("at eight", "content_filter", False),
+        ("at eight", "eos_token", True),
+        ("at eight", "END_TURN", True),
+        ("at eight", "max_tokens", False),
+        ("at eight", None, False),
         ("", "stop", True),
         (None, "length", False),
     ],
 )
 def test_finish_reasons(
-    content: str | None, reason: str, finished: bool, make: Make, server: ModelServer, world: World
+    content: str | None, reason: str | None, finished: bool, make: Make, server: ModelServer, world: World
 ) -> None:
     body = {"choices": [{"message": {"content": content}, "finish_reason": reason}]}
     server.plan = lambda number, request: Answer(json.dumps(body).encode())
@@ -224,7 +228,7 @@ def test_an_answer_that_never_comes_is_empty_and_dropped(
     found = samples(producer, replace(world, folder=world.folder / "other"))
     ((one, two),) = [(one, two) for one, two in zip(found, whole, strict=True) if one != two]
     assert one == replace(two, response="", response_ids=(), finished=False, logps=())
-    assert caplog.text.count("no answer to a question: Error code: 500 - out of memory") == 1
+    assert caplog.text.count("no answer to a question: status 500: out of memory") == 1
     judged = PairwiseJudge(Even())(world, list(zip(found[::2], found[1::2], strict=True)))
     assert [verdict.reason for verdict in judged if not verdict.valid] == ["empty"]
 

@@ -181,7 +181,7 @@ def test_a_server_started_without_what_it_needs(
 ) -> None:
     server.plan = lambda number, request: None if "prompt" in request else failure(404, "Not Found")
     asking = replace(world, policy=add_lora(policy)) if lora else world
-    with pytest.raises(UptakeError, match=rf"Error code: 404 - Not Found \(needed: .*{needed}"):
+    with pytest.raises(UptakeError, match=rf"status 404: Not Found \(needed: .*{needed}"):
         VLLMSamples(url=server.url, **GREEDY)(asking, world.rows, 0, 0)
     assert len(server.requests) == 1
 

@@ -16,17 +16,23 @@ DUEL = re.compile(r"\nA: (.*)\nB: (.*)\nBetter: ?\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says; `cut` breaks the connection off after half of it."""
+    """What the server says; `cut` breaks the connection off after half of it, `drip` is the time from byte to byte."""
 
     body: bytes
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     wait: float = 0.0
     cut: bool = False
+    drip: float = 0.0
 
 
 # At the number of a request, counted from 0, another answer than the oracle's; called with the request.
 Plan = Callable[[int, dict[str, Any]], Answer | None]
+
+
+def told(body: Any, status: int = 200, **headers: str) -> Answer:
+    """Any JSON at all."""
+    return Answer(json.dumps(body).encode(), status, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def said(text: str, tops: Mapping[str, float] | None = None, read: int = 100) -> Answer:
@@ -115,7 +121,7 @@ class JudgeServer:
             number = len(self.requests)
             self.requests.append(request)
             self.paths.append(http.path)
-            self.headers.append(dict(http.headers))
+            self.headers.append({name.lower(): value for name, value in http.headers.items()})
             self.times.append(time.monotonic())
             self.open += 1
             self.most_open = max(self.most_open, self.open)
@@ -150,4 +156,8 @@ class JudgeServer:
             http.send_header(name, value)
         http.send_header("content-length", str(len(answer.body)))
         http.end_headers()
-        http.wfile.write(answer.body[: len(answer.body) // 2] if answer.cut else answer.body)
+        for byte in answer.body if answer.drip else b"":
+            http.wfile.write(bytes([byte]))
+            time.sleep(answer.drip)
+        if not answer.drip:
+            http.wfile.write(answer.body[: len(answer.body) // 2] if answer.cut else answer.body)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from claims.claim import Claim
-from claims.family import calibration, feedback, online, person, ppo, reader, reward_model, token_reward
+from claims.family import calibration, feedback, online, person, ppo, reader, relatives, reward_model, token_reward
 from claims.family.sizes import SHRINK
 
 FAMILIES: Mapping[str, Callable[[], Sequence[Claim]]] = {
@@ -14,6 +14,7 @@ FAMILIES: Mapping[str, Callable[[], Sequence[Claim]]] = {
     "reader": reader.claims,
     "online": online.claims,
     "ppo": ppo.claims,
+    "relatives": relatives.claims,
     "person": person.claims,
 }
 # Those that need nothing but the town.

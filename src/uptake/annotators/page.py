@@ -2,52 +2,43 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Event, Lock, Thread
+from secrets import compare_digest, token_urlsafe
+from threading import Condition, Thread
+from time import monotonic
 from typing import Any, final
 
+from uptake.annotators.survey import Survey, SurveyForm, SurveyQuestion
 from uptake.data.cache import Cache
 from uptake.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# What is in the page itself may run, and nothing from elsewhere.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+# What is in the page itself may run, and nothing from elsewhere; no other page may show it in a frame.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+# Requests that may be on their way at once, and the seconds that one may take to arrive.
+MOST_ARRIVING = 32
+LONGEST_ARRIVAL = 10.0
+# Seconds that the last answers have to go out when all questions are answered.
+_LAST_ANSWERS = 1.0
 
-
-@dataclass(frozen=True, slots=True)
-class SurveyQuestion:
-    """One question under its content key; `shown` is what the page needs to ask it."""
-
-    key: str
-    shown: Mapping[str, Any]
-
-
-_STYLE = Path(__file__).with_name("survey.css")
-
-
-@dataclass(frozen=True)
-class SurveyForm:
-    """A kind of question: the page that asks it, which answers it takes, and what it shows while one is written.
-
-    `takes` says whether an answer, as JSON spells it, may be kept; `preview` is what POST /check gives back. Requests
-    longer than `most_bytes` are refused. `noun` names the questions in messages: "pairs".
-    """
-
-    page: Path
-    noun: str
-    takes: Callable[[SurveyQuestion, Any], bool]
-    preview: Callable[[SurveyQuestion, Any], Mapping[str, Any] | None] = lambda question, answer: None
-    most_bytes: int = 10_000
-
-    def whole_page(self) -> bytes:
-        """The page with the style that all of them share."""
-        return self.page.read_bytes().replace(b"/* survey.css */", _STYLE.read_bytes())
+_Response = tuple[HTTPStatus, str, bytes]
 
 
 def check_port(port: int) -> None:
@@ -69,83 +60,92 @@ def ask(form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache, por
     return survey.answers()
 
 
-@final
-class Survey:
-    """Survey of a person: its open questions and its answers, each of which is kept before it counts."""
+@cache
+def _token() -> str:
+    """The last part of the address, which other users of the machine do not know.
 
-    def __init__(self, form: SurveyForm, questions: Sequence[SurveyQuestion], cache: Cache) -> None:
-        self.form, self._questions, self._cache, self._lock = form, questions, cache, Lock()
-        cached: dict[str, Any] = cache.get(question.key for question in questions)
-        self._answers = {key: answer for key, answer in cached.items() if answer}
-        self._latest: list[str] = []
-        self.finished = Event()
-        self._finish()
-
-    def open(self) -> dict[str, Any]:
-        """The first question without an answer, as the page wants it; none where all have one."""
-        with self._lock:
-            found: dict[str, Any] = {"done": len(self._questions) - self.waiting, "all": len(self._questions)}
-            question = next((question for question in self._questions if question.key not in self._answers), None)
-            return found if question is None else found | {"key": question.key, **question.shown}
-
-    @property
-    def waiting(self) -> int:
-        """How many questions have no answer yet."""
-        return sum(question.key not in self._answers for question in self._questions)
-
-    def question(self, key: Any) -> SurveyQuestion | None:
-        return next((question for question in self._questions if question.key == key), None)
-
-    def say(self, key: str, answer: Any) -> bool:
-        """Keep an answer; False, and nothing changes, where the question has one or is not on this survey."""
-        with self._lock:
-            if self.finished.is_set() or key in self._answers or self.question(key) is None:
-                return False
-            self._cache.put({key: answer})
-            self._answers[key] = answer
-            self._latest.append(key)
-            self._finish()
-            return True
-
-    def undo(self) -> None:
-        """Open the question of the latest answer of this sitting again."""
-        with self._lock:
-            if self._latest and not self.finished.is_set():
-                key = self._latest.pop()
-                self._cache.put({key: ""})
-                del self._answers[key]
-
-    def answers(self) -> list[Any]:
-        """What was said to every question, in order."""
-        return [self._answers[question.key] for question in self._questions]
-
-    def _finish(self) -> None:
-        if not self.waiting:
-            self.finished.set()
+    It is the same for as long as the process runs, so that an open page finds the next survey at a fixed port.
+    """
+    return token_urlsafe(16)
 
 
 @contextmanager
 def _serving(survey: Survey, port: int) -> Iterator[str]:
     """Serve a survey to this machine for as long as the block runs; gives the address."""
     try:
-        server = _Server(("127.0.0.1", port), _Page)
+        server = _Server(survey, port)
     except OSError as error:
         problem = f"port {port} cannot be had: {error.strerror}"
         raise InputError(problem, field="port", allowed="a free port, or 0 for any") from error
-    server.survey = survey
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/"
+        yield f"http://127.0.0.1:{server.server_port}/{_token()}/"
     finally:
         server.shutdown()
+        server.finish()
         server.server_close()
 
 
 @final
 class _Server(ThreadingHTTPServer):
-    # The answer to the last request is on its way when the survey is finished; closing waits for it.
-    daemon_threads = False
-    survey: Survey
+    """Server of one survey that nobody can keep: requests arrive in a bounded time, or their connection is cut."""
+
+    daemon_threads = True
+
+    def __init__(self, survey: Survey, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Page)
+        self.survey = survey
+        # Connections whose request is on its way, the oldest first, each with the time it began; the count of requests
+        # that are being answered.
+        self._arriving: dict[Any, float] = {}
+        self._answering = 0
+        self._changed = Condition()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            if len(self._arriving) == MOST_ARRIVING:
+                self._cut(next(iter(self._arriving)))
+            self._arriving[request] = monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        with self._changed:
+            for request, begin in list(self._arriving.items()):
+                if monotonic() - begin > LONGEST_ARRIVAL:
+                    self._cut(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._changed:
+            self._arriving.pop(request, None)
+        super().shutdown_request(request)
+
+    @contextmanager
+    def answering(self, request: Any) -> Iterator[None]:
+        """A request has arrived and is answered in the block."""
+        with self._changed:
+            self._arriving.pop(request, None)
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answering -= 1
+                self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Let the last answers go out, and wait for nothing else."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._answering, _LAST_ANSWERS)
+            for request in list(self._arriving):
+                self._cut(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a connection of the page broke off", exc_info=True)
+
+    def _cut(self, request: Any) -> None:
+        self._arriving.pop(request)
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
 
 @final
@@ -157,29 +157,45 @@ class _Page(BaseHTTPRequestHandler):
     timeout = 5
 
     def do_GET(self) -> None:
-        if not self._from_here():
-            self._refuse(HTTPStatus.FORBIDDEN)
-        elif self.path == "/":
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.survey.form.whole_page())
-        elif self.path == "/open":
-            self._show()
-        else:
-            self._refuse(HTTPStatus.NOT_FOUND)
+        self._respond(b"")
 
     def do_POST(self) -> None:
-        survey, told = self.server.survey, self._told()
-        question, answer = survey.question(told.get("key")), told.get("answer")
+        stated = self.headers.get("Content-Length", "")
+        if not (stated.isascii() and stated.isdecimal()):
+            self._send(*_refusal(HTTPStatus.LENGTH_REQUIRED))
+            return self._read_past()
+        if len(stated) > 12 or int(stated) > self.server.survey.form.most_bytes:
+            self._send(*_refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+            return self._read_past()
+        try:
+            body = self.rfile.read(int(stated))
+        except TimeoutError:
+            return self._send(*_refusal(HTTPStatus.REQUEST_TIMEOUT))
+        return self._respond(body)
+
+    def _respond(self, body: bytes) -> None:
+        with self.server.answering(self.connection):
+            try:
+                response = self._response(body)
+            # The page is told of whatever happens here, a full disk for one; a thread has nobody else to tell.
+            except Exception as error:
+                log.warning("a request of the page could not be answered: %s: %s", type(error).__name__, error)
+                response = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+            self._send(*response)
+
+    def _response(self, body: bytes) -> _Response:
+        survey, root = self.server.survey, f"/{_token()}/"
         if not self._from_here():
-            self._refuse(HTTPStatus.FORBIDDEN)
-        elif self.path == "/undo":
-            survey.undo()
-            self._show()
-        elif self.path == "/check" and question and (seen := survey.form.preview(question, answer)) is not None:
-            self._give(seen)
-        elif self.path == "/say" and question and survey.form.takes(question, answer):
-            self._show(HTTPStatus.OK if survey.say(question.key, answer) else HTTPStatus.CONFLICT)
-        else:
-            self._refuse(HTTPStatus.BAD_REQUEST)
+            return _refusal(HTTPStatus.FORBIDDEN)
+        if not compare_digest(self.path[: len(root)].encode(), root.encode()):
+            where = "The whole address of this page, with its last part, is in the terminal."
+            return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", where.encode()
+        path = self.path.removeprefix(root)
+        if self.command == "POST":
+            return _answered(survey, path, _told(body))
+        if path == "":
+            return HTTPStatus.OK, "text/html; charset=utf-8", survey.form.whole_page()
+        return _json(survey.open()) if path == "open" else _refusal(HTTPStatus.NOT_FOUND)
 
     def _from_here(self) -> bool:
         """Whether a page of this server asks, and not one that another site has put into the browser."""
@@ -187,31 +203,59 @@ class _Page(BaseHTTPRequestHandler):
         origins = {None, *(f"http://{host}" for host in hosts)}
         return self.headers.get("Host") in hosts and self.headers.get("Origin") in origins
 
-    def _told(self) -> dict[str, Any]:
-        try:
-            length = int(self.headers.get("Content-Length") or 0)
-            told = json.loads(self.rfile.read(max(0, min(length, self.server.survey.form.most_bytes))))
-        except ValueError:
-            return {}
-        return told if isinstance(told, dict) else {}
-
-    def _show(self, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._give(self.server.survey.open(), status)
-
-    def _refuse(self, status: HTTPStatus) -> None:
-        self._give({"error": status.phrase}, status)
-
-    def _give(self, told: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._send(status, "application/json", json.dumps(told).encode())
+    def _read_past(self) -> None:
+        """Take what is still sent, until the connection is cut: closed before, it would take the answer with it."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.rfile.read1(1 << 16):
+                pass
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Security-Policy", _POLICY)
         self.end_headers()
         self.wfile.write(body)
 
+    def end_headers(self) -> None:
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def version_string(self) -> str:
+        return "uptake"
+
     def log_message(self, format: str, *args: object) -> None:
         """Requests are not worth a line each."""
+
+
+def _answered(survey: Survey, path: str, told: Mapping[str, Any]) -> _Response:
+    """What becomes of something that the page tells."""
+    question, answer = survey.question(told.get("key")), told.get("answer")
+    if path == "undo":
+        survey.undo()
+        return _json(survey.open())
+    if path == "check" and question and (preview := survey.form.preview(question, answer)) is not None:
+        return _json(preview)
+    if path == "say" and question and survey.form.takes(question, answer):
+        is_new = survey.say(question.key, answer)
+        return _json(survey.open(), HTTPStatus.OK if is_new else HTTPStatus.CONFLICT)
+    return _refusal(HTTPStatus.BAD_REQUEST)
+
+
+def _told(body: bytes) -> Mapping[str, Any]:
+    """The object that a body spells, all of it text that can be written; else nothing."""
+    try:
+        told = json.loads(body)
+        json.dumps(told, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _json(told: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> _Response:
+    return status, "application/json", json.dumps(told).encode()
+
+
+def _refusal(status: HTTPStatus) -> _Response:
+    return _json({"error": status.phrase}, status)

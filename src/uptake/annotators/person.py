@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import final
 
 from uptake.annotators.base import Annotator, AnnotatorSpec
-from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
+from uptake.annotators.page import ask, check_port
+from uptake.annotators.survey import SurveyForm, SurveyQuestion
 from uptake.data.cache import Cache
 from uptake.data.turns import as_text
 from uptake.rewards.base import Resources

@@ -30,10 +30,10 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
     Where the server offers log-probabilities, P(the first is better) is the share of "1" against "2"; else it is 1 or
     0. The cue begins the answer where the server lets it, else it is the question's last line. An answer that is
     neither is asked for again, `attempts` times in all and in the second way; then the verdict is invalid, as it is
-    where the server does not answer. After three such questions in a row a warning quotes the first answer. Every
-    answer goes to the file `cache` before it is used, so nothing is paid for twice, whatever stops the work; at most
-    the answers on their way are lost. Equal responses are even at no cost. `instructions` name a preset or a file.
-    Raises as `ChatServer` does.
+    where the server does not answer. Thoughts before an answer are read past. After three such questions in a row a
+    warning quotes the first answer. Every answer goes to the file `cache` before it is used, so nothing is paid for
+    twice, whatever stops the work; at most the answers on their way are lost. Equal responses are even at no cost.
+    `instructions` name a preset or a file. Raises as `ChatServer` does.
     """
 
     instructions: str = "helpfulness"
@@ -57,7 +57,8 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         return {"instructions": self._instructions.fingerprint}
 
     def build(self, resources: Resources) -> "ServerJudge":
-        """The annotator that keeps its answers in the folder at hand."""
+        """The annotator that keeps its answers in the folder at hand; InputError for a key that is missing."""
+        self.key()
         return replace(self, cache=str(resources.file(self.cache)))
 
     @property
@@ -95,7 +96,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         for start in range(len(replies) - 2):
             row = replies[start : start + 3]
             if all(reply.reason is Dropped.NO_CHOICE for reply in row):
-                log.warning("%s, model %s: not 1 or 2 but %r", self.url, self.model, row[0].unreadable)
+                log.warning("%s, model %s: not 1 or 2 but %s", self.url, self.model, row[0].unreadable)
                 break
 
     def _verdict(self, replies: Sequence["_Reply"]) -> Verdict:
@@ -106,7 +107,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
         tokens, cost = read + written, self.cost(read, written)
         if reason := one.reason or other.reason:
             answer = one.unreadable or other.unreadable
-            detail = f"not 1 or 2 but {answer[:QUOTED]!r}" if reason is Dropped.NO_CHOICE and answer else ""
+            detail = f"not 1 or 2 but {answer}" if reason is Dropped.NO_CHOICE and answer else ""
             return Verdict(0.5, (0.5, 0.5), reason, detail, tokens, cost)
         by_order = one.p, 1 - other.p
         return Verdict(average_orders(*by_order, self.order_average), by_order, tokens=tokens, cost=cost)
@@ -116,7 +117,7 @@ class ServerJudge(ChatServer, Annotator, AnnotatorSpec):
 class _Reply:
     """P(the response shown first is better) as one question found it, or the reason why not, and its tokens so far.
 
-    `unreadable` is the first answer that was neither choice.
+    `unreadable` quotes the first answer that was neither choice.
     """
 
     p: float = 0.5
@@ -134,5 +135,4 @@ class _Reply:
         spent = replace(self, read=self.read + read, written=self.written + written)
         if p is not None:
             return replace(spent, p=p, reason=None)
-        text = answer.choices[0].message.content if answer.choices else None
-        return replace(spent, unreadable=self.unreadable or text or "")
+        return replace(spent, unreadable=self.unreadable or answer.quoted(QUOTED))

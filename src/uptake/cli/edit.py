@@ -103,6 +103,8 @@ def _judge(name: str | None, sets: list[str] | None, editor: str) -> Any:
 
 
 def _print_summary(summary: Any, target: Path) -> None:
+    from uptake.evaluate.annotator import position_bias_warning
+
     stats = summary.stats
     table = Table("edits", "rows")
     for status in ("accepted", "no_edit", "demoted", "rejected"):
@@ -119,5 +121,7 @@ def _print_summary(summary: Any, target: Path) -> None:
         cli.say(f"changes: {shares}; |e|/|y| {stats.length:.2f}; ambiguous alignments {stats.ambiguous.rate:.1%}")
     if stats.judge and stats.judge.agreement:
         cli.say(f"the judge agrees with itself in both orders in {stats.judge.agreement.rate:.1%}")
+    if stats.judge and (warning := position_bias_warning(stats.judge)):
+        cli.say(warning)
     cli.say(f"{stats.tokens} tokens, {summary.seconds:.1f} s" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
     cli.say(f"{summary.written} rows -> {target}")

@@ -14,7 +14,7 @@ from uptake.errors import InputError
 def evaluate(
     source: Annotated[str, typer.Argument(metavar="PROMPTS", help="Held-out prompts.")],
     *,
-    policy: Annotated[str, typer.Option(help="The model to judge.")],
+    policy: Annotated[str, typer.Option(help="The model to judge; or the folder of several alphas, for their curve.")],
     against: Annotated[str, typer.Option(help="The model to compare it with.")],
     reward: cli.RewardOption = None,
     reward_sets: cli.RewardSets = None,
@@ -37,10 +37,13 @@ def evaluate(
 ) -> None:
     """Compare two models: win rate with its interval, by a reward or a judge, and lengths beside it.
 
+    Of models beyond an aligned one, as `uptake extrapolate` writes them for several alphas, it makes a curve.
+
     Example: `uptake eval new.jsonl --policy runs/dpo/model --against ./base --reward follow_up --model ./judge --out r`
     """
     from uptake.judge.registry import annotator_spec, reward_spec
     from uptake.rollout import PolicySamples
+    from uptake.tasks.alpha_curve import alpha_curve, models_beyond
     from uptake.tasks.annotated_comparison import compare_by_annotator
     from uptake.tasks.compare import compare_files
     from uptake.tasks.models_used import assigned
@@ -55,13 +58,32 @@ def evaluate(
     rated, compared = cli.choice(reward, reward_sets, "reward"), cli.choice(judge, judge_sets, "judge")
     rated = None if rated is None else cli.with_followups(rated, followups)
     spec = annotator_spec(compared if rated is None else {"from_reward": {"reward": rated}})
-    paths = {**assigned(spec.uses, *cli.models_of(models)), "before": against, "after": policy}
+    others = {**assigned(spec.uses, *cli.models_of(models)), "before": against}
     by_follow_ups: Any = rated and reward_spec(rated)
-    if by_follow_ups and "logps" in by_follow_ups.offers:
-        figures = compare_files(source, paths, folder, reward=by_follow_ups, **options)
+
+    def compare(model: str | Path, target: Path) -> dict[str, Any]:
+        paths = {**others, "after": str(model)}
+        if by_follow_ups and "logps" in by_follow_ups.offers:
+            return compare_files(source, paths, target, reward=by_follow_ups, **options)
+        return compare_by_annotator(source, paths, spec, target, **options)
+
+    if beyond := models_beyond(policy):
+        _print_curve(alpha_curve(beyond, folder, compare))
     else:
-        figures = compare_by_annotator(source, paths, spec, folder, **options)
-    _print_figures(figures)
+        _print_figures(compare(policy, folder))
+
+
+def _print_curve(points: list[dict[str, Any]]) -> None:
+    names = ("win_rate", "low", "high", "length_controlled", "tokens", "follow_up_reward")
+    shown = [name for name in names if any(name in point for point in points)]
+    table = Table("alpha", *(name.replace("_", " ") for name in shown))
+    for point in points:
+        table.add_row(f"{point['alpha']:g}", *(_spelled(name, point.get(name)) for name in shown))
+    cli.out.print(table)
+
+
+def _spelled(name: str, value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}" if name == "tokens" else f"{value:.3f}"
 
 
 def _print_figures(figures: dict[str, Any]) -> None:

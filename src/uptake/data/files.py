@@ -11,7 +11,7 @@ from functools import partial
 from io import BufferedReader, TextIOWrapper
 from itertools import count, product
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,8 @@ from uptake.errors import InputError
 from uptake.types import Where
 
 _BETWEEN_ITEMS = " \t\r\n,"
-_LONGEST_CELL = 2**31 - 1
+# Of a file, in bytes, or in characters of a CSV file: one that is a single endless line does not fill the memory.
+LONGEST_LINE = 1 << 26
 _PARQUET_BATCH = 1024
 # What a file raises that cannot be read, or is packed and cut off or damaged.
 _UNREADABLE = (OSError, EOFError, zlib.error)
@@ -65,10 +66,10 @@ def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
         yield from _lines(path, file)
 
 
-def _lines(path: Path, file: Iterable[bytes]) -> Iterator[tuple[Where, Record]]:
+def _lines(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[Where, Record]]:
     line = 0
     try:
-        for line, raw in enumerate(file, start=1):
+        for line, raw in enumerate(_bounded(file.readline, path), start=1):
             where = Where(path, line)
             text = _decode(raw, where)
             if text.strip():
@@ -98,11 +99,13 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
 
 
 def _csv(path: Path, delimiter: str) -> Iterator[tuple[Where, Record]]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(LONGEST_LINE)
     row = 0
     with _unpacked(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         try:
-            for row, cells in enumerate(csv.DictReader(text, strict=True, delimiter=delimiter), start=1):
+            for row, cells in enumerate(
+                csv.DictReader(_bounded(text.readline, path), strict=True, delimiter=delimiter), start=1
+            ):
                 where = Where(path, row)
                 if None in cells or None in cells.values():
                     raise bad_row("the row has more or fewer cells than the header", where)
@@ -127,9 +130,9 @@ def _cells(batch: pa.RecordBatch, first: Where) -> list[Record]:
         rows: list[Record] = batch.to_pylist()
         return rows
     except (ValueError, OverflowError):
-        for number, name in product(range(len(batch)), batch.schema.names):
+        for number, (index, name) in product(range(len(batch)), enumerate(batch.schema.names)):
             try:
-                batch.column(name)[number].as_py()
+                batch.column(index)[number].as_py()
             except (ValueError, OverflowError) as error:
                 where, allowed = Where(first.path, first.line + number), "a value that Python can hold"
                 raise bad_row(f"cannot be read: {error}", where, field=name, allowed=allowed) from error
@@ -168,6 +171,17 @@ _READERS = {
     ".arrow": _arrow,
 }
 ENDINGS = tuple(_READERS)
+
+
+def _bounded(readline: Callable[[int], AnyStr], path: Path) -> Iterator[AnyStr]:
+    for number in count(1):
+        line = readline(LONGEST_LINE + 1)
+        if len(line) > LONGEST_LINE:
+            allowed = f"at most {LONGEST_LINE >> 20} MiB in a line"
+            raise bad_row("a line without end", Where(path, number), allowed=allowed)
+        if not line:
+            return
+        yield line
 
 
 def _decode(raw: bytes, where: Where) -> str:

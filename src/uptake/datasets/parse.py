@@ -45,7 +45,7 @@ def hub_file(name: str, file: str) -> Records:
         path = hf_hub_download(name, file, repo_type="dataset")
     except OSError as error:
         raise _not_had(name, f"file {file!r}", error) from error
-    return read_file(path)
+    return read_file(Path(path))
 
 
 def rows(found: Records, schema: type[Schema]) -> Iterator[tuple[Where, Schema]]:

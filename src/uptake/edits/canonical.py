@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from unicodedata import category, normalize
 
+import regex
+
+from uptake.edits.joiners import JOINERS, SEEN_JOINER
 from uptake.edits.runs import runs
 
 _SINGLE = "\u2018\u2019\u201a\u201b\u2039\u203a"
@@ -19,8 +22,10 @@ _PLAIN = str.maketrans(
     dict.fromkeys(_SINGLE, "'") | dict.fromkeys(_DOUBLE, '"') | dict.fromkeys(_NO_BREAK, " ") | {"\r": "\n"}
 )
 # What is not seen: zero-width characters, and blanks before a line's end or at either end of the text.
-_UNSEEN = "\u200b\u200c\u200d\u2060\ufeff"
-_GAP = re.compile(rf"\A[\s{_UNSEEN}]+|[\s{_UNSEEN}]+\Z|[ \t{_NO_BREAK}{_UNSEEN}]+(?=\r?\n)|[{_UNSEEN}]+")
+_UNSEEN = rf"(?!{SEEN_JOINER})[\u200b\u2060\ufeff{JOINERS}]"
+_GAP = regex.compile(
+    rf"\A(?:\s|{_UNSEEN})+|(?:\s|{_UNSEEN})+\Z|(?:[ \t{_NO_BREAK}]|{_UNSEEN})+(?=\r?\n)|(?:{_UNSEEN})+"
+)
 # Letters of Korean that one syllable is spelled with, else a line end or a character.
 _BASE = re.compile(r"\r\n|[\u1100-\u115f]+[\u1160-\u11a7]*[\u11a8-\u11ff]*|.", re.DOTALL)
 
@@ -29,7 +34,7 @@ def canonical(response: str, edited: str) -> str:
     """`edited` with the response's own form where Unicode form, blanks, quotes or line ends are all that differs.
 
     Composed and decomposed letters, no-break blanks, quotes, CRLF, zero-width characters, and blanks at the end of a
-    line or around the text count as the same; case does not.
+    line or around the text count as the same; case does not, nor do joiners where they are seen.
     """
     old, new = _folded(response), _folded(edited)
     pairs = dict(_matches([atom.folded for atom in old.atoms], [atom.folded for atom in new.atoms]))
@@ -115,7 +120,7 @@ def _matches(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, int]
 
 def _starts(atoms: Sequence[str]) -> list[int]:
     """Where words begin, runs of letters and digits with the blank before, and single others; at last the end."""
-    letters = [atom[:1].isalnum() for atom in atoms]
+    letters = [atom[:1].isalnum() or atom[:1] in JOINERS for atom in atoms]
     inside = (
         index and letters[index] and (letters[index - 1] or atoms[index - 1] == " ") for index in range(len(atoms))
     )

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from uptake.types import Prompt, Verdict
 
 # Why an edit is not taken as it is. "ratio" and "moved" make it a preference of whole texts; the others a reject.
-NoText = Literal["", "parse", "no_answer", "too_long", "skipped"]
+NoText = Literal["", "parse", "cut_off", "no_answer", "too_long", "skipped"]
 ComparisonReason = Literal["", "empty", "no_edit", "length", "moved", "ratio"]
 Reason = NoText | ComparisonReason | Literal["not_better", "not_judged"]
 DEMOTED: tuple[Reason, ...] = ("ratio", "moved")

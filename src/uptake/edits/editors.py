@@ -39,7 +39,8 @@ def editor(
     """The editor of a name, or of a name with settings: `{"server": {"url": "http://localhost:8000/v1", ...}}`.
 
     `model` and `loading` are for the editor "model"; `rules` are what a person is shown beside the edit. Raises
-    InputError for an unknown name or setting, a setting out of its range, and a model that is missing or not used.
+    InputError for an unknown name or setting, a setting out of its range, a model that is missing or not used, and a
+    key that is missing.
     """
     made = named("editor", choice, EDITORS, elsewhere=("rules",))()
     if isinstance(made, _ModelSettings):
@@ -48,5 +49,7 @@ def editor(
         return ModelEditor.from_pretrained(model, made.prompt, max_new_tokens=made.max_new_tokens, **loading)
     if model is not None:
         raise InputError("only editor 'model' uses a model", field="model", allowed="no model, or that editor")
+    if isinstance(made, ServerEditor):
+        made.key()  # one that is missing is said before anything else is loaded
     found: Editor = replace(made, rules=rules) if isinstance(made, PersonEditor) else made
     return found

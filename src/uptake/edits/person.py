@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from uptake.annotators.page import SurveyForm, SurveyQuestion, ask, check_port
+from uptake.annotators.page import ask, check_port
+from uptake.annotators.survey import SurveyForm, SurveyQuestion
 from uptake.data.cache import Cache
 from uptake.data.turns import as_text
 from uptake.edits.edit import Checked, Draft, Proposal
@@ -56,7 +57,10 @@ class PersonEditor:
                 return bool(answer == SKIP)
             return self.rules(by_key[question.key], answer["text"]).reason not in _REFUSED
 
-        form = SurveyForm(Path(__file__).with_name("person.html"), "responses", takes, preview, most_bytes=1 << 22)
+        # No edit has more than some times its response's length, and a line break or quote is sent as two characters.
+        most_bytes = 10_000 + 4 * max((len(draft.response.encode(errors="replace")) for draft in drafts), default=0)
+        page = Path(__file__).with_name("person.html")
+        form = SurveyForm(page, "responses", takes, preview, most_bytes)
         answers = ask(form, questions, Cache(self.answers), self.port)
         return [Proposal(reason="skipped") if one == SKIP else Proposal(one["text"]) for one in answers]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from uptake.edits.canonical import canonical
 from uptake.edits.edit import Checked, ComparisonReason, Draft
+from uptake.edits.runs import aligned
 from uptake.edits.units import Units, Words
 from uptake.errors import InputError
-from uptake.ops.alignment import align
 from uptake.types import MAX_EDIT_RATIO
 
 
@@ -54,7 +54,7 @@ class Rules:
         if text == draft.response:
             return Checked(text, "no_edit")
         old, new = (self.units(draft.prompt, each, draft.finished) for each in (draft.response, text))
-        alignment = align(old, new)
+        alignment = aligned(old, new)
         ratio = alignment.distance / max(len(old), len(new), 1)
         length = len(new) / max(len(old), 1)
         reason = self._reason(old, new, alignment.ops, ratio, length)

@@ -1,7 +1,7 @@
 """A model behind a server as an editor: it is shown a response and writes the edit between two tags."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
@@ -18,9 +18,9 @@ class ServerEditor(ChatServer):
     """Edits by asking a server of OpenAI's chat protocol, at temperature 0.
 
     Every answer goes to the file `cache` before it is used, so nothing is paid for twice, whatever stops the work.
-    `prompt` names a preset or a file. An answer of more than `max_tokens` tokens breaks off, and so has no closing tag.
-    One without an edit is asked for once more, with the tag as its beginning where the server lets it.
-    Raises as `ChatServer` does.
+    `prompt` names a preset or a file. Thoughts before an answer are read past. An answer of more than `max_tokens`
+    tokens breaks off, and so has no closing tag ("cut_off"). One without an edit is asked for once more, with the tag
+    as its beginning where the server lets it. Raises as `ChatServer` does.
     """
 
     max_tokens: int = 2048
@@ -50,7 +50,7 @@ class ServerEditor(ChatServer):
         questions = [self._prompt(draft) for draft in drafts]
         cache = Cache(self.cache)
         found = {text: self._proposal(each) for text, each in self.answers(dict.fromkeys(questions), cache).items()}
-        again = [text for text, each in found.items() if each.reason == "parse"]
+        again = [text for text, each in found.items() if each.reason in ("parse", "cut_off")]
         for text, answer in self.answers(again, cache, 1, OPENING).items():
             found[text] = better(found[text], self._proposal(answer, OPENING))
         return [found[text] for text in questions]
@@ -58,7 +58,11 @@ class ServerEditor(ChatServer):
     def _proposal(self, answer: ChatCompletion | None, beginning: str = "") -> Proposal:
         if answer is None:
             return Proposal(reason="no_answer")
-        text = (answer.choices[0].message.content or "") if answer.choices else ""
+        text = answer.answer
         # What goes on after the tag does not repeat it; a server that was asked without the beginning writes it.
         text = text if OPENING in text else f"{beginning}{text}"
-        return proposal(text, sum(answer.tokens), self.cost(*answer.tokens))
+        found = proposal(text, sum(answer.tokens), self.cost(*answer.tokens))
+        if found.reason and answer.choices and answer.choices[0].cut_off:
+            message = answer.choices[0].message
+            return replace(found, reason="cut_off", answer=message.content or message.thoughts or "")
+        return found

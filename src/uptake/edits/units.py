@@ -8,13 +8,14 @@ from typing import Protocol
 from tokenizers import Regex, pre_tokenizers
 
 from uptake.data.chat import ChatFormat
+from uptake.edits.joiners import SEEN_JOINER
 from uptake.types import Prompt
 
 # Scripts that put no blanks between words; there, a letter with its marks is a unit.
 _DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _UNIT = (
-    rf" ?[{_DENSE}]\p{{M}}*"
-    rf"| ?(?:(?![{_DENSE}])[\p{{L}}\p{{N}}_]\p{{M}}*)+"
+    rf" ?[{_DENSE}]\p{{M}}*(?:{SEEN_JOINER}\p{{M}}*)?"
+    rf"| ?(?:(?![{_DENSE}])[\p{{L}}\p{{N}}_]\p{{M}}*(?:{SEEN_JOINER}\p{{M}}*)?)+"
     r"|\s+(?!\S)"  # blanks, but for the last one before a word
     r"| ?(?!\s)\X|\X"  # a mark, or an emoji with all its parts
 )

@@ -152,7 +152,10 @@ def annotator_spec(choice: Any) -> "uptake.annotators.base.AnnotatorSpec":
         raise InputError("no reward", field="judge", allowed="{from_reward: {reward: ..., temperature: ...}}")
     reward = reward_spec(settings["reward"])
     rest = {"temperature": reward.temperature} | {key: each for key, each in settings.items() if key != "reward"}
-    return configured("judge", name, ANNOTATORS[name].spec, rest, elsewhere=("reward",))(reward=reward)
+    by_reward: uptake.annotators.base.AnnotatorSpec = configured(
+        "judge", name, ANNOTATORS[name].spec, rest, elsewhere=("reward",)
+    )(reward=reward)
+    return by_reward
 
 
 def split(choice: Any, kind: str, kinds: Mapping[str, Kind]) -> tuple[str, Any]:

@@ -16,7 +16,7 @@ NAME = "uptake.json"
 def write_card(card: Mapping[str, Any], folder: Path) -> None:
     """Write a card into a model's folder; an empty one leaves no file."""
     if card:
-        (folder / NAME).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        (folder / NAME).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_card(name: str | Path) -> dict[str, Any]:

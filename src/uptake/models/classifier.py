@@ -84,6 +84,9 @@ def empty(auto: Any, lm: LanguageModel, config: Any, kind: str) -> PreTrainedMod
     """A model of the policy's architecture without weights; ModelError where Transformers has no such `kind` of it."""
     try:
         with torch.device("meta"):
-            return auto.from_config(config, dtype=lm.dtype, attn_implementation="eager")  # type: ignore[no-any-return]
+            made: PreTrainedModel = auto.from_config(
+                config, dtype=lm.dtype, attn_implementation="eager", trust_remote_code=False
+            )
     except ValueError as error:
         raise ModelError(f"{lm.name}: Transformers has no {kind} of {config.model_type}") from error
+    return made

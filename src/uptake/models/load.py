@@ -176,7 +176,7 @@ def _refuse_no_model(name: str | Path) -> None:
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or Hub name; ModelError where it cannot be loaded, or cannot read a letter."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         tokenizer("a")
     except Exception as error:
         raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
@@ -192,7 +192,7 @@ def _weights(
     """
     auto, kind = _KINDS[task]
     try:
-        loaded: Any = auto.from_pretrained(name, dtype=dtype, output_loading_info=True)
+        loaded: Any = auto.from_pretrained(name, dtype=dtype, output_loading_info=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(f"{name}: no {kind} could be loaded: {_first_line(error)}") from error
     model: PreTrainedModel = loaded[0]

@@ -59,9 +59,12 @@ def save_model(
 
 def _name_ends(file: Path, end_ids: Collection[int]) -> None:
     """Put further ends after those that a generation configuration names; not by its class, which may refuse it."""
-    config = json.loads(file.read_text())
+    config = json.loads(file.read_text(encoding="utf-8"))
     named = config.get("eos_token_id")
     known = named if isinstance(named, list) else [] if named is None else [named]
     ends = [*known, *sorted(set(end_ids).difference(known))]
     if ends != known:
-        file.write_text(json.dumps({**config, "eos_token_id": ends[0] if len(ends) == 1 else ends}, indent=2) + "\n")
+        file.write_text(
+            json.dumps({**config, "eos_token_id": ends[0] if len(ends) == 1 else ends}, indent=2) + "\n",
+            encoding="utf-8",
+        )

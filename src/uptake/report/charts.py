@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class LineChart:
-    """Line chart over steps; `reference` is the height of a dashed line, `marks` are where rounds start."""
+    """Line chart over steps, or `over` what else; `reference` is a dashed line's height, `marks` where rounds start."""
 
     title: str
     lines: tuple[Line, ...]
@@ -67,6 +67,7 @@ class LineChart:
     y_ticks: tuple[Tick, ...]
     reference: float | None
     marks: tuple[float, ...]
+    over: str = "steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +133,18 @@ def line_chart(
     reference: float | None = None,
     marks: Sequence[float] = (),
     shares: bool = False,
+    over: str = "steps",
 ) -> LineChart | None:
     """Line chart of series over steps; long ones are thinned and smoothed. None where no number is finite.
 
-    `shares` writes the values as percent.
+    `shares` writes the values as percent; over anything but steps, ticks need not be whole numbers.
     """
     tables = [(one, table) for one in series if (table := _finite(one)).size]
     if not tables:
         return None
     steps = np.concatenate([table[0] for _, table in tables])
     heights = np.concatenate([table[1:].ravel() for _, table in tables])
-    x = _step_axis(float(steps.min()), float(steps.max()))
+    x = _bounded_axis(float(steps.min()), float(steps.max()), whole=over == "steps")
     y = nice_axis([*heights.tolist(), *([] if reference is None else [reference])])
     return LineChart(
         title=title,
@@ -151,6 +153,7 @@ def line_chart(
         y_ticks=y.labels(percent_tick if shares else tick),
         reference=None if reference is None else y.percent(reference),
         marks=tuple(x.percent(mark) for mark in marks),
+        over=over,
     )
 
 
@@ -165,10 +168,10 @@ def histogram_chart(title: str, histogram: Histogram) -> HistogramChart:
     return HistogramChart(title, tuple(zip(bars, heights, strict=True)), tallest, axis.labels())
 
 
-def _step_axis(low: float, high: float) -> ChartAxis:
+def _bounded_axis(low: float, high: float, *, whole: bool) -> ChartAxis:
     if low == high:
         return ChartAxis(low - 1, high + 1, (low,))
-    ticks = MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = MaxNLocator(4, integer=whole, steps=[1, 2, 5, 10]).tick_values(low, high)
     return ChartAxis(low, high, tuple(float(at) for at in ticks if low <= at <= high))
 
 

@@ -68,10 +68,21 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionValues:
+    """Rewards that a model was conditioned on, over all rows, and the one that it is asked for after training."""
+
+    lowest: float
+    median: float
+    highest: float
+    asked_for: float
+
+
+@dataclass(frozen=True, slots=True)
 class RoundSummary:
     """Figures of a round, `rounds/<stage>-<round>/summary.json`: pairs made, responses dropped, lengths in tokens.
 
-    `rows` are those that examples were read from, None where responses were sampled.
+    `rows` are those that examples were read from, None where responses were sampled; `condition` is there where
+    responses were learned behind their rewards.
     """
 
     rows: int | None = None
@@ -85,6 +96,7 @@ class RoundSummary:
     longer_wins: float | None = None
     orders_agree: float | None = None
     category_agreement: Mapping[str, float | None] = field(default_factory=dict)
+    condition: ConditionValues | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,22 @@ class CurvePoint:
     win_rate: float | None = None
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlphaPoint:
+    """One line of `alphas.jsonl`: a model beyond an aligned one, compared with it; `tokens` is the mean of its answers.
+
+    `length_controlled` is the win rate at equal lengths, where one could be had.
+    """
+
+    alpha: float
+    tokens: float
+    win_rate: float
+    low: float
+    high: float
+    length_controlled: float | None = None
+    follow_up_reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +210,7 @@ class RunFolder:
     evaluation: Evaluation | None = None
     curve: tuple[CurvePoint, ...] = ()
     samples: tuple[Sample, ...] = ()
+    alphas: tuple[AlphaPoint, ...] = ()
     tokens: tuple[TokenView, ...] = ()
 
     @property
@@ -192,7 +221,7 @@ class RunFolder:
 
 FILES = (
     "recipe.yaml, run.json, metrics.jsonl, timing.jsonl, curve.jsonl, rounds/*/summary.json, evaluation.json, "
-    "samples.jsonl, tokens.jsonl"
+    "samples.jsonl, alphas.jsonl, tokens.jsonl"
 )
 
 
@@ -213,6 +242,7 @@ def read_run(path: Path) -> RunFolder:
         evaluation=_record(Evaluation, path / "evaluation.json"),
         curve=_lines(CurvePoint, path / "curve.jsonl"),
         samples=_lines(Sample, path / "samples.jsonl"),
+        alphas=_lines(AlphaPoint, path / "alphas.jsonl"),
         tokens=_lines(TokenView, path / "tokens.jsonl"),
     )
     if run == RunFolder(path):

@@ -28,15 +28,16 @@ class Page:
 def build_page(title: str, room: ModuleType, *given: Any) -> Page:
     """Page of the sections that the files of a room `build` from what is given, in the room's `ORDER`.
 
-    A section `name.py` is printed by `name.html.j2` beside it. Raises ValueError for a file that has no place in ORDER.
+    A section `name.py` is printed by `name.html.j2` beside it; one that is None is neither shown nor missed. Raises
+    ValueError for a file that has no place in ORDER.
     """
     names = sorted((module.name for module in pkgutil.iter_modules(room.__path__)), key=room.ORDER.index)
     folder = room.__name__.rpartition(".")[2]
-    built: dict[str, Section | LeftOut] = {
+    built: dict[str, Section | LeftOut | None] = {
         f"{folder}/{name}.html.j2": import_module(f"{room.__name__}.{name}").build(*given) for name in names
     }
     shown = {template: each for template, each in built.items() if isinstance(each, Section)}
-    left_out = ((each,) if isinstance(each, LeftOut) else each.left_out for each in built.values())
+    left_out = ((each,) if isinstance(each, LeftOut) else each.left_out for each in built.values() if each is not None)
     return Page(title, shown, tuple(_lines(chain.from_iterable(left_out))))
 
 

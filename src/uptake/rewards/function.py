@@ -145,7 +145,7 @@ class FunctionSpec(RewardSpec):
     def build(self, resources: Resources) -> Reward:
         file, name = self._parts
         try:
-            text = Path(file).read_text()
+            text = Path(file).read_text(encoding="utf-8")
             module = _run(file, text)
         except Exception as error:
             raise InputError(f"cannot be run: {type(error).__name__}: {error}", path=file, field="path") from error

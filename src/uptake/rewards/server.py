@@ -67,6 +67,7 @@ class RewardServer(Server, Reward, RewardSpec):
         return frozenset({"tokens"})
 
     def build(self, resources: Resources) -> "RewardServer":
+        self.key()
         return replace(self, cache=str(resources.file(self.cache)), chat=resources.chat)
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, final, get_args
 
-from pydantic import BaseModel
-
-from uptake.client import Choices, Message, Server, sent_with
+from uptake.client import ChatChoice, Choices, Server, sent_with
 from uptake.data.cache import Cache
 from uptake.data.turns import for_server
 from uptake.errors import InputError
@@ -19,13 +17,6 @@ from uptake.types import Prompt, Rollout, Turn
 from uptake.world import World
 
 ExchangeForm = Literal["ids", "text"]
-
-
-class ChatChoice(BaseModel):
-    """An answer of a chat model, and why it ended there: "stop" where the model meant it to."""
-
-    message: Message
-    finish_reason: str | None = None
 
 
 class Conversation(Choices):
@@ -41,8 +32,9 @@ class ServerSamples(Samples):
 
     With `exchange` "ids", prompts and answers travel as token ids, which vLLM offers, to a model with the policy's own
     tokenizer. With "text", any chat model will do: it reads the conversation in its own chat template, and its answer
-    is cut into tokens by the policy's chat format, unfinished unless its finish reason is "stop", without
-    log-probabilities. An answer that the server does not give is an empty, unfinished response, which judges drop.
+    is cut into tokens by the policy's chat format, unfinished unless its finish reason is "stop" or another word for
+    it, without log-probabilities. An answer that the server does not give is an empty, unfinished response, which
+    judges drop.
 
     Every sample is a request of its own with a seed of its own, so a prompt is read, and paid for, `n` times. Answers
     are kept in the file `cache` of the run's folder before they are used. `url` to `retries` are those of `Server`.
@@ -110,5 +102,5 @@ class ServerSamples(Samples):
             return Written()
         turns = self.fitted(prompt.prompt, world.chat)
         _, whole = world.chat.response_ids(turns, choice.message.content or "", where=prompt.prompt.where)
-        ids = (whole if choice.finish_reason == "stop" else whole[:-1])[: answer_limit(world.policy, prompt, sampling)]
+        ids = (whole if choice.ended else whole[:-1])[: answer_limit(world.policy, prompt, sampling)]
         return Written(ids, finished=bool(ids) and ids[-1] in world.chat.end_ids)

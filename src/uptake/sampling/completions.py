@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from uptake.client import Choices, Server, sent_with
+from uptake.client import Choices, Lenient, Server, sent_with
 from uptake.data.cache import Cache
 from uptake.errors import InputError, UptakeError
 from uptake.models import LanguageModel
@@ -23,9 +23,9 @@ class Logprobs(BaseModel):
 class CompletionChoice(BaseModel):
     """An answer; `prompt_token_ids` are the ids that the server read."""
 
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
-    logprobs: Logprobs | None = None
+    token_ids: Lenient[list[int]] = None
+    prompt_token_ids: Lenient[list[int]] = None
+    logprobs: Lenient[Logprobs] = None
 
 
 class Completion(Choices):

@@ -42,8 +42,8 @@ def free_memory() -> int:
 def group_room(limit: Path, usage: Path, reclaimed: str) -> int:
     """What a control group leaves; pages of files that nobody uses are given back before it is full."""
     try:
-        allowed, taken = limit.read_text().strip(), int(usage.read_text())
-        stat = (limit.parent / "memory.stat").read_text()
+        allowed, taken = limit.read_text(encoding="utf-8").strip(), int(usage.read_text(encoding="utf-8"))
+        stat = (limit.parent / "memory.stat").read_text(encoding="utf-8")
     except OSError:
         return sys.maxsize
     cached = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith(f"{reclaimed} ")), 0)
@@ -58,4 +58,8 @@ def _field(path: Path, name: str) -> int | None:
     """A line of a file of the kernel's, in bytes."""
     if not path.exists():
         return None
-    return next(1024 * int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
+    return next(
+        1024 * int(line.split()[1])
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"{name}:")
+    )

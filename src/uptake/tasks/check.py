@@ -17,7 +17,7 @@ from uptake.recipe import Examples, Recipe, Stage
 from uptake.reference import NoReference
 from uptake.tasks.judge_probe import facts_of, probe_judge
 from uptake.tasks.measured_step import MeasuredRound, MeasuredStep, measured_round, measured_step
-from uptake.tasks.memory_need import LAPTOP, Costs, copied_bytes, held_bytes, memory_need, what_fits
+from uptake.tasks.memory_need import LAPTOP, Costs, copied_bytes, held_bytes, memory_need, memory_text, what_fits
 from uptake.train.loop import batch_plan
 from uptake.train.rounds import dropped
 from uptake.types import Dropped, Prompt, RoundData, Row
@@ -104,10 +104,11 @@ def _recorded(
     found = reach_of(stage.update, world.policy.model, steps_of(stage.update, count) * stage.rounds)
     plan = batch_plan(len(data.examples), stage, (world.seed, 0, 0))
     costs = [[len(trees[index]) for index in part] for part in plan]
+    whole = mean * min(count, stage.update.batch_size)
     need, too_large = _need(stage, world, costs, limit)
     more = [
         ("stop token", f"trained: every response ends with {_ends(world, _used(world, trees))}"),
-        ("distinct tokens", f"{mean:.0f} an example, {mean * stage.update.batch_size:.0f} an optimizer step"),
+        ("distinct tokens", f"{mean:.0f} an example, {whole:.0f} an optimizer step"),
         *_steps(stage, found),
         ("compute", _compute(stage, world, mean * count * stage.update.epochs)),
         ("loss before step 1", _first_loss(stage, world, data.examples[:SHOWN])),
@@ -131,7 +132,7 @@ def _measured(step: MeasuredStep, tokens: float) -> list[tuple[str, str]]:
     minutes = step.seconds / step.tokens * tokens / 60
     return [
         ("time", f"about {minutes:.2g} minutes: {step.seconds:.2g} s for a step of {step.tokens} tokens"),
-        ("peak memory", f"about {step.peak / 2**30:.2f} GiB, at that step"),
+        ("peak memory", f"about {memory_text(step.peak)}, at that step"),
     ]
 
 
@@ -153,7 +154,7 @@ def _measured_round(stage: Stage, share: MeasuredRound, rows: int) -> list[tuple
     return [
         *told,
         ("time", f"about {whole:.2g} minutes for {rows * stage.rounds} prompts, by {share.rows} of them"),
-        ("peak memory", f"about {step.peak / 2**30:.2f} GiB, at a step of {step.tokens} tokens"),
+        ("peak memory", f"about {memory_text(step.peak)}, at a step of {step.tokens} tokens"),
     ]
 
 
@@ -161,7 +162,7 @@ def _need(stage: Stage, world: World, costs: Costs, limit: int) -> tuple[tuple[s
     """What the steps of a run take at their peak, and a line where that is more than there is."""
     held = held_bytes(world.policy.device)
     need = memory_need(stage, world, costs, held)
-    fact = "memory of a step", f"about {need.peak / 2**30:.2f} GiB, with {need.tokens} tokens at once"
+    fact = "memory of a step", f"about {memory_text(need.peak)}, with {need.tokens} tokens at once"
     return fact, [line for line in [what_fits(stage, world, costs, held, limit)] if line]
 
 
@@ -238,7 +239,7 @@ def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
     weights = sum(weight.numel() for weight in policy.model.parameters())
     return [
         ("weights", f"{weights:,}, of which {sum(weight.numel() for weight in trained):,} are trained"),
-        ("memory for weights", f"about {sum(parts.values()) / 2**30:.2f} GiB: {names}"),
+        ("memory for weights", f"about {memory_text(sum(parts.values()))}: {names}"),
     ]
 
 

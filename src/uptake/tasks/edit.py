@@ -22,6 +22,7 @@ from uptake.data.write import FORMATS
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
+from uptake.evaluate.annotator import position_bias_warning
 from uptake.evaluate.edits import EditStats, edit_stats
 from uptake.support.keys import content_key
 from uptake.support.progress import progress_bar
@@ -246,4 +247,7 @@ def _nothing(outcomes: Sequence[Outcome]) -> str:
     reasons = Counter(outcome.reason for outcome in outcomes).most_common()
     answer = next((outcome.proposal.answer for outcome in outcomes if outcome.proposal.answer), "")
     quoted = f"; the first answer: {answer[:QUOTED]!r}" if answer else ""
-    return f"no edit can be written: {', '.join(f'{reason} {count}' for reason, count in reasons)}{quoted}"
+    judge = edit_stats(outcomes).judge if outcomes else None
+    warning = position_bias_warning(judge) if judge else ""
+    told = f"{', '.join(f'{reason} {count}' for reason, count in reasons)}{quoted}{warning and f'; {warning}'}"
+    return f"no edit can be written: {told}"

@@ -61,6 +61,11 @@ def memory_size(text: str) -> int:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or "G"))
 
 
+def memory_text(size: int) -> str:
+    """A size as people read it: "586 MiB" or "3.21 GiB"."""
+    return f"{size / 2**20:.0f} MiB" if size < GIB else f"{size / GIB:.3g} GiB"
+
+
 def held_bytes(device: torch.device) -> int:
     """Bytes that this process holds on a device."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else held_memory()
@@ -124,11 +129,11 @@ def what_fits(stage: Stage, world: World, costs: Costs, held: int, limit: int) -
     need = memory_need(stage, world, costs, held)
     if need.peak <= limit:
         return ""
-    problem = f"the run takes about {need.peak / GIB:.1f} GiB, and there are {limit / GIB:.3g}"
+    problem = f"the run takes about {memory_text(need.peak)}, and there are {memory_text(limit)}"
     changes = list(_smaller(stage, world, need))
     now = StepSettings(stage.update)
     alone = [(name, memory_need(stage, world, costs, held, change(now)).peak) for name, change in changes]
-    if enough := [f"{name} ({peak / GIB:.1f} GiB)" for name, peak in alone if peak <= limit]:
+    if enough := [f"{name} ({memory_text(peak)})" for name, peak in alone if peak <= limit]:
         return f"{problem}: it fits with {', or with '.join(enough)}"
     words: list[str] = []
     left = need.peak
@@ -137,8 +142,8 @@ def what_fits(stage: Stage, world: World, costs: Costs, held: int, limit: int) -
             now, words = change(now), [*words, name]
             left = memory_need(stage, world, costs, held, now).peak
         if left <= limit:
-            return f"{problem}: it fits with {' '.join(words)} ({left / GIB:.1f} GiB)"
-    rest = f"{' '.join(words)} leaves {left / GIB:.1f} GiB" if words else "no setting makes it smaller"
+            return f"{problem}: it fits with {' '.join(words)} ({memory_text(left)})"
+    rest = f"{' '.join(words)} leaves {memory_text(left)}" if words else "no setting makes it smaller"
     return f"{problem}: {rest}; smaller are another model and shorter examples"
 
 

@@ -195,7 +195,9 @@ class _Tally:
     rewards: "array[float]" = field(default_factory=_floats)
     by_part: dict[str, "array[float]"] = field(default_factory=lambda: defaultdict(_floats))
     # Rewards and lengths of chosen and rejected.
-    pairs: "tuple[array[float], ...]" = field(default_factory=lambda: (_floats(), _floats(), _floats(), _floats()))
+    pairs: "tuple[array[float], array[float], array[float], array[float]]" = field(
+        default_factory=lambda: (_floats(), _floats(), _floats(), _floats())
+    )
 
     def add(self, row: Row, scores: RowScores) -> bool:
         """Count a row; says whether it has scores."""

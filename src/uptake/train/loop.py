@@ -88,7 +88,7 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     _keep_start(recipe, world, folder)
     world = trained = log.within_limits(world)
     if snapshot and cursor.stage == len(recipe.stages):
-        learner = Learner(recipe.stages[-1], world)
+        learner = Learner(recipe.stages[-1], world, log.micro_tokens(cursor.stage - 1))
         learner.load(snapshot.weights)
         trained = learner.world
     for index in range(cursor.stage, len(recipe.stages)):

@@ -35,7 +35,7 @@ def write_tensors(folder: Path, groups: Mapping[str, Mapping[str, Tensor]]) -> N
                 plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
                 save_file(plain, partial / f"{name}.safetensors")
             contents = {path.name: _content(path) for path in sorted(partial.iterdir())}
-            (partial / MANIFEST).write_text(json.dumps(contents, indent=1) + "\n")
+            (partial / MANIFEST).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise UptakeError(f"{folder}: cannot be written ({error})") from error
 
@@ -44,7 +44,7 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     """The tensors of one group; raises DamagedFolder where they are not what the manifest says."""
     path = folder / f"{name}.safetensors"
     try:
-        expected = json.loads((folder / MANIFEST).read_text())[path.name]
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))[path.name]
         if (found := _content(path)) != expected:
             what = "bytes" if found["bytes"] != expected["bytes"] else "crc32"
             raise DamagedFolder(f"{path} is damaged: {what} {found[what]} instead of {expected[what]}")

@@ -80,12 +80,14 @@ def settings_that_move(
     """Settings that reach `GOAL`, and in how many steps.
 
     Few examples make more steps in smaller batches and more epochs, where the examples of a round are known. The rate
-    makes up for the rest, to one digit, up to what is sound for one step; beyond it there are more steps.
+    makes up for the rest, to one digit, up to what is sound for one step; beyond it there are more steps. An adapter
+    gets AdamW where it has Adafactor, which moves a weight by a share of its size: half of the adapter starts at 0, and
+    a rate that moves it would scatter the other half.
     """
-    better = settings
+    better = replace(settings, optimizer="adamw") if settings.optimizer == "adafactor" and _adapted(model) else settings
     if examples is not None and examples < STEPS_AN_EPOCH * settings.batch_size:
         size = min(settings.batch_size, max(SMALLEST_BATCH, examples // STEPS_AN_EPOCH))
-        better = replace(settings, batch_size=size, epochs=max(settings.epochs, EPOCHS))
+        better = replace(better, batch_size=size, epochs=max(settings.epochs, EPOCHS))
         steps = steps // steps_of(settings, examples) * steps_of(better, examples)
     needed = _fewest_steps(better, model, steps)
     if examples is not None and needed > steps:
@@ -93,17 +95,21 @@ def settings_that_move(
         better = replace(better, epochs=-(-needed // an_epoch))
         needed = an_epoch * better.epochs
     whole = reach_of(replace(better, lr=1.0), model, needed).share
-    better = better if whole is None else replace(better, lr=max(settings.lr, float(f"{GOAL / whole:.0e}")))
+    least = settings.lr if better.optimizer == settings.optimizer else 0.0
+    better = better if whole is None else replace(better, lr=max(least, float(f"{GOAL / whole:.0e}")))
     return better, needed
 
 
 def _fewest_steps(settings: Optimization, model: nn.Module, steps: int) -> int:
     """Steps, to a twentieth, that reach `GOAL` without one that is longer than is sound; no fewer than `steps`."""
-    adapted = any(hasattr(module, "lora_A") for module in model.modules())
-    most, unit = ADAPTER_STEP if adapted else WEIGHTS_STEP, replace(settings, lr=1.0)
+    most, unit = ADAPTER_STEP if _adapted(model) else WEIGHTS_STEP, replace(settings, lr=1.0)
     while most * distance(unit, steps) < GOAL * max(_lengths(unit, steps)):
         steps += 1 + steps // 20
     return steps
+
+
+def _adapted(model: nn.Module) -> bool:
+    return any(hasattr(module, "lora_A") for module in model.modules())
 
 
 def steps_of(settings: Optimization, examples: int) -> int:
@@ -124,8 +130,10 @@ def advice(settings: Optimization, model: nn.Module, found: Reach, examples: int
     """A line where a run can move nothing, with the settings that do; `examples` as for `settings_that_move`."""
     if found.is_nothing and found.share is not None:
         better, steps = settings_that_move(settings, model, found.steps, examples)
-        names = [name for name in ("batch_size", "epochs", "lr") if getattr(better, name) != getattr(settings, name)]
-        instead = " ".join(f"--set {name}={getattr(better, name):g}" for name in names)
+        names = ("optimizer", "batch_size", "epochs", "lr")
+        changed = {name: value for name in names if (value := getattr(better, name)) != getattr(settings, name)}
+        values = {name: value if isinstance(value, str) else f"{value:g}" for name, value in changed.items()}
+        instead = " ".join(f"--set {name}={value}" for name, value in values.items())
         if examples is None and steps > found.steps:
             instead += f", in {steps} steps and not {found.steps}: more rounds, or more prompts in each"
         yield (

@@ -49,7 +49,9 @@ def stored_adapter(name: str) -> StoredAdapter | None:
         return None
     folder = local_folder(over, WEIGHTS)
     stored_in(folder / WEIGHTS)  # which says what is wrong with it
-    return StoredAdapter(folder, json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS), base)
+    return StoredAdapter(
+        folder, json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / WEIGHTS), base
+    )
 
 
 def extrapolate_over_base(
@@ -185,4 +187,4 @@ def _write(folder: Path, like: StoredAdapter, tensors: Tensors, config: Mapping[
         raise ModelError(f"{folder}: weights that are not finite (allowed: finite weights; a smaller alpha)")
     copy_beside(like.folder, folder)
     save_file({name: each.contiguous() for name, each in tensors.items()}, folder / WEIGHTS, {"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

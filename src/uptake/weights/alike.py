@@ -94,7 +94,7 @@ def check_tokenizers(start: Path, aligned: Path) -> None:
 
 def _vocabulary(folder: Path) -> dict[str, int]:
     try:
-        vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(folder).get_vocab()
+        vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(folder, trust_remote_code=False).get_vocab()
     except Exception as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(f"{folder}: no tokenizer could be loaded: {line}") from error
@@ -118,7 +118,7 @@ def _check_settings(start: Path, aligned: Path) -> Any:
 
 def _config(folder: Path) -> Any:
     try:
-        config: Any = AutoConfig.from_pretrained(folder)
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         line = str(error).strip().partition("\n")[0]
         raise ModelError(f"{folder}: no configuration of a model could be loaded: {line}") from error

@@ -40,7 +40,7 @@ def extrapolate_whole(
         if dtype != "auto":
             _name_dtype(folder / "config.json", dtype)
         if (index := written_index(aligned, {name: size_of(each) for name, each in layout.items()})) is not None:
-            (folder / INDEX).write_text(index)
+            (folder / INDEX).write_text(index, encoding="utf-8")
     shards: dict[str, list[str]] = defaultdict(list)
     for name, pair in pairs.items():
         shards[pair.aligned.path.name].append(name)
@@ -100,6 +100,6 @@ def _written(pair: TensorPair, dtype: str) -> StoredTensor:
 
 
 def _name_dtype(path: Path, dtype: str) -> None:
-    config: Mapping[str, Any] = json.loads(path.read_text())
+    config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     named = {name: value for name, value in config.items() if name not in ("dtype", "torch_dtype")}
-    path.write_text(json.dumps({**named, "dtype": dtype}, indent=2) + "\n")
+    path.write_text(json.dumps({**named, "dtype": dtype}, indent=2) + "\n", encoding="utf-8")

@@ -1,18 +1,21 @@
-"""A client for servers, OpenAI's protocol first: many questions at a time, each answer on disk before it is used."""
+"""A server, how it is reached, and many questions to it at a time, each answer on disk before it is used."""
 
 import asyncio
 import logging
 import os
-from abc import abstractmethod
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, final
-from urllib.parse import urlsplit
+from typing import Any, Generic, TypeVar, final
+from urllib.parse import SplitResult, urlsplit
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAI
-from pydantic import BaseModel, TypeAdapter, ValidationError
+import httpx2
+from pydantic import TypeAdapter
 
+from uptake.client.post import PostError, client, error_in, post
+from uptake.client.reply import Reply
 from uptake.data.cache import Cache
 from uptake.errors import InputError, UptakeError
 
@@ -23,60 +26,12 @@ Body = Mapping[str, Any]
 Form = Callable[[Body], Body]
 
 _Result = TypeVar("_Result")
-_Reply = TypeVar("_Reply", bound="Reply")
+_Reply = TypeVar("_Reply", bound=Reply)
 
 # Statuses that every other question would meet too.
 _HOPELESS = {402: "payment is required", 404: "no such model or address", 429: "too many requests, or no credit left"}
-
-
-class Message(BaseModel):
-    """Message of a chat model."""
-
-    content: str | None = None
-
-
-class Usage(BaseModel):
-    """Tokens read and written."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class Reply(BaseModel):
-    """Reply of a server, as far as it is used."""
-
-    @classmethod
-    @abstractmethod
-    def of(cls, body: str, question: Body) -> Self:
-        """The reply that a body holds; one that is not `whole` where it holds no answer to the question."""
-
-    @property
-    @abstractmethod
-    def whole(self) -> bool:
-        """Whether the question is answered; what does not answer it is not kept."""
-
-
-class Choices(Reply):
-    """The part of a model's answer that matters here; without choices where the server sent something else."""
-
-    choices: Sequence[BaseModel] = ()
-    usage: Usage | None = None
-
-    @classmethod
-    def of(cls, body: str, question: Body) -> Self:
-        try:
-            return cls.model_validate_json(body)
-        except ValidationError:
-            return cls()  # without choices: the caller counts it as an answer that is none
-
-    @property
-    def whole(self) -> bool:
-        return bool(self.choices)
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens read and written, as far as the server counts them."""
-        return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
+# What no address holds.
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def sent_with(settings: Body) -> Form:
@@ -89,10 +44,12 @@ class Server:
     """A model behind a server of OpenAI's protocol, and how it is reached.
 
     `url` is what "/chat/completions" is added to: "http://localhost:8000/v1". A key is read from the environment
-    variable `key_variable` when it is needed, and kept nowhere. At most `concurrency` questions are open at a time. A
-    request that takes longer than `timeout` seconds, breaks off, or meets status 408, 409, 429 or 5xx is sent again, up
-    to `retries` times: after as long as the server asks for (Retry-After, up to two minutes), else after a time that
-    doubles from 0.5 to 8 seconds, less up to a quarter by chance. Raises InputError for a setting out of its range.
+    variable `key_variable` when it is needed, without the blanks around it, and kept nowhere. At most `concurrency`
+    questions are open at a time. A request that takes longer than `timeout` seconds from connecting to the last byte of
+    the answer, breaks off, or meets status 408, 409, 429 or 5xx, be it as an error in a body under another status, is
+    sent again, up to `retries` times: after as long as the server asks for (Retry-After, up to two minutes), else after
+    a time that doubles from 0.5 to 8 seconds, less up to a quarter by chance. No question goes to another host than
+    that of `url`. Raises InputError for a setting out of its range.
     """
 
     url: str
@@ -103,16 +60,15 @@ class Server:
     retries: int = 10
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.url)
+        url = _address(self.url)
         if url.username is not None or url.query:
             raise InputError("a name or key in the address", field="url", allowed="a key by its environment variable")
         if self.key_variable is not None and not self.key_variable.isidentifier():
             # Not repeated here: it may be the key itself.
             raise InputError("no name of an environment variable", field="key_variable", allowed="a name like MY_KEY")
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise InputError(repr(self.url), field="url", allowed='an address like "http://localhost:8000/v1"')
         check_ranges(
             self,
+            model=(_is_text(self.model), "a name in Unicode"),
             concurrency=(self.concurrency >= 1, "a whole number from 1"),
             timeout=(self.timeout > 0, "seconds above 0"),
             retries=(self.retries >= 0, "a whole number from 0"),
@@ -142,25 +98,39 @@ class Server:
         Raises UptakeError, with what the server `needs` for it, where it does not.
         """
         url = self.url.rstrip("/").removesuffix("/v1") + path
+
+        async def commanded() -> str:
+            async with client(self.url, self.key(), self.timeout) as connection:
+                return await post(connection, url, body, self.timeout)
+
         try:
-            with OpenAI(base_url=self.url, api_key=self._secret(), max_retries=0, timeout=self.timeout) as client:
-                return client.post(url, cast_to=str, body=body)
-        except (APIStatusError, APIConnectionError) as error:
+            return _run(commanded())
+        except PostError as error:
             raise UptakeError(f"{url}: {self._censored(error)} (needed: {needs})") from error
+
+    def key(self) -> str | None:
+        """The key, or None for a server without one; InputError where the variable holds no key."""
+        if self.key_variable is None:
+            return None
+        key = os.environ.get(self.key_variable, "").strip()
+        allowed = "one that holds the key of the server"
+        if not key:
+            raise InputError(f"no environment variable {self.key_variable}", field="key_variable", allowed=allowed)
+        if not (key.isascii() and key.isprintable() and " " not in key):
+            problem = f"the environment variable {self.key_variable} holds blanks or other signs that no key has"
+            raise InputError(problem, field="key_variable", allowed=allowed)
+        return key
 
     async def _ask(
         self, path: str, questions: Mapping[str, Body], forms: Sequence[Form], kind: type[_Reply], cache: Cache | None
     ) -> dict[str, _Reply | None]:
-        secret, gate = self._secret(), asyncio.Semaphore(self.concurrency)
-        async with AsyncOpenAI(
-            base_url=self.url, api_key=secret, max_retries=self.retries, timeout=self.timeout
-        ) as client:
-            line = _Line(self, client, path, forms)
+        gate = asyncio.Semaphore(self.concurrency)
+        async with client(self.url, self.key(), self.timeout) as connection:
+            line = _Line(self, connection, path, forms, kind)
 
             async def answer(key: str, question: Body) -> _Reply | None:
                 async with gate:
-                    body = await line.ask(question)
-                    reply = None if body is None else kind.of(body, question)
+                    reply = await line.ask(question)
                     if cache and reply and reply.whole:
                         await asyncio.to_thread(cache.put, {key: reply.model_dump()})
                     return reply
@@ -172,19 +142,10 @@ class Server:
                 raise several.exceptions[0] from None
         return {key: task.result() for key, task in tasks.items()}
 
-    def _secret(self) -> str:
-        """The key; servers without one are sent a word instead, since the protocol wants something."""
-        if self.key_variable is None:
-            return "none"
-        if not os.environ.get(self.key_variable):
-            problem = f"no environment variable {self.key_variable}"
-            raise InputError(problem, field="key_variable", allowed="one that holds the key of the server")
-        return os.environ[self.key_variable]
-
     def _censored(self, error: Exception) -> str:
         """What the server said, without the key."""
-        message = str(error).replace(self._secret(), "[key]") if self.key_variable else str(error)
-        return message[:300]
+        key = self.key()
+        return (str(error).replace(key, "[key]") if key else str(error))[:300]
 
 
 def check_ranges(part: object, **rules: tuple[bool, str]) -> None:
@@ -195,44 +156,76 @@ def check_ranges(part: object, **rules: tuple[bool, str]) -> None:
 
 
 @final
-class _Line:
+class _Line(Generic[_Reply]):
     """An open line to a server: it remembers the fullest form of a request that the server takes."""
 
-    def __init__(self, server: Server, client: AsyncOpenAI, path: str, forms: Sequence[Form]) -> None:
-        self._server, self._client, self._path, self._forms = server, client, path, forms
+    def __init__(
+        self, server: Server, connection: httpx2.AsyncClient, path: str, forms: Sequence[Form], kind: type[_Reply]
+    ) -> None:
+        self._server, self._connection, self._forms, self._kind = server, connection, forms, kind
+        self._url = path if path == server.url else server.url.rstrip("/") + path
         self._level, self._warned = 0, False
 
-    async def ask(self, question: Body) -> str | None:
+    async def ask(self, question: Body) -> _Reply | None:
         """What the server answers, or None where it does not."""
-        level = self._level
+        level, attempt = self._level, 0
         while True:
-            body = {"model": self._server.model, **self._forms[level](question)}
             try:
-                answer = await self._client.post(self._path, cast_to=str, body=body)
-            except (APIStatusError, APIConnectionError) as error:
-                if getattr(error, "status_code", 0) in (400, 422) and level + 1 < len(self._forms):
+                reply = await self._reply(question, self._forms[level])
+            except PostError as error:
+                if error.status in (400, 422) and level + 1 < len(self._forms):
                     level += 1
-                    continue
-                self._give_up(error)
-                return None
-            self._level = max(self._level, level)
-            return answer
+                elif error.passes and attempt < self._server.retries:
+                    await asyncio.sleep(error.wait(attempt))
+                    attempt += 1
+                else:
+                    self._give_up(error)
+                    return None
+            else:
+                self._level = max(self._level, level)
+                return reply
 
-    def _give_up(self, error: APIStatusError | APIConnectionError) -> None:
+    async def _reply(self, question: Body, form: Form) -> _Reply:
+        body = {"model": self._server.model, **form(question)}
+        text = await post(self._connection, self._url, body, self._server.timeout)
+        reply = self._kind.of(text, question)
+        if not reply.whole and (error := error_in(text)):
+            raise error
+        return reply
+
+    def _give_up(self, error: PostError) -> None:
         """Raises where no other question would fare better; says once what the server said."""
-        server, status = self._server, getattr(error, "status_code", 0)
+        server, status = self._server, error.status
         if status in (401, 403):
             name = server.key_variable
             allowed = f"a valid key in the environment variable {name}" if name else "the name of a variable with a key"
             raise InputError(f"{server.url} refuses the key (status {status})", field="key_variable", allowed=allowed)
         if status in _HOPELESS:
             raise UptakeError(f"{server.url}, model {server.model}: {_HOPELESS[status]} (status {status})")
-        # The cause is an exception of whatever HTTP library stands below: ConnectError or ConnectTimeout.
-        if "Connect" in type(error.__cause__).__name__:
-            raise UptakeError(f"{server.url} cannot be reached: {error.__cause__}")
+        if error.moved:
+            raise InputError(f"{server.url}: {error}", field="url", allowed="the address of the server itself")
+        if not error.reached:
+            raise UptakeError(f"{server.url} cannot be reached: {error}")
         if not self._warned:
             self._warned = True
             log.warning("%s: no answer to a question: %s", server.url, server._censored(error))
+
+
+def _address(url: str) -> SplitResult:
+    """An address in its parts; InputError where it is none."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not _BLANK.search(url):
+            return parts
+    problem = "no address of a server" if "@" in url or "?" in url else repr(url)  # which may hold a key
+    raise InputError(problem, field="url", allowed='an address like "http://localhost:8000/v1"')
+
+
+def _is_text(text: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return True
+    return False
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
