@@ -114,9 +114,9 @@ def _cells(batch: pa.RecordBatch, first: Where) -> list[Record]:
         rows: list[Record] = batch.to_pylist()
         return rows
     except (ValueError, OverflowError):
-        for number, name in product(range(len(batch)), batch.schema.names):
+        for number, (index, name) in product(range(len(batch)), enumerate(batch.schema.names)):
             try:
-                batch.column(name)[number].as_py()
+                batch.column(index)[number].as_py()
             except (ValueError, OverflowError) as error:
                 where, allowed = Where(first.path, first.line + number), "a value that Python can hold"
                 raise bad_row(f"cannot be read: {error}", where, field=name, allowed=allowed) from error
