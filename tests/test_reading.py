@@ -124,6 +124,11 @@ def test_messages_that_python_spells_hold_no_more_than_json_does() -> None:
             conversation(f"[{{'role': 'user', 'content': 'a', 'x': {odd}}}]", None, "messages")
 
 
+def test_a_mark_follows_an_empty_line() -> None:
+    turns = conversation("Human: a Assistant: b\nHuman: c\n \n\nAssistant: d", None, "text")
+    assert [turn.content for turn in turns] == ["a Assistant: b\nHuman: c", "d"]
+
+
 def test_long_runs_of_blanks_are_read_once() -> None:
     """A regular expression took a quarter of a minute for these: each blank line began a search to the end."""
     text = "\n\nHuman: a" + "\n" * 300_000 + "b\n\nAssistant: c"
