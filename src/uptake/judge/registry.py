@@ -153,7 +153,7 @@ def annotator_spec(choice: Any) -> "uptake.annotators.base.AnnotatorSpec":
     reward = reward_spec(settings["reward"])
     rest = {"temperature": reward.temperature} | {key: each for key, each in settings.items() if key != "reward"}
     by_reward: uptake.annotators.base.AnnotatorSpec = configured(
-        "judge", name, ANNOTATORS[name].spec, rest, elsewhere=("reward",)
+        "judge", "from_reward", ANNOTATORS["from_reward"].spec, rest, elsewhere=("reward",)
     )(reward=reward)
     return by_reward
 
