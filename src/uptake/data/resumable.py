@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Digests = npt.NDArray[np.bytes_]  # one of 16 bytes a row
+Halves = npt.NDArray[np.uint64]
+Positions = npt.NDArray[np.int64]
 
 # The first line of a journal. What begins otherwise is somebody's file, and stays as it is.
 HEADER = json_line({"uptake": "results by row", "version": 1})
@@ -42,7 +44,7 @@ _LINE = re.compile(rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), "
 _READ = 1024
 
 # Places that are held as they come, and those of a sorted run from which on it stays as it is.
-_NEW, _RUN = 1 << 12, 1 << 18
+_NEW, _RUN = 1 << 12, 1 << 16
 
 
 def digest(*parts: Any) -> bytes:
@@ -193,7 +195,7 @@ def journal_path(out: Path) -> Path:
 class ResultJournal(Closing):
     """A store in one file, for whoever holds its lock: a line a result, which says by its key of which row it is.
 
-    Of results only keys and places are held, 24 bytes each. Batches are whole or absent: a torn one is removed when the
+    Of results only where they begin is held, 16 bytes each. Batches are whole or absent: a torn one is removed when the
     file is opened. Lines that cannot be read and those of another version are absent, too; they are counted, and said
     once. Beside an output that is `finished` no result can be new. Raises InputError where the file is no journal, and
     UptakeError where it is a link or the disk refuses.
@@ -226,9 +228,10 @@ class ResultJournal(Closing):
                 except (ValueError, TypeError, LookupError):
                     self._lost += 1
                     continue
-                if line["row"] != key:
+                if line["row"] == key:
+                    found[key] = result
+                elif not str(line["row"]).startswith(key[:16]):
                     raise UptakeError(f"{self.path}: something else has written to this journal; start the call anew")
-                found[key] = result
         return found
 
     def put(self, values: Mapping[str, Any]) -> None:
@@ -288,22 +291,23 @@ class ResultJournal(Closing):
 class _Places:
     """Where the result of a key begins: a few new ones, and sorted runs, which are merged up to a size and then stay.
 
-    So they take 24 bytes each, and no more while they grow.
+    A key is held by its first half, so that a place takes 16 bytes, and no more while places are added. Where two keys
+    begin alike, the last is found.
     """
 
     def __init__(self) -> None:
-        self._runs = list[tuple[Digests, npt.NDArray[np.int64]]]()
-        self._new: dict[bytes, int] = {}
+        self._runs = list[tuple[Halves, Positions]]()
+        self._new: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._new) + sum(len(keys) for keys, _ in self._runs)
 
     def add(self, key: bytes, position: int) -> None:
         """Later places replace earlier ones."""
-        self._new[key] = position
+        self._new[_half(key)] = position
         if len(self._new) < _NEW:
             return
-        keys = np.frombuffer(b"".join(self._new), "S16")
+        keys = np.fromiter(self._new, np.uint64, len(self._new))
         run = _sorted(keys, np.fromiter(self._new.values(), np.int64, len(keys)))
         while self._runs and len(self._runs[-1][0]) <= len(run[0]) < _RUN:
             (keys, places), (newer, later) = self._runs.pop(), run
@@ -312,16 +316,22 @@ class _Places:
         self._new = {}
 
     def find(self, key: bytes) -> int | None:
-        if key in self._new:
-            return self._new[key]
+        half = _half(key)
+        if half in self._new:
+            return self._new[half]
+        number = np.uint64(half)
         for keys, places in reversed(self._runs):
-            at = int(keys.searchsorted(np.bytes_(key)))
-            if keys[at : at + 1].tobytes() == key:
+            at = int(keys.searchsorted(number))
+            if at < len(keys) and keys[at] == number:
                 return int(places[at])
         return None
 
 
-def _sorted(keys: Digests, places: npt.NDArray[np.int64]) -> tuple[Digests, npt.NDArray[np.int64]]:
+def _half(key: bytes) -> int:
+    return int.from_bytes(key[:8], "big")
+
+
+def _sorted(keys: Halves, places: Positions) -> tuple[Halves, Positions]:
     """Keys in order with their places; of equal ones the last, which is the first in an array turned round."""
     unique, last = np.unique(keys[::-1], return_index=True)
     return unique, places[::-1][last]
