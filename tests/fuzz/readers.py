@@ -192,12 +192,14 @@ def parquet(rng: random.Random, folder: Path) -> None:
     if rows and rng.random() < 0.3:
         name = rng.choice(list(odd))
         columns[rng.choice([name, "prompt", "completion"])] = odd[name](len(rows))
-    path = folder / rng.choice(["rows.parquet", "rows.parquet", "rows.arrow"])
-    if path.suffix == ".arrow":
-        with pa.ipc.new_stream(path, pa.table(columns).schema) as stream:
-            stream.write_table(pa.table(columns))
-    else:
-        pq.write_table(pa.table(columns), path)
+    path, table = folder / rng.choice(["rows.parquet", "rows.parquet", "rows.arrow"]), pa.table(columns)
+    try:
+        with pa.ipc.new_stream(path, table.schema) as stream:
+            stream.write_table(table)
+    except pa.ArrowException:  # a stream nests less than a table
+        path = folder / "rows.parquet"
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
     if rng.random() < 0.3:
         path.write_bytes(mutate.data(rng, path.read_bytes()))
     _use(rng, path, folder)

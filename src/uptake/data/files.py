@@ -148,12 +148,19 @@ def _arrow(path: Path) -> Iterator[tuple[Where, Record]]:
         with pa.memory_map(str(path)) as file:
             if file.read(len(_ARROW_FILE)) == _ARROW_FILE:
                 batches = pa.ipc.open_file(file)
-                yield from _of_batches(path, map(batches.get_batch, range(batches.num_record_batches)))
+                each = map(batches.get_batch, range(batches.num_record_batches))
+                yield from _of_batches(path, map(_validated, each))
             else:
                 file.seek(0)
-                yield from _of_batches(path, pa.ipc.open_stream(file))
+                yield from _of_batches(path, map(_validated, pa.ipc.open_stream(file)))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable Arrow file: {error}", path=path) from error
+
+
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose offsets stay within its buffers: Arrow believes a file, and would read what lies beside it."""
+    batch.validate(full=True)
+    return batch
 
 
 def _of_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Where, Record]]:
