@@ -48,6 +48,7 @@ def rows(uptake: Cli) -> None:
         (f"{TRAIN} --set beta=!!bool", "is not YAML"),
         (f"{TRAIN} --set beta={'[' * 2000}", "is not YAML"),
         ("methods show ./odd.py", "odd.py: does not parse"),
+        (f"check dpo --policy MODEL --data pairs.jsonl --memory {'9' * 400}", "field '--memory': '999"),
     ],
 )
 def test_one_line(command: str, message: str, uptake: Cli, model: Path) -> None:

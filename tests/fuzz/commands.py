@@ -82,8 +82,10 @@ def line(number: int, model: Path) -> Line:
 
 
 def _odd(rng: random.Random, words: list[str]) -> list[str]:
-    at = rng.randrange(len(words))
     more = rng.choice(mutate.WORDS)
+    if not words:
+        return [more]
+    at = rng.randrange(len(words))
     changes = [
         [*words[:at], more, *words[at + 1 :]],
         [*words[:at], more, *words[at + 1 :]],
