@@ -105,6 +105,13 @@ def test_several_chat_templates(uptake: Cli, tmp_path: Path) -> None:
     assert ChatFormat.of(tokenizer).template == CHAT_TEMPLATE
 
 
+def test_an_unknown_character_after_a_response_is_no_end() -> None:
+    """The tokenizer's token of it is special, and the template writes it nowhere."""
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE + "\u2603")
+    chat = ChatFormat.of(tokenizer)
+    assert chat.closing.endswith("<end>") or not chat.closing
+
+
 def tokenizer_setting(name: str, value: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         file = folder / "tokenizer_config.json"

@@ -388,8 +388,8 @@ def _warn(line: str) -> None:
 def _end_of_turn(chat: ChatFormat, tail: str) -> tuple[str, int | None]:
     """What follows a turn's content up to the first special token, and that token; nothing where there is none."""
     special = chat.end_ids | chat._markers.ids
-    end = next((token for token in chat.tokenize([tail])[0] if token in special), None)
-    if end is None:
-        return "", None
-    spelled = str(chat.tokenizer.convert_ids_to_tokens(end))
-    return tail[: tail.index(spelled) + len(spelled)], end
+    for token in chat.tokenize([tail])[0]:
+        spelled = str(chat.tokenizer.convert_ids_to_tokens(token))
+        if token in special and spelled in tail:  # the token of what is unknown is spelled nowhere
+            return tail[: tail.index(spelled) + len(spelled)], token
+    return "", None
