@@ -105,11 +105,11 @@ def test_several_chat_templates(uptake: Cli, tmp_path: Path) -> None:
     assert ChatFormat.of(tokenizer).template == CHAT_TEMPLATE
 
 
-def test_an_unknown_character_after_a_response_is_no_end() -> None:
-    """The tokenizer's token of it is special, and the template writes it nowhere."""
-    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE + "\u2603")
-    chat = ChatFormat.of(tokenizer)
-    assert chat.closing.endswith("<end>") or not chat.closing
+def test_the_token_of_an_unknown_character_ends_no_turn() -> None:
+    """It is special, and no template writes it."""
+    turns = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} \u2603 <end> {% endfor %}"
+    tokenizer = tiny_tokenizer(chat_template=turns + "{% if add_generation_prompt %}<assistant>{% endif %}")
+    assert ChatFormat.of(tokenizer).closing == " \u2603 <end>"
 
 
 def tokenizer_setting(name: str, value: Any) -> Callable[[Path], None]:
