@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-seeds demo-real test soak parity figures bench claims claims-human real lint format clean
+.PHONY: help demo demo-seeds demo-real test fuzz soak parity figures bench claims claims-human real lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: lint ## every gate: style, types, layers, tests
 
 soak: .venv/ready ## 500 kills of commands and of training, alone and two at once: all end byte-equal (hours; SWEEP=1 for other moments)
 	@KILLS=500 $(BIN)/pytest --quiet -m slow tests/test_kill_sweep.py
+
+fuzz: .venv/ready ## read 19,500 damaged inputs and run 500 odd command lines (an hour; DATA=folder, for data sets too)
+	@env HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(if $(DATA),UPTAKE_DATA=$(DATA)) $(BIN)/python tests/fuzz/fuzz.py
 
 # Each peer lies in a folder of its own beside the packages of .venv, without the rest of its needs.
 PEERS := trl=trl-1.16.0 trl_ppo=trl-1.12.0 verl=verl openrlhf=openrlhf-0.11.2

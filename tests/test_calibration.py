@@ -456,17 +456,19 @@ def test_a_file_of_pairs_makes_a_set_that_scores(
 
 
 def test_the_command(uptake: Cli, tmp_path: Path, lm: LanguageModel, records: list[dict[str, Any]]) -> None:
-    write_jsonl(tmp_path / "pairs.jsonl", records)
+    write_jsonl(tmp_path / "pairs.jsonl", [*records, {"prompt": "when ?"}])
     write_jsonl(tmp_path / "few.jsonl", records[:5])
     write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": "when ?"}])
     model, followups = saved(lm, tmp_path / "model"), write_followups(tmp_path)
     ask = ("--model", model, "--followups", followups, "--out", "set.yaml")
     assert "5 pairs" in uptake.fails("calibrate", "few.jsonl", *ask)
     assert "prompts.jsonl:1" in uptake.fails("calibrate", "prompts.jsonl", *ask)
-    said = uptake("calibrate", "pairs.jsonl", *ask, "--size", 2)
+    said = uptake("calibrate", "pairs.jsonl", *ask, "--size", 2, "--drop-bad")
+    assert said.splitlines()[-1].startswith("1 rows were left out: they cannot be used; the first: pairs.jsonl:")
     assert FollowUpSet.load("set.yaml").sentences == ("it helped .", "wrong .")
     for text in ("it helped . thanks .", "as given", "pruned", "calibration error", "2 follow-ups -> set.yaml"):
         assert text in said
     assert "exists" in uptake.fails("calibrate", "pairs.jsonl", *ask)
+    write_jsonl(tmp_path / "pairs.jsonl", records)
     scored = uptake("score", "pairs.jsonl", "--model", model, "--followups", "set.yaml", "--out", "scored.jsonl")
     assert "100.0%" in scored

@@ -10,9 +10,10 @@ from io import TextIOWrapper
 from tempfile import NamedTemporaryFile
 from traceback import format_exception_only, print_exception
 
-from uptake.errors import UptakeError
+from uptake.errors import InputError, UptakeError
 from uptake.support.notes import clear_notes, notes
 from uptake.support.stop import Stopped, stopped_by_signals
+from uptake.support.texts import whole
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
@@ -26,7 +27,7 @@ def main() -> None:
     """Run the command line; an error that a person can act on is one message and exit code 2.
 
     So is the end by a signal: one line, and exit code 130, 143 or 129; and so is what nobody foresaw, with code 70. The
-    last lines say what was noted of rows: what they hold and no model read.
+    last lines say what was noted of rows: how many were left out, and what they hold and no model read.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _utf8_streams()
@@ -40,15 +41,30 @@ def main() -> None:
             # Whatever becomes of a stop on its way out is no error of its own.
             raise SystemExit(_told(came() or error)) from None
         finally:
-            for line in notes():
-                _note(line)
+            with suppress(OSError):
+                for line in notes():
+                    _note(line)
+            _give_up_printing()
 
 
 def _call() -> None:
     """Read the command line and do what it says. Nothing is imported before signals are heard: that takes a while."""
+    _check_arguments()
     for command in COMMANDS:
         import_module(f"{__name__}.{command}")
-    import_module(f"{__name__}.options").app()
+    try:
+        import_module(f"{__name__}.options").app()
+    finally:
+        sys.stdout.flush()  # a full disk is met here, and not when nobody can say so any more
+
+
+def _check_arguments() -> None:
+    """Raise InputError for an argument that is no text: nothing could repeat it, on a screen or in a file."""
+    for number, argument in enumerate(sys.argv[1:], start=1):
+        try:
+            whole(argument)
+        except ValueError as error:
+            raise InputError(f"argument {number} is not UTF-8 text: {argument!r}", allowed="UTF-8") from error
 
 
 def _note(line: str) -> None:
@@ -66,8 +82,27 @@ def _told(error: Exception | Stopped) -> str | int | None:
     if isinstance(error, UptakeError):
         _say(str(error), "error")
         return 2
+    if isinstance(error, OSError | MemoryError):  # what the machine refuses, and nobody expected it there
+        _say(_refused(error), "error")
+        return 2
     _say(_unforeseen(error))
     return 70
+
+
+def _refused(error: OSError | MemoryError) -> str:
+    """What the machine refused, and of which file, as far as it is known."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    of = "" if error.filename is None else f"{error.filename}: "
+    return f"{of}{error.strerror or error}"
+
+
+def _give_up_printing() -> None:
+    """What cannot be printed is let go of: Python would try again when the process ends, and tell of that alone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _unforeseen(error: Exception) -> str:
@@ -92,17 +127,18 @@ def _say(line: str, kind: str = "") -> None:
 @contextmanager
 def _restored_environment() -> Iterator[None]:
     """What an option sets for the threads and processes of one command ends with it."""
-    before = os.environ.get("UPTAKE_SPELLED_TOKENS")
+    before = {name: os.environ.get(name) for name in ("UPTAKE_SPELLED_TOKENS", "UPTAKE_CHAT_TEMPLATE")}
     try:
         yield
     finally:
-        os.environ.pop("UPTAKE_SPELLED_TOKENS", None)
-        if before is not None:
-            os.environ["UPTAKE_SPELLED_TOKENS"] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _utf8_streams() -> None:
-    """What is printed is UTF-8, as all files are: a text of a data set ends no command whose locale cannot spell it."""
+    """What is printed is UTF-8, as all files are, and half a surrogate pair is spelled out: no text ends a command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -37,13 +37,16 @@ def calibrate(
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
     overwrite: cli.Overwrite = False,
 ) -> None:
     """Fit a follow-up set to preferences: weights, fewer follow-ups, probabilities, thresholds.
 
     Example: `uptake calibrate pairs.jsonl --model ./my-model --out calibrated.yaml`
     """
-    from uptake.data import ChatFormat, preferences, read
+    from uptake.data import ChatFormat
+    from uptake.data.convert import preference
+    from uptake.data.read import read_each
     from uptake.follow_up.calibration import Calibrate
     from uptake.follow_up.set import FORMATS, FollowUpSet
     from uptake.models import load
@@ -53,7 +56,7 @@ def calibrate(
     how = Calibrate(weighting, folds, keep, size, precision, seed)  # type: ignore[arg-type]
     model = cli.only_model(model, "follow_up")
     cli.check_output(target, formats=FORMATS, overwrite=overwrite)
-    pairs = preferences(read(source, limit=limit, columns=cli.columns_of(columns)))
+    pairs = read_each(preference, source, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     chosen = FollowUpSet.load(followups)
     lm = load(model, device=device, dtype=dtype)
     cli.say_plain(ChatFormat.of(lm).plain, model)

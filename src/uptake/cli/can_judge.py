@@ -7,7 +7,6 @@ import typer
 from rich.table import Table
 
 from uptake.cli import options as cli
-from uptake.errors import InputError
 
 JudgedRows = Annotated[
     str,
@@ -43,8 +42,7 @@ def can_judge(
     from uptake.models import load
     from uptake.tasks.can_judge import can_judge as look
 
-    skipped: list[InputError] = []
-    rows = read(source, columns=cli.columns_of(columns), skipped=skipped)
+    rows = read(source, columns=cli.columns_of(columns), skipped=[])
     chosen = FollowUpSet.load(followups)
     Instructions.load(instructions)
     model = cli.only_model(model, "follow_up")
@@ -52,8 +50,6 @@ def can_judge(
     cli.say_plain(ChatFormat.of(lm).plain, model)
     found = look(rows, lm, ratings=ratings, followups=chosen, instructions=instructions, limit=limit, seed=seed)
     _print_ways(found)
-    if skipped:
-        cli.say(f"{len(skipped)} rows cannot be read; the first: {skipped[0]}")
     cli.say(found.sentence)
 
 

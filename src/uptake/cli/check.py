@@ -27,6 +27,7 @@ def check(
     lora: cli.Lora = None,
     columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
+    drop_bad: cli.FlagDropBad = None,
     device: cli.FlagDevice = None,
     dtype: cli.FlagDtype = None,
     measure: Annotated[
@@ -48,8 +49,8 @@ def check(
     from uptake.tasks.train import build_world
 
     size = None if memory is None else memory_size(memory)
-    flags = {"policy": policy, "data": data, "columns": cli.columns_of(columns) or None, "lora": lora, "limit": limit}
-    flags |= {"device": device, "dtype": dtype}
+    flags: dict[str, Any] = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
+    flags |= {"columns": cli.columns_of(columns) or None, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     world = build_world(recipe, run, Path("."))

@@ -86,14 +86,10 @@ def _files(editor: str, target: Path) -> dict[str, str]:
 
 
 def _chat(tokenizer: str) -> Any:
-    from transformers import AutoTokenizer
-
     from uptake.data import ChatFormat
+    from uptake.models.load import load_tokenizer
 
-    try:
-        return ChatFormat.of(AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{tokenizer}: no tokenizer", field="--tokenizer", allowed="a folder or Hub name") from error
+    return ChatFormat.of(load_tokenizer(tokenizer))
 
 
 def _judge(name: str | None, sets: list[str] | None, editor: str) -> Any:
@@ -128,6 +124,4 @@ def _print_summary(summary: Any, target: Path) -> None:
     if stats.judge and (warning := position_bias_warning(stats.judge)):
         cli.say(warning)
     cli.say(f"{stats.tokens} tokens, {summary.seconds:.1f} s" + (f", cost {stats.cost:.4f}" if stats.cost else ""))
-    cli.say(
-        f"{summary.written} rows -> {target}" + (f"; {summary.dropped} could not be read" if summary.dropped else "")
-    )
+    cli.say(f"{summary.written} rows -> {target}")

@@ -33,6 +33,7 @@ def evaluate(
     seed: cli.SeedOption = 0,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
 ) -> None:
     """Compare two models: win rate with its interval, by a reward or a judge, and lengths beside it.
 
@@ -52,7 +53,8 @@ def evaluate(
     if judge is not None and followups is not None:
         raise InputError("not used with --judge", field="--followups", allowed="with --reward")
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    options: Any = {"limit": limit, "columns": cli.columns_of(columns), "seed": seed, "device": device, "dtype": dtype}
+    options: dict[str, Any] = {"limit": limit, "columns": cli.columns_of(columns), "seed": seed, "drop_bad": drop_bad}
+    options |= {"device": device, "dtype": dtype, "sampling": sampling}
     rated, compared = cli.choice(reward, reward_sets, "reward"), cli.choice(judge, judge_sets, "judge")
     rated = rated and cli.with_followups(rated, followups)
     spec = annotator_spec({"from_reward": {"reward": rated}} if rated else compared)
@@ -62,8 +64,8 @@ def evaluate(
     def compare(model: str | Path, target: Path) -> dict[str, Any]:
         paths = {**others, "after": str(model)}
         if by_follow_ups and "logps" in by_follow_ups.offers:
-            return compare_files(source, paths, target, reward=by_follow_ups, sampling=sampling, **options)
-        return compare_by_annotator(source, paths, spec, target, sampling=sampling, **options)
+            return compare_files(source, paths, target, reward=by_follow_ups, **options)
+        return compare_by_annotator(source, paths, spec, target, **options)
 
     if beyond := models_beyond(policy):
         _print_curve(alpha_curve(beyond, folder, compare))

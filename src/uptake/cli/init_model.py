@@ -19,6 +19,7 @@ def init_model(
     layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
     window: Annotated[int, typer.Option(help="The longest conversation, in tokens.")] = 512,
     seed: cli.SeedOption = 0,
+    drop_bad: cli.DropBad = False,
 ) -> None:
     """Make a small model from scratch: a tokenizer learned from a corpus, and random weights.
 
@@ -35,6 +36,7 @@ def init_model(
         layers=layers,
         window=window,
         seed=seed,
+        drop_bad=drop_bad,
     )
     weights = sum(weight.numel() for weight in lm.model.parameters())
     cli.say(f"{weights:,} weights, {len(lm.tokenizer)} tokens, a window of {window} -> {folder}")

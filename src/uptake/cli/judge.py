@@ -41,8 +41,6 @@ def judge(
     summary = judge_file(pairs, spec.build(resources), target, overwrite=overwrite, drop_bad=drop_bad)
     _print_stats(summary.stats, summary.accuracy)
     cli.say(f"{summary.rows} rows -> {target}; the second response is preferred in {summary.swapped}")
-    if summary.dropped:
-        cli.say(f"{summary.dropped} rows were left out: broken, or without a valid verdict")
 
 
 def _print_stats(stats: Any, accuracy: Any) -> None:

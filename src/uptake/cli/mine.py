@@ -24,6 +24,7 @@ def mine(
     sets: cli.Sets = None,
     columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
+    drop_bad: cli.FlagDropBad = None,
     seed: cli.FlagSeed = None,
     device: cli.FlagDevice = None,
     dtype: cli.FlagDtype = None,
@@ -36,15 +37,8 @@ def mine(
     from uptake.tasks.mine import mine as run_mine
     from uptake.tasks.train import build_world
 
-    flags = {
-        "policy": policy,
-        "data": source,
-        "columns": cli.columns_of(columns) or None,
-        "limit": limit,
-        "seed": seed,
-        "device": device,
-        "dtype": dtype,
-    }
+    flags: dict[str, Any] = {"policy": policy, "data": source, "limit": limit, "drop_bad": drop_bad}
+    flags |= {"columns": cli.columns_of(columns) or None, "seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward")}
     recipe, run = cli.prepared("follow_up_likelihood", config, models, sets, options, **flags)
     work = target.with_name(f"{target.name}.work")

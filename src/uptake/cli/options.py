@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-import yaml
 from rich.console import Console
 
 from uptake import __version__
 from uptake.errors import InputError
+from uptake.support.texts import yaml_of
 
 if TYPE_CHECKING:
     from uptake.follow_up.set import FollowUpSet
@@ -47,10 +47,15 @@ def main(
         Literal["text", "tokens"],
         typer.Option(help="What a row says that spells out a special token: these letters, or that token."),
     ] = "text",
+    chat_template: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The chat template to use of a tokenizer that has several.")
+    ] = None,
 ) -> None:
     """Align language models from the way their readers react."""
     if spelled_tokens != "text":
         os.environ["UPTAKE_SPELLED_TOKENS"] = spelled_tokens
+    if chat_template is not None:
+        os.environ["UPTAKE_CHAT_TEMPLATE"] = chat_template
 
 
 def say(line: str) -> None:
@@ -74,8 +79,13 @@ ColumnsOption = Annotated[
     typer.Option("--columns", metavar="OURS=THEIRS", help="A column by its name in the data: messages=dialog."),
 ]
 LimitOption = Annotated[int | None, typer.Option(help="Take the first rows only.")]
-SeedOption = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+# What Torch, NumPy and scikit-learn all take.
+_SEEDS: dict[str, Any] = {"min": 0, "max": 2**32 - 1}
+SeedOption = Annotated[int, typer.Option(**_SEEDS, help="Equal seeds give equal results.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")]
+FlagDropBad = Annotated[
+    bool | None, typer.Option("--drop-bad", help="Leave out and count rows that cannot be read.", show_default=False)
+]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Leave out and count rows that cannot be used.")]
 FormatOption = Annotated[
     str | None,
@@ -122,7 +132,7 @@ JudgeSets = Annotated[
 ]
 
 
-FlagSeed = Annotated[int | None, typer.Option("--seed", help="Equal seeds give equal results. Default: 0.")]
+FlagSeed = Annotated[int | None, typer.Option("--seed", **_SEEDS, help="Equal seeds give equal results. Default: 0.")]
 FlagDevice = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N. Default: auto.")]
 FlagDtype = Annotated[
     str | None,
@@ -152,7 +162,7 @@ def prepared(
     recipe = recipe_of(run, config)
     changed = any((method, named, given, flags.get("lora") is not None))
     written = None if config is None or changed else written_recipe(config)
-    if written is not None and written != yaml.safe_load(str(recipe))["Recipe"]:
+    if written is not None and written != yaml_of(str(recipe))["Recipe"]:
         problem = "its options give another recipe now than the one that stands below them"
         raise InputError(problem, path=config, field="Recipe", allowed="the recipe of these options, or none")
     return recipe, with_models(run, recipe, rest, config)
@@ -285,8 +295,8 @@ def options_of(sets: list[str] | None) -> dict[str, Any]:
 
 def _yaml(text: str, field: str, shown: str | None = None) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml_of(text)
+    except ValueError as error:
         raise InputError(f"{(shown or text)!r} is not YAML: {error}", field=field) from error
 
 

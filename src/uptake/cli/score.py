@@ -51,8 +51,6 @@ def score(
         table.add_row(name, f"{value:+.4f}")
     cli.out.print(table)
     cli.say(f"{summary.responses} responses in {summary.rows} rows -> {target}")
-    if summary.dropped:
-        cli.say(f"{summary.dropped} rows were left out: broken, or without a reward")
     if summary.shortened:
         cli.say(f"{summary.shortened} conversations lost their oldest turns to the model's window")
     if summary.accuracy is not None:

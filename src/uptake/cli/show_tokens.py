@@ -22,25 +22,27 @@ def show_tokens(
     limit: Annotated[int, typer.Option(min=1, help="Take the first rows only.")] = 10,
     device: cli.Device = "auto",
     dtype: cli.Dtype = "auto",
+    drop_bad: cli.DropBad = False,
     overwrite: cli.Overwrite = False,
 ) -> None:
     """Color responses by what each token got, with the minimal edit beside it.
 
     Example: `uptake show-tokens edits.jsonl --model ./token-rewards --page tokens.html`
     """
-    from uptake.data import read
     from uptake.data.lock import check_unlocked
+    from uptake.data.read import read_each
     from uptake.data.write import may_write
     from uptake.report.heat import heat_map
     from uptake.report.heat_text import heat_text
     from uptake.report.write import write_token_page
     from uptake.rewards.token_reward import load_token_reward
-    from uptake.tasks.show_tokens import labeled_views, scored_views
+    from uptake.tasks.show_tokens import answered, labeled, labeled_views, scored_views
 
     if page is not None:
         check_unlocked(page)
         may_write(page, overwrite=overwrite)
-    rows = read(source, limit=limit, columns=cli.columns_of(columns))
+    made_of = labeled if model is None else answered
+    rows = read_each(made_of, source, limit=limit, columns=cli.columns_of(columns), drop_bad=drop_bad)
     if model is None:
         views = labeled_views(rows)
     else:

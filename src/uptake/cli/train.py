@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,7 @@ def train(
     lora: cli.Lora = None,
     columns: cli.ColumnsOption = None,
     limit: cli.LimitOption = None,
+    drop_bad: cli.FlagDropBad = None,
     seed: cli.FlagSeed = None,
     device: cli.FlagDevice = None,
     dtype: cli.FlagDtype = None,
@@ -41,7 +42,8 @@ def train(
     from uptake.tasks.train import train as run_train
     from uptake.train.loop import Options as RunOptions
 
-    flags = {"policy": policy, "data": data, "lora": lora, "limit": limit, "columns": cli.columns_of(columns) or None}
+    flags: dict[str, Any] = {"policy": policy, "data": data, "lora": lora, "limit": limit, "drop_bad": drop_bad}
+    flags |= {"columns": cli.columns_of(columns) or None}
     flags |= {"seed": seed, "device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)

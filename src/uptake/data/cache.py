@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 _Value = TypeVar("_Value")
 
+# What SQLite raises of a damaged file; its words may hold bytes of the file, which then are no text.
+_DAMAGED = (sqlite3.Error, UnicodeDecodeError)
+
 # SQLite's own limit on the values of one statement.
 _MOST = 500
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
@@ -69,7 +72,7 @@ class Cache:
     def _errors(self, problem: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except _DAMAGED as error:
             raise UptakeError(f"{self.path}: {problem} ({error})") from error
 
 
@@ -81,6 +84,6 @@ def _connected(path: Path) -> sqlite3.Connection:
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
             "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
         )
-    except sqlite3.Error as error:
+    except _DAMAGED as error:
         raise UptakeError(f"{path}: not a cache of answers, or not writable ({error})") from error
     return base

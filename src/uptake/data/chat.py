@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from uptake.data.markers import Markers, is_escaped, special_tokens
 from uptake.data.spans import Ids, continued, is_written, is_written_later, refuse, split, tokenize
-from uptake.data.template import PLAIN_NOTE, Template, plain_template
+from uptake.data.template import PLAIN_NOTE, Template, plain_template, template_of
 from uptake.data.where import bad_row
 from uptake.errors import InputError, ModelError, TooLong
 from uptake.support.notes import note
@@ -95,7 +95,7 @@ class ChatFormat:
         tokenizer = model if isinstance(model, PreTrainedTokenizerBase) else model.tokenizer
         named = () if isinstance(model, PreTrainedTokenizerBase) else _named_ends(model)
         plain = template is None and not tokenizer.chat_template
-        text = plain_template(tokenizer) if plain else tokenizer.get_chat_template(template)
+        text = plain_template(tokenizer) if plain else template_of(tokenizer, template)
         bare = cls(tokenizer, text, plain, end_ids=_known(*named, tokenizer.eos_token_id))
         bare = replace(bare, spelled_tokens=spelled_tokens) if spelled_tokens else bare
         closing, end = _end_of_turn(bare, _after_response(bare))
@@ -117,7 +117,7 @@ class ChatFormat:
     @cached_property
     def fingerprint(self) -> str:
         """A content hash of vocabulary and template: equal texts get equal ids under formats that share it."""
-        seen = sha256(self.template.encode())
+        seen = sha256(self.template.encode(errors="backslashreplace"))
         if self.spelled_tokens != "text":
             seen.update(self.spelled_tokens.encode())
         for token, index in sorted(self.tokenizer.get_vocab().items()):
@@ -388,8 +388,8 @@ def _warn(line: str) -> None:
 def _end_of_turn(chat: ChatFormat, tail: str) -> tuple[str, int | None]:
     """What follows a turn's content up to the first special token, and that token; nothing where there is none."""
     special = chat.end_ids | chat._markers.ids
-    end = next((token for token in chat.tokenize([tail])[0] if token in special), None)
-    if end is None:
-        return "", None
-    spelled = str(chat.tokenizer.convert_ids_to_tokens(end))
-    return tail[: tail.index(spelled) + len(spelled)], end
+    for token in chat.tokenize([tail])[0]:
+        spelled = str(chat.tokenizer.convert_ids_to_tokens(token))
+        if token in special and spelled in tail:  # the token of what is unknown is spelled nowhere
+            return tail[: tail.index(spelled) + len(spelled)], token
+    return "", None

@@ -23,7 +23,7 @@ def answered(rows: Iterable[Row]) -> list[Answered]:
 
 def preferences(rows: Iterable[Row]) -> list[Preference]:
     """The rows, each of which must be a preference: InputError for any other kind."""
-    return [_preference(row) for row in rows]
+    return [preference(row) for row in rows]
 
 
 def responses(row: Row) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def _answered(row: Row) -> Answered:
     raise _wrong_kind(row, "one response: messages that end with the assistant, or prompt and completion")
 
 
-def _preference(row: Row) -> Preference:
+def preference(row: Row) -> Preference:
     if isinstance(row, Preference):
         return row
     raise _wrong_kind(row, "a better and a worse response: chosen and rejected")

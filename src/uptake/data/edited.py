@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import isfinite
 from typing import Any, Final
 
+from uptake.data.values import finite, number, one_of
 from uptake.data.where import Record, bad_row, truth
 from uptake.types import Edited, Prompt, Span, Where
 
@@ -107,20 +107,16 @@ def _score(given: Mapping[str, Any], where: Where | None, field: str) -> float:
         found = "both label and score" if "label" in given else "neither label nor score"
         raise bad_row(found, where, field=field, allowed="one of label and score")
     if "label" in given:
-        if given["label"] not in _LABELS:
+        if (worth := one_of(_LABELS, given["label"])) is None:
             raise bad_row(f"found {given['label']!r}", where, field=f"{field}.label", allowed=", ".join(_LABELS))
-        return _LABELS[given["label"]]
-    score = given["score"]
-    if not isinstance(score, int | float) or isinstance(score, bool) or not isfinite(score):
-        raise bad_row(f"found {score!r}", where, field=f"{field}.score", allowed="a finite number")
-    return float(score)
+        return worth
+    if (score := finite(given["score"])) is None:
+        raise bad_row(f"found {given['score']!r}", where, field=f"{field}.score", allowed="a finite number")
+    return score
 
 
 def _weight(value: Any, where: Where | None) -> float:
-    try:
-        weight = 1.0 if value is None else float(value)
-    except (TypeError, ValueError):
-        weight = -1.0
-    if not (isfinite(weight) and weight > 0):
+    weight = 1.0 if value is None else number(value)
+    if weight is None or weight <= 0:
         raise bad_row(f"found {value!r}", where, field="weight", allowed="a number above 0")
     return weight

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from uptake.data.convert import response_turns
+from uptake.data.values import number
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
@@ -60,10 +61,10 @@ def exchanges(rows: Sequence[Row], ratings: str | None = None) -> tuple[list[Exc
     if ratings is not None and not any(ratings in _prompt(row).extra for row in rows):
         columns = sorted({name for row in rows for name in _prompt(row).extra})
         raise InputError("no row has this column", field=ratings, allowed=", ".join(columns) or "no other columns here")
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
         turns = _turns(row)
         given = _ratings(_prompt(row).extra.get(ratings), turns, _prompt(row).where, ratings) if ratings else ()
-        for each in _cut(turns, number, _prompt(row).where, given):
+        for each in _cut(turns, index, _prompt(row).where, given):
             if isinstance(each, str):
                 lost[each] += 1
             else:
@@ -134,10 +135,9 @@ def _ratings(value: Any, turns: Dialogue, where: Where | None, field: str) -> li
 
 
 def _rating(value: Any, where: Where | None, field: str) -> float | None:
-    if value is None or isinstance(value, bool | int | float):
-        return None if value is None else float(value)
-    try:
-        return float(value) if value.strip() else None
-    except (AttributeError, ValueError):
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if (found := number(value)) is None:
         allowed = "a number, true, false or null, or a list of these, one a message"
-        raise bad_row(f"found {value!r}", where, field=field, allowed=allowed) from None
+        raise bad_row(f"found {value!r}", where, field=field, allowed=allowed)
+    return found

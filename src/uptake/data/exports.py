@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from uptake.data.chat_layouts import preferred
+from uptake.data.values import one_of
 from uptake.data.where import Record, bad_row, without
 from uptake.types import Where
 
@@ -51,8 +52,8 @@ def _answers(results: Sequence[Mapping[str, Any]], data: Mapping[str, Any], wher
             names = _compared(data, str(result.get("to_name")).split(","), where)
             better = {"left": 0, "right": 1}.get(str(value.get("selected")))
             pair = preferred([data[each] for each in names], better, where, name)
-        elif isinstance(value, Mapping) and kind in _VALUES and "start" not in value:
-            inner = value.get(_VALUES[kind])
+        elif isinstance(value, Mapping) and (key := one_of(_VALUES, kind)) and "start" not in value:
+            inner = value.get(key)
             found[name] += inner if isinstance(inner, list) else [inner]
         else:
             found[name].append(value)
@@ -70,9 +71,11 @@ def _compared(data: Mapping[str, Any], names: Sequence[str], where: Where | None
 def argilla(record: Record, where: Where | None) -> list[Record]:
     """A record of Argilla, as `to_json` writes it: its fields, and for every user a column for each question."""
     fields, responses = record["fields"], record["responses"]
-    if not isinstance(fields, Mapping) or not isinstance(responses, Mapping):
-        raise bad_row("no record of Argilla", where, field="responses", allowed="objects fields and responses")
-    columns = {**without(record, "fields", "responses", "metadata"), **(record.get("metadata") or {}), **fields}
+    metadata = record.get("metadata") or {}
+    if not all(isinstance(each, Mapping) for each in (fields, responses, metadata)):
+        allowed = "objects fields, responses and metadata"
+        raise bad_row("no record of Argilla", where, field="responses", allowed=allowed)
+    columns = {**without(record, "fields", "responses", "metadata"), **metadata, **fields}
     given = [
         (name, each.get("user_id"), each.get("value"))
         for name, found in responses.items()

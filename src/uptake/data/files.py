@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BufferedReader, TextIOWrapper
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any, AnyStr
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uptake.data.values import parsed
 from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
 from uptake.types import Where
@@ -127,23 +128,47 @@ def _parquet(path: Path) -> Iterator[tuple[Where, Record]]:
         raise InputError(f"not a readable Parquet file: {error}", path=path) from error
 
 
+def _cells(batch: pa.RecordBatch, first: Where) -> list[Record]:
+    """The records of a batch; InputError for a cell that Python cannot hold, such as a date of the year 60,000."""
+    try:
+        rows: list[Record] = batch.to_pylist()
+        return rows
+    except (ValueError, OverflowError):
+        for number, (index, name) in product(range(len(batch)), enumerate(batch.schema.names)):
+            try:
+                batch.column(index)[number].as_py()
+            except (ValueError, OverflowError) as error:
+                where, allowed = Where(first.path, first.line + number), "a value that Python can hold"
+                raise bad_row(f"cannot be read: {error}", where, field=name, allowed=allowed) from error
+        raise
+
+
 def _arrow(path: Path) -> Iterator[tuple[Where, Record]]:
     try:
         with pa.memory_map(str(path)) as file:
             if file.read(len(_ARROW_FILE)) == _ARROW_FILE:
                 batches = pa.ipc.open_file(file)
-                yield from _of_batches(path, map(batches.get_batch, range(batches.num_record_batches)))
+                each = map(batches.get_batch, range(batches.num_record_batches))
+                yield from _of_batches(path, map(_validated, each))
             else:
                 file.seek(0)
-                yield from _of_batches(path, pa.ipc.open_stream(file))
+                yield from _of_batches(path, map(_validated, pa.ipc.open_stream(file)))
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"not a readable Arrow file: {error}", path=path) from error
 
 
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose offsets stay within its buffers: Arrow believes a file, and would read what lies beside it."""
+    batch.validate(full=True)
+    return batch
+
+
 def _of_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Where, Record]]:
-    rows = (row for batch in batches for row in batch.to_pylist())
-    for number, row in enumerate(rows, start=1):
-        yield Where(path, number), {name: value for name, value in row.items() if value is not None}
+    first = 1
+    for batch in batches:
+        for number, row in enumerate(_cells(batch, Where(path, first)), start=first):
+            yield Where(path, number), {name: value for name, value in row.items() if value is not None}
+        first += len(batch)
 
 
 # A format by its ending, each of the first also packed.
@@ -186,7 +211,7 @@ def _decode(raw: bytes, where: Where) -> str:
 def _parse(text: str, where: Where, allowed: str | None = None) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         line = where.line + getattr(error, "lineno", 1) - 1
         raise bad_row(f"broken JSON: {error}", Where(where.path, line), allowed=allowed) from error
 
@@ -202,6 +227,6 @@ def _cell(text: str) -> Any:
     if not text.startswith("[{"):
         return text
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parsed(text)
+    except ValueError:
         return text

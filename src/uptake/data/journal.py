@@ -3,15 +3,19 @@
 import errno
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Self, final
+from typing import Self, TypeVar, final
 
 from uptake.data.files import read_file, suffix
 from uptake.data.where import Record
 from uptake.data.write import disk_errors, json_line
 from uptake.errors import UptakeError
+from uptake.support.damage import undamaged
+
+T = TypeVar("T")
 
 
 class Closing(ABC):
@@ -89,6 +93,14 @@ class Journal(Closing):
         with disk_errors(self.path):
             self._file.cut(self.path.read_bytes().rfind(b"\n") + 1)
         self.done: list[Record] = [record for _, record in read_file(self.path)]
+
+    def each(self, read: Callable[[Record], T]) -> list[T]:
+        """What `read` makes of every record that was there; UptakeError, naming it, for one of another form."""
+        found = []
+        for number, record in enumerate(self.done, start=1):
+            with undamaged(self.path, f"record {number}"):
+                found.append(read(record))
+        return found
 
     def append(self, record: Record) -> None:
         """Adds one record; where that fails, the file stays as it was."""

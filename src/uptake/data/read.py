@@ -1,8 +1,10 @@
 """Data sets from files and from the Hub as rows."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -16,7 +18,7 @@ from uptake.data.files import suffix
 from uptake.data.layouts import exported, laid_out
 from uptake.data.rows import COLUMNS, bare, further_columns, to_record, to_row
 from uptake.data.source import records
-from uptake.data.where import bad_row, usable
+from uptake.data.where import bad_row, leave_out, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
 from uptake.types import Row
@@ -57,6 +59,26 @@ def read(
     return rows
 
 
+def read_each(
+    made_of: Callable[[Row], T],
+    source: str | Path,
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    drop_bad: bool = False,
+) -> list[T]:
+    """What is made of every row of a data set; `drop_bad` leaves out and notes the rows that cannot be used.
+
+    Raises InputError as `read` and `made_of` do, and where no row is left.
+    """
+    bad: list[InputError] = []
+    skipped = bad if drop_bad else None
+    made = list(usable(_rows(source, limit, columns or {}, skipped), made_of, skipped))
+    if not made:
+        raise _none_usable(source, bad, "at least one row") if bad else _no_rows(source)
+    return made
+
+
 def read_as(
     made_of: Callable[[Row], T],
     source: str | Path,
@@ -75,13 +97,13 @@ def read_as(
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
-    rows = _rows(source, limit, columns or {}, skipped)
-    if suffix(Path(out), FORMATS) == ".parquet":
+    rows, ending = _rows(source, limit, columns or {}, skipped), suffix(Path(out), FORMATS)
+    if ending == ".parquet":
         held = list(rows)
-        _check_columns(held)
+        check_table(held)
         made = list(usable(held, made_of, skipped))
     else:
-        made = list(usable(usable(rows, _spellable, skipped), made_of, skipped))
+        made = list(usable(usable(rows, partial(_spellable, ending), skipped), made_of, skipped))
     if not made:
         raise _none_usable(source, bad, allowed)
     return RowSet(source, made, len(bad))
@@ -102,12 +124,15 @@ def stream_as(
     They are read and checked now, and read anew whenever they are gone through. Raises InputError as `read_as` does,
     and as a `RowStream`.
     """
-    if suffix(Path(out), FORMATS) == ".parquet":
+    ending = suffix(Path(out), FORMATS)
+    if ending == ".parquet":
         return read_as(made_of, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
     bad: list[InputError] | None = [] if drop_bad else None
-    rows = RowStream(source, limit, columns, takes=lambda row: made_of(_spellable(row)), skipped=bad)
-    if not len(rows):
-        raise _none_usable(source, bad or (), allowed)
+
+    def takes(row: Row) -> Row:
+        return made_of(_spellable(ending, row))
+
+    rows = RowStream(source, limit, columns, takes=takes, skipped=bad, allowed=allowed)
     return RowSet(source, rows, len(bad or ()))
 
 
@@ -116,11 +141,13 @@ def _none_usable(source: str | Path, bad: Sequence[InputError], allowed: str) ->
     return InputError(f"no row can be used{first}", path=source, allowed=allowed)
 
 
-def _spellable(row: Row) -> Row:
-    """The row, where JSON has a form for all its columns."""
+def _spellable(ending: str, row: Row) -> Row:
+    """The row, where JSON has a form for all its columns, and UTF-8 where a table holds them."""
     for name, value in to_record(row).items():
         try:
-            json_text(value)
+            text = f"{name} {json_text(value)}"
+            if ending == ".csv":
+                text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             (prompt,) = prompts([row])
             allowed = "what JSON can spell, a date, or no such column"
@@ -128,9 +155,9 @@ def _spellable(row: Row) -> Row:
     return row
 
 
-def _check_columns(rows: Sequence[Row]) -> None:
-    """Raise InputError for the first value of a column that is not of one type with those before it."""
-    found = [further_columns(row) for row in rows]
+def check_table(rows: Sequence[Row]) -> None:
+    """Raise InputError for the first value of a row's record that no table holds below those of the rows before it."""
+    found = list(map(to_record, rows))
     for name in dict.fromkeys(name for columns in found for name in columns):
         values = [columns.get(name) for columns in found]
         if error := _misfit(values):
@@ -157,7 +184,8 @@ class RowStream(Sequence[Row]):
     No row is held but by who asks for one by its number: all of them then stay. A first reading, when it is made, finds
     every bad row, their number and their `fingerprint`. Raises InputError as `read` does, and where a later reading
     ends with other rows than the first. `takes` says what is taken of a row, or raises InputError; where a list is
-    given as `skipped`, rows with an error are left out, and their errors put there.
+    given as `skipped`, rows with an error are left out, and their errors put there. Where all are, `allowed` says what
+    would have been right.
     """
 
     def __init__(
@@ -168,6 +196,7 @@ class RowStream(Sequence[Row]):
         *,
         takes: Callable[[Row], Row] = lambda row: row,
         skipped: list[InputError] | None = None,
+        allowed: str = "at least one row",
     ) -> None:
         self._source, self._limit, self._columns = source, limit, columns or {}
         self._takes, self._skips = takes, skipped is not None
@@ -175,8 +204,8 @@ class RowStream(Sequence[Row]):
         digest = _Digest()
         self._count = sum(1 for _ in digest.over(self._read(skipped)))
         self.fingerprint = digest.fingerprint
-        if not self._count and not skipped:
-            raise _no_rows(source)
+        if not self._count:
+            raise _none_usable(source, skipped, allowed) if skipped else _no_rows(source)
 
     def __len__(self) -> int:
         return self._count
@@ -259,7 +288,7 @@ def check_columns(columns: Mapping[str, str]) -> None:
 def _rows(
     source: str | Path, limit: int | None, columns: Mapping[str, str], skipped: list[InputError] | None
 ) -> Iterator[Row]:
-    if limit is not None and limit < 1:
+    if limit is not None and not 1 <= limit <= sys.maxsize:
         raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
     check_columns(columns)
     unseen = set(columns.values())
@@ -289,7 +318,7 @@ def _found(
             found = [to_row(each, where) for one in inner for each in laid_out(one, where, columns)]
         except InputError as error:
             if skipped is not None:
-                skipped.append(error)
+                leave_out(error, skipped)
             elif absent := sorted(unseen - names):
                 raise bad_row(f"no column {absent[0]!r}", where, field="columns", allowed=", ".join(record)) from error
             else:

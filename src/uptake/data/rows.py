@@ -1,6 +1,5 @@
 """Records to rows and back: every row shape of TRL, the HH-RLHF texts, and responses with edits or marked spans."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from uptake.data.turns import (
     of_row,
     unspelled,
 )
+from uptake.data.values import finite, present
 from uptake.data.where import Record, bad_row, truth
 from uptake.support.keys import OF_CONVERSATION, prompt_key, words
 from uptake.types import Answered, Dialogue, Edited, Fields, PairIds, Preference, Prompt, Rated, Row, Turn, Where
@@ -27,12 +27,13 @@ _SAMPLED = ("prompt", "chosen", "rejected")
 _OF_SYSTEM = ("system", *OF_CONVERSATION)
 # All that a row is read from.
 COLUMNS = (*FIELDS, *_OF_SYSTEM)
+_READ = {*COLUMNS, *EDITED}
 SHAPES = (
     "prompt | messages | prompt, completion | prompt, completion, label | prompt, completion, spans or edited "
     "| [prompt,] chosen, rejected | text"
 )
 
-_OPEN_END = re.compile(r"\s+Assistant:\s*\Z")
+_OPEN_END = "Assistant:"
 
 
 def to_row(record: Record, where: Where | None = None) -> Row:
@@ -47,11 +48,10 @@ def to_row(record: Record, where: Where | None = None) -> Row:
 
     `system`, `tools` and `chat_template_kwargs` beside any of these go to the system turn, a preference's `margin` and
     `token_ids`, as mined rows have them, to fields of these names, the columns that the kind does not use to `extra`.
-    Messages may hold tool calls, thoughts and other fields; a column that is null is absent. Raises InputError with
-    place and field for any other row, and for a text that is not Unicode.
+    Messages may hold tool calls, thoughts and other fields. A column that is null, or NaN, is absent. Raises InputError
+    with place and field for any other row, and as `values.present` does.
     """
-    record = {name: value for name, value in record.items() if value is not None}
-    _check_unicode(record, where)
+    record = present(record, _READ, where)
     if "chosen" in record or "rejected" in record:
         return _preference(record, where)
     if isinstance(record.get("text"), list | tuple):
@@ -64,28 +64,6 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     if "prompt" in record:
         return _prompt(_question(record["prompt"], where), record, where, ("prompt",))
     raise bad_row(f"no known row shape, the columns are: {', '.join(record) or 'none'}", where, allowed=SHAPES)
-
-
-def _check_unicode(record: Record, where: Where | None) -> None:
-    """JSON can spell half of a surrogate pair, which is no character, and no tokenizer reads it."""
-    for field in record.keys() & {*FIELDS, *_OF_SYSTEM}:
-        try:
-            _encode(record[field])
-        except UnicodeEncodeError as error:
-            problem = f"half of a surrogate pair, U+{ord(error.object[error.start]):04X}"
-            raise bad_row(problem, where, field=field, allowed="whole characters") from error
-
-
-def _encode(value: Any) -> None:
-    """Encode every text in a value of JSON."""
-    if isinstance(value, str):
-        value.encode()
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            _encode(each)
-    elif isinstance(value, Sequence):
-        for each in value:
-            _encode(each)
 
 
 def to_record(row: Row) -> dict[str, Any]:
@@ -138,11 +116,15 @@ def _mined_fields(record: Record) -> dict[str, Any]:
     """A preference's margin and token ids by field; a column of such a name that holds other things is none of them."""
     margin, ids = record.get("margin"), record.get("token_ids")
     found: dict[str, Any] = {}
-    if isinstance(margin, int | float) and not isinstance(margin, bool):
+    if finite(margin) is not None:
         found["margin"] = margin
-    if isinstance(ids, Mapping) and ids.keys() == {"tokenizer", *_SAMPLED}:
-        found["token_ids"] = PairIds(ids["tokenizer"], *(tuple(ids[name]) for name in _SAMPLED))
+    if isinstance(ids, Mapping) and ids.keys() == {"tokenizer", *_SAMPLED} and all(_are_ids(ids[n]) for n in _SAMPLED):
+        found["token_ids"] = PairIds(str(ids["tokenizer"]), *(tuple(ids[name]) for name in _SAMPLED))
     return found
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(each) is int and each >= 0 for each in value)
 
 
 def _reserved(row: Row) -> set[str]:
@@ -177,11 +159,17 @@ def _preference(record: Record, where: Where | None) -> Row:
 
 def _better_and_worse(record: Record, where: Where | None) -> Row:
     texts, scores = record["text"], record.get("score")
-    if len(texts) != 2 or (isinstance(scores, list) and not scores[0] > scores[-1]):
+    if len(texts) != 2 or (isinstance(scores, list) and not _fall(scores)):
         allowed = "a marked text, or a list [better text, worse text] with scores, if any, that fall"
         raise bad_row(f"{len(texts)} texts with score {scores}", where, field="text", allowed=allowed)
     sides = conversation(texts[0], where, "text"), conversation(texts[1], where, "text")
     return _after_common_turns(sides, ("text", "text"), record, where)
+
+
+def _fall(scores: Sequence[Any]) -> bool:
+    """Whether the first of some scores is above the last."""
+    first, last = (finite(each[0]) if each else None for each in (scores[:1], scores[-1:]))
+    return first is not None and last is not None and first > last
 
 
 def _after_common_turns(
@@ -260,7 +248,7 @@ def _question(value: Any, where: Where | None) -> Dialogue:
     """The turns of a prompt: a list of messages, a marked text, or the text of one user turn."""
     value = unspelled(value, where, "prompt")
     if isinstance(value, str) and not is_marked(value):
-        return (Turn("user", _OPEN_END.sub("", value)),)
+        return (Turn("user", _closed(value)),)
     turns = conversation(value, where, "prompt")
     turns = _open(turns) if isinstance(value, str) else turns
     if turns[-1].role == "assistant":
@@ -284,6 +272,12 @@ def _spoken(response: Turn, where: Where | None, field: str) -> Turn:
     if not response.content.strip() and "tool_calls" not in response.fields:
         raise bad_row("the response is blank", where, field=field, allowed="some text")
     return response
+
+
+def _closed(text: str) -> str:
+    """A text without the bare "Assistant:" at its end that asks for a response."""
+    before = text.rstrip().removesuffix(_OPEN_END)
+    return before.rstrip() if before[-1:].isspace() and len(before) < len(text.rstrip()) else text
 
 
 def _open(turns: Dialogue) -> Dialogue:

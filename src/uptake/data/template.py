@@ -1,7 +1,9 @@
 """A chat template: conversations as text, with all that their turns hold."""
 
 import json
+import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,6 +25,9 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+
+# The variable that names the template to use of a tokenizer that has several.
+CHOSEN = "UPTAKE_CHAT_TEMPLATE"
 
 # What is said of a model that is read so.
 PLAIN_NOTE = "brings no chat template; the plain one is used: 'User: ...' and 'Assistant: ...' lines"
@@ -130,6 +135,26 @@ def _is_in(words: str, text: str) -> bool:
     """Whether a text has some words in it, as they are or as JSON spells them."""
     words = words.strip()
     return words in text or any(json.dumps(words, ensure_ascii=ascii_)[1:-1] in text for ascii_ in (False, True))
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> str:
+    """The text of a chat template: `template`, or the tokenizer's own; of several that of this name, or in `CHOSEN`.
+
+    Raises InputError, with the names there are, for a name that none of several has, and for a template that is no
+    text.
+    """
+    held: Any = tokenizer.chat_template
+    if template is not None and not (isinstance(held, Mapping) and template in held):
+        return template
+    if isinstance(held, Mapping):
+        wanted, named = template or os.environ.get(CHOSEN, "default"), ", ".join(sorted(map(str, held)))
+        if wanted not in held:
+            problem = f"the tokenizer has several chat templates, and none is called {wanted!r}"
+            raise InputError(problem, field="--chat-template", allowed=f"uptake --chat-template NAME: {named}")
+        held = held[wanted]
+    if not isinstance(held, str):
+        raise InputError(f"found a {type(held).__name__}", field="chat_template", allowed="a text")
+    return held
 
 
 def plain_template(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -3,10 +3,11 @@
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from uptake.data.values import one_of, parsed
 from uptake.data.where import bad_row
 from uptake.support.keys import OF_CONVERSATION, THOUGHTS
 from uptake.support.notes import note
@@ -23,7 +24,8 @@ _ROLES: Mapping[str, Role] = {
 }
 _KEYS = (("role", "content"), ("from", "value"))
 _MARKS: Mapping[str, Role] = {"Human": "user", "Assistant": "assistant"}
-_MARK = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):")
+# Each run of blanks is read once; a mark stands at the beginning or after an empty line.
+_MARK = re.compile(r"(?<!\s)(\s*)(Human|Assistant):")
 _OPENS = re.compile(r"\s*\[?\s*\{")
 _SPELLS = re.compile(r"""\s*\[\s*\{\s*(['"])(role|from|content|value)\1\s*:""")
 _NEXT: Mapping[Role, tuple[Role, ...]] = {
@@ -72,11 +74,11 @@ def unspelled(value: Any, where: Where | None, field: str) -> Any:
     if not isinstance(value, str) or not _OPENS.match(value) or not any(all(map(value.__contains__, k)) for k in _KEYS):
         return value
     try:
-        found = json.loads(value)
+        found = parsed(value)
     except ValueError:
         try:
-            found = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            found = parsed(json.dumps(ast.literal_eval(value.strip())))  # no more than JSON has, whoever prints it
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
             if not _SPELLS.match(value):
                 return value
             problem = f"this text spells a list of messages, and cannot be read: {value[:60]!r}"
@@ -89,7 +91,9 @@ def _is_message(value: Any) -> bool:
     """Whether a value has the form of a message, of a role that there is."""
     if not isinstance(value, Mapping):
         return False
-    return any(value.get(role) in _ROLES and (content in value or "tool_calls" in value) for role, content in _KEYS)
+    return any(
+        one_of(_ROLES, value.get(role)) and (content in value or "tool_calls" in value) for role, content in _KEYS
+    )
 
 
 def message(turn: Turn) -> dict[str, Any]:
@@ -138,12 +142,18 @@ def is_marked(text: str) -> bool:
     return _MARK.match(text) is not None
 
 
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    return (mark for mark in _MARK.finditer(text) if not mark.start() or "\n\n" in mark[1])
+
+
 def _marked(text: str, where: Where | None, field: str) -> Dialogue:
     if not is_marked(text):
         allowed = 'a list of messages, or a text that begins with "Human:" or "Assistant:"'
         raise bad_row(f"found {text[:40]!r}", where, field=field, allowed=allowed)
-    _, *parts = _MARK.split(text)
-    return tuple(Turn(_MARKS[mark], words.strip()) for mark, words in zip(parts[::2], parts[1::2], strict=True))
+    marks = list(_marks(text))
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    spoken = zip(marks, ends, strict=True)
+    return tuple(Turn(_MARKS[mark[2]], text[mark.end() : end].strip()) for mark, end in spoken)
 
 
 def _message(item: Any, where: Where | None, field: str) -> Turn:
@@ -160,11 +170,11 @@ def _message(item: Any, where: Where | None, field: str) -> Turn:
     role, content = present.pop(keys[0]), _joined(present.pop(keys[1], "" if called else None))
     if twice := sorted(present.keys() & {"role", "content", "from", "value"}):
         raise bad_row(f"{twice[0]} beside {keys[0]} and {keys[1]}", where, field=field, allowed="one of the two forms")
-    if role not in _ROLES:
+    if (spoken_by := one_of(_ROLES, role)) is None:
         raise bad_row(f"role {role!r}", where, field=f"{field}.{keys[0]}", allowed=", ".join(_ROLES))
     if not isinstance(content, str):
         raise bad_row(f"found a {type(content).__name__}", where, field=f"{field}.{keys[1]}", allowed="a string")
-    return Turn(_ROLES[role], content, _fields(present, where, field))
+    return Turn(spoken_by, content, _fields(present, where, field))
 
 
 def _joined(content: Any) -> Any:
@@ -218,6 +228,8 @@ def _calls(value: Any, where: Where | None, field: str) -> list[Any]:
 def _call(call: Mapping[str, Any], where: Where | None, field: str) -> Mapping[str, Any]:
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _call(call["function"], where, f"{field}.function")}
+    if "function" in call:
+        raise bad_row(f"found {str(call)[:40]!r}", where, field=field, allowed="{name, arguments: {...}}")
     arguments = _json(call.get("arguments") or {}, where, f"{field}.arguments")
     if not isinstance(call.get("name"), str) or not isinstance(arguments, Mapping):
         raise bad_row(f"found {str(call)[:40]!r}", where, field=field, allowed="{name, arguments: {...}}")
@@ -236,6 +248,6 @@ def _json(value: Any, where: Where | None, field: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
+        return parsed(value)
+    except ValueError as error:
         raise bad_row(f"found {value[:40]!r}: {error}", where, field=field, allowed="JSON") from error

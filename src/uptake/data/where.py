@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from uptake.errors import InputError
+from uptake.support.notes import note
 from uptake.types import Row, Where
 
 Record = Mapping[str, Any]
@@ -21,6 +22,14 @@ def bad_row(
     """The InputError of a row, or one of another kind, with its file and line where they are known."""
     path, line = (where.path, where.line) if where else (None, None)
     return kind(problem, path=path, line=line, field=field, allowed=allowed)
+
+
+def leave_out(error: InputError, bad: list[InputError] | None) -> None:
+    """Put the error of a row among the `bad` ones, and note that it is left out; without a list for them, raise it."""
+    if bad is None:
+        raise error
+    bad.append(error)
+    note("rows were left out: they cannot be used", (error.path, error.line), str(error))
 
 
 def without(record: Record, *names: str) -> dict[str, Any]:
@@ -45,8 +54,6 @@ def usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputErro
         try:
             made = made_of(row)
         except InputError as error:
-            if bad is None:
-                raise
-            bad.append(error)
+            leave_out(error, bad)
         else:
             yield made

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 
 from uptake.data.write import disk_errors, replacing
 from uptake.errors import InputError
+from uptake.support.texts import json_of, yaml_of
 
 DEFAULT = "default-en"
 # Sets that come with Uptake, by name.
@@ -200,21 +201,6 @@ class _File(_Strict):
     calibration: Calibration | None = None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key written twice, where YAML itself would silently drop the first."""
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _record(loader.construct_pairs(node, deep=True)))
-
-
-def _record(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    keys = [str(key) for key, _ in pairs]
-    repeated = sorted({key for key in keys if keys.count(key) > 1})
-    if repeated:
-        raise ValueError(f"keys written twice: {', '.join(repeated)}")
-    return dict(zip(keys, (value for _, value in pairs), strict=True))
-
-
 def _check_suffix(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise InputError(f"a follow-up set in {path.suffix!r}", path=path, allowed=", ".join(FORMATS))
@@ -224,12 +210,10 @@ def _parsed(path: Path) -> Any:
     _check_suffix(path)
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_record)
-        return yaml.load(text, _Loader)
+        return json_of(text) if path.suffix == ".json" else yaml_of(text)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", path=path) from error
-    except (ValueError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise InputError(f"cannot be parsed: {error}", path=path) from error
 
 

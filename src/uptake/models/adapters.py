@@ -4,7 +4,6 @@ PEFT and Transformers leave out in silence what does not fit, and a second adapt
 the first. Here every weight of an adapter finds its place, and every adapter stays in the numbers, or it is an error.
 """
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from uptake.models.check import TOLERANCE, random_trees
 from uptake.models.language_model import LanguageModel
 from uptake.models.rows import row_logps
 from uptake.support.paths import is_local, near_words
+from uptake.support.texts import json_file
 
 log = logging.getLogger(__name__)
 
@@ -157,13 +157,14 @@ def add_lora(
     """The model with a fresh trainable LoRA adapter (PEFT) on all linear layers or those named; no dropout.
 
     An adapter that the model has is merged into its base before, which a warning says. No folder holds that base, so
-    what is saved then is the whole model. Raises InputError for a rank below 1 and ModelError for an adapter that
-    cannot be merged.
+    what is saved then is the whole model. Raises InputError for a rank that no weight has and ModelError for an adapter
+    that cannot be merged.
     """
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415
 
-    if rank < 1:
-        raise InputError(f"{rank}", field="rank", allowed="a rank from 1")
+    full = max(min(weight.shape) for weight in lm.base.parameters() if weight.dim() == 2)
+    if not 1 <= rank <= full:
+        raise InputError(f"{rank}", field="rank", allowed=f"a rank from 1 to {full}, the full one of its weights")
     lm = _without_adapter(lm)
     modules = targets if isinstance(targets, str) else list(targets)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, lora_dropout=0.0, task_type="CAUSAL_LM")
@@ -206,7 +207,7 @@ def _config(name: str) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json_file(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: not JSON: {error}") from error
     if not isinstance(config, dict):

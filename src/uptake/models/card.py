@@ -8,6 +8,7 @@ from typing import Any
 from transformers.utils.hub import cached_file
 
 from uptake.errors import ModelError
+from uptake.support.texts import json_file
 
 NAME = "uptake.json"
 
@@ -26,7 +27,7 @@ def read_card(name: str | Path) -> dict[str, Any]:
     if found is None:
         return {}
     try:
-        card = json.loads(Path(found).read_text(encoding="utf-8"))
+        card = json_file(Path(found))
     except (OSError, ValueError) as error:
         raise ModelError(f"{found}: not a model's card: {error}") from error
     if not isinstance(card, dict):

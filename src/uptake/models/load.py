@@ -61,9 +61,9 @@ def load(
     wide = fp32_weights and kind in HALVES
     base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
-    overriding = _tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
+    overriding = load_tokenizer(over) if over is not None and has_file(over, "tokenizer_config.json") else None
     with base_of(over, base):
-        tokenizer = overriding or _tokenizer(base)
+        tokenizer = overriding or load_tokenizer(base)
         model: Any = _weights(base, torch.float32 if wide else kind)
     model.to(target)
     lm = prepare(model if over is None else put_adapter(model, over), tokenizer, str(name))
@@ -83,7 +83,7 @@ def load_classifier(
     brought = saved_modules(over) if over is not None else frozenset[str]()
     with base_of(over, base):
         model: Any = _weights(base, dtype, task, brought)
-        tokenizer = _tokenizer(over if over is not None and has_file(over, "tokenizer_config.json") else base)
+        tokenizer = load_tokenizer(over if over is not None and has_file(over, "tokenizer_config.json") else base)
     model.to(device)
     forget_lengths(model)
     if over is not None:
@@ -125,6 +125,8 @@ def resolve_device(device: str) -> torch.device:
         found = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}", field="device", allowed=allowed) from error
+    if found.type not in ("cpu", "cuda") or (found.type == "cpu" and found.index):
+        raise InputError(f"unknown device {device!r}", field="device", allowed=allowed)
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise InputError(f"no device {device!r}: CUDA devices found: {count}", field="device", allowed=allowed)
@@ -171,9 +173,11 @@ def _refuse_no_model(name: str | Path) -> None:
 # The libraries below pass on whatever theirs raise, down to bare Exception; every case gets the same message.
 
 
-def _tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or Hub name; ModelError where it cannot be loaded, or cannot read a letter."""
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        tokenizer("a")
     except Exception as error:
         raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
     return tokenizer

@@ -5,8 +5,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from uptake.errors import UptakeError
 from uptake.models.card import write_card
 from uptake.models.classifier import SCORE, as_classifier, classifier_tokenizer, merged
@@ -53,7 +51,9 @@ def save_model(
             if (partial / GENERATION).is_file():
                 _name_ends(partial / GENERATION, {*lm.end_ids, *end_ids})
             write_card(lm.card, partial)
-    except (OSError, SafetensorError) as error:
+    except UptakeError:
+        raise
+    except Exception as error:  # the libraries below pass on whatever theirs raise, down to bare Exception
         raise UptakeError(f"{folder}: the model could not be written ({error})") from error
 
 

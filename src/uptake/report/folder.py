@@ -13,6 +13,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from uptake.data import TokenView
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, Lengths, WinRate
+from uptake.support.texts import json_of
 from uptake.types import Turn
 
 T = TypeVar("T")
@@ -268,11 +269,13 @@ def _lines(kind: Any, path: Path) -> tuple[Any, ...]:
 
 def _parse(adapter: TypeAdapter[T], text: str, path: Path, line: int | None = None) -> T:
     try:
-        return adapter.validate_python(json.loads(text))
+        return adapter.validate_python(json_of(text))
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg}", path=path, line=line or error.lineno) from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        problem = f"{first['msg']}, given {first['input']!r}"
+        problem = f"{first['msg']}, given {str(first['input'])[:100]!r}"
         raise InputError(problem, path=path, line=line, field=field or None) from error
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", path=path, line=line) from error

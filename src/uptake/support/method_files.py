@@ -35,6 +35,8 @@ def read_method(path: Path, module: str | None = None) -> Method:
         raise InputError(f"no method could be read: {error}", path=path, allowed="a Python file") from error
     except SyntaxError as error:
         raise InputError(f"does not parse: {error.msg}", path=path, line=error.lineno) from error
+    except (ValueError, MemoryError, RecursionError) as error:  # a null byte, or a program that nests without end
+        raise InputError(f"does not parse: {error}", path=path) from error
     held = {
         name
         for node in tree.body
@@ -45,8 +47,17 @@ def read_method(path: Path, module: str | None = None) -> Method:
     aliases = next(
         (node.value for node in tree.body if isinstance(node, ast.Assign) and "ALIASES" in _assigned(node)), None
     )
-    known = ast.literal_eval(aliases) if aliases is not None else ()
-    return Method(path.stem.replace("-", "_"), path, module, tuple(known), ast.get_docstring(tree) or "")
+    return Method(path.stem.replace("-", "_"), path, module, _texts_of(aliases, path), ast.get_docstring(tree) or "")
+
+
+def _texts_of(aliases: ast.expr | None, path: Path) -> tuple[str, ...]:
+    try:
+        known = () if aliases is None else ast.literal_eval(aliases)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        known = None
+    if not isinstance(known, tuple | list) or not all(isinstance(each, str) for each in known):
+        raise InputError("no names", path=path, field="ALIASES", allowed='a tuple of texts: ("best",)')
+    return tuple(known)
 
 
 def refuse_taken(method: Method, known: Iterable[Method]) -> None:

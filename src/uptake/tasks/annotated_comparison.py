@@ -32,6 +32,7 @@ def compare_by_annotator(
     limit: int | None = None,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
+    drop_bad: bool = False,
     **loading: Any,
 ) -> dict[str, Any]:
     """Let the models called "after" and "before" answer the same prompts, and the annotator prefer one of each two.
@@ -40,7 +41,7 @@ def compare_by_annotator(
     with the annotator's statistics and the length-controlled win rate beside the plain one; invalid verdicts are left
     out and counted. `loading` are options of `uptake.load`. Raises InputError where no verdict is valid.
     """
-    questions = prompts(read(source, limit=limit, columns=columns))
+    questions = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
     with comparison_folder(folder) as target:
         lms = {name: load(path, **loading) for name, path in models.items()}
         chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}

@@ -113,13 +113,15 @@ def compare_files(
     limit: int | None = None,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
+    drop_bad: bool = False,
     **loading: Any,
 ) -> dict[str, Any]:
     """Compare the models called "after" and "before" on prompts, rated by follow-ups under the model that they name.
 
     The comparison is written to `folder`, and its figures are returned. `loading` are options of `uptake.load`.
     """
-    rows, rated_by = prompts(read(source, limit=limit, columns=columns)), models[reward.model]
+    rows = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
+    rated_by = models[reward.model]
     with comparison_folder(folder) as target:
         built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
         before, after = (

@@ -21,17 +21,19 @@ def init_model(
     layers: int = 6,
     window: int = 512,
     seed: int = 0,
+    drop_bad: bool = False,
     columns: Mapping[str, str] | None = None,
 ) -> LanguageModel:
     """Learn a tokenizer from the rows of `corpus`, and save it in `folder` with a Llama of random weights.
 
-    Raises InputError for sizes that make no model, and for a folder that exists.
+    `drop_bad` leaves out rows that cannot be read. Raises InputError for sizes that make no model, and for a folder
+    that exists.
     """
     check_unlocked(Path(folder))
     if Path(folder).exists():
         raise InputError("the folder exists", path=folder, allowed="a new path")
     with locked(Path(folder)):
-        texts = _texts(read(corpus, columns=columns))
+        texts = _texts(read(corpus, columns=columns, skipped=[] if drop_bad else None))
         lm = init_dialogue_model(texts, vocabulary=vocabulary, width=width, layers=layers, window=window, seed=seed)
         save_model(lm, CHAT_TEMPLATE, Path(folder))
     return lm

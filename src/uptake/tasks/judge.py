@@ -15,7 +15,7 @@ from uptake.data.read import RowSet, read_as
 from uptake.data.resumable import digest, resumable_map, resumable_output
 from uptake.data.rows import further_columns
 from uptake.data.turns import as_text, message, of_conversation
-from uptake.data.where import bad_row
+from uptake.data.where import bad_row, leave_out
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
@@ -98,6 +98,8 @@ def judge_file(
             for row, verdict in zip(rows, verdicts, strict=True):
                 if verdict.valid or not drop_bad:
                     writer.write(_record(row, verdict))
+                else:
+                    leave_out(bad_row(verdict.detail or str(verdict.reason), row.prompt.where), [])
     stats = annotator_stats(verdicts, [len(row.chosen) for row in rows], [len(row.rejected) for row in rows])
     left_out = len(verdicts) - len(valid) if drop_bad else 0
     swapped = sum(verdict.p < 0.5 for verdict in valid)

@@ -56,7 +56,7 @@ class StepSettings:
 def memory_size(text: str) -> int:
     """The bytes that "8GB" or "512 MiB" names, in powers of 1,024; a number alone is in GB. Raises InputError."""
     found = _SIZE.fullmatch(text)
-    if found is None or not float(found[1]):
+    if found is None or not 0 < float(found[1]) < 2**40:
         raise InputError(repr(text), field="--memory", allowed="a size, as 8GB or 512MB")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or "G"))
 

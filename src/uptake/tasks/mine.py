@@ -7,6 +7,8 @@ from typing import Any
 
 from uptake.data import Writer, to_record
 from uptake.data.lock import locked
+from uptake.data.read import check_table
+from uptake.data.rows import bare
 from uptake.data.write import may_write
 from uptake.errors import InputError
 from uptake.recipe import Recipe
@@ -41,6 +43,8 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     signal = stage.signal
     if not isinstance(signal, BestWorst):
         raise InputError("this recipe mines no pairs", field="signal", allowed="BestWorst")
+    if out.suffix == ".parquet":
+        check_table([bare(row) for row in world.rows])
     beside = out.with_name(f"{out.name}.summary.json")
     warn_of_self_judging(recipe, world)
     with (

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from uptake.data import Writer, read, to_record
 from uptake.data.exchanges import Exchange, Reacted, exchanges, merged
 from uptake.data.language import check_language
+from uptake.data.read import check_table
 from uptake.data.redact import Redact
 from uptake.data.resumable import Store, digest, resumable_map, resumable_output
 from uptake.data.spans import tokenize
@@ -150,6 +151,8 @@ def mine_logs(
     if reward is not None and not any_language:
         check_language((each.follow_up for each in log.exchanges), reward.followups.language, str(log.source))
     heard, beside = merged(log.exchanges), out.with_name(f"{out.name}.summary.json")
+    if out.suffix == ".parquet":
+        check_table(list(map(_answered, heard)))
     with resumable_output(out, beside, overwrite=overwrite) as journal:
         readings = [ReactionReward() for _ in heard] if reward is None else read_reactions(heard, reward, journal)
         if how.by == "rating_regression":

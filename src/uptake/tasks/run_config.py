@@ -10,6 +10,7 @@ from uptake import methods
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.support.settings import near
+from uptake.support.texts import yaml_of
 from uptake.tasks.models_used import assigned, models_used
 
 # Models that a run has where none is given: the policy as its own follow-up model, as it is, and as the run began.
@@ -20,8 +21,8 @@ class RunConfig(BaseModel):
     """Run config: the method with its options, the policy, the data, and other models by the name a recipe calls them.
 
     `RunConfig(method="dpo", policy="./model", data="pairs.jsonl", options={"beta": 0.05})`. Models and data are paths
-    or names on the Hub; `columns` gives the names that our columns have in the data. `lora` is the rank of an adapter,
-    0 for none.
+    or names on the Hub; `columns` gives the names that our columns have in the data, and `drop_bad` leaves out rows
+    that cannot be read. `lora` is the rank of an adapter, 0 for none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -33,8 +34,9 @@ class RunConfig(BaseModel):
     options: dict[str, Any] = {}
     columns: dict[str, str] = {}
     limit: int | None = None
+    drop_bad: bool = False
     lora: int = Field(0, ge=0)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     device: str = "auto"
     dtype: str = "auto"
 
@@ -91,8 +93,8 @@ def written_recipe(path: Path) -> Any:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        read = yaml_of(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot be read as YAML: {error}", path=path) from error
     if not isinstance(read, dict):
         raise InputError("holds no run", path=path, allowed="a mapping such as `method: dpo`")

@@ -15,7 +15,7 @@ from uptake.data.edited import spell_span
 from uptake.data.read import RowSet, stream_as
 from uptake.data.resumable import digest, resumable_output, resumable_stream
 from uptake.data.turns import message, of_conversation
-from uptake.data.where import bad_row
+from uptake.data.where import bad_row, leave_out
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
 from uptake.evaluate.numbers import RunningMean
@@ -140,10 +140,11 @@ def _score_rows(rows: Sequence[Row], reward: Reward, extra: Sequence[str], drop_
 
 
 def _details(reward: Reward, answered: Sequence[Answered], drop_bad: bool) -> Iterator[RewardDetails]:
-    """What the reward says of every response; InputError, naming the row, for one that it cannot rate."""
+    """What the reward says of every response; InputError, naming the row, for one that it cannot rate and not drop."""
     for response, details in zip(answered, reward.details(answered), strict=True):
-        if not (details.judgement.valid or drop_bad):
-            raise bad_row(details.judgement.detail or str(details.judgement.reason), response.prompt.where)
+        if not details.judgement.valid:
+            reason = details.judgement.detail or str(details.judgement.reason)
+            leave_out(bad_row(reason, response.prompt.where), [] if drop_bad else None)
         yield details
 
 

@@ -40,6 +40,21 @@ class Side:
     finished: bool = True
 
 
+def labeled(row: Row) -> Edited:
+    """The row, which has labels; InputError where it has none."""
+    if isinstance(row, Edited):
+        return row
+    where = row.where if isinstance(row, Prompt) else row.prompt.where
+    allowed = "spans or an edit, or a token reward model to score with (--model)"
+    raise bad_row("no labels", where, allowed=allowed)
+
+
+def answered(row: Row) -> Row:
+    """The row, which has a response; InputError where it has none, or one with more than its text."""
+    list(_sides(row))
+    return row
+
+
 def labeled_views(rows: Sequence[Row]) -> list[TokenView]:
     """The responses of edited rows with their labels on words, each followed by its edit with the edit's labels.
 
@@ -47,11 +62,7 @@ def labeled_views(rows: Sequence[Row]) -> list[TokenView]:
     another kind.
     """
     views: list[TokenView] = []
-    for row in rows:
-        if not isinstance(row, Edited):
-            where = row.where if isinstance(row, Prompt) else row.prompt.where
-            allowed = "spans or an edit, or a token reward model to score with (--model)"
-            raise bad_row("no labels", where, allowed=allowed)
+    for row in map(labeled, rows):
         views += [_labeled(side, labels) for side, labels in zip(_sides(row), _compared(row), strict=False)]
     return views
 

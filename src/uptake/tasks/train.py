@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from uptake.data import ChatFormat, RowStream
+from uptake.errors import InputError
 from uptake.models import LanguageModel, add_lora, load
 from uptake.models.adapters import split_adapter
 from uptake.recipe import Recipe
@@ -50,7 +51,8 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
 
     Where the policy `learns`, all weights that it trains are in fp32, and references compute as it does.
     """
-    rows = RowStream(config.data, config.limit, config.columns)
+    skipped: list[InputError] | None = [] if config.drop_bad else None
+    rows = RowStream(config.data, config.limit, config.columns, skipped=skipped)
     whole = learns and not config.lora and split_adapter(config.policy)[1] is None
     policy = load(config.policy, dtype=config.dtype, device=config.device, fp32_weights=whole)
     if config.lora:

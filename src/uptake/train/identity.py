@@ -4,7 +4,6 @@ A folder that was moved, or is spelled otherwise, holds the same model, and a co
 rows; other weights under the same name are another model.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -18,6 +17,7 @@ from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.rewards.base import Resources
 from uptake.rewards.fingerprint import model_fingerprint
+from uptake.support.texts import json_file, yaml_of
 from uptake.world import World
 
 _ALLOWED = "what the run was started with, or another folder; delete this one to start anew"
@@ -50,7 +50,7 @@ def check_same(folder: Path, recipe: Recipe, world: World) -> None:
 
 def _written(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json_file(file)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", path=file, allowed=_ALLOWED) from error
     tables = ("models", "weights", "precision", "contents", "rows")
@@ -97,10 +97,10 @@ def _check_recipe(file: Path, recipe: Recipe, settings: Sequence[str]) -> None:
     try:
         _, _, written = f"\n{file.read_text(encoding='utf-8')}".partition("\nRecipe:")
         then, now = (
-            yaml.safe_dump(_without(yaml.safe_load(text), settings), sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(_without(yaml_of(text), settings), sort_keys=False, allow_unicode=True)
             for text in (f"Recipe:{written}", str(recipe))
         )
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", path=file, allowed=_ALLOWED) from error
     if then != now:
         problem = f"the run was started with another recipe: {_first_change(then, now)}"

@@ -201,15 +201,15 @@ def sample_round(stage: Stage, world: World, log: RunLog, round_index: RoundInde
     rows = stage.select(world, round_index[1])
     with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(rows)) as bar:
         groups: dict[int, Group] = {}
-        for record in journal.done:
-            groups |= zip(record["rows"], _GROUPS.validate_python(record["groups"]), strict=True)
+        for written in journal.each(_sampled):
+            groups |= written
         bar.advance(len(groups))
         left = [number for number in range(len(rows)) if number not in groups]
         with log.timed("produce", len(left)) as timer:
             for done in _produced(stage, world, [rows[number] for number in left], (round_index[1], version)):
                 found = {left[number]: group for number, group in done.items()}
-                written = {"rows": list(found), "groups": _GROUPS.dump_python(tuple(found.values()), mode="json")}
-                journal.append(written)
+                spelled = _GROUPS.dump_python(tuple(found.values()), mode="json")
+                journal.append({"rows": list(found), "groups": spelled})
                 groups |= found
                 timer.tokens += sum(len(rollout.response_ids) for group in found.values() for rollout in group)
                 bar.advance(len(found))
@@ -238,7 +238,7 @@ def _judge_round(
     """The groups of a round and what was said of them, chunk by chunk; CancelledError once it is closed."""
     chunks = [sampled[start : start + CHUNK] for start in range(0, len(sampled), CHUNK)]
     with Journal(_folder(log, round_index) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
-        judged = list(map(_read, journal.done))
+        judged = journal.each(_read)
         bar.advance(sum(len(groups) for groups, _ in judged))
         for groups in chunks[len(judged) :]:
             if closed is not None and closed.is_set():
@@ -252,7 +252,7 @@ def _judge_round(
 def _judged_before(stage: Stage, world: World, log: RunLog, round_index: RoundIndex) -> list[Judged] | None:
     """What an earlier call has judged; None where a row is left."""
     with Journal(_folder(log, round_index) / "judged.jsonl") as journal:
-        judged = list(map(_read, journal.done))
+        judged = journal.each(_read)
     return judged if sum(len(groups) for groups, _ in judged) == len(stage.select(world, round_index[1])) else None
 
 
@@ -276,6 +276,10 @@ def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> 
         assessments = judge(world, groups)
         timer.tokens = sum(len(each.prompt_ids) + len(each.response_ids) for group in groups for each in group)
     return groups, assessments
+
+
+def _sampled(record: Mapping[str, Any]) -> dict[int, Group]:
+    return dict(zip(map(int, record["rows"]), _GROUPS.validate_python(record["groups"]), strict=True))
 
 
 def _read(record: Mapping[str, Any]) -> Judged:
@@ -315,7 +319,7 @@ def _earlier(log: RunLog, round_index: RoundIndex, count: int) -> Iterator[Judge
     found = [tuple(map(int, path.parent.name.split("-"))) for path in log.folder.glob("rounds/*/judged.jsonl")]
     for stage, round_ in sorted(each for each in found if each < round_index)[-count:]:
         with Journal(_folder(log, (stage, round_)) / "judged.jsonl") as journal:
-            yield from map(_read, journal.done)
+            yield from journal.each(_read)
 
 
 def _version(groups: Sequence[Group]) -> float | None:

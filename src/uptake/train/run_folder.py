@@ -29,11 +29,14 @@ from uptake.data.write import disk_errors
 from uptake.errors import InputError
 from uptake.models.language_model import Limits
 from uptake.recipe import Recipe
+from uptake.support.damage import undamaged
+from uptake.support.texts import json_file
 from uptake.train.checkpoint import Cursor
 from uptake.train.identity import check_same, identity
 from uptake.world import World
 
 _VIEWS = TypeAdapter(TokenView)
+_LIMITS, _CHOSEN = TypeAdapter(dict[str, Limits]), TypeAdapter(dict[str, int])
 
 
 @contextmanager
@@ -122,7 +125,7 @@ class RunLog:
         self.folder = folder
         self._metrics = _journal_until(folder / "metrics.jsonl", step)
         self._curve = _journal_until(folder / "curve.jsonl", step)
-        self._observed = {line["step"] for line in self._curve.done}
+        self._observed = set(self._curve.each(_step))
         self._timing = Journal(folder / "timing.jsonl")
         self._tokens = folder / "tokens.jsonl"
         if self._tokens.exists():
@@ -135,21 +138,23 @@ class RunLog:
             models = {"policy": world.policy, **world.models}
             self._keep({"limits": {name: asdict(lm.limits) for name, lm in models.items()}})
             return world
-        limits = {name: Limits(**values) for name, values in known.items()}
-        models = {name: replace(lm, limits=limits[name]) for name, lm in world.models.items()}
-        return replace(world, policy=replace(world.policy, limits=limits["policy"]), models=models)
+        with undamaged(self.folder / "run.json", "limits"):
+            limits = _LIMITS.validate_python(known)
+            models = {name: replace(lm, limits=limits[name]) for name, lm in world.models.items()}
+            return replace(world, policy=replace(world.policy, limits=limits["policy"]), models=models)
 
     def micro_tokens(self, stage: int) -> int | None:
         """The micro-batch that the run first chose for a stage; None where it has chosen none."""
-        chosen: int | None = self._facts().get("micro_tokens", {}).get(str(stage))
-        return chosen
+        with undamaged(self.folder / "run.json", "micro_tokens"):
+            return _CHOSEN.validate_python(self._facts().get("micro_tokens", {})).get(str(stage))
 
     def keep_micro_tokens(self, stage: int, tokens: int) -> None:
         self._keep({"micro_tokens": {**self._facts().get("micro_tokens", {}), str(stage): tokens}})
 
     def _facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        return facts
+        path = self.folder / "run.json"
+        with undamaged(path):
+            return dict(json_file(path))
 
     def _keep(self, facts: Mapping[str, Any]) -> None:
         write_json(self.folder / "run.json", {**self._facts(), **facts})
@@ -185,12 +190,16 @@ def _journal_until(path: Path, step: int) -> Journal:
     """The journal of a file without the lines after `step`."""
     with Journal(path) as journal:
         done = journal.done
-    left = [line for line in done if line["step"] <= step]
+        left = [line for line, at in zip(done, journal.each(_step), strict=True) if at <= step]
     if len(left) < len(done):
         with Writer(path, overwrite=True) as writer:
             for line in left:
                 writer.write(line)
     return Journal(path)
+
+
+def _step(line: Mapping[str, Any]) -> int:
+    return int(line["step"])
 
 
 def _machine(world: World) -> dict[str, Any]:

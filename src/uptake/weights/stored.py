@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from uptake.errors import ModelError
+from uptake.support.texts import json_file
 
 INDEX: Final = "model.safetensors.index.json"
 WHOLE: Final = "model.safetensors"
@@ -84,7 +85,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        files: Any = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        files: Any = json_file(path)["weight_map"]
         return {str(name): Path(file).name for name, file in files.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: no index of shards: {error}") from error
