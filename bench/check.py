@@ -65,7 +65,7 @@ class Run:
         if self.town:
             save_model(init_town_model(), "", policy)
         config = RunConfig(
-            method=self.method, policy=str(policy), data=str(data), lora=self.lora, options=dict(self.options)
+            method=self.method, policy=str(policy), data=str(data), lora=self.lora, options=dict(self.options), seed=0
         )
         return with_models(config, recipe_of(config))
 
