@@ -49,7 +49,7 @@ MODEL = {"load", "save_model"}
 NOTES = {"Cursor", "Snapshot", "Options", "Learner", "RunLog", "Timer", "Phase", "ScoreSummary", "_Tally"}
 # Files that are called for every row and that no row passes through: the bar, the clock and summaries, the stage; and
 # the tokens of two responses a round that the report shows, more calls where these happen to be longer.
-BESIDE = {"support/progress.py", "train/run_folder.py", "recipe.py", "types.py", "data/token_view.py"}
+BESIDE = {"support/progress.py", "train/run_folder.py", "recipe.py", "types.py", "data/token_views.py"}
 # Rooms of which every file that is entered is on the way.
 COMPUTE = ("ops", "losses", "signal")
 # The row itself, and what is read once for all rows.
