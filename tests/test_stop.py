@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_commit_order import COMMANDS
 from test_loop import FAST, OPEN, SAMPLED, same_run
 from test_two_processes import begun, child, until
 from tiny import answered_records, command_line, in_process, pair_records, prompt_records, started, write_jsonl
@@ -106,6 +107,23 @@ def test_mining_that_is_stopped(model: Path, tmp_path: Path, monkeypatch: pytest
     assert said == f"stopped by SIGTERM; {where}\n"
     assert in_process(command_line, [*arguments, "out.jsonl"]) == 0
     assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_a_corpus_that_is_stopped_between_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare, words, *_ = COMMANDS["corpus"]
+    prepare()
+    command = words[0].split()
+    assert stopped(command, ("os.rename", "out.jsonl", 1), signal.SIGHUP)[0] == 129
+    assert (Path("out.valid.jsonl").exists(), Path("out.jsonl").exists()) == (True, False)
+    valid = Path("out.valid.jsonl").read_bytes()
+    Path("out.valid.jsonl").write_text("somebody's")
+    assert in_process(command_line, command) == 2
+    assert Path("out.valid.jsonl").read_text() == "somebody's"
+    Path("out.valid.jsonl").write_bytes(valid)
+    assert in_process(command_line, command) == 0
+    assert Path("out.valid.jsonl").read_bytes() == valid
+    assert Path("out.jsonl").read_bytes()
 
 
 def test_a_command_that_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

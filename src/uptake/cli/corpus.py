@@ -31,8 +31,9 @@ def corpus(
     from uptake.data.write import may_write
     from uptake.tasks.corpus import OUTCOMES, write_corpus
 
-    for path in filter(None, (target, validation)):
-        may_write(path, overwrite=overwrite or was_killed(target))
+    may_write(target, overwrite=overwrite or was_killed(target))
+    if validation is not None:
+        may_write(validation, overwrite=overwrite or was_killed(target) or not target.exists())
     summary = write_corpus(
         data,
         target,

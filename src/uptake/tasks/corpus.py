@@ -67,13 +67,13 @@ def write_corpus(
     conversations = [(name, clean(turns)) for name, dialogues in found.items() for turns in dialogues()]
     outcomes = sort_out([turns for _, turns in conversations], held_out, VALIDATION if validation else None)
     counts, turns_of = {name: Counter(dict.fromkeys(OUTCOMES, 0)) for name in found}, Counter(dict.fromkeys(found, 0))
-    # A killed call may have left one of both.
-    how = {"overwrite": overwrite, "resumes": was_killed(Path(out))}
+    resumes = was_killed(Path(out))
     with ExitStack() as stack:
         stack.enter_context(locked(Path(out), *([Path(validation)] if validation is not None else [])))
-        files = {"kept": stack.enter_context(Writer(out, **how))}
+        files = {"kept": stack.enter_context(Writer(out, overwrite=overwrite, resumes=resumes))}
         if validation is not None:
-            files["validation"] = stack.enter_context(Writer(validation, **how))
+            # A call that was stopped may have left this one alone.
+            files["validation"] = stack.enter_context(Writer(validation, overwrite=overwrite, resumes=True))
         for (name, turns), outcome in zip(conversations, outcomes, strict=True):
             counts[name][outcome] += 1
             if outcome in files:
