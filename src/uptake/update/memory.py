@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from uptake.models import LanguageModel, TokenTree, branches, pack
 from uptake.models.heads import Critic
+from uptake.models.layout import LONG
 from uptake.models.memory import free_bytes
 from uptake.models.scorer import TRAINING_CHUNK, packed_states
 from uptake.update.optimization import MOST, Optimization
@@ -26,8 +27,9 @@ HEADS = 3
 # What the allocator of a processor takes for a byte that is asked for, and in any case: it keeps gaps between tensors.
 GAPS, ALWAYS = 1.25, 50 * 2**20
 
-# A tree whose activations stand for those of others, as tokens of its stem and of its two branches.
-STEM, BRANCH = 32, 64
+# Trees whose activations stand for those of others, as tokens of their stem and of their two branches: attention keeps
+# copies of the context for long branches, and scores of every token by the context for short ones.
+STEM, BRANCHES = 32, (LONG, LONG - 1)
 
 MOMENTS: Mapping[str, int] = {"adamw": 2, "rmsprop": 1, "adafactor": 0}
 
@@ -92,10 +94,15 @@ def step_memory(policy: LanguageModel, settings: Optimization) -> StepMemory:
 
 
 def _activations(policy: LanguageModel, settings: Optimization) -> tuple[int, float]:
-    """Bytes that a micro-batch keeps for its backward pass: once, and for each token."""
-    size = policy.window or STEM + BRANCH
-    stem, branch = min(STEM, size // 3), min(BRANCH, size - size // 3)
-    ids = [[(start + offset) % policy.vocabulary for offset in range(STEM + BRANCH)] for start in range(4)]
+    """Bytes that a micro-batch keeps for its backward pass: once, and for each token, of branches that keep most."""
+    return max((_kept(policy, settings, branch) for branch in BRANCHES), key=lambda kept: kept[1])
+
+
+def _kept(policy: LanguageModel, settings: Optimization, length: int) -> tuple[int, float]:
+    """Bytes that trees with branches of some length keep, or of what a shorter window has room for."""
+    size = policy.window or STEM + length
+    stem, branch = min(STEM, size // 3), min(length, size - size // 3)
+    ids = [[(start + offset) % policy.vocabulary for offset in range(STEM + length)] for start in range(4)]
     trees = [branches(one[:stem], one[:branch], other[:branch]) for one, other in (ids[:2], ids[2:])]
     one, two = _saved_bytes(policy, settings, trees[:1]), _saved_bytes(policy, settings, trees)
     token = (two - one) / len(trees[1])
