@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-seeds demo-real test parity figures bench claims claims-human real lint format clean
+.PHONY: help demo demo-seeds demo-real test soak parity figures bench claims claims-human real lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo-real: .venv/ready ## the same on a real model and real pairs: can it judge,
 # once, and takes over tests of the other when it has no more: no worker waits for the longest file.
 test: lint ## every gate: style, types, layers, tests
 	@$(BIN)/pytest --quiet -n 2 --dist worksteal
+
+soak: .venv/ready ## 500 kills of commands and of training, alone and two at once: all end byte-equal (hours; SWEEP=1 for other moments)
+	@KILLS=500 $(BIN)/pytest --quiet -m slow tests/test_kill_sweep.py
 
 # Each peer lies in a folder of its own beside the packages of .venv, without the rest of its needs.
 PEERS := trl=trl-1.16.0 trl_ppo=trl-1.12.0 verl=verl openrlhf=openrlhf-0.11.2

@@ -88,17 +88,16 @@ RUNS = [
 ]
 
 
-def told(run: Run, model: Path) -> tuple[int, int, float]:
-    """Bytes at the peak of a step and those held before, as `check` tells them, and the minutes of the run."""
+def told(run: Run, model: Path, minutes: bool) -> tuple[int, int, float | None]:
+    """Bytes at the peak of a step and those held before, as `check` tells them, and where asked the run's minutes."""
     with TemporaryDirectory() as folder:
         config = run.config(model, Path(folder))
         recipe = recipe_of(config)
         world = build_world(recipe, config, folder)
         held = held_memory()
-        facts = dict(check(recipe, world, measure=True).facts)
+        facts = dict(check(recipe, world, measure=minutes).facts)
     _, *peak = facts["memory of a step"].split(",")[0].split()
-    _, minutes, *_ = facts["time"].split()
-    return memory_size("".join(peak)), held, float(minutes)
+    return memory_size("".join(peak)), held, float(facts["time"].split()[1]) if minutes else None
 
 
 def learned(run: Run, model: Path, folder: Path) -> Callable[[], object]:
@@ -108,9 +107,9 @@ def learned(run: Run, model: Path, folder: Path) -> Callable[[], object]:
     return lambda: loop.run(recipe, world, loop.Options(report=write_report))
 
 
-def measured(run: Run, model: Path) -> dict[str, str]:
+def measured(run: Run, model: Path, timed: bool) -> dict[str, str]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        peak, held, minutes = pool.submit(told, run, model).result()
+        peak, held, minutes = pool.submit(told, run, model, timed).result()
     with TemporaryDirectory() as folder:
         taken, above = peak_bytes(learned, run, model, Path(folder))
         lines = Path(folder, "run", "timing.jsonl").read_text().splitlines()
@@ -121,7 +120,7 @@ def measured(run: Run, model: Path) -> dict[str, str]:
         "taken, MiB": f"{taken / MIB:,.0f}",
         "told / taken": f"{peak / taken:.2f}",
         "above the models, told / taken": f"{(peak - held) / above:.2f}",
-        "minutes, told / taken": f"{60 * minutes / seconds:.2f}",
+        "minutes, told / taken": "" if minutes is None else f"{60 * minutes / seconds:.2f}",
     }
 
 
@@ -150,8 +149,9 @@ def scored_line(model: Path) -> dict[str, str]:
 def main(
     model: Annotated[Path, typer.Option(help="Folder of an instruct model.")],
     only: Annotated[str, typer.Option(help="A part of the names of the lines to measure.")] = "",
+    minutes: Annotated[bool, typer.Option(help="Measure time, too, which wants a machine without other work.")] = True,
 ) -> None:
-    lines = {run.name: partial(measured, run) for run in RUNS} | {SCORED: scored_line}
+    lines = {run.name: partial(measured, run, timed=minutes) for run in RUNS} | {SCORED: scored_line}
     for name, line in lines.items():
         if only in name:
             found, file = line(model), RESULTS / "check.json"

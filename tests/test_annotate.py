@@ -5,12 +5,13 @@ import logging
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ def prompt(text: str) -> Prompt:
     turns = (Turn("user", text),)
     return Prompt(turns, prompt_key(turns))
 
+
+Answers = TypeVar("Answers")
 
 PROMPTS = [prompt(f"question {index}?") for index in range(4)]
 PAIRS = [(f"good {index}", f"bad {index}") for index in range(4)]
@@ -62,16 +65,24 @@ class Page:
 
 
 @contextmanager
+def serving(work: Callable[[], Answers], caplog: pytest.LogCaptureFixture) -> Iterator[tuple[str, "Future[Answers]"]]:
+    """The address of a page, and what the work that waits for it will return; a test that fails waits no longer."""
+    caplog.clear()
+    future: Future[Answers] = Future()
+    with caplog.at_level(logging.WARNING):
+        Thread(target=lambda: future.set_result(work()), daemon=True).start()
+        while not caplog.messages:
+            time.sleep(0.01)
+        yield next(word for word in caplog.messages[0].split() if word.startswith("http")), future
+
+
+@contextmanager
 def sitting(
     person: PersonAnnotator, caplog: pytest.LogCaptureFixture, pairs: list[tuple[str, str]] = PAIRS
 ) -> Iterator[tuple[Page, "Future[list[Verdict]]"]]:
     """A person's page, and the verdicts that the annotator will return."""
-    caplog.clear()
-    with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
-        future = pool.submit(lambda: list(person.compare(PROMPTS[: len(pairs)], pairs)))
-        while not caplog.messages:
-            time.sleep(0.01)
-        yield Page(next(word for word in caplog.messages[0].split() if word.startswith("http"))), future
+    with serving(lambda: list(person.compare(PROMPTS[: len(pairs)], pairs)), caplog) as (address, future):
+        yield Page(address), future
 
 
 def test_verdicts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -368,6 +368,32 @@ def test_a_killed_call_goes_on_where_it_was(tmp_path: Path) -> None:
     assert len(log.read_text().splitlines()) - done == len(SEEDS) - len(results)
 
 
+@pytest.mark.slow
+def test_a_stopped_call_ends_with_its_workers(tmp_path: Path) -> None:
+    """A signal to all of them, as a terminal sends it: one line, and nobody ends what is begun."""
+    script = tmp_path / "stopped.py"
+    script.write_text(KILLED.replace("claims.runner import make", "claims.__main__ import _make as make"))
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(store_module.__file__).parents[1]), *sys.path])
+    call = [sys.executable, str(script), str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        call, env={**os.environ, "PYTHONPATH": paths}, stderr=pipe, text=True, start_new_session=True
+    ) as first:
+        while len(list((tmp_path / "store").glob("*.json"))) < 2:
+            time.sleep(0.05)
+            assert first.poll() is None
+        os.killpg(first.pid, signal.SIGINT)
+        _, said = first.communicate(timeout=30)
+    assert first.returncode == 130
+    assert said.splitlines()[-1].startswith("stopped by SIGINT at claims ")
+    assert said.splitlines()[-1].endswith("; the same command goes on from the results that are there")
+    assert "Traceback" not in said
+    done = len(list((tmp_path / "store").glob("*.json")))
+    assert 2 <= done < len(SEEDS)
+    time.sleep(2 * SLEEP)
+    assert len(list((tmp_path / "store").glob("*.json"))) == done
+
+
 def test_results_of_machines_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# Claims\n\n{publish.BEGIN}\n\nstale\n\n{publish.END}\n\nThe end.\n")

@@ -203,9 +203,7 @@ def test_killed_before_and_after_the_output_came(name: str) -> None:
     whole = everything()
     temporary = f"{output}.partial" if Path(output).is_dir() else f".{Path(output).name}."
     number = 1 + sum(f".{Path(each).name}".startswith(temporary) for each in beside)
-    for path in (each for each in Path().glob("out*") if each.is_file()):
-        path.unlink()
-    shutil.rmtree("out", ignore_errors=True)
+    clear()
     assert in_process(command_line, given, ("os.rename", temporary, number)) == -signal.SIGKILL
     assert not Path(output).exists()
     assert all(Path(each).is_file() for each in beside)
@@ -213,3 +211,12 @@ def test_killed_before_and_after_the_output_came(name: str) -> None:
     assert everything() == whole
     assert in_process(command_line, given) == (0 if name in REPEATED else 2)
     assert everything() == whole
+    clear()
+    assert in_process(command_line, given, ("os.remove", ".lock", 1)) == -signal.SIGKILL
+    assert in_process(command_line, given) in (0, 2)
+    assert everything() == whole
+
+
+def clear() -> None:
+    for path in Path().glob("out*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

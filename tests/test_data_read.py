@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from uptake.data import RowStream, answered, preferences, prompts, read, to_record, to_row
-from uptake.data.read import fingerprint
+from uptake.data.read import fingerprint, stream_as
 from uptake.errors import InputError
 from uptake.support.keys import prompt_key
 from uptake.types import Answered, Dialogue, PairIds, Preference, Prompt, Rated, Turn, Where
@@ -266,7 +266,7 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n' * 9, mtime=0)[:-12], r"a.jsonl.gz:\d: the packed stream"),
     ("a.jsonl.gz", b'{"prompt": "a"}\n', r"a.jsonl.gz: this file cannot be read: Not a gzipped"),
     ("a.json", b'[{"prompt": "a"},\n\n{"prompt" "b"}]', r"a.json:3: broken JSON"),
-    ("a.json", b'{"prompt":\n"a"}', r"a.json:1: broken JSON"),
+    ("a.json", b'{"prompt":\n"a"}', r"a.json:1: broken JSON.*one object a line"),
     ("a.json", b'"a"', r"a.json:1: found a str .*a JSON object in each row"),
     ("a.json", b'[{"prompt": "a"},\n\n3]', r"a.json:3: found a int"),
     ("a.json", b'[\n"\xff"]', r"a.json:2: not UTF-8"),
@@ -371,6 +371,31 @@ def test_a_stream_finds_bad_rows_before_any_is_used(tmp_path: Path) -> None:
         RowStream(path)
     with pytest.raises(InputError, match=r"field 'limit': limit 0"):
         RowStream(path, limit=0)
+
+
+def test_a_stream_leaves_out_the_same_rows_again_and_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    records: list[dict[str, Any]] = [
+        {"prompt": "a", "completion": "b"},
+        {"prompt": 5},
+        {"prompt": "c"},
+        {"prompt": "d", "completion": "e"},
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    rows = stream_as(lambda row: answered([row])[0], path, tmp_path / "out.jsonl", allowed="x", drop_bad=True)
+    for _ in "ab":
+        assert [row.response for row in answered(rows.rows)] == ["b", "e"]
+    assert (len(rows.rows), rows.left_out, type(rows.rows)) == (2, 2, RowStream)
+    table = stream_as(lambda row: answered([row])[0], path, tmp_path / "out.parquet", allowed="x", drop_bad=True)
+    assert (list(table.rows), table.left_out, type(table.rows)) == (list(rows.rows), 2, list)
+    with pytest.raises(InputError, match=r"rows.jsonl:2, field 'prompt': found a int"):
+        stream_as(lambda row: row, path, tmp_path / "out.jsonl", allowed="x")
+    for ending in ("jsonl", "parquet"):
+        with pytest.raises(InputError, match=r"no row can be used; the first was left out for: .*only pairs"):
+            stream_as(lambda row: preferences([row])[0], path, f"out.{ending}", allowed="only pairs", drop_bad=True)
+    path.write_text(json.dumps(records[0]) + "\n" + json.dumps({**records[0], "x": float("nan")}) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl:2, field 'x': found 'nan'"):
+        stream_as(lambda row: row, path, tmp_path / "out.jsonl", allowed="x")
 
 
 def test_a_file_that_changes_under_a_stream_is_noticed(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
 """A person as editor: the page's requests against the real server, and what stands in the file at the end."""
 
-import logging
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_annotate import Page, prompt
+from test_annotate import Page, prompt, serving
 from tiny import command_line, read_jsonl, started, write_jsonl, written
 
 from uptake.edits.edit import Checked, Draft, Proposal
@@ -27,12 +26,8 @@ def sitting(
     editor: PersonEditor, caplog: pytest.LogCaptureFixture, drafts: list[Draft] = DRAFTS
 ) -> Iterator[tuple[Page, "Future[list[Proposal]]"]]:
     """A person's page, and the proposals that the editor will return."""
-    caplog.clear()
-    with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.WARNING):
-        future = pool.submit(lambda: list(editor(drafts)))
-        while not caplog.messages:
-            time.sleep(0.01)
-        yield Page(next(word for word in caplog.messages[0].split() if word.startswith("http"))), future
+    with serving(lambda: list(editor(drafts)), caplog) as (address, future):
+        yield Page(address), future
 
 
 def save(page: Page, text: str) -> dict[str, Any]:

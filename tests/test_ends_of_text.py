@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from uptake import methods
 from uptake.data import ChatFormat, read
-from uptake.data.token_view import locate
+from uptake.data.token_views import locate
 from uptake.edits.edit import Draft
 from uptake.edits.model import ModelEditor
 from uptake.edits.prompt import AGAIN

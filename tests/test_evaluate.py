@@ -3,12 +3,16 @@
 import json
 from dataclasses import asdict
 from math import inf, nan
+from statistics import fmean
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, length_stats, pairwise_accuracy, win_rate
+from uptake.evaluate.numbers import RunningMean
 
 
 def test_win_rate_by_hand() -> None:
@@ -123,3 +127,13 @@ def test_results_are_plain_json() -> None:
     accuracy = pairwise_accuracy([1, 2], [0, 3], [1, 2], [1, 2])
     for result in (win_rate([1.0], [0.0]), accuracy, compare_lengths([1, 2], [2, 3])):
         assert json.loads(json.dumps(asdict(result))).keys() == asdict(result).keys()
+
+
+@given(
+    numbers=st.lists(st.floats(-1e300, 1e300, allow_nan=False) | st.sampled_from([1e16, 1.0, -1e16, 0.1]), min_size=1)
+)
+def test_a_running_mean_is_that_of_all_at_once(numbers: list[float]) -> None:
+    mean = RunningMean()
+    for number in numbers:
+        mean.add(number)
+    assert (mean.value, mean.count) == (fmean(numbers), len(numbers))

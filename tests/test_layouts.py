@@ -8,7 +8,7 @@ import pytest
 import typer
 from tiny_cli import Cli
 
-from uptake.cli import app
+from uptake.cli.options import app
 from uptake.data import read, to_record
 from uptake.data.layouts import EXPORTS, LAYOUTS
 from uptake.errors import InputError
@@ -271,10 +271,10 @@ def test_a_column_that_some_row_lacks_is_absent_there_and_one_that_all_lack_is_a
     )
     found = rows_of(tmp_path, *two, columns={"prompt": "q", "label": "good"})
     assert found == [ANSWERED, {**ANSWERED, "label": True}]
-    with pytest.raises(InputError, match=r"rows.jsonl, field 'columns': no row has a column 'liked'"):
+    with pytest.raises(InputError, match=r"rows.jsonl, field 'columns': none of the first 2 rows has a column 'liked'"):
         rows_of(tmp_path, *two, columns={"prompt": "q", "label": "liked"})
     with pytest.raises(
-        InputError, match=r"rows.jsonl:1, field 'columns': no column 'p' \(allowed: q, completion, good\)"
+        InputError, match=r"rows.jsonl:1, field 'columns': no column 'p' \(allowed: q, completion, good, label"
     ):
         rows_of(tmp_path, *two, columns={"prompt": "p"})
     with pytest.raises(InputError, match="no column 'text2'"):
@@ -302,7 +302,9 @@ def test_columns_on_the_command_line(uptake: Cli) -> None:
         uptake(*score, *given, "--overwrite")
         (scored,) = map(json.loads, Path("out.jsonl").read_text().splitlines())
         assert scored == {**ANSWERED, "reward": 9.0, "rated_by": "Length()"}
-    assert "no column 'b' (allowed: q, a, prompt)" in uptake.fails(*score[:-1], "x.jsonl", "--columns", "completion=b")
+    assert "none of the first 1 rows has a column 'b'" in uptake.fails(
+        *score[:-1], "x.jsonl", "--columns", "completion=b"
+    )
     assert "once a column" in uptake.fails(*score, "--columns", "prompt=q,prompt=a", "--overwrite")
     assert "OURS=THEIRS" in uptake.fails(*score, "--columns", "prompt", "--overwrite")
     assert "no column 'reward'" in uptake.fails(*score, "--columns", "reward=q", "--overwrite")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
+from itertools import product
 from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -63,7 +64,11 @@ def sent(connected: Sockets, text: str) -> bytes:
     """All that the server says to some bytes."""
     one = connected()
     one.sendall(text.encode())
-    return b"".join(iter(lambda: one.recv(1 << 16), b""))
+    said = b""
+    with suppress(ConnectionResetError):  # a body that nobody wanted was on its way
+        while part := one.recv(1 << 16):
+            said += part
+    return said
 
 
 # --- whoever is slow --------------------------------------------------------------------------------------------------
@@ -145,15 +150,15 @@ def test_the_last_answer_goes_out_before_the_command_ends(
 # --- odd requests -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stated", [None, 10**15, 10**5000])
+@pytest.mark.parametrize("stated", ["", "1" + 15 * "0", 5000 * "9"], ids=["its own", "much", "more digits"])
 def test_a_body_that_is_too_large_is_refused_and_not_reset(
-    person: PersonAnnotator, caplog: pytest.LogCaptureFixture, stated: int | None
+    person: PersonAnnotator, caplog: pytest.LogCaptureFixture, stated: str
 ) -> None:
     """The status arrives though the body is on its way; 10 kB are the most, and the last of them is taken."""
     with sitting(person, caplog, PAIRS[:1]) as (page, verdicts):
         told = json.dumps({"key": page.open()["key"], "answer": "1"}).encode()
         if stated:
-            assert post(page, "say", told, Content_Length=str(stated)).status == 413
+            assert post(page, "say", told, Content_Length=stated).status == 413
         else:
             assert post(page, "say", told.ljust(30_000_000)).status == 413
         assert post(page, "say", told.ljust(10_001)).status == 413
@@ -236,30 +241,19 @@ def test_an_answer_that_cannot_be_kept_is_told_to_the_page_and_the_terminal(
 def test_without_the_last_part_of_the_address_there_is_nothing(
     person: PersonAnnotator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with sitting(person, caplog, PAIRS[:1]) as (page, verdicts):
+    with sitting(person, caplog, PAIRS[:1]) as (page, verdicts), connections(page) as connected:
         host, port, root = place(page)
         assert len(root) >= 22
         told = json.dumps({"key": page.open()["key"], "answer": "1"})
         wrong = f"/{'x' * (len(root) - 2)}/"
-        for path in (
-            "/",
-            "/open",
-            f"{root[:-1]}",
-            f"{root[:-2]}/open",
-            f"{wrong}open",
-            "/\u00e9/open",
-            f"{root}../open",
-        ):
-            for method in ("GET", "POST"):
-                connection = HTTPConnection(host, port, timeout=10)
-                connection.putrequest(method, path.encode().decode("latin-1"))
-                connection.putheader("Content-Length", str(len(told)))
-                connection.endheaders(told.encode())
-                response = connection.getresponse()
-                # POST tells no more of a path that is none than of an answer that is none.
-                assert response.status == (400 if method == "POST" and path.startswith(root) else 404), path
-                assert b"good" not in response.read()
-                connection.close()
+        paths = ["/", "/open", root[:-1], f"{root[:-2]}/open", f"{wrong}open", "/\u00e9/open", f"{root}../open"]
+        for path, method in product(paths, ("GET", "POST")):
+            head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(told)}\r\n\r\n"
+            response = sent(connected, head + told)
+            # POST tells no more of a path that is none than of an answer that is none.
+            status = b"400" if method == "POST" and path.startswith(root) else b"404"
+            assert response.split()[1] == status, (method, path)
+            assert b"good" not in response
         assert page.open()["done"] == 0
         page.prefer("good")
         verdicts.result(10)

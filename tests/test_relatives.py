@@ -30,7 +30,7 @@ from uptake.data.conditioned import spelled_reward
 from uptake.errors import InputError, ModelError
 from uptake.losses.pairwise import Logistic, soft_label
 from uptake.methods.selm import OptimismBonus
-from uptake.models import load
+from uptake.models import LanguageModel, branches, load, pack, scorer, token_logps
 from uptake.objective import Pairs
 from uptake.objective.noisy_pairs import NoisyPairs
 from uptake.recipe import Recipe
@@ -199,6 +199,38 @@ def test_every_label_doubted_is_conservative_dpo() -> None:
     torch.testing.assert_close(scaled, 1.5 * plain)
     longer = replace(noisy, mix=1.0)(moved_policy, reference, pairs)
     torch.testing.assert_close(longer.metrics["mixed_margin"], longer.metrics["margin"])
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 24])
+def test_a_mixture_is_that_of_both_logits_in_whatever_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer, "TRAINING_CHUNK", chunk)
+    world = tiny_world(Path(), ())
+    pairs = [Pair((3, 4), (5, 6, 2), (7, 2)), Pair((4,), (9, 2), (8, 8, 8, 2))]
+    policy, reference = tiny_llama(seed=9), Remembering(least=1).start(world)
+    found = NoisyPairs(Pairs(Logistic(0.1)), mix=1.5, threshold=math.inf)(policy, reference, pairs)
+    expected = Pairs(Logistic(0.1, 0.1))(policy, reference, pairs)
+    torch.testing.assert_close(found.total, expected.total)
+
+    def all_logps(lm: LanguageModel, prefix: Sequence[int]) -> Tensor:
+        tree = branches(prefix, *((token,) for token in range(lm.vocabulary)))
+        with torch.no_grad():
+            return token_logps(lm, pack([tree])).double()
+
+    def mixed_ratio(prompt: Sequence[int], response: Sequence[int]) -> float:
+        total = 0.0
+        for index, token in enumerate(response):
+            ours, theirs = (all_logps(lm, (*prompt, *response[:index])) for lm in (policy, world.policy))
+            total += float((1.5 * ours - 0.5 * theirs).log_softmax(-1)[token] - theirs[token])
+        return total
+
+    margins = [
+        mixed_ratio(each.prompt_ids, each.chosen_ids) - mixed_ratio(each.prompt_ids, each.rejected_ids)
+        for each in pairs
+    ]
+    assert float(found.metrics["mixed_margin"]) == pytest.approx(0.1 * sum(margins), rel=1e-4)
+    weights = list(policy.model.parameters())
+    for mine, theirs in zip(*(torch.autograd.grad(loss.total, weights) for loss in (found, expected)), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_the_threshold_is_a_quantile_of_the_last_margins() -> None:

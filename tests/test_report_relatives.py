@@ -16,7 +16,7 @@ from uptake import methods
 from uptake.errors import InputError
 from uptake.report.folder import read_run
 from uptake.report.section import Section
-from uptake.report.sections import age, alphas, conditions, doubts, references
+from uptake.report.sections import age, alphas, conditions, doubts, references, training
 from uptake.train.loop import run
 from uptake.world import World
 
@@ -68,6 +68,22 @@ def test_how_far_the_policy_went_stands_beside_where_the_sampler_is_the_referenc
     built = section(age.build(read_run(tmp_path)))
     assert last(built)["Log-ratio to"] == {"sampler": "1.50", "start": "2.50"}
     assert "the policy that drew them" in built.about
+
+
+def test_what_begins_anew_with_every_round_is_drawn_as_it_is(tmp_path: Path) -> None:
+    ages = [float(step % 10) for step in range(60)]
+    metrics(tmp_path, age=ages, loss=[1 / (step + 1) for step in range(60)])
+    (chart,) = section(age.build(read_run(tmp_path))).content
+    assert (chart.lines[0].faint, chart.lines[0].last) == ("", "9.00")
+    assert [100 - float(point.split(",")[1]) for point in chart.lines[0].points.split()] == [10 * each for each in ages]
+
+
+def test_training_leaves_out_what_has_a_section_of_its_own(tmp_path: Path) -> None:
+    columns = ("loss", "age", "doubted", "mixed_margin", "weight_primary", "weight_second", "clipped_second")
+    metrics(tmp_path, **{name: [0.5, 0.25] for name in columns})
+    built = training.build(read_run(tmp_path))
+    assert isinstance(built, Section)
+    assert [chart.title for chart in built.content] == ["Loss", "mixed margin"]
 
 
 # --- doubts

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from tiny import in_process
+from test_two_processes import until
+from tiny import in_process, started
 
-from uptake.data import Writer, resumable
+from uptake.data import Writer, replacing, resumable
 from uptake.data.cache import Cache
 from uptake.data.lock import locked
 from uptake.data.resumable import (
@@ -190,6 +192,16 @@ def test_many_keys(tmp_path: Path) -> None:
         assert journal.get([bytes(15).hex() + "01"], KIND) == {}
 
 
+def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    """Their places are not: the one that is lost is computed again, and no row gets the result of another."""
+    one, other = (bytes(15) + bytes([end]) for end in (1, 2))
+    with ResultJournal(tmp_path / "journal.jsonl") as journal:
+        for _ in "ab":
+            for key, value in ((one, [1.0]), (other, [2.0])):
+                journal.put({key.hex(): value})
+                assert journal.get([one.hex(), other.hex()], KIND) == {key.hex(): value}
+
+
 @given(puts=st.lists(st.integers(0, 120), max_size=300))
 def test_places_are_those_of_a_dictionary(puts: list[int]) -> None:
     """With runs of a few places, so that many are merged, and some no more."""
@@ -205,7 +217,7 @@ def test_places_are_those_of_a_dictionary(puts: list[int]) -> None:
         assert [places.find(key) for key in keys] == [expected.get(key) for key in keys]
         sizes = [len(run) for run, _ in places._runs]
         assert all(np.all(run[:-1] < run[1:]) for run, _ in places._runs)
-        assert len(sizes) <= 3 + sum(size >= 20 for size in sizes)
+        assert len(sizes) <= 4 + sum(size >= 20 for size in sizes)
 
 
 # --- files that are no journal, or another ----------------------------------------------------------------------------
@@ -320,7 +332,7 @@ def test_an_error_before_any_result_leaves_nothing(tmp_path: Path) -> None:
 
 
 def try_lock(path: Path) -> None:
-    with locked(path):
+    with locked(path, inside=path.is_dir()):
         pass
 
 
@@ -336,7 +348,7 @@ def test_one_process_at_a_time(name: str, tmp_path: Path) -> None:
     if name == "folder":
         path.mkdir()
     before = sorted(os.listdir(tmp_path))
-    with locked(path):
+    with locked(path, inside=path.is_dir()):
         assert in_process(quiet, try_lock, path) == 1
         with pytest.raises(UptakeError, match=f"{name}: another process is at work on this"):
             try_lock(path)
@@ -352,6 +364,30 @@ def test_a_death_frees_the_lock_and_its_leftovers_go(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path)) == 3
     try_lock(out)
     assert os.listdir(tmp_path) == [other.name]
+
+
+def hold_file(path: Path, ready: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.touch()
+        ready.mkdir()
+        time.sleep(60)
+
+
+def test_files_of_the_living_stay(tmp_path: Path) -> None:
+    """A page may be written into the folder of a run that begins meanwhile."""
+    folder, ready = tmp_path / "run", tmp_path / "ready"
+    folder.mkdir()
+    process = started(hold_file, folder / "page.html", ready)
+    until(ready.exists)
+    living, dead = folder / f".page.html.{process.pid}.tmp", folder / ".page.html.999999999.tmp"
+    dead.touch()
+    with locked(folder, inside=True):
+        found = living.exists(), dead.exists()
+    process.kill()
+    process.join()
+    assert found == (True, False)
+    with locked(folder, inside=True):
+        assert not living.exists()
 
 
 def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:

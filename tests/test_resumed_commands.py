@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import answered_records, command_line, in_process, pair_records, prompt_records, read_jsonl, write_jsonl
 from tiny_cli import Cli, sets
+from tiny_server import INSTRUCTIONS, Answer, JudgeServer, failure
 
 Records = list[dict[str, Any]]
 
@@ -76,7 +77,7 @@ def test_rows_that_were_dropped_are_tried_again(uptake: Cli, model: Path) -> Non
     write_jsonl(Path("in.jsonl"), [*answered_records(2), {"prompt": "when ?", "completion": "bread " * 200}])
     arguments = ["score", "in.jsonl", "--model", model, "--followups", "followups.yaml", "--out", "out.jsonl"]
     stopped([*arguments, "--drop-bad"], ("os.rename", "out.jsonl", 1))
-    assert len(journal()) == 3
+    assert [line.get("final", True) for line in journal()[1:]] == [True, True, False]
     code, _, error = uptake.run(*arguments)
     assert (code, "in.jsonl:3" in error) == (2, True)
     assert "1 rows were left out" in uptake(*arguments, "--drop-bad")
@@ -270,3 +271,70 @@ def test_every_row_is_looked_at_first(command: list[str], message: str, uptake: 
     write_jsonl(Path("in.jsonl"), [*answered_records(2), *prompt_records(1)])
     target = "out.yaml" if command[0] == "calibrate" else "out.jsonl"
     assert uptake.fails(*command, "--out", target).startswith(message)
+
+
+# --- killed once the output was there
+
+
+def test_what_was_not_answered_is_not_asked_again_for_an_output_that_is_there(uptake: Cli) -> None:
+    """Its place in the output is settled; without the output it is asked again."""
+    write_jsonl(Path("in.jsonl"), pair_records(6))
+    Path("oracle.txt").write_text(INSTRUCTIONS)
+
+    def plan(number: int, request: Any) -> Answer | None:
+        return failure(500) if "open" in json.dumps(request) else None
+
+    with JudgeServer(plan) as server:
+        settings = {"url": server.url, "model": "m", "instructions": "oracle.txt", "retries": 0, "concurrency": 1}
+        command = ["judge", "in.jsonl", "--judge", "server", *(f"--judge-set={k}={v}" for k, v in settings.items())]
+        uptake(*command, "--out", "whole.jsonl")
+        whole = Path("whole.jsonl").read_bytes()
+        valid = [row["valid"] for row in read_jsonl(Path("whole.jsonl"))]
+        assert 0 < sum(valid) < 6
+        stopped([*command, "--out", "out.jsonl"], END)
+        assert Path("out.jsonl").read_bytes() == whole
+        assert len(journal()) == 7
+        server.plan = lambda number, request: None
+        asked = len(server.requests)
+        uptake(*command, "--out", "out.jsonl")
+        assert Path("out.jsonl").read_bytes() == whole
+        assert len(server.requests) == asked
+        assert not Path("out.jsonl.journal.jsonl").exists()
+        server.plan = plan
+        stopped([*command, "--out", "new.jsonl"], ("os.rename", "new.jsonl", 1))
+        server.plan = lambda number, request: None
+        uptake(*command, "--out", "new.jsonl")
+        assert all(row["valid"] for row in read_jsonl(Path("new.jsonl")))
+
+
+def test_a_refused_call_leaves_what_stands_beside_an_output(uptake: Cli, model: Path) -> None:
+    """The journal of a killed call answers all that fewer rows ask, and their output is another."""
+    answers = answered_records(8)
+    log = [talk(row["prompt"], row["completion"], ("thanks .", "wrong .")[n % 2]) for n, row in enumerate(answers)]
+    write_jsonl(Path("log.jsonl"), log)
+    arguments = ["mine-logs", "log.jsonl", "--model", model, "--followups", "followups.yaml", "--any-language"]
+    arguments += ["--out", "out.jsonl"]
+    stopped(arguments, END)
+    files = {name: Path(name).read_bytes() for name in ("out.jsonl", "out.jsonl.summary.json")}
+    write_jsonl(Path("log.jsonl"), log[:6])
+    code, _, error = uptake.run(*arguments)
+    assert (code, "exists" in error) == (2, True)
+    assert {name: Path(name).read_bytes() for name in files} == files
+    write_jsonl(Path("log.jsonl"), log)
+    uptake(*arguments)
+    assert {name: Path(name).read_bytes() for name in files} == files
+
+
+@pytest.mark.parametrize("name", ["init-model", "extrapolate"])
+def test_a_new_folder_whose_call_was_killed_at_the_end(name: str, uptake: Cli, model: Path) -> None:
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    command = {
+        "init-model": ["init-model", "in.jsonl", "--vocabulary", "300", "--width", "64", "--layers", "1"],
+        "extrapolate": ["extrapolate", model, model],
+    }[name]
+    stopped([*command, "--out", "new"], ("os.remove", ".new.lock", 1))
+    assert Path("new/model.safetensors").is_file()
+    assert Path(".new.lock").exists()
+    code, _, error = uptake.run(*command, "--out", "new")
+    assert (code, "the folder exists" in error) == (2, True)
+    assert not list(Path().glob(".*"))

@@ -16,7 +16,7 @@ from uptake.data import read
 from uptake.errors import InputError, ModelError
 from uptake.models import load
 from uptake.support.paths import near_path
-from uptake.types import Answered, Rated, Row
+from uptake.types import Answered, Prompt, Rated, Row
 
 RECORDS = [{"prompt": "When?", "completion": "At eight."}, {"prompt": "Where?", "completion": "Here, or there."}]
 LINES = "".join(f"{json.dumps(record)}\n" for record in RECORDS).encode()
@@ -77,7 +77,7 @@ def test_what_the_program_packs_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
 @pytest.mark.parametrize("packing", [".gz", ".zst"])
 def test_a_packed_file_that_is_damaged_is_named(tmp_path: Path, ending: str, packing: str) -> None:
-    pack = {".gz": gzip.compress, ".zst": zstd}[packing]
+    pack: Callable[[bytes], bytes] = gzip.compress if packing == ".gz" else zstd
     path = tmp_path / f"rows{ending}{packing}"
     for raw in (b"no such thing", pack(LINES * 50)[:40]):
         path.write_bytes(raw)
@@ -88,6 +88,19 @@ def test_a_packed_file_that_is_damaged_is_named(tmp_path: Path, ending: str, pac
 def test_a_saved_data_set_of_datasets_is_a_folder(tmp_path: Path) -> None:
     datasets.Dataset.from_list(RECORDS).save_to_disk(str(tmp_path / "saved"))
     assert said(read(tmp_path / "saved")) == EXPECTED
+
+
+def test_arrow_files_and_streams(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([*RECORDS, {"prompt": "Why?", "completion": None}])
+    for name, opened in (("file.arrow", pa.ipc.new_file), ("stream.arrow", pa.ipc.new_stream)):
+        with opened(tmp_path / name, table.schema) as writer:
+            writer.write_table(table, max_chunksize=1)
+        rows = read(tmp_path / name)
+        assert said(rows[:2]) == EXPECTED
+        assert type(rows[2]) is Prompt
+    (tmp_path / "file.arrow").write_bytes(b"ARROW1 and no more")
+    with pytest.raises(InputError, match=r"file.arrow: not a readable Arrow file"):
+        read(tmp_path / "file.arrow")
 
 
 def test_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

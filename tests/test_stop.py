@@ -1,5 +1,6 @@
 """Signals that stop a command: one line, the exit status of the signal, nothing left behind, and the work goes on."""
 
+import json
 import os
 import pty
 import re
@@ -150,6 +151,33 @@ def test_answers_on_their_way_are_let_go(tmp_path: Path, monkeypatch: pytest.Mon
         assert len(set(server.paid)) == 16
 
 
+def test_answers_on_their_way_in_the_background_are_let_go(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge of the next round waits for answers while the policy learns, and has the process wait no longer."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), prompt_records(6))
+    Path("oracle.txt").write_text(INSTRUCTIONS)
+
+    def plan(number: int, request: Any) -> Answer | None:
+        return Answer(b"", wait=30) if number >= 4 else None
+
+    with JudgeServer(plan) as server:
+        judge = {"server": {"url": server.url, "model": "x", "instructions": "oracle.txt"}}
+        options = {**FAST, "steps": 4, "max_new_tokens": 4, "ahead": 1, "label": "soft", "judge": json.dumps(judge)}
+        words = ["train", "oaif", "--policy", str(model), "--data", "in.jsonl", "--out", "run", "--resume"]
+        process = started(child, [*words, *sets(options)], "one", True, None)
+        until(lambda: len(server.requests) > 4 and Path("run/metrics.jsonl").read_bytes().count(b"\n") == 1)
+        began = time.monotonic()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGTERM)
+        process.join()
+        assert time.monotonic() - began < 10
+        assert process.exitcode == 143
+        assert last_words("one").endswith("run: the same command with --resume goes on from step 0\n")
+        assert not leftovers(tmp_path)
+
+
 def test_a_page_that_waits_for_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(Path("in.jsonl"), pair_records(2))
@@ -251,3 +279,110 @@ def test_a_terminal_that_closes(tmp_path: Path, model: Path, monkeypatch: pytest
 def open_terminal() -> None:
     """Opening it makes it the terminal of the session that has just begun."""
     os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+
+# --- before there is work, and where an exception is not let through --------------------------------------------------
+
+STARTED = """
+import os, signal, sys
+def hook(event, found):
+    if event == {event!r} and str(found[0]).endswith({part!r}) and not hit:
+        hit.append(found)
+        os.kill(os.getpid(), signal.{by})
+hit = []
+sys.addaudithook(hook)
+sys.argv = ["uptake", *{arguments!r}]
+from uptake.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "part", "by"),
+    [
+        ("import", "typer", "SIGINT"),
+        ("import", "numpy._core._multiarray_umath", "SIGTERM"),
+        ("import", "torch._C", "SIGHUP"),
+        ("import", "transformers.modeling_outputs", "SIGINT"),
+        ("open", "policy/config.json", "SIGTERM"),
+        ("open", "policy/generation_config.json", "SIGHUP"),
+    ],
+)
+def test_a_start_that_is_stopped(
+    event: str, part: str, by: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process as a person starts it, which imports most of what it needs, and then loads a model."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    arguments = ["score", "in.jsonl", "--model", str(model), "--out", "out.jsonl"]
+    code = STARTED.format(event=event, part=part, by=by, arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (STATUS[signal.Signals[by]], "")
+    assert done.stderr[done.stderr.index("stopped") :] == f"stopped by {by}; the same command begins anew\n"
+    assert "Traceback" not in done.stderr
+    assert os.listdir() == ["in.jsonl"]
+
+
+# Method files that are stopped while they are run.
+TURNED = '''"""Odd."""
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except BaseException as error:
+    raise ImportError("cannot load") from error
+class Config: ...
+def build(config): ...
+'''
+HALF = '''"""Odd."""
+import logging, os, signal
+made = []
+class Config(logging.Handler):
+    def createLock(self):
+        made.append(self)
+        os.kill(os.getpid(), signal.SIGTERM)
+Config()
+def build(config): ...
+'''
+
+
+def test_what_becomes_of_a_stop_on_its_way_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an extension module does whose import of another one fails, for whatever reason."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    Path("odd.py").write_text(TURNED)
+    words = ["train", "./odd.py", "--policy", "nowhere", "--data", "in.jsonl", "--out", "run"]
+    assert in_process(child, words, "one", True, None) == 143
+    assert Path("one.errors").read_text() == "stopped by SIGTERM; the same command begins anew\n"
+
+
+def test_what_was_half_made_is_not_complained_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    Path("odd.py").write_text(HALF)
+    words = ["train", "./odd.py", "--policy", "nowhere", "--data", "in.jsonl", "--out", "run"]
+    call = [sys.executable, "-m", "uptake", *words]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "stopped by SIGTERM; the same command begins anew\n")
+
+
+class Dying:
+    """Nothing can be raised where it is finalized."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def lose(ready: Path) -> None:
+    with stopped_by_signals() as came:
+        dying = Dying()
+        del dying
+        assert came() is None
+        ready.mkdir()
+        time.sleep(60)
+
+
+def test_a_signal_that_is_lost_comes_again(tmp_path: Path) -> None:
+    process = started(lose, tmp_path / "ready")
+    process.join(20)
+    assert process.exitcode == 143
+    assert (tmp_path / "ready").exists()

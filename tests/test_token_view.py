@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from uptake import methods
 from uptake.data import ChatFormat, Token, TokenView, rollout_view, token_view
-from uptake.data.token_view import join, locate
+from uptake.data.token_views import join, locate
 from uptake.methods import fine_grained_ppo
 from uptake.rewards.function import FromFunction, Rewards
 from uptake.support.keys import prompt_key

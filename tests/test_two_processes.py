@@ -108,8 +108,9 @@ def test_a_second_is_refused_at_once(name: str, model: Path, tmp_path: Path, mon
     prepare, command, output, _ = COMMANDS[name]
     prepare()
     held = Path("out") if name in ("bench", "train") else Path(output)
-    held.mkdir() if name in ("bench", "train") else held.parent.mkdir(exist_ok=True)
-    with lock.locked(held):
+    inside = name in ("bench", "train")
+    held.mkdir() if inside else held.parent.mkdir(exist_ok=True)
+    with lock.locked(held, inside=inside):
         before = set(tmp_path.rglob("*"))
         assert in_process(child, arguments(*command), "two", True, None) == 2
         said = Path("two.errors").read_text()

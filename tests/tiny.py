@@ -137,7 +137,10 @@ def weights_of(lm: LanguageModel) -> dict[str, torch.Tensor]:
 # Processes come from one server that has imported everything, so that each costs a fork.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["uptake.cli", "uptake.report", "uptake.tasks.train", "uptake.methods.follow_up_likelihood"]
+    [
+        *(f"uptake.cli.{name}" for name in cli.COMMANDS),
+        *("uptake.report", "uptake.tasks.train", "uptake.methods.follow_up_likelihood"),
+    ]
 )
 
 

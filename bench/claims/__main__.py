@@ -8,6 +8,7 @@ full size goes to bench/results and docs/claims.md.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from claims.claim import Claim
 from claims.family import FAMILIES, SHRINK, TOWN
@@ -15,6 +16,7 @@ from claims.publish import publish, spelled
 from claims.runner import make
 from claims.store import Store, folder
 from claims.table import find, judge
+from uptake.support.stop import Stopped, going_on, stopped_by_signals
 
 
 def main() -> None:
@@ -26,12 +28,22 @@ def main() -> None:
     claims: list[Claim] = [claim for name in names for claim in FAMILIES[name]()]
     store = Store(folder())
     if not given.table:
-        make(claims, store)
+        _make(claims, store)
     verdicts = judge([find(claim, store) for claim in claims])
     print(spelled(verdicts))
     if SHRINK == 1 and (not given.families or [*names] == ["person"]):
         publish("claims_person" if given.families else "claims", verdicts)
     sys.exit(any(each.verdict.startswith("no verdict") for each in verdicts))
+
+
+def _make(claims: Sequence[Claim], store: Store) -> None:
+    """Make what is missing; a signal ends it with one line."""
+    try:
+        with stopped_by_signals(), going_on(lambda: "the same command goes on from the results that are there"):
+            make(claims, store)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        raise SystemExit(stop.code) from None
 
 
 if __name__ == "__main__":

@@ -5,15 +5,16 @@ continues where it was.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from statistics import fmean
 from threading import Thread
-from time import process_time, sleep
+from time import process_time
 
 import torch
 
@@ -54,8 +55,7 @@ def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:
     with ExitStack() as stack:
         bar = stack.enter_context(progress_bar("claims", len(lacking)))
         if workers > 1:
-            context, begin = get_context("spawn"), partial(_begin, os.getpid())
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context, initializer=begin))
+            pool = stack.enter_context(_processes(workers))
             begun = {pool.submit(work, job, store): job for job in lacking.values()}
             done: Iterator[tuple[Job, float]] = ((begun[each], each.result()) for each in as_completed(begun))
         else:
@@ -63,6 +63,20 @@ def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:
         for job, seconds in done:
             print(f"{seconds:7.1f} CPU seconds  {_name(job)}", file=sys.stderr, flush=True)
             bar.advance()
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; where the block is left by an error or a signal they end at once, whatever they are at."""
+    context = get_context("spawn")
+    ended = context.Event()
+    with ProcessPoolExecutor(count, context, _begin, (os.getpid(), ended)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            ended.set()
+            raise
 
 
 def work(job: Job, store: Store) -> float:
@@ -81,13 +95,18 @@ def _name(job: Job) -> str:
     return f"{job.arm.name} {dict(job.candidate) or ''}, seed {job.seed}"
 
 
-def _begin(parent: int) -> None:
-    """One thread, and an end with the parent: a worker that outlives it would hold the folders of its runs."""
+def _begin(parent: int, ended: Event) -> None:
+    """One thread, and an end with the parent: a worker that outlives it would hold the folders of its runs.
+
+    Signals are the parent's; a terminal and a scheduler send them to all.
+    """
     torch.set_num_threads(1)
-    Thread(target=_watch, args=(parent,), daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    Thread(target=_watch, args=(parent, ended), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        sleep(0.2)
+def _watch(parent: int, ended: Event) -> None:
+    while os.getppid() == parent and not ended.wait(0.2):
+        pass
     os._exit(1)

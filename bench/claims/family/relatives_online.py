@@ -14,7 +14,7 @@ from claims.work.relatives import judging, relative
 
 SAMPLES: Mapping[str, Any] = {"temperature": 1.0, "max_new_tokens": 48}
 # Of a self-judging run: steps of as many pairs.
-STEPS, BATCH = sized(54, 6), 24
+STEPS, BATCH = sized(36, 6), 24
 # A probability is how much likelier approval is than disapproval, in nats.
 FOLLOW_UPS: Mapping[str, Any] = {"follow_up": {"model": "start", "temperature": 1.0}}
 
@@ -74,11 +74,16 @@ def against_behaviour() -> list[Claim]:
     }
     bpo = arm("bpo", "bpo", settings, labels=0.5)
     return [
-        Claim("BPO beats online DPO with samples as old", bpo, one_round(16), "quality"),
         Claim(
-            "BPO reaches online DPO with samples of this step but for 0.02",
+            "BPO beats online DPO with samples as old, in the steps that ties leave of both",
+            *(bpo, one_round(16), "quality"),
+            apart=("steps",),
+        ),
+        Claim(
+            "BPO, in the steps that ties leave, reaches online DPO with samples of this step but for 0.02",
             *(bpo, one_round(1), "quality"),
             margin=-0.02,
+            apart=("steps",),
         ),
     ]
 

@@ -25,6 +25,7 @@ from uptake.annotators.llm import LLMJudge
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.annotators.question import Instructions
 from uptake.ops.verdicts import orders_agree
+from uptake.support.folders import replacing_folder
 from uptake.town import Town
 from uptake.types import Answered, Preference, Row
 from uptake.weights.extrapolation import extrapolated
@@ -120,8 +121,9 @@ def _with_digits() -> Path:
         lm.tokenizer.add_tokens(list(DIGITS))
         torch.manual_seed(0)
         model.resize_token_embeddings(len(lm.tokenizer), mean_resizing=False)
-        for each in (model, lm.tokenizer):
-            each.save_pretrained(folder / "model")
+        with replacing_folder(folder / "model") as partial:
+            for each in (model, lm.tokenizer):
+                each.save_pretrained(partial)
 
     return once(["digits"], make)
 

@@ -10,10 +10,6 @@ from io import TextIOWrapper
 from tempfile import NamedTemporaryFile
 from traceback import format_exception_only, print_exception
 
-from rich.console import Console
-from rich.markup import escape
-
-from uptake.cli.options import app, say
 from uptake.errors import UptakeError
 from uptake.support.notes import clear_notes, notes
 from uptake.support.stop import Stopped, stopped_by_signals
@@ -24,8 +20,6 @@ COMMANDS = (
     *("mine", "mine_logs", "discover", "train", "extrapolate", "eval", "report", "show_tokens"),
     *("datasets", "corpus", "init_model", "check", "methods"),
 )
-for command in COMMANDS:
-    import_module(f"{__name__}.{command}")
 
 
 def main() -> None:
@@ -39,21 +33,41 @@ def main() -> None:
     _quiet_libraries()
     _patient_threads()
     clear_notes()
-    with stopped_by_signals(), _restored_environment():
+    with stopped_by_signals() as came, _restored_environment():
         try:
-            app()
-        except UptakeError as error:
-            _say(f"[bold red]error[/bold red]: {escape(str(error))}")
-            raise SystemExit(2) from None
-        except Stopped as stop:
-            _say(escape(str(stop)))
-            raise SystemExit(stop.code) from None
-        except Exception as error:
-            _say(escape(_unforeseen(error)))
-            raise SystemExit(70) from None
+            _call()
+        except (Exception, Stopped) as error:
+            # Whatever becomes of a stop on its way out is no error of its own.
+            raise SystemExit(_told(came() or error)) from None
         finally:
             for line in notes():
-                say(line)
+                _note(line)
+
+
+def _call() -> None:
+    """Read the command line and do what it says. Nothing is imported before signals are heard: that takes a while."""
+    for command in COMMANDS:
+        import_module(f"{__name__}.{command}")
+    import_module(f"{__name__}.options").app()
+
+
+def _note(line: str) -> None:
+    from uptake.cli.options import say
+
+    say(line)
+
+
+def _told(error: Exception | Stopped) -> str | int | None:
+    """The exit status for an error, once it is said."""
+    if isinstance(error, Stopped):
+        logging.raiseExceptions = False  # at the end, of a handler that was half made
+        _say(str(error))
+        return error.code
+    if isinstance(error, UptakeError):
+        _say(str(error), "error")
+        return 2
+    _say(_unforeseen(error))
+    return 70
 
 
 def _unforeseen(error: Exception) -> str:
@@ -65,10 +79,14 @@ def _unforeseen(error: Exception) -> str:
     return f"an error that nobody foresaw, {what}: {whose}; the traceback is in {file.name}"
 
 
-def _say(line: str) -> None:
-    """Print a line on standard error, where there is one still."""
+def _say(line: str, kind: str = "") -> None:
+    """Print a line of some kind on standard error, where there is one still."""
+    from rich.console import Console
+    from rich.markup import escape
+
     with suppress(OSError):
-        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+        begin = f"[bold red]{kind}[/bold red]: " if kind else ""
+        Console(stderr=True).print(begin + escape(line), highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def bench(
         raise InputError("no folder for the figures", field="--out", allowed="a folder, or --list")
     check_limit(limit)
     may_write(folder / "results.json", overwrite=True)
-    check_unlocked(folder)
+    check_unlocked(folder, inside=True)
     specs = _specs(rewards or ([] if judges else list(DEFAULT)), judges or [], followups)
     wanted = dict.fromkeys(names or datasets(*EVALUATED))
     chosen = [each for name in wanted for each in open_benchmarks(name, data)]

@@ -1,7 +1,7 @@
 """`uptake check`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -48,25 +48,13 @@ def check(
     from uptake.tasks.train import build_world
 
     size = None if memory is None else memory_size(memory)
-    flags = {
-        "policy": policy,
-        "data": data,
-        "lora": lora,
-        "limit": limit,
-        "columns": cli.columns_of(columns) or None,
-        "device": device,
-        "dtype": dtype,
-    }
+    flags = {"policy": policy, "data": data, "columns": cli.columns_of(columns) or None, "lora": lora, "limit": limit}
+    flags |= {"device": device, "dtype": dtype}
     options = {"reward": cli.choice(reward, reward_sets, "reward"), "judge": cli.choice(judge, judge_sets, "judge")}
     recipe, run = cli.prepared(method, config, models, sets, options, **flags)
     world = build_world(recipe, run, Path("."))
     found = run_check(recipe, world, measure=measure, memory=size)
-    for sample in found.samples:
-        text = Text()
-        for piece in sample:
-            text.append(piece.text, style="bold green" if piece.trained else "dim")
-            text.append("\n" if piece.trained else "")
-        cli.out.print(text, "\n")
+    _print_samples(found.samples)
     table = Table(show_header=False)
     for name, value in found.facts:
         table.add_row(name, value)
@@ -77,3 +65,14 @@ def check(
         cli.out.print(Text("caution: ", style="bold yellow"), Text(line), sep="", soft_wrap=True)
     ready = "[bold yellow]ready, but read the cautions[/]" if found.cautions else "[bold green]ready[/]"
     cli.out.print(f"{ready}: green text is trained on, dim text is only read")
+
+
+def _print_samples(samples: Any) -> None:
+    from rich.text import Text
+
+    for sample in samples:
+        text = Text()
+        for piece in sample:
+            text.append(piece.text, style="bold green" if piece.trained else "dim")
+            text.append("\n" if piece.trained else "")
+        cli.out.print(text, "\n")

@@ -76,12 +76,11 @@ def _tell(name: str, data: Path | None) -> None:
 
 
 def _write(names: list[str], kind: str | None, data: Path | None, target: Path, heldout: bool, overwrite: bool) -> None:
-    from uptake.data.write import may_write
     from uptake.tasks.datasets import write_rows
 
     if not names or kind is None:
         raise InputError("no kind of rows" if names else "no data set", field="--out", allowed="SET... --kind KIND")
-    may_write(target, overwrite=overwrite)
+    cli.check_output(target, overwrite=overwrite)
     summary = write_rows(names, kind, data, target, split="heldout" if heldout else "train", overwrite=overwrite)
     labels = ("positive", "negative", "unknown") if kind == "feedback" else (kind,)
     table = Table("set", *labels, "left out")

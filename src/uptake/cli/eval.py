@@ -52,25 +52,18 @@ def evaluate(
     if judge is not None and followups is not None:
         raise InputError("not used with --judge", field="--followups", allowed="with --reward")
     sampling = PolicySamples(n=1, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens)
-    options: dict[str, Any] = {
-        "limit": limit,
-        "columns": cli.columns_of(columns),
-        "seed": seed,
-        "device": device,
-        "dtype": dtype,
-        "sampling": sampling,
-    }
+    options: Any = {"limit": limit, "columns": cli.columns_of(columns), "seed": seed, "device": device, "dtype": dtype}
     rated, compared = cli.choice(reward, reward_sets, "reward"), cli.choice(judge, judge_sets, "judge")
-    rated = None if rated is None else cli.with_followups(rated, followups)
-    spec = annotator_spec(compared if rated is None else {"from_reward": {"reward": rated}})
+    rated = rated and cli.with_followups(rated, followups)
+    spec = annotator_spec({"from_reward": {"reward": rated}} if rated else compared)
     others = {**assigned(spec.uses, *cli.models_of(models)), "before": against}
     by_follow_ups: Any = rated and reward_spec(rated)
 
     def compare(model: str | Path, target: Path) -> dict[str, Any]:
         paths = {**others, "after": str(model)}
         if by_follow_ups and "logps" in by_follow_ups.offers:
-            return compare_files(source, paths, target, reward=by_follow_ups, **options)
-        return compare_by_annotator(source, paths, spec, target, **options)
+            return compare_files(source, paths, target, reward=by_follow_ups, sampling=sampling, **options)
+        return compare_by_annotator(source, paths, spec, target, sampling=sampling, **options)
 
     if beyond := models_beyond(policy):
         _print_curve(alpha_curve(beyond, folder, compare))

@@ -29,6 +29,7 @@ def show_tokens(
     Example: `uptake show-tokens edits.jsonl --model ./token-rewards --page tokens.html`
     """
     from uptake.data import read
+    from uptake.data.lock import check_unlocked
     from uptake.data.write import may_write
     from uptake.report.heat import heat_map
     from uptake.report.heat_text import heat_text
@@ -37,6 +38,7 @@ def show_tokens(
     from uptake.tasks.show_tokens import labeled_views, scored_views
 
     if page is not None:
+        check_unlocked(page)
         may_write(page, overwrite=overwrite)
     rows = read(source, limit=limit, columns=cli.columns_of(columns))
     if model is None:

@@ -233,6 +233,28 @@ def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return asyncio.run(_until_let_go(work))
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        return pool.submit(asyncio.run, _until_let_go(work)).result()
+
+
+# Calls of this process whose questions are on their way.
+_open = set[tuple[asyncio.AbstractEventLoop, "asyncio.Task[Any]"]]()
+
+
+async def _until_let_go(work: Coroutine[Any, Any, _Result]) -> _Result:
+    task = asyncio.current_task()
+    assert task is not None
+    call = asyncio.get_running_loop(), task
+    _open.add(call)
+    try:
+        return await work
+    finally:
+        _open.discard(call)
+
+
+def let_go() -> None:
+    """Let go of the questions that threads of this process have on their way; those calls end by CancelledError."""
+    for loop, task in list(_open):
+        with suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(task.cancel)

@@ -12,7 +12,7 @@ from uptake.support.lazy import lazy
 if TYPE_CHECKING:
     from uptake.data.chat import ChatFormat, FollowUpIds
     from uptake.data.template import PLAIN_TEMPLATE
-    from uptake.data.token_view import Token, TokenView, rollout_view, token_view
+    from uptake.data.token_views import Token, TokenView, rollout_view, token_view
 
 # What asks for a tokenizer: Transformers takes seconds to load, and rows are read without it.
 __getattr__ = lazy(
@@ -20,7 +20,7 @@ __getattr__ = lazy(
     {
         "chat": ("ChatFormat", "FollowUpIds"),
         "template": ("PLAIN_TEMPLATE",),
-        "token_view": ("Token", "TokenView", "rollout_view", "token_view"),
+        "token_views": ("Token", "TokenView", "rollout_view", "token_view"),
     },
 )
 

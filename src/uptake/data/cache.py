@@ -57,8 +57,10 @@ class Cache:
             log.warning("%s: %d answers cannot be read and are asked for again", self.path, lost)
         return found
 
-    def put(self, values: Mapping[str, Any]) -> None:
-        """Keep values, all of them or none."""
+    def put(self, values: Mapping[str, Any], *, final: bool = True) -> None:
+        """Keep values, all of them or none; where they are not `final`, none."""
+        if not final:
+            return
         rows = [(key, json.dumps(value)) for key, value in values.items()]
         with self._errors("an answer could not be kept"), self._lock, self._base as base:
             base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)

@@ -27,7 +27,7 @@ _WINNERS: Final = {"model_a": 0, "model_b": 1}
 def sharegpt(record: Record, where: Where | None) -> list[Record]:
     """Conversations of `from` and `value`; beside them a pair `chosen`, `rejected`, or the label `kto_tag`."""
     turns = unspelled(record["conversations"], where, "conversations")
-    turns = list(map(_said, turns)) if isinstance(turns, list) else turns
+    turns = list(map(_message, turns)) if isinstance(turns, list) else turns
     rest = without(record, "conversations", "kto_tag")
     if "chosen" in record and "rejected" in record:
         return [{**rest, "prompt": turns}]
@@ -36,7 +36,7 @@ def sharegpt(record: Record, where: Where | None) -> list[Record]:
     return [{**rest, "messages": turns}]
 
 
-def _said(message: Any) -> Any:
+def _message(message: Any) -> Any:
     """A message as `turns` reads it: a call of a function is the assistant's, and its value spells it as JSON."""
     if not isinstance(message, Mapping) or not isinstance(message.get("from"), str):
         return message
@@ -57,26 +57,28 @@ def alpaca(record: Record, where: Where | None) -> list[Record]:
     The `input` (or `context`) follows the instruction on a line of its own. The column `text`, which spells all this by
     a template of Alpaca, goes.
     """
-    asked = [record[name] for name in ("instruction", "input", "context") if record.get(name, "") != ""]
+    texts = [record[name] for name in ("instruction", "input", "context") if record.get(name, "") != ""]
     before = record.get("history", [])
     pairs = isinstance(before, list) and all(isinstance(pair, Sequence) and len(pair) == 2 for pair in before)
-    if not pairs or not all(isinstance(text, str) for text in asked):
+    if not pairs or not all(isinstance(text, str) for text in texts):
         allowed = "texts, and a history of pairs of texts"
         raise bad_row("an instruction that is no text", where, field="instruction", allowed=allowed)
     pair = not record.keys().isdisjoint(("chosen", "chosen_response"))
     names = {ours: theirs for theirs, ours in _ALPACA.items() if theirs in record and not (pair and ours in _SINGLE)}
     rest = without(record, "instruction", "input", "context", "history", "text", *names.values())
-    said = {ours: record[theirs] for ours, theirs in names.items()}
+    answers = {ours: record[theirs] for ours, theirs in names.items()}
     turns = [_turn(role, text) for pair in before for role, text in zip(("user", "assistant"), pair, strict=True)]
-    return [{**rest, "prompt": [*turns, _turn("user", "\n".join(asked))], **said}]
+    return [{**rest, "prompt": [*turns, _turn("user", "\n".join(texts))], **answers}]
 
 
 def preferences(record: Record, where: Where | None) -> list[Record]:
     """A pair of OpenAI: an `input` with messages and tools, and two outputs."""
     names = ("preferred_output", "non_preferred_output")
-    asked = _object(record, "input", where, ("messages",))
+    question = _object(record, "input", where, ("messages",))
     sides = {"chosen": record[names[0]], "rejected": record[names[1]]}
-    return [{**without(record, "input", *names), **without(asked, "messages"), "prompt": asked["messages"], **sides}]
+    return [
+        {**without(record, "input", *names), **without(question, "messages"), "prompt": question["messages"], **sides}
+    ]
 
 
 def batch_request(record: Record, where: Where | None) -> list[Record]:
@@ -106,9 +108,13 @@ def arena(record: Record, where: Where | None) -> list[Record]:
 def arena_table(record: Record, where: Where | None) -> list[Record]:
     """The same, each turn a text in one of three lists, spelled as JSON, and the winner in three columns of 0 and 1."""
     names = ("prompt", "response_a", "response_b")
-    asked, *answers = (_texts(record[name], where, name) for name in names)
+    questions, *answers = (_texts(record[name], where, name) for name in names)
     sides = [
-        [_turn(role, text) for pair in zip(asked, texts, strict=False) for role, text in zip(_ROLES, pair, strict=True)]
+        [
+            _turn(role, text)
+            for pair in zip(questions, texts, strict=False)
+            for role, text in zip(_ROLES, pair, strict=True)
+        ]
         for texts in answers
     ]
     winner = next((side for name, side in _WINNERS.items() if record.get(f"winner_{name}") in (1, "1")), None)

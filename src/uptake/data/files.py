@@ -24,6 +24,8 @@ _BETWEEN_ITEMS = " \t\r\n,"
 # Of a file, in bytes, or in characters of a CSV file: one that is a single endless line does not fill the memory.
 LONGEST_LINE = 1 << 26
 _PARQUET_BATCH = 1024
+# What an Arrow file begins with, and a stream does not.
+_ARROW_FILE = b"ARROW1"
 # What a file raises that cannot be read, or is packed and cut off or damaged.
 _UNREADABLE = (OSError, EOFError, zlib.error)
 
@@ -65,14 +67,16 @@ def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
         yield from _lines(path, file)
 
 
-def _lines(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[Where, Record]]:
+def _lines(
+    path: Path, file: BufferedReader | gzip.GzipFile, allowed: str | None = None
+) -> Iterator[tuple[Where, Record]]:
     line = 0
     try:
         for line, raw in enumerate(_bounded(file.readline, path), start=1):
             where = Where(path, line)
             text = _decode(raw, where)
             if text.strip():
-                yield where, _object(_parse(text.strip(), where), where)
+                yield where, _object(_parse(text.strip(), where, allowed), where)
     except _UNREADABLE as error:
         if not line:
             raise
@@ -83,7 +87,7 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
     """The items of a JSON list, or objects a line, as many programs name such files too."""
     with _unpacked(path) as file:
         if not file.peek(1 << 12).removeprefix(BOM_UTF8).lstrip().startswith(b"["):
-            yield from _lines(path, file)
+            yield from _lines(path, file, "a list [{...}, ...], or one object a line")
             return
         text = _decode(file.read(), Where(path, 1))
     _parse(text, Where(path, 1))
@@ -125,10 +129,15 @@ def _parquet(path: Path) -> Iterator[tuple[Where, Record]]:
 
 def _arrow(path: Path) -> Iterator[tuple[Where, Record]]:
     try:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            yield from _of_batches(path, stream)
+        with pa.memory_map(str(path)) as file:
+            if file.read(len(_ARROW_FILE)) == _ARROW_FILE:
+                batches = pa.ipc.open_file(file)
+                yield from _of_batches(path, map(batches.get_batch, range(batches.num_record_batches)))
+            else:
+                file.seek(0)
+                yield from _of_batches(path, pa.ipc.open_stream(file))
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"not a readable Arrow stream: {error}", path=path) from error
+        raise InputError(f"not a readable Arrow file: {error}", path=path) from error
 
 
 def _of_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Where, Record]]:
@@ -174,12 +183,12 @@ def _decode(raw: bytes, where: Where) -> str:
         raise bad_row(f"not UTF-8 text: {error.reason}", Where(where.path, line)) from error
 
 
-def _parse(text: str, where: Where) -> Any:
+def _parse(text: str, where: Where, allowed: str | None = None) -> Any:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         line = where.line + getattr(error, "lineno", 1) - 1
-        raise bad_row(f"broken JSON: {error}", Where(where.path, line)) from error
+        raise bad_row(f"broken JSON: {error}", Where(where.path, line), allowed=allowed) from error
 
 
 def _object(value: Any, where: Where) -> Record:

@@ -14,8 +14,8 @@ _OURS: Final = frozenset({"messages", "prompt", "completion"})
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Layout of a tool's rows: `Layout("ShareGPT", ("conversations",), "`messages`", sharegpt)`.
+class ToolLayout:
+    """Layout of the rows of a tool: `ToolLayout("ShareGPT", ("conversations",), "`messages`", sharegpt)`.
 
     A row has it that has all of its `columns`, of which those with a star end as is said. `becomes` is for the
     documentation. `rows` makes of a record those that it holds: one, or one for every annotator. A layout `beside_ours`
@@ -40,25 +40,27 @@ class Layout:
 
 # What holds rows of any shape, with what was said of them.
 EXPORTS: Final = (
-    Layout("Label Studio (JSON)", ("data", "annotations"), "a row for every annotation", exports.label_studio),
-    Layout("Argilla (`to_json`)", ("fields", "responses"), "a row for every annotator", exports.argilla),
-    Layout(
+    ToolLayout("Label Studio (JSON)", ("data", "annotations"), "a row for every annotation", exports.label_studio),
+    ToolLayout("Argilla (`to_json`)", ("fields", "responses"), "a row for every annotator", exports.argilla),
+    ToolLayout(
         "Argilla (`to_datasets`)",
         ("*.responses",),
         "a row for every annotator",
         exports.argilla_table,
         beside_ours=True,
     ),
-    Layout("OpenAI batch requests", ("custom_id", "body"), "`messages` or `prompt`, `tools`", chats.batch_request),
-    Layout("OpenAI batch results", ("custom_id", "response"), "an error: no question is there", chats.batch_result),
+    ToolLayout("OpenAI batch requests", ("custom_id", "body"), "`messages` or `prompt`, `tools`", chats.batch_request),
+    ToolLayout("OpenAI batch results", ("custom_id", "response"), "an error: no question is there", chats.batch_result),
 )
 LAYOUTS: Final = (
-    Layout("ShareGPT, LLaMA-Factory", ("conversations",), "`messages`, or a pair or label", chats.sharegpt),
-    Layout("LMSYS-Chat, WildChat", ("conversation",), "`messages`", chats.chat_log),
-    Layout("Chatbot Arena", ("conversation_a", "conversation_b", "winner"), "`chosen`, `rejected`", chats.arena),
-    Layout("LMSYS arena, 55k", ("prompt", "response_a", "response_b", "winner_tie"), "the same", chats.arena_table),
-    Layout("OpenAI preferences", ("input", "preferred_output", "non_preferred_output"), "the same", chats.preferences),
-    Layout("Alpaca", ("instruction",), "`prompt`, `completion`, or a pair or label", chats.alpaca),
+    ToolLayout("ShareGPT, LLaMA-Factory", ("conversations",), "`messages`, or a pair or label", chats.sharegpt),
+    ToolLayout("LMSYS-Chat, WildChat", ("conversation",), "`messages`", chats.chat_log),
+    ToolLayout("Chatbot Arena", ("conversation_a", "conversation_b", "winner"), "`chosen`, `rejected`", chats.arena),
+    ToolLayout("LMSYS arena, 55k", ("prompt", "response_a", "response_b", "winner_tie"), "the same", chats.arena_table),
+    ToolLayout(
+        "OpenAI preferences", ("input", "preferred_output", "non_preferred_output"), "the same", chats.preferences
+    ),
+    ToolLayout("Alpaca", ("instruction",), "`prompt`, `completion`, or a pair or label", chats.alpaca),
 )
 
 
@@ -82,5 +84,5 @@ def laid_out(record: Record, where: Where | None, columns: Mapping[str, str]) ->
     return _read(LAYOUTS, record, where)
 
 
-def _read(layouts: Sequence[Layout], record: Record, where: Where | None) -> list[Record]:
+def _read(layouts: Sequence[ToolLayout], record: Record, where: Where | None) -> list[Record]:
     return next((layout.rows(record, where) for layout in layouts if layout.fits(record)), [record])

@@ -205,6 +205,8 @@ class RowStream(Sequence[Row]):
             raise InputError(problem, path=self._source, allowed="a file that nobody changes")
 
 
+# Rows in which every column is looked for that was named.
+LOOK_AHEAD = 1000
 # Among the columns that a part of a recipe uses: it may read any.
 EVERY_COLUMN = "*"
 
@@ -261,9 +263,14 @@ def _rows(
         raise InputError(f"limit {limit}", field="limit", allowed="a whole number from 1")
     check_columns(columns)
     unseen = set(columns.values())
-    yield from islice(_found(source, limit, columns, skipped, unseen), limit)
-    if unseen:
-        raise InputError(f"no row has a column {min(unseen)!r}", path=source, field="columns")
+    rows = islice(_found(source, limit, columns, skipped, unseen), limit)
+    # A name that is misspelt is said before whatever is missing for it, which the first row already lacks.
+    first = list(islice(rows, LOOK_AHEAD)) if columns else []
+    if unseen and first:
+        problem = f"none of the first {len(first)} rows has a column {min(unseen)!r}"
+        raise InputError(problem, path=source, field="columns", allowed="a column of the data")
+    yield from first
+    yield from rows
 
 
 def _found(

@@ -32,17 +32,21 @@ log = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Digests = npt.NDArray[np.bytes_]  # one of 16 bytes a row
+Halves = npt.NDArray[np.uint64]
+Positions = npt.NDArray[np.int64]
 
 # The first line of a journal. What begins otherwise is somebody's file, and stays as it is.
 HEADER = json_line({"uptake": "results by row", "version": 1})
 _OTHER_VERSION = re.compile(rb'\{"uptake": "results by row", "version": \d+')
-_LINE = re.compile(rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), "result": ')
+_LINE = re.compile(
+    rb'\{"row": "(?P<key>[0-9a-f]{32})", "left": (?P<left>\d+), (?P<passing>"final": false, )?"result": '
+)
 
 # Results that are looked up at a time.
 _READ = 1024
 
 # Places that are held as they come, and those of a sorted run from which on it stays as it is.
-_NEW, _RUN = 1 << 12, 1 << 18
+_NEW, _RUN = 1 << 12, 1 << 16
 
 
 def digest(*parts: Any) -> bytes:
@@ -57,8 +61,8 @@ class Store(Protocol):
         """The results that are there; one that is not of the `kind` counts as absent."""
         ...
 
-    def put(self, values: Mapping[str, Any]) -> None:
-        """Keep a batch of results, all of them or none."""
+    def put(self, values: Mapping[str, Any], *, final: bool = True) -> None:
+        """Keep a batch of results, all of them or none; those that are not `final` for no later work."""
         ...
 
 
@@ -134,15 +138,16 @@ def filled(
 ) -> dict[str, ResultT]:
     """The result of every key; `ask` gets the places of those that are not in the store, each key once.
 
-    Results that are `final` are in the store before they are given out.
+    Results are in the store before they are given out.
     """
     found = store.get(keys, kind)
     new = {key: index for index, key in reversed(list(enumerate(keys))) if key not in found}
     places = sorted(new.values())
     computed = dict(zip((keys[index] for index in places), ask(places) if places else (), strict=True))
-    stored = {key: kind.dump_python(result, mode="json") for key, result in computed.items() if final(result)}
-    if stored:
-        store.put(stored)
+    for lasting in (True, False):
+        some = {key: result for key, result in computed.items() if final(result) == lasting}
+        if some:
+            store.put({key: kind.dump_python(result, mode="json") for key, result in some.items()}, final=lasting)
     return found | computed
 
 
@@ -193,10 +198,11 @@ def journal_path(out: Path) -> Path:
 class ResultJournal(Closing):
     """A store in one file, for whoever holds its lock: a line a result, which says by its key of which row it is.
 
-    Of results only keys and places are held, 24 bytes each. Batches are whole or absent: a torn one is removed when the
+    Of results only where they begin is held, 16 bytes each. Batches are whole or absent: a torn one is removed when the
     file is opened. Lines that cannot be read and those of another version are absent, too; they are counted, and said
-    once. Beside an output that is `finished` no result can be new. Raises InputError where the file is no journal, and
-    UptakeError where it is a link or the disk refuses.
+    once. Results that are not final are there only beside an output that is `finished`, which they are part of; there
+    no result can be new. Raises InputError where one is, or the file is no journal, and UptakeError where it is a link
+    or the disk refuses.
     """
 
     def __init__(self, path: Path, *, resumes: bool = False, finished: Path | None = None) -> None:
@@ -212,12 +218,19 @@ class ResultJournal(Closing):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the output is there, and with it all that is written beside it."""
+        return self._finished is not None
+
     def get(self, keys: Iterable[str], kind: TypeAdapter[ResultT]) -> dict[str, ResultT]:
         """The results that are there and of the `kind`."""
         found: dict[str, ResultT] = {}
         with self.path.open("rb") as file:
             for key in keys:
                 if (position := self._places.find(bytes.fromhex(key))) is None:
+                    if self._finished is not None:
+                        raise output_exists(self._finished)
                     continue
                 file.seek(position)
                 try:
@@ -226,21 +239,25 @@ class ResultJournal(Closing):
                 except (ValueError, TypeError, LookupError):
                     self._lost += 1
                     continue
-                if line["row"] != key:
+                if line["row"] == key:
+                    found[key] = result
+                elif not str(line["row"]).startswith(key[:16]):
                     raise UptakeError(f"{self.path}: something else has written to this journal; start the call anew")
-                found[key] = result
         return found
 
-    def put(self, values: Mapping[str, Any]) -> None:
+    def put(self, values: Mapping[str, Any], *, final: bool = True) -> None:
         """Appends a batch, all of it or nothing."""
         if self._finished is not None:
             raise output_exists(self._finished)
+        kind = {} if final else {"final": False}
         lines = [
-            json_line({"row": key, "left": len(values) - number, "result": value})
+            json_line({"row": key, "left": len(values) - number, **kind, "result": value})
             for number, (key, value) in enumerate(values.items(), start=1)
         ]
         position = self._file.size
         self._file.append(b"".join(lines))
+        if not final:
+            return
         for key, line in zip(values, lines, strict=True):
             self._places.add(bytes.fromhex(key), position)
             position += len(line)
@@ -275,7 +292,8 @@ class ResultJournal(Closing):
             found = _LINE.match(line) if line.endswith(b"\n") else None
             self._lost += not found and line.endswith(b"\n")
             if found:
-                batch.append((bytes.fromhex(found["key"].decode()), position))
+                if not found["passing"] or self._finished is not None:
+                    batch.append((bytes.fromhex(found["key"].decode()), position))
                 if not int(found["left"]):
                     for each in batch:
                         self._places.add(*each)
@@ -288,22 +306,23 @@ class ResultJournal(Closing):
 class _Places:
     """Where the result of a key begins: a few new ones, and sorted runs, which are merged up to a size and then stay.
 
-    So they take 24 bytes each, and no more while they grow.
+    A key is held by its first half, so that a place takes 16 bytes, and no more while places are added. Where two keys
+    begin alike, the last is found.
     """
 
     def __init__(self) -> None:
-        self._runs = list[tuple[Digests, npt.NDArray[np.int64]]]()
-        self._new: dict[bytes, int] = {}
+        self._runs = list[tuple[Halves, Positions]]()
+        self._new: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._new) + sum(len(keys) for keys, _ in self._runs)
 
     def add(self, key: bytes, position: int) -> None:
         """Later places replace earlier ones."""
-        self._new[key] = position
+        self._new[_half(key)] = position
         if len(self._new) < _NEW:
             return
-        keys = np.frombuffer(b"".join(self._new), "S16")
+        keys = np.fromiter(self._new, np.uint64, len(self._new))
         run = _sorted(keys, np.fromiter(self._new.values(), np.int64, len(keys)))
         while self._runs and len(self._runs[-1][0]) <= len(run[0]) < _RUN:
             (keys, places), (newer, later) = self._runs.pop(), run
@@ -312,16 +331,22 @@ class _Places:
         self._new = {}
 
     def find(self, key: bytes) -> int | None:
-        if key in self._new:
-            return self._new[key]
+        half = _half(key)
+        if half in self._new:
+            return self._new[half]
+        number = np.uint64(half)
         for keys, places in reversed(self._runs):
-            at = int(keys.searchsorted(np.bytes_(key)))
-            if keys[at : at + 1].tobytes() == key:
+            at = int(keys.searchsorted(number))
+            if at < len(keys) and keys[at] == number:
                 return int(places[at])
         return None
 
 
-def _sorted(keys: Digests, places: npt.NDArray[np.int64]) -> tuple[Digests, npt.NDArray[np.int64]]:
+def _half(key: bytes) -> int:
+    return int.from_bytes(key[:8], "big")
+
+
+def _sorted(keys: Halves, places: Positions) -> tuple[Halves, Positions]:
     """Keys in order with their places; of equal ones the last, which is the first in an array turned round."""
     unique, last = np.unique(keys[::-1], return_index=True)
     return unique, places[::-1][last]

@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a folder of files, the files of a pattern, or a data set on the Hub."""
+"""Sources of rows: a file, a folder of files, the files of a pattern, or a data set on the Hub."""
 
 import re
 from collections.abc import Iterable, Iterator

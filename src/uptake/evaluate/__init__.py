@@ -2,41 +2,22 @@
 
 from typing import TYPE_CHECKING
 
+from uptake.evaluate.accuracy import Accuracy, pairwise_accuracy
+from uptake.evaluate.interval import Share
+from uptake.evaluate.lengths import Lengths, LengthStats, compare_lengths, length_stats
+from uptake.evaluate.win_rate import WinRate, win_rate
 from uptake.support.lazy import lazy
 
 if TYPE_CHECKING:
-    from uptake.evaluate.accuracy import Accuracy, pairwise_accuracy
-    from uptake.evaluate.interval import Share
     from uptake.evaluate.length_controlled import length_controlled_win_rate
-    from uptake.evaluate.lengths import Lengths, LengthStats, compare_lengths, length_stats
     from uptake.evaluate.token_rewards import ScoredTokens, TokenRewardMetrics, token_reward_metrics
-    from uptake.evaluate.win_rate import WinRate, win_rate
 
-# Scikit-learn and SciPy take a second, and most figures need neither.
+# Scikit-learn and SciPy take a second to load, and most figures need neither.
 __getattr__ = lazy(
     __name__,
     {
-        "accuracy": (
-            "Accuracy",
-            "pairwise_accuracy",
-        ),
-        "interval": ("Share",),
         "length_controlled": ("length_controlled_win_rate",),
-        "lengths": (
-            "Lengths",
-            "LengthStats",
-            "compare_lengths",
-            "length_stats",
-        ),
-        "token_rewards": (
-            "ScoredTokens",
-            "TokenRewardMetrics",
-            "token_reward_metrics",
-        ),
-        "win_rate": (
-            "WinRate",
-            "win_rate",
-        ),
+        "token_rewards": ("ScoredTokens", "TokenRewardMetrics", "token_reward_metrics"),
     },
 )
 

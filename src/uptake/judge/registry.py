@@ -3,16 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from uptake.annotators.base import AnnotatorSpec
 from uptake.errors import InputError
 from uptake.rewards.base import Detail, RewardSpec
 from uptake.rewards.weighted_sum import SumSpec, WeightedReward
 from uptake.support.lazy import lazy
 from uptake.support.settings import configured, unknown
-
-if TYPE_CHECKING:
-    import uptake.annotators.base
 
 # Specs by name, loaded when asked for: those that build a model load Torch, which takes seconds.
 _spec = lazy(
@@ -129,7 +127,7 @@ def reward_spec(choice: Any, needs: Detail | None = None) -> RewardSpec:
     return spec
 
 
-def annotator_spec(choice: Any) -> "uptake.annotators.base.AnnotatorSpec":
+def annotator_spec(choice: Any) -> AnnotatorSpec:
     """The annotator of a name, or of a name with settings, `{"oracle": {"noise": 0.1}}`; any reward is one too.
 
     A reward takes its own settings and a `temperature`, which turns two rewards into a probability; None prefers the
@@ -137,7 +135,7 @@ def annotator_spec(choice: Any) -> "uptake.annotators.base.AnnotatorSpec":
     """
     name, settings = split(choice, "judge", {**REWARDS, **ANNOTATORS})
     if name in ANNOTATORS and name != "from_reward":
-        annotator: uptake.annotators.base.AnnotatorSpec = configured("judge", name, ANNOTATORS[name].spec, settings)()
+        annotator: AnnotatorSpec = configured("judge", name, ANNOTATORS[name].spec, settings)()
         return annotator
     if name != "from_reward":
         # Its own settings and the temperature stand side by side, but for those of a sum, which are a list.
@@ -152,9 +150,9 @@ def annotator_spec(choice: Any) -> "uptake.annotators.base.AnnotatorSpec":
         raise InputError("no reward", field="judge", allowed="{from_reward: {reward: ..., temperature: ...}}")
     reward = reward_spec(settings["reward"])
     rest = {"temperature": reward.temperature} | {key: each for key, each in settings.items() if key != "reward"}
-    by_reward: uptake.annotators.base.AnnotatorSpec = configured(
-        "judge", name, ANNOTATORS[name].spec, rest, elsewhere=("reward",)
-    )(reward=reward)
+    by_reward: AnnotatorSpec = configured("judge", name, ANNOTATORS["from_reward"].spec, rest, elsewhere=("reward",))(
+        reward=reward
+    )
     return by_reward
 
 

@@ -31,7 +31,8 @@ def token_bytes(model: PreTrainedModel) -> tuple[int, int]:
     """Bytes that a token takes in a call without gradient, and in a cache of keys and values.
 
     A call holds the states of one layer at a time: the residual stream and its norm, queries, keys and values twice,
-    and what is within the feed-forward network.
+    and what is within the feed-forward network. Copies and scores of attention, and logits, come on top: for those the
+    share of what is free is small.
     """
     config: Any = model.config.get_text_config(decoder=True)
     width, heads = config.hidden_size, getattr(config, "num_attention_heads", None) or 1

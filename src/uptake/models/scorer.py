@@ -6,6 +6,7 @@ whole batch.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +29,9 @@ from uptake.models.tree import Packed, TokenTree
 # whole vocabulary matrix per chunk, so fewer and larger chunks (64 MB) are faster there.
 SCORING_CHUNK = 1 << 22
 TRAINING_CHUNK = 1 << 24
+
+# What sees the logits of some sources: the number of the first, and a row for each.
+Watch = Callable[[int, Tensor], None]
 
 
 def token_logps(lm: LanguageModel, packed: Packed, temperature: float = 1.0) -> Float[Tensor, " wanted"]:
@@ -133,9 +137,17 @@ def logits(
 
 
 def project(
-    lm: LanguageModel, states: Float[Tensor, "tokens width"], packed: Packed, temperature: float = 1.0
+    lm: LanguageModel,
+    states: Float[Tensor, "tokens width"],
+    packed: Packed,
+    temperature: float = 1.0,
+    watch: Watch | None = None,
 ) -> Float[Tensor, " wanted"]:
-    """Log-probabilities of the targets, from one log-sum-exp per distinct source, chunk by chunk."""
+    """Log-probabilities of the targets, from one log-sum-exp per distinct source, chunk by chunk.
+
+    `watch` sees the logits of every chunk, without gradient, as they are computed: once in the forward pass, and again
+    where the backward pass computes them anew.
+    """
     states = states.index_select(0, packed.sources.to(states.device))
     order = torch.argsort(packed.target_source, stable=True)
     rows, targets = packed.target_source[order], packed.targets[order].to(states.device)
@@ -145,7 +157,8 @@ def project(
     parts = []
     for first, (low, high) in zip(range(0, len(states), step), pairwise(bounds), strict=False):
         local = (rows[low:high] - first).to(states.device)
-        arguments = lm, states[first : first + step], local, targets[low:high], temperature
+        seen = None if watch is None else partial(watch, first)
+        arguments = lm, states[first : first + step], local, targets[low:high], temperature, seen
         # The backward pass begins with the last chunk, which may as well wait for it.
         last = first + step >= len(states)
         parts.append(_chunk_logps(*arguments) if last else _recomputed(_chunk_logps, *arguments))
@@ -154,9 +167,17 @@ def project(
 
 
 def _chunk_logps(
-    lm: LanguageModel, states: Tensor, rows: Tensor, targets: Tensor, temperature: float
+    lm: LanguageModel,
+    states: Tensor,
+    rows: Tensor,
+    targets: Tensor,
+    temperature: float,
+    seen: Callable[[Tensor], None] | None,
 ) -> Float[Tensor, " wanted"]:
-    return logits(lm, states, temperature).log_softmax(-1)[rows, targets]
+    found = logits(lm, states, temperature)
+    if seen is not None:
+        seen(found.detach())
+    return found.log_softmax(-1)[rows, targets]
 
 
 def _recomputed(function: Callable[..., Tensor], *arguments: object) -> Tensor:

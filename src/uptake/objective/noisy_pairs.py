@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import cast
+from typing import cast, final
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,6 @@ from uptake.objective.pairs import Pairs
 from uptake.reference import RunningReference
 from uptake.reference.remembering import RememberingModel
 from uptake.types import Pair
-
-# Logits of a mixture held at once, in floats, for each of the two models.
-CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,15 @@ class NoisyPairs(Objective):
         memory = cast(RememberingModel, reference)
         packed = pack([self.tree(example) for example in examples], lean=True)
         states = packed_states(policy, packed)
-        policy_logps = project(policy, states, packed)
-        with torch.no_grad():
-            ref_states = packed_states(memory.lm, packed)
-            ref_logps = project(memory.lm, ref_states, packed)
-            mixed = self._mixture((policy, memory.lm), (states, ref_states), packed) if self.mix != 1 else policy_logps
-            sides = packed.node_sums(mixed - ref_logps).view(-1, 2)
-            margins = self.pairs.kernel.beta * (sides[:, 0] - sides[:, 1])
+        if self.mix == 1:
+            policy_logps = project(policy, states, packed)
+            ref_logps, mixed = memory.token_logps(packed), policy_logps.detach()
+        else:
+            mixture = Mixture(memory.lm, packed, self.mix)
+            policy_logps = project(policy, states, packed, watch=mixture)
+            ref_logps, mixed = mixture.ref_logps, mixture.mixed
+        sides = packed.node_sums(mixed - ref_logps).view(-1, 2)
+        margins = self.pairs.kernel.beta * (sides[:, 0] - sides[:, 1])
         doubted = margins <= self.threshold
         memory.remember(margins)
         labels = [
@@ -73,18 +72,32 @@ class NoisyPairs(Objective):
         figures = {"doubted": doubted.sum(), "mixed_margin": margins.sum()}
         return self.pairs.loss(labels, packed, policy_logps, packed.node_sums(policy_logps - ref_logps), figures)
 
-    def _mixture(
-        self, models: tuple[LanguageModel, LanguageModel], states: tuple[Tensor, Tensor], packed: Packed
-    ) -> Float[Tensor, " wanted"]:
-        """Log-probabilities of the wanted tokens under the mixture of both models' logits."""
-        device = states[0].device
-        sources, rows, targets = (each.to(device) for each in (packed.sources, packed.target_source, packed.targets))
-        out = states[0].new_empty(len(targets), dtype=torch.float32)
-        step = max(1, CHUNK // models[0].vocabulary)
-        for first in range(0, len(sources), step):
-            here = sources[first : first + step]
-            one, other = (logits(lm, each[here]) for lm, each in zip(models, states, strict=True))
-            mine = (rows >= first) & (rows < first + step)
-            found = (self.mix * one + (1 - self.mix) * other).log_softmax(-1)
-            out[mine] = found[rows[mine] - first, targets[mine]].float()
-        return out
+
+@final
+class Mixture:
+    """Log-probabilities of the wanted tokens under a reference, and under the mixture of its logits with a policy's.
+
+    Both are there once the logits of all chunks of the policy have been seen; each chunk counts the first time.
+    """
+
+    def __init__(self, lm: LanguageModel, packed: Packed, mix: float) -> None:
+        self._lm, self._mix = lm, mix
+        with torch.no_grad():
+            states = packed_states(lm, packed)
+        self._states = states.index_select(0, packed.sources.to(states.device))
+        self._rows, self._targets = (each.to(states.device) for each in (packed.target_source, packed.targets))
+        self._seen: set[int] = set()
+        dtype = torch.promote_types(states.dtype, torch.float32)
+        self.ref_logps, self.mixed = states.new_empty(2, len(packed.targets), dtype=dtype)
+
+    def __call__(self, first: int, policy_logits: Float[Tensor, "rows vocabulary"]) -> None:
+        if first in self._seen:
+            return
+        self._seen.add(first)
+        here = torch.nonzero((self._rows >= first) & (self._rows < first + len(policy_logits)))[:, 0]
+        rows, targets = self._rows[here] - first, self._targets[here]
+        with torch.no_grad():
+            found = logits(self._lm, self._states[first : first + len(policy_logits)])
+            self.ref_logps[here] = found.log_softmax(-1)[rows, targets]
+            mixed = found.mul_(1 - self._mix).add_(policy_logits, alpha=self._mix)
+            self.mixed[here] = mixed.log_softmax(-1)[rows, targets]

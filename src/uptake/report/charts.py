@@ -25,7 +25,7 @@ SMOOTH_FROM = 40
 class Series:
     """Series of numbers over steps; `tone` is "after" (accent) or "before" (gray), `band` its interval.
 
-    A step where any number is missing or not finite is not drawn.
+    A step where any number is missing or not finite is not drawn. What begins anew again and again is not to `smooth`.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Series:
     values: Sequence[float | None]
     tone: str = "after"
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
+    smooth: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ def _finite(series: Series) -> Array:
 def _line(series: Series, table: Array, axes: tuple[ChartAxis, ChartAxis], show: Show) -> Line:
     x, y = axes
     steps, values, *band = _thin(table)
-    smooth = _smooth(values) if len(values) >= SMOOTH_FROM else values
+    smooth = _smooth(values) if series.smooth and len(values) >= SMOOTH_FROM else values
     outline = [_points(steps, band[0], x, y), _points(steps[::-1], band[1][::-1], x, y)] if band else []
     last = float(smooth[-1])
     return Line(

@@ -67,21 +67,11 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionValues:
-    """Rewards that a model was conditioned on, over all rows, and the one that it is asked for after training."""
-
-    lowest: float
-    median: float
-    highest: float
-    asked_for: float
-
-
-@dataclass(frozen=True, slots=True)
 class RoundSummary:
     """Figures of a round, `rounds/<stage>-<round>/summary.json`: pairs made, responses dropped, lengths in tokens.
 
-    `rows` are those that examples were read from, None where responses were sampled; `condition` is there where
-    responses were learned behind their rewards.
+    `rows` are those that examples were read from, None where responses were sampled. Where responses were learned
+    behind their rewards, `condition` has the lowest, the median, the highest, and the one that is asked for.
     """
 
     rows: int | None = None
@@ -95,7 +85,7 @@ class RoundSummary:
     longer_wins: float | None = None
     orders_agree: float | None = None
     category_agreement: Mapping[str, float | None] = field(default_factory=dict)
-    condition: ConditionValues | None = None
+    condition: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self, final, get_args
 
 from uptake.data.chat import ChatFormat
 from uptake.data.response_tokens import ResponseTokens, response_tokens
-from uptake.data.token_view import join
+from uptake.data.token_views import join
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
 from uptake.rewards.base import (

@@ -8,7 +8,8 @@ from typing import Any
 def lazy(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """The `__getattr__` of a package: its names by the file that holds them.
 
-    `__getattr__ = lazy(__name__, {"chat": ("ChatFormat",)})`.
+    `__getattr__ = lazy(__name__, {"chat": ("ChatFormat",)})`. No name is that of a file of the package: once that file
+    is loaded, Python finds it by this name, and not what it holds.
     """
     home = {name: file for file, names in homes.items() for name in names}
 

@@ -96,7 +96,10 @@ def bench(
             refuse_comparing(scorer)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), going_on(lambda: f"{folder}: the same command goes on from the scores that are kept"):
+    with (
+        locked(folder, inside=True),
+        going_on(lambda: f"{folder}: the same command goes on from the scores that are kept"),
+    ):
         store = Cache(folder / "scores.sqlite" if cache is None else cache)
         judged = {name: _judged(name, scorer, held, store) for name, scorer in scorers.items()}
         results = BenchResults(

@@ -68,7 +68,8 @@ def discover(
         with replacing(out, overwrite=overwrite, resumes=journal.resumes) as temporary, disk_errors(out):
             basis = f"{len(units)} turns of users; signal: {kind}"
             temporary.write_text(spelled(followups, found, basis), encoding="utf-8")
-            write_json(report, {**asdict(found), "signal": kind, "turns": len(units), "dropped": dropped})
+            figures = {**asdict(found), "signal": kind, "turns": len(units), "dropped": dropped}
+            write_json(report, figures, overwrite=not journal.is_finished)
     return DiscoverySummary(followups, found, len(units), kind, dropped)
 
 

@@ -18,7 +18,7 @@ from uptake.data.resumable import Store, digest, filled, resumable_output
 from uptake.data.rows import further_columns
 from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row, truth
-from uptake.data.write import FORMATS
+from uptake.data.write import FORMATS, may_write
 from uptake.edits.edit import Draft, Editor, Outcome, Proposal
 from uptake.edits.rules import Rules
 from uptake.errors import InputError
@@ -95,7 +95,7 @@ def edit_file(
         outcomes = _outcomes(drafts.rows, desk, chunk)
         seconds = perf_counter() - begin
         good = [outcome for outcome in outcomes if outcome.status != "rejected"]
-        _write_rejects(outcomes, editor, rejects)
+        _write_rejects(outcomes, editor, rejects, overwrite=not journal.is_finished)
         if not good:
             raise InputError(f"{_nothing(outcomes)}; see {rejects}", path=drafts.source, allowed="at least one edit")
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
@@ -217,13 +217,14 @@ def _row(outcome: Outcome, editor: Editor, no_edit_weight: float) -> Edited:
     return replace(row, demoted=outcome.status == "demoted")
 
 
-def _write_rejects(outcomes: Sequence[Outcome], editor: Editor, path: Path) -> None:
+def _write_rejects(outcomes: Sequence[Outcome], editor: Editor, path: Path, *, overwrite: bool) -> None:
     """Every edit that was not taken, with its reason; no file where all were."""
     rejects = [_reject(outcome, editor) for outcome in outcomes if outcome.status == "rejected"]
     if not rejects:
+        may_write(path, overwrite=overwrite)
         path.unlink(missing_ok=True)
         return
-    with Writer(path, overwrite=True) as writer:
+    with Writer(path, overwrite=overwrite, resumes=True) as writer:
         for record in rejects:
             writer.write(record)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from uptake.data.lock import locked
+from uptake.data.lock import check_unlocked, locked
 from uptake.errors import InputError, UptakeError
 from uptake.models.card import read_card, write_card
 from uptake.support.folders import replacing_folder
@@ -48,6 +48,7 @@ def extrapolate(
         raise InputError(f"{list(alphas)}", field="alpha", allowed="one alpha or more, all different")
     for alpha in alphas:
         check_alpha(alpha)
+    check_unlocked(out)
     if out.exists():
         raise InputError("the folder exists", path=out, allowed="a new path")
     with locked(out):

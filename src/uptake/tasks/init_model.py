@@ -5,7 +5,7 @@ from pathlib import Path
 
 from uptake.data import prompts, read
 from uptake.data.convert import responses
-from uptake.data.lock import locked
+from uptake.data.lock import check_unlocked, locked
 from uptake.errors import InputError
 from uptake.models import LanguageModel, save_model
 from uptake.models.init import CHAT_TEMPLATE, init_dialogue_model
@@ -27,6 +27,7 @@ def init_model(
 
     Raises InputError for sizes that make no model, and for a folder that exists.
     """
+    check_unlocked(Path(folder))
     if Path(folder).exists():
         raise InputError("the folder exists", path=folder, allowed="a new path")
     with locked(Path(folder)):

@@ -162,7 +162,7 @@ def mine_logs(
         with Writer(out, overwrite=overwrite, resumes=journal.resumes) as writer:
             for each in rows:
                 writer.write(_spelled(each, [(heard[index], readings[index]) for index in each.places], how.by))
-            write_json(beside, asdict(summary))
+            write_json(beside, asdict(summary), overwrite=not journal.is_finished)
     return summary
 
 

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,6 +18,7 @@ from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
+from uptake.evaluate.numbers import RunningMean
 from uptake.rewards.base import Reward, RewardDetails, RewardSpec
 from uptake.types import Answered, Preference, Row
 
@@ -186,13 +186,13 @@ def _floats() -> "array[float]":
 
 @dataclass
 class _Tally:
-    """The figures of a summary while rows go by: a few numbers of each are held, and no row."""
+    """The figures of a summary while rows go by: of pairs a few numbers are held, of other rows none."""
 
     dropped: int
     rows: int = 0
     shortened: int = 0
-    rewards: "array[float]" = field(default_factory=_floats)
-    by_part: dict[str, "array[float]"] = field(default_factory=lambda: defaultdict(_floats))
+    rewards: RunningMean = field(default_factory=RunningMean)
+    by_part: dict[str, RunningMean] = field(default_factory=lambda: defaultdict(RunningMean))
     # Rewards and lengths of chosen and rejected.
     pairs: "tuple[array[float], array[float], array[float], array[float]]" = field(
         default_factory=lambda: (_floats(), _floats(), _floats(), _floats())
@@ -205,10 +205,10 @@ class _Tally:
             return False
         self.rows += 1
         for score in scores:
-            self.rewards.append(score.reward)
+            self.rewards.add(score.reward)
             self.shortened += bool(score.dropped_turns)
             for name, value in (score.by_category or score.by_reward or {}).items():
-                self.by_part[name].append(value)
+                self.by_part[name].add(value)
         if isinstance(row, Preference):
             numbers = scores[0].reward, scores[1].reward, len(row.chosen), len(row.rejected)
             for column, number in zip(self.pairs, numbers, strict=True):
@@ -218,9 +218,9 @@ class _Tally:
     def summary(self) -> ScoreSummary:
         return ScoreSummary(
             rows=self.rows,
-            responses=len(self.rewards),
-            mean_reward=fmean(self.rewards),
-            by_part={name: fmean(values) for name, values in self.by_part.items()},
+            responses=self.rewards.count,
+            mean_reward=self.rewards.value,
+            by_part={name: mean.value for name, mean in self.by_part.items()},
             shortened=self.shortened,
             dropped=self.dropped,
             # How often the preferred side has the higher reward, lengths in characters.

@@ -8,7 +8,7 @@ from math import isfinite
 from uptake.data import ChatFormat, Token, TokenView
 from uptake.data.convert import as_texts, responses
 from uptake.data.response_tokens import response_tokens
-from uptake.data.token_view import join
+from uptake.data.token_views import join
 from uptake.data.where import bad_row
 from uptake.edits.units import split_words
 from uptake.errors import InputError, ModelError

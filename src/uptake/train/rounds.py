@@ -15,10 +15,12 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from threading import Event
+from time import sleep
 from typing import Any, final
 
 from pydantic import TypeAdapter
 
+from uptake.client import let_go
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
@@ -36,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 # Groups that are judged together and journaled as one line, and rows that are produced together where none waits.
 CHUNK = 32
+
+# Between two looks at whether background work has ended.
+SECONDS = 0.05
 
 # The folder of a round with what its objective has worked out before the first step.
 PREPARED = "prepared"
@@ -170,12 +175,20 @@ class RoundsOfData:
             self._pending.append(self._background.submit(self._judge, round_index, samples))
             self._next = later + 1
         with self.log.timed("wait", 1):
-            return self._pending.popleft().result()
+            data = self._pending[0].result()
+        self._pending.popleft()
+        return data
 
     def close(self) -> None:
-        """End the background work after the chunk that it is at: nobody will learn from the rest."""
+        """End the background work after the chunk that it is at, without answers that are still to come.
+
+        Nobody will learn from the rest, and what was answered is on disk.
+        """
         self._closed.set()
-        self._background.shutdown(cancel_futures=True)
+        self._background.shutdown(wait=False, cancel_futures=True)
+        while not all(each.done() for each in self._pending):
+            let_go()
+            sleep(SECONDS)
 
     def _judge(self, round_index: RoundIndex, sampled: Sequence[Group]) -> RoundData:
         """The data of a round that is sampled already."""

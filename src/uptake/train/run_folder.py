@@ -49,7 +49,7 @@ def open_run(
     _holds_run(folder, resume)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with locked(folder, inside=True):
         if _holds_run(folder, resume):
             check_same(folder, recipe, world)
         else:
@@ -66,7 +66,7 @@ def check_folder(folder: Path, resume: bool) -> None:
     """
     _holds_run(folder, resume)
     if folder.is_dir():
-        check_unlocked(folder)
+        check_unlocked(folder, inside=True)
 
 
 def _holds_run(folder: Path, resume: bool) -> bool:
@@ -96,13 +96,13 @@ def _holds_something(folder: Path) -> bool:
     return any(path.name not in ("run.json", FOLDER_LOCK) and path.suffix != ".tmp" for path in folder.iterdir())
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a small JSON file, whole or not at all."""
-    _write(path, json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n")
+def write_json(path: Path, values: Mapping[str, Any], *, overwrite: bool = True) -> None:
+    """Write a small JSON file, whole or not at all; without `overwrite`, InputError where another one is there."""
+    _write(path, json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n", overwrite=overwrite)
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path, overwrite=True) as temporary, disk_errors(path):
+def _write(path: Path, text: str, *, overwrite: bool = True) -> None:
+    with replacing(path, overwrite=overwrite, resumes=True) as temporary, disk_errors(path):
         temporary.write_text(text, encoding="utf-8")
 
 

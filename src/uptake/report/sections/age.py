@@ -20,7 +20,8 @@ def build(run: RunFolder) -> Section | None:
     steps = [row["step"] for row in rows]
     if not any(row.get("age") for row in rows):
         return None
-    age = line_chart("Age of samples, in steps", [Series("age", steps, [row.get("age") for row in rows])])
+    ages = Series("age", steps, [row.get("age") for row in rows], smooth=False)
+    age = line_chart("Age of samples, in steps", [ages])
     far = _log_ratios(run)
     charts = tuple(chart for chart in (age, far) if chart is not None)
     return Section("Age of samples", ABOUT + BEHAVIOUR * (far is not None), charts)
@@ -30,5 +31,7 @@ def _log_ratios(run: RunFolder) -> LineChart | None:
     rows = [row for row in run.metrics if row.get("initial_log_ratio") is not None]
     names = {"log_ratio": ("sampler", "before"), "initial_log_ratio": ("start", "after")}
     steps = [row["step"] for row in rows]
-    series = [Series(name, steps, [row.get(key) for row in rows], tone) for key, (name, tone) in names.items()]
+    series = [
+        Series(name, steps, [row.get(key) for row in rows], tone, smooth=False) for key, (name, tone) in names.items()
+    ]
     return line_chart("Log-ratio to", series)

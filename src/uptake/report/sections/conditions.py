@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uptake.report.charts import ChartAxis, nice_axis
 from uptake.report.folder import RunFolder
 from uptake.report.section import Section
+from uptake.report.text import words
 
 ABOUT = (
     "The rewards that stood behind the user's turn, over all rows, as the model read them. Asked for: the one that the "
@@ -25,8 +26,6 @@ def build(run: RunFolder) -> Section | None:
     found = [each.condition for each in run.rounds.values() if each.condition]
     if not found:
         return None
-    last = found[-1]
-    values = {"lowest": last.lowest, "median": last.median, "highest": last.highest}
-    marked = [*((name, value, "before") for name, value in values.items()), ("asked for", last.asked_for, "after")]
-    axis = nice_axis([value for _, value, _ in marked])
-    return Section("Conditions", ABOUT, ConditionScale(tuple(marked), axis))
+    tones = {"asked_for": "after"}
+    values = tuple((words(name), value, tones.get(name, "before")) for name, value in found[-1].items())
+    return Section("Conditions", ABOUT, ConditionScale(values, nice_axis([value for _, value, _ in values])))

@@ -10,8 +10,8 @@ from uptake.report.folder import MetricRow, RunFolder
 from uptake.report.section import Section
 
 ABOUT = (
-    "Pairs that the policy itself would see the other way round first, by a margin among the lowest of recent pairs: "
-    "their labels were smoothed, but for the first steps of an iteration."
+    "Pairs whose margin was among the lowest of recent ones: there the policy is the least sure of its label, which "
+    "was smoothed, but for the first steps of an iteration."
 )
 
 

@@ -1,4 +1,4 @@
-"""Training: every metric by optimizer step."""
+"""Training: every metric by optimizer step, but for those that few methods have and other sections draw."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -35,10 +35,12 @@ SHARES = ("accuracy", "clip_fraction")
 # Written only where it is not 0.
 RARE = ("skipped",)
 NOT_DRAWN_ALONE = {"step", "stage", "round", "tokens", "lr", "chosen_reward", "rejected_reward"}
+# In sections of their own.
+DRAWN_ELSEWHERE = ("age", "doubted", "weight_", "clipped_")
 
 
 def build(run: RunFolder) -> Section | LeftOut:
-    """A chart for every metric that the run wrote."""
+    """A chart for every metric that the run wrote and no other section draws."""
     starts = _round_starts(run.metrics)
     every = -(-len(starts) // MOST_MARKS) or 1
     marks = starts[every - 1 :: every]
@@ -50,7 +52,12 @@ def build(run: RunFolder) -> Section | LeftOut:
 
 
 def _charts(rows: Sequence[MetricRow], marks: Sequence[float]) -> Iterator[LineChart | None]:
-    drawn = (key for row in rows for key in row if key not in NOT_DRAWN_ALONE and "_member_" not in key)
+    drawn = (
+        key
+        for row in rows
+        for key in row
+        if key not in NOT_DRAWN_ALONE and "_member_" not in key and not key.startswith(DRAWN_ELSEWHERE)
+    )
     keys = dict.fromkeys([*METRICS, *drawn])
     for key in keys:
         yield line_chart(METRICS.get(key, words(key)), [_metric(rows, key)], marks=marks, shares=key in SHARES)
