@@ -1,10 +1,10 @@
-"""Draw the README's picture from what was measured: `bench/results/*.json` and a finished demonstration.
+"""Draw the README's picture from what was measured and stands in `bench/results/*.json`.
 
-python bench/first_screen.py runs/demo
+python bench/first_screen.py
 """
 
 import json
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,20 @@ SPEED = (
 INK, ACCENT, PALE = "#24292f", "#0f7b6c", "#b9c4c2"
 
 
-def main(demo: Path) -> None:
-    mpl.rcParams |= {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 2.7), width_ratios=(1, 1.6))
+def main() -> None:
+    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "uptake", "font.family": "sans-serif", "font.size": 10}
+    mpl.rcParams["text.color"] = INK
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 2.7), width_ratios=(1, 1.7))
     _speed(left)
-    _quality(right, json.loads((demo / "aligned" / "evaluation.json").read_text()))
+    _quality(right, _result("demo"))
     figure.tight_layout(w_pad=3)
     target = ROOT / "docs" / "images" / "first-screen.svg"
     figure.savefig(target, facecolor="white", metadata={"Date": None})
     print(target.relative_to(ROOT))
+
+
+def _result(name: str) -> Any:
+    return json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())
 
 
 def _speed(axes: Axes) -> None:
@@ -44,32 +49,31 @@ def _speed(axes: Axes) -> None:
 
 
 def _ratio(name: str, key: str) -> float:
-    ratio = json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text())["rows"][0][key]
+    ratio = _result(name)["rows"][0][key]
     return float(ratio["median"] if isinstance(ratio, dict) else str(ratio).split()[0])
 
 
-def _quality(axes: Axes, figures: dict[str, Any]) -> None:
-    """Wins, ties and losses of the aligned model on held-out questions, in the oracle's eyes."""
-    wins = figures["win_rate"]
-    parts = (("better", wins["wins"], ACCENT), ("as good", wins["ties"], PALE), ("worse", wins["losses"], "#d98c5f"))
-    start = 0
-    for label, count, color in parts:
-        axes.barh([0], [count], left=start, color=color, height=0.35)
-        axes.text(start + count / 2, 0.3, f"{label}\n{count}", ha="center", va="bottom")
-        start += count
-    quality, ratio = figures["quality"], figures["lengths"]["ratio"]
-    axes.text(
-        0,
-        -0.32,
-        f"mean quality {quality['before']:.2f} to {quality['after']:.2f}, length x {ratio:.2f}, "
-        f"win rate {wins['rate']:.0%}",
-        va="top",
-    )
-    title = f"{wins['n']} held-out answers, after alignment"
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-    axes.set_ylim(-0.9, 0.95)
-    axes.set_yticks([])
+def _quality(axes: Axes, demo: dict[str, Any]) -> None:
+    """Win rates of the aligned model over its start in the oracle's eyes, with their intervals, seed by seed."""
+    numbers = re.compile(r"0\.\d+")
+    lines = [
+        (
+            f"seed {row['seed']}, mean quality {row['quality before']} to {row['quality after']}",
+            [float(each) for each in numbers.findall(row["win rate, interval over questions"])],
+        )
+        for row in demo["rows"]
+    ]
+    lines.append(("all, over seeds and questions", [float(each) for each in numbers.findall(demo["claim"])]))
+    for place, (_, (rate, low, high)) in enumerate(lines):
+        axes.plot([low, high], [place, place], color=PALE, linewidth=6, solid_capstyle="round")
+        axes.plot([rate], [place], "o", color=ACCENT)
+        axes.text(0.69, place, f"{rate:.3f} ({low:.3f} to {high:.3f})", va="center")
+    axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_title("Held-out answers won after alignment", loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlim(0.48, 0.9)
+    axes.set_ylim(len(lines) - 0.4, -0.6)
     _bare(axes)
+    axes.set_yticks(range(len(lines)), [label for label, _ in lines])
 
 
 def _bare(axes: Axes) -> None:
@@ -79,4 +83,4 @@ def _bare(axes: Axes) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -28,6 +28,8 @@ ELSE = re.compile(
     r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|\b(?:trl|Python|PyTorch) \d[\d.]*|\d{4}\.\d{5}|95 %\s+interval|intervals? of 95 %",
     re.DOTALL,
 )
+# The results that the README's picture is drawn from.
+PICTURED = ("growth", "sampling", "dpo", "demo")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -87,6 +89,26 @@ def test_figures_are_those_of_their_files(page: Path) -> None:
         elif not names:
             wrong += [f"{each}: no result file" for each in BOLD.findall(ELSE.sub(" ", block))]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_picture_shows_what_the_files_say() -> None:
+    text = (ROOT / "docs" / "images" / "first-screen.svg").read_text()
+    shown = [" ".join(each.split()) for each in re.findall(r"<text[^>]*>([^<]*)</text>", text)]
+    rows = {name: json.loads((ROOT / f"bench/results/{name}.json").read_text()) for name in PICTURED}
+    cache, generate = rows["growth"]["rows"][0]["cache / trees"], rows["sampling"]["rows"][0]["generate / uptake"]
+    medians = [json.dumps(each) for each in (cache, generate, rows["dpo"]["rows"][0]["ratio"])]
+    assert [each for each in shown if each.endswith("x")] == [f"{_first(each):.3g}x" for each in medians]
+    rates = [row["win rate, interval over questions"] for row in rows["demo"]["rows"]] + [rows["demo"]["claim"]]
+    told = [each for each in shown if " to 0." in each and each.startswith("0.")]
+    assert [re.findall(r"0\.\d+", each) for each in told] == [re.findall(r"0\.\d+", each) for each in rates]
+    for row in rows["demo"]["rows"]:
+        assert f"seed {row['seed']}, mean quality {row['quality before']} to {row['quality after']}" in shown
+
+
+def _first(text: str) -> float:
+    found = NUMBER.search(text)
+    assert found is not None
+    return float(found[0])
 
 
 def test_figures_by_hand() -> None:
