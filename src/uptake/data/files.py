@@ -5,10 +5,10 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, AnyStr
+from typing import Any, AnyStr
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,7 +52,7 @@ def _jsonl(path: Path) -> Iterator[tuple[Where, Record]]:
     line = 0
     with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
         try:
-            for line, raw in enumerate(_lines(file, path), start=1):
+            for line, raw in enumerate(_lines(file.readline, path), start=1):
                 where = Where(path, line)
                 text = _decode(raw, where)
                 if text.strip():
@@ -85,7 +85,7 @@ def _csv(path: Path) -> Iterator[tuple[Where, Record]]:
     row = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            for row, cells in enumerate(csv.DictReader(_lines(file, path), strict=True), start=1):
+            for row, cells in enumerate(csv.DictReader(_lines(file.readline, path), strict=True), start=1):
                 where = Where(path, row)
                 if None in cells or None in cells.values():
                     raise bad_row("the row has more or fewer cells than the header", where)
@@ -120,9 +120,9 @@ def _hub(name: str, split: str, limit: int | None) -> Iterator[tuple[Where, Reco
 _READERS = {".jsonl": _jsonl, ".jsonl.gz": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
 
 
-def _lines(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
+def _lines(read: Callable[[int], AnyStr], path: Path) -> Iterator[AnyStr]:
     for number in count(1):
-        line = file.readline(LONGEST_LINE + 1)
+        line = read(LONGEST_LINE + 1)
         if len(line) > LONGEST_LINE:
             allowed = f"at most {LONGEST_LINE >> 20} MiB in a line"
             raise bad_row("a line without end", Where(path, number), allowed=allowed)
