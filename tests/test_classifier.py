@@ -161,7 +161,7 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no sequence classifier could be loaded"):
+    with pytest.raises(ModelError, match="nothing: no such folder"):
         Classifier.from_pretrained(tmp_path / "nothing", device="cpu")
     with pytest.raises(ModelError, match=r"no sequence classifier: weights are missing for score.weight"):
         Classifier.from_pretrained(saved(tiny_llama(), tmp_path / "causal"), device="cpu")

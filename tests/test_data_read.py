@@ -393,8 +393,8 @@ def test_a_stream_leaves_out_the_same_rows_again_and_again(tmp_path: Path) -> No
     for ending in ("jsonl", "parquet"):
         with pytest.raises(InputError, match=r"no row can be used; the first was left out for: .*only pairs"):
             stream_as(lambda row: preferences([row])[0], path, f"out.{ending}", allowed="only pairs", drop_bad=True)
-    path.write_text(json.dumps(records[0]) + "\n" + json.dumps({**records[0], "x": float("nan")}) + "\n")
-    with pytest.raises(InputError, match=r"rows.jsonl:2, field 'x': found 'nan'"):
+    path.write_text(json.dumps(records[0]) + "\n" + json.dumps({**records[0], "x": float("inf")}) + "\n")
+    with pytest.raises(InputError, match=r"rows.jsonl:2, field 'x': found '?inf"):
         stream_as(lambda row: row, path, tmp_path / "out.jsonl", allowed="x")
 
 

@@ -377,7 +377,7 @@ def test_a_model_that_is_none_and_a_row_without_a_response(uptake: Cli, classifi
     assert "this row has no response" in uptake.fails("show-tokens", "rows.jsonl", "--model", classifier)
     write_jsonl(Path("long.jsonl"), [{"prompt": "when ?", "completion": "at " * 3000}])
     assert "longer than the reward model's window" in uptake.fails("show-tokens", "long.jsonl", "--model", classifier)
-    assert "no token classifier could be loaded" in uptake.fails("show-tokens", "rows.jsonl", "--model", "nothing")
+    assert "nothing: no such folder" in uptake.fails("show-tokens", "long.jsonl", "--model", "./nothing")
 
 
 def dump(path: Path, *rows: Any) -> None:

@@ -187,12 +187,11 @@ def count_opens(arguments: Sequence[str], part: str, target: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["score", "in.jsonl", "--model", "MODEL", "--followups", "followups.yaml"],
         ["judge", "in.jsonl", "--model", "MODEL"],
         ["edit", "in.jsonl", "--editor", "oracle", "--judge", "none"],
     ],
 )
-def test_the_input_is_read_once(command: list[str], uptake: Cli, model: Path) -> None:
+def test_the_input_of_what_holds_its_rows_is_read_once(command: list[str], uptake: Cli, model: Path) -> None:
     write_jsonl(Path("in.jsonl"), pair_records(3))
     arguments = [str(model) if each == "MODEL" else each for each in command]
     in_process(count_opens, [*arguments, "--out", "out.jsonl"], "in.jsonl", "count")

@@ -166,12 +166,12 @@ class _Asking(Generic[T]):
 
 
 def _scores(reward: Reward) -> _Asking[Prediction]:
-    """Scores, of which reasons are not kept, so a kept one is a number."""
+    """Scores, or why there is none."""
 
     def ask(questions: Sequence[Query]) -> list[Prediction]:
         return [_number(each, each.score) for each in reward.rate([question[0] for question in questions])]
 
-    return _Asking("bench", ask, TypeAdapter(float), lambda answer: not isinstance(answer, Unjudged))
+    return _Asking("bench", ask, TypeAdapter(Prediction), lambda answer: not isinstance(answer, Unjudged))
 
 
 def _verdicts(annotator: Annotator) -> _Asking[Verdict]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
@@ -95,10 +96,10 @@ def step_memory(policy: LanguageModel, settings: Optimization) -> StepMemory:
 
 def _activations(policy: LanguageModel, settings: Optimization) -> tuple[int, float]:
     """Bytes that a micro-batch keeps for its backward pass: once, and for each token, of branches that keep most."""
-    return max((_kept(policy, settings, branch) for branch in BRANCHES), key=lambda kept: kept[1])
+    return max((_activations_of(policy, settings, branch) for branch in BRANCHES), key=itemgetter(1))
 
 
-def _kept(policy: LanguageModel, settings: Optimization, length: int) -> tuple[int, float]:
+def _activations_of(policy: LanguageModel, settings: Optimization, length: int) -> tuple[int, float]:
     """Bytes that trees with branches of some length keep, or of what a shorter window has room for."""
     size = policy.window or STEM + length
     stem, branch = min(STEM, size // 3), min(length, size - size // 3)
