@@ -194,7 +194,13 @@ def test_the_output_comes_last(name: str) -> None:
         assert Path(each).is_file()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+# Of those whose model does much, the kill sweep speaks behind the same marker.
+LONG = ("mine-logs", "calibrate", "discover", "bench", "report", "corpus", "init-model", "eval")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in COMMANDS]
+)
 def test_killed_before_and_after_the_output_came(name: str) -> None:
     prepare, command, output, beside = COMMANDS[name]
     prepare()

@@ -1,6 +1,7 @@
 """Rows of other tools, each with the row that it must become, by hand; and the documentation, which lists them all."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import typer
 from tiny_cli import Cli
 
+from uptake.cli import COMMANDS
 from uptake.cli.options import app
 from uptake.data import read, to_record
 from uptake.data.layouts import EXPORTS, LAYOUTS
@@ -282,6 +284,8 @@ def test_a_column_that_some_row_lacks_is_absent_there_and_one_that_all_lack_is_a
 
 
 def test_every_command_that_reads_rows_takes_columns() -> None:
+    for name in COMMANDS:
+        import_module(f"uptake.cli.{name}")
     commands: Any = typer.main.get_command(app)
     takes = {
         name

@@ -171,9 +171,7 @@ def test_no_tokenizer(folder: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"nowhere: no such folder \(allowed: a model's folder"
-    ):
+    with pytest.raises(ModelError, match=r"nowhere: no such folder \(allowed: a model's folder"):
         load(tmp_path / "nowhere")
 
 

@@ -100,7 +100,13 @@ def test_two_that_score_to_one_output(locks: bool, tmp_path: Path, monkeypatch: 
     }
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"report"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("bench", "edit", "score", "train") else pytest.mark.slow)
+        for name in sorted(COMMANDS.keys() - {"report"})
+    ],
+)
 def test_a_second_is_refused_at_once(name: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the command, and though the first only holds the lock."""
     monkeypatch.chdir(tmp_path)
