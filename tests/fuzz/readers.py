@@ -351,8 +351,8 @@ def _damaged(rng: random.Random, source: Path, folder: Path, ending: str = "") -
     """A copy of a folder in which one file is damaged, emptied or gone."""
     target = folder / "run"
     shutil.copytree(source, target)
-    files = sorted(path for path in target.rglob("*") if path.is_file() and path.name.endswith(ending))
-    path = rng.choice(files)
+    files = sorted(path for path in target.rglob("*") if path.is_file())
+    path = rng.choice([each for each in files if each.name.endswith(ending)] or files)
     if path.suffix in (".json", ".jsonl") and rng.random() < 0.6:
         lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
         at = rng.randrange(len(lines)) if lines else 0
