@@ -13,6 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from uptake.errors import ModelError
 from uptake.models.rope import RopeTables
 
+MOST_POSITIONS = 1 << 31
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -115,6 +117,13 @@ class LanguageModel:
 
     @property
     def window(self) -> int | None:
-        """The longest sequence the model has positions for, in tokens; None where it has no limit."""
+        """The longest sequence the model has positions for, in tokens; None where it has no limit.
+
+        ModelError for a configuration that names more than can be counted.
+        """
         size = getattr(self.config, "max_position_embeddings", None) or getattr(self.config, "n_positions", None)
+        if size and not 0 < size < MOST_POSITIONS:
+            raise ModelError(
+                f"{self.name}: a window of {str(size)[:20]} positions (allowed: 1 to {MOST_POSITIONS - 1})"
+            )
         return int(size) if size else None
