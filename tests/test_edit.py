@@ -590,7 +590,7 @@ def test_a_model_edits(uptake: Cli, tmp_path: Path) -> None:
             ["--editor", "oracle", "--judge", "none", "--no-edit-weight", 0],
             "field 'no_edit_weight': 0.0 (allowed: more",
         ),
-        (["--editor", "oracle", "--judge", "none", "--tokenizer", "no"], "no: no tokenizer"),
+        (["--editor", "oracle", "--judge", "none", "--tokenizer", "no"], "field '--tokenizer': no: no tokenizer"),
         (["--editor", "oracle", "--judge", "none", "--out", "out.txt"], "out.txt: unknown file format '.txt'"),
     ],
 )

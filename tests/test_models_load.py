@@ -171,7 +171,8 @@ def test_no_tokenizer(folder: Path) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nowhere: no such folder \(allowed: a model's folder"):
+    allowed = "a model's folder, or a name on the Hub"
+    with pytest.raises(ModelError, match=rf"nowhere: no such folder \(allowed: {allowed}\)"):
         load(tmp_path / "nowhere")
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_a_command_that_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not leftovers(tmp_path)
 
 
+def ends_soon(process: BaseProcess) -> None:
+    """Stopped by a signal, it ends long before the answers that it waits for."""
+    began = time.monotonic()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    assert time.monotonic() - began < 10
+    assert process.exitcode == 143
+
+
 def test_answers_on_their_way_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A judge behind a server that answers some questions and then lets wait: what was answered is not asked again."""
     monkeypatch.chdir(tmp_path)
@@ -151,12 +162,7 @@ def test_answers_on_their_way_are_let_go(tmp_path: Path, monkeypatch: pytest.Mon
         arguments = ["judge", "in.jsonl", "--judge", "server", *settings, "--out", "out.jsonl"]
         process = started(child, arguments, "one", True, None)
         until(lambda: len(server.requests) == 12)
-        began = time.monotonic()
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGTERM)
-        process.join()
-        assert time.monotonic() - began < 10
-        assert process.exitcode == 143
+        ends_soon(process)
         assert (
             last_words("one")
             == "stopped by SIGTERM at judge 0 of 8; out.jsonl: the same command goes on from 0 results\n"
@@ -186,12 +192,7 @@ def test_answers_on_their_way_in_the_background_are_let_go(
         words = ["train", "oaif", "--policy", str(model), "--data", "in.jsonl", "--out", "run", "--resume"]
         process = started(child, [*words, *sets(options)], "one", True, None)
         until(lambda: len(server.requests) > 4 and Path("run/metrics.jsonl").read_bytes().count(b"\n") == 1)
-        began = time.monotonic()
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGTERM)
-        process.join()
-        assert time.monotonic() - began < 10
-        assert process.exitcode == 143
+        ends_soon(process)
         assert last_words("one").endswith("run: the same command with --resume goes on from step 0\n")
         assert not leftovers(tmp_path)
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from uptake.cli import options as cli
-from uptake.errors import InputError
+from uptake.errors import InputError, ModelError
 from uptake.types import MAX_EDIT_RATIO, NO_EDIT_WEIGHT
 
 PairsArgument = Annotated[
@@ -89,7 +89,10 @@ def _chat(tokenizer: str) -> Any:
     from uptake.data import ChatFormat
     from uptake.models.load import load_tokenizer
 
-    return ChatFormat.of(load_tokenizer(tokenizer))
+    try:
+        return ChatFormat.of(load_tokenizer(tokenizer))
+    except ModelError as error:
+        raise InputError(str(error), field="--tokenizer", allowed="a folder or Hub name") from error
 
 
 def _judge(name: str | None, sets: list[str] | None, editor: str) -> Any:

@@ -18,6 +18,7 @@ from uptake.client.post import PostError, client, error_in, post
 from uptake.client.reply import Reply
 from uptake.data.cache import Cache
 from uptake.errors import InputError, UptakeError
+from uptake.support.texts import whole
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +223,8 @@ def _address(url: str) -> SplitResult:
 
 
 def _is_text(text: str) -> bool:
-    with suppress(UnicodeEncodeError):
-        text.encode()
+    with suppress(ValueError):
+        whole(text)
         return True
     return False
 

@@ -4,7 +4,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -103,7 +102,7 @@ def read_as(
         check_table(held)
         made = list(usable(held, made_of, skipped))
     else:
-        made = list(usable(usable(rows, partial(_spellable, ending), skipped), made_of, skipped))
+        made = list(usable(rows, _written(made_of, ending), skipped))
     if not made:
         raise _none_usable(source, bad, allowed)
     return RowSet(source, made, len(bad))
@@ -128,17 +127,18 @@ def stream_as(
     if ending == ".parquet":
         return read_as(made_of, source, out, allowed=allowed, limit=limit, columns=columns, drop_bad=drop_bad)
     bad: list[InputError] | None = [] if drop_bad else None
-
-    def takes(row: Row) -> Row:
-        return made_of(_spellable(ending, row))
-
-    rows = RowStream(source, limit, columns, takes=takes, skipped=bad, allowed=allowed)
+    rows = RowStream(source, limit, columns, takes=_written(made_of, ending), skipped=bad, allowed=allowed)
     return RowSet(source, rows, len(bad or ()))
 
 
 def _none_usable(source: str | Path, bad: Sequence[InputError], allowed: str) -> InputError:
     first = f"; the first was left out for: {bad[0]}" if bad else ""
     return InputError(f"no row can be used{first}", path=source, allowed=allowed)
+
+
+def _written(made_of: Callable[[Row], T], ending: str) -> Callable[[Row], T]:
+    """What is made of a row that goes with all its columns into a file of this format."""
+    return lambda row: made_of(_spellable(ending, row))
 
 
 def _spellable(ending: str, row: Row) -> Row:
