@@ -201,6 +201,8 @@ def peer_iteration(folder: Path, products: str) -> Callable[[], object]:
         eval_dataset=rows,
         callbacks=[Keep],
     )
+    # Else its one batch, which is the last of its loader, has the optimizer step after every micro-batch.
+    trainer.accelerator.gradient_state.plugin_kwargs["sync_with_dataloader"] = False
 
     def iteration() -> object:
         trainer.train()
