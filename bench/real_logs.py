@@ -35,7 +35,7 @@ from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import Category, FollowUpSet
 from uptake.models import LanguageModel
 from uptake.support.keys import prompt_key
-from uptake.tasks.mine_logs import read_reactions
+from uptake.tasks.log_rewards import read_reactions
 from uptake.types import Dialogue, Prompt
 
 # The rating of every data set, whether it rates turns, and the rating from which up a response is called good.
@@ -109,7 +109,8 @@ def rewards(
     found: dict[str, list[float | None]] = {}
     for name, followups in sets.items():
         with ResultJournal(work / f"{name}.jsonl") as journal:
-            readings = read_reactions(heard, FollowUpReward(lm, followups, prior="prompt_only"), journal)
+            reward = FollowUpReward(lm, followups, prior="prompt_only")
+            readings = [reading for _, reading in read_reactions(heard, reward, journal, len(heard))]
         for kind in ("actual_follow_up", "follow_up"):
             by_case: list[list[float]] = [[] for _ in tests]
             for owner, each in zip(owners, readings, strict=True):
@@ -122,7 +123,7 @@ def by_rating_regression(train: Sequence[Case], tests: Sequence[Case]) -> list[f
     """The mean reward of every case by its users' words, fitted to the ratings of the training half."""
     known = [(said, case.rating, case.talk) for case in train for _, said in case.responses]
     asked = [(said, None, case.talk) for case in tests for _, said in case.responses]
-    found = iter(rating_regression(*zip(*known, *asked, strict=True))[len(known) :])
+    found = iter(rating_regression(*zip(*known, *asked, strict=True))[len(known) :].tolist())
     return [fmean([next(found) for _ in case.responses]) for case in tests]
 
 

@@ -108,6 +108,21 @@ def test_a_log_is_scored_and_mined(uptake: Cli) -> None:
     assert {json.dumps(row["completion"]) for row in mined} == {json.dumps([AT_EIGHT])}
 
 
+def test_calls_that_differ_are_read_each_by_itself(uptake: Cli) -> None:
+    """The responses have no words but their calls, and get the same reaction."""
+    path = model(uptake.folder / "m")
+    yes = {"role": "user", "content": "Yes"}
+    logs = [{"messages": [SYSTEM, ASKED, called, yes], "tools": TOOLS} for called in (CALLED, OTHER)]
+    both = write_jsonl(uptake.folder / "both.jsonl", logs)
+    uptake("mine-logs", both, "--keep", "scored", "--any-language", "--model", path, "--out", "both.out.jsonl")
+    one, other = read_jsonl(uptake.folder / "both.out.jsonl")
+    assert one["reward_actual_follow_up"] != other["reward_actual_follow_up"]
+    alone = write_jsonl(uptake.folder / "alone.jsonl", logs[1:])
+    uptake("mine-logs", alone, "--keep", "scored", "--any-language", "--model", path, "--out", "alone.out.jsonl")
+    (expected,) = read_jsonl(uptake.folder / "alone.out.jsonl")
+    assert other["reward_actual_follow_up"] == pytest.approx(expected["reward_actual_follow_up"], abs=1e-5)
+
+
 def test_what_no_model_read_is_on_the_last_line(uptake: Cli) -> None:
     path = model(uptake.folder / "m", TEMPLATES["chatml"] or "")
     rows = [{"messages": [SYSTEM, ASKED, AT_EIGHT]}, {"prompt": "Why?", "completion": "So<|im_end|>"}]

@@ -9,6 +9,7 @@ from scipy.stats import ttest_ind
 
 from uptake.errors import InputError
 from uptake.follow_up.discovery import Discover, _p, first_sentence, rare_words, topic_words, vectors
+from uptake.follow_up.rating_regression import _spread, rating_regression
 
 GLAD = ("Thanks, great!", "Great, thanks!", "Thanks a lot, great.", "Great thanks.")
 CROSS = ("I already told you.", "I told you already.", "I already told you that.", "You know I already told you.")
@@ -150,6 +151,30 @@ def test_alike_sentences_are_near() -> None:
     near = places @ places.T
     assert near[0, 1] > max(near[0, 2], near[0, 3])
     assert np.diag(near) == pytest.approx(np.ones(4))
+
+
+def test_ratings_of_many_turns_are_read_off_as_many_as_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest ten of a clear kind are of that kind, whoever of it is compared with, and none of the own fold."""
+    said, _, talks = log(400)
+    glad = [text.split(" And then")[0] in GLAD for text in said]
+    ratings = [None if place % 3 else float(good) for place, good in enumerate(glad)]
+    whole = rating_regression(said, ratings, talks)
+    monkeypatch.setattr("uptake.follow_up.rating_regression.MOST", 60)
+    found = rating_regression(said, ratings, talks)
+    for each in (whole, found):
+        assert each == pytest.approx(np.array(glad, dtype=np.float64))
+    other = [rating if rating is None or talk != 8 else 1000.0 for rating, talk in zip(ratings, talks, strict=True)]
+    assert other != ratings
+    changed = np.flatnonzero(rating_regression(said, other, talks) != found)
+    assert len(changed)
+    assert 8 not in {talks[row] for row in changed}
+
+
+def test_as_many_turns_as_may_be_are_spread_over_all() -> None:
+    assert _spread(np.arange(20_000)).tolist() == list(range(20_000))
+    rows = _spread(np.arange(50_001) * 2)
+    assert (len(rows), rows[0], rows.max()) == (20_000, 0, 2 * (50_001 * 19_999 // 20_000))
+    assert set(np.diff(rows)) == {4, 6}
 
 
 @pytest.mark.parametrize(

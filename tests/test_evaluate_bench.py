@@ -14,11 +14,12 @@ from scipy import stats
 
 from uptake.datasets import Candidates, Comparison, Rating
 from uptake.errors import InputError
+from uptake.evaluate import bootstrap
 from uptake.evaluate.agreement import agreement
 from uptake.evaluate.bench_results import Result, Unjudged, clusters, confidence, result
 from uptake.evaluate.best_of_n import best_of_n
 from uptake.evaluate.bootstrap import Estimate, estimate
-from uptake.evaluate.correlation import correlations, kendall, pearson, spearman
+from uptake.evaluate.correlation import correlations, kendall, pearson, rank_correlation, spearman
 from uptake.evaluate.interval import share
 from uptake.evaluate.systems import system_ranking
 from uptake.types import Dropped, Prompt, Turn, Where
@@ -93,6 +94,17 @@ def test_shares_of_clusters_beside_the_cluster_bootstrap() -> None:
     found, drawn = share(outcomes, numbers), mean(outcomes, numbers)
     assert (found.low, found.high) == pytest.approx(ends(drawn), abs=0.012)
     assert found.high - found.low > 1.4 * (share(outcomes).high - share(outcomes).low)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 40])
+def test_how_many_resamples_are_weighed_at_once_changes_no_bit(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    scores, numbers = rng.normal(size=301), rng.integers(0, 90, size=301)
+    ratings = np.floor(3 * rng.random(301) + scores)
+    whole = correlations(scores.tolist(), ratings.tolist(), numbers.tolist())
+    monkeypatch.setattr(bootstrap, "WEIGHTS", 301 * at_once)
+    assert correlations(scores.tolist(), ratings.tolist(), numbers.tolist()) == whole
+    assert rank_correlation(scores, ratings, numbers) == whole.spearman
 
 
 # --- correlations -----------------------------------------------------------------------------------------------------

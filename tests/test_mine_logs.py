@@ -16,7 +16,9 @@ from uptake import load, read
 from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
-from uptake.types import Preference, Rated, Turn
+from uptake.signal import BestWorst
+from uptake.tasks import mine_logs
+from uptake.types import Answered, Judgement, Preference, Rated, Rollout, Turn
 
 GERMAN = "Danke, das hat mir sehr geholfen. Wann \u00f6ffnet der Laden morgen fr\u00fch, und gibt es dort auch Brot? "
 
@@ -158,6 +160,25 @@ def test_what_cannot_be_read_is_dropped_and_said(uptake: Cli, model: Path) -> No
     assert "in a window of 96" in printed
     dropped = json.loads(Path("out.jsonl.summary.json").read_text())["dropped"]
     assert (dropped["rows that cannot be read"], dropped["longer than the window"]) == (1, 1)
+
+
+def test_what_cannot_be_read_makes_no_pair(uptake: Cli, model: Path) -> None:
+    """Of three answers to one prompt the one whose reaction is too long has no part; a lone one is counted as well."""
+    log = [talk("when ?", answer, "thanks .") for answer in ("at eight .", "at nine .")]
+    log += [talk(asked, "it .", "bread " * 200) for asked in ("when ?", "where ?")]
+    write_jsonl(Path("log.jsonl"), log)
+    uptake("mine-logs", "log.jsonl", *options(model, "all.jsonl", "--keep", "scored"))
+    rewards = {row["completion"][0]["content"]: row["by_category"] for row in read_jsonl(Path("all.jsonl"))}
+    assert rewards.keys() == {"at eight .", "at nine ."}
+    code, _, error = uptake.run("mine-logs", "log.jsonl", *options(model, "out.jsonl", "--keep", "pairs"))
+    if code:  # the categories disagree about the pair, and it is said
+        assert "longer than the window: 2" in error
+        assert "fewer than two candidates: 1" in error
+        return
+    (pair,) = read_jsonl(Path("out.jsonl"))
+    assert {pair["chosen"][0]["content"], pair["rejected"][0]["content"]} == rewards.keys()
+    dropped = json.loads(Path("out.jsonl.summary.json").read_text())["dropped"]
+    assert (dropped["longer than the window"], dropped["fewer than two candidates"]) == (2, 1)
 
 
 def test_no_user_turn_after_any_response(uptake: Cli, model: Path) -> None:
@@ -371,6 +392,66 @@ def test_without_a_model_any_language_is_read_and_pairs_are_compared_in_characte
 def test_what_needs_a_model(more: list[str], message: str, uptake: Cli) -> None:
     write_jsonl(Path("log.jsonl"), reactions(4))
     assert uptake.fails("mine-logs", "log.jsonl", "--out", "out.jsonl", *more).startswith(message)
+
+
+def test_responses_that_differ_in_a_call_alone_keep_their_own_words(uptake: Cli) -> None:
+    """The call is the whole response; who got the right one thanks, and who did not complains."""
+    log = reactions(60)
+    for thumb, said, shop in ((1, "It helped, thanks.", "bakery"), (0, "It is wrong.", "library")):
+        called = {"type": "function", "function": {"name": "hours", "arguments": {"shop": shop}}}
+        both = talk("when ?", "", said, thumbs=[None, thumb, None])
+        both["messages"][1]["tool_calls"] = [called]
+        log.append(both)
+    write_jsonl(Path("log.jsonl"), log)
+    by_ratings = ["mine-logs", "log.jsonl", "--by", "rating_regression", "--ratings", "thumbs"]
+    for keep in ("rated", "scored"):
+        uptake(*by_ratings, "--keep", keep, "--out", f"{keep}.jsonl")
+        words = {
+            row["completion"][0]["tool_calls"][0]["function"]["arguments"]["shop"]: row
+            for row in read_jsonl(Path(f"{keep}.jsonl"))
+            if "tool_calls" in row["completion"][0]
+        }
+        assert words["bakery"]["actual_follow_up"] == ["It helped, thanks."]
+        assert words["library"]["actual_follow_up"] == ["It is wrong."]
+        assert words["bakery"]["reward"] > words["library"]["reward"]
+    rated = {tuple(row["actual_follow_up"]): row["label"] for row in read_jsonl(Path("rated.jsonl"))}
+    assert (rated["It helped, thanks.",], rated["It is wrong.",]) == (True, False)
+
+
+def test_pairs_are_those_of_all_responses_together(uptake: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts with one answer, which are looked at a few at a time and not held, change nothing but the counts."""
+    rng = random.Random(0)
+    log = reactions(40)
+    for number in range(12):
+        for _ in range(rng.choice([1, 2, 3])):
+            answer, said, thumb = rng.choice(
+                [("bread .", "thanks, it helped", 1), ("cakes .", "It is wrong.", 0), ("it .", "Thanks it helped.", 1)]
+            )
+            log.append(talk(f"where {number} ?", answer, said, thumbs=[None, thumb, None]))
+    write_jsonl(Path("log.jsonl"), log)
+    by_ratings = ["mine-logs", "log.jsonl", "--by", "rating_regression", "--ratings", "thumbs"]
+    uptake(*by_ratings, "--keep", "scored", "--out", "all.jsonl")
+    groups: dict[str, list[tuple[Rollout, Judgement]]] = {}
+    for row, record in zip(read("all.jsonl"), read_jsonl(Path("all.jsonl")), strict=True):
+        assert isinstance(row, Answered)
+        group = groups.setdefault(row.prompt.key, [])
+        ids = tuple(map(ord, row.response))
+        group.append((Rollout(row.prompt, (), ids, row.response, True, sample=len(group)), Judgement(record["reward"])))
+    sampled = [tuple(rollout for rollout, _ in group) for group in groups.values()]
+    judged = [tuple(judgement for _, judgement in group) for group in groups.values()]
+    expected = BestWorst().mine(sampled, judged)
+    assert expected.examples
+    monkeypatch.setattr(mine_logs, "LONE", 3)
+    uptake(*by_ratings, "--keep", "pairs", "--out", "pairs.jsonl")
+    assert [
+        (row["prompt"][0]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"], row["margin"])
+        for row in read_jsonl(Path("pairs.jsonl"))
+    ] == [
+        (each.chosen.prompt.turns[0].content, each.chosen.response, each.rejected.response, each.pair.margin)
+        for each in expected.examples
+    ]
+    dropped = json.loads(Path("pairs.jsonl.summary.json").read_text())["dropped"]
+    assert dropped == {str(reason): count for reason, count in expected.summary["dropped"].items()}
 
 
 def test_a_set_of_json_has_no_room_for_evidence(uptake: Cli) -> None:

@@ -62,5 +62,11 @@ def test_a_model_scores_the_same_through_flex(family: str) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_rows_of_all_lengths_are_compiled_for_few() -> None:
+    lengths = range(1, 1025, 31)
+    masks = [FlexAttend([Segment(0, length, ())], CPU, compiled=False)._mask(None) for length in lengths]
+    assert {mask.seq_lengths for mask in masks} == {(size, size) for size in range(128, 1025, 128)}
+
+
 def test_a_cpu_gets_the_products() -> None:
     assert isinstance(attend_for(pack(forest()).segments, CPU), TreeAttention)

@@ -137,6 +137,26 @@ def test_a_command_that_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not leftovers(tmp_path)
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+seen = []
+
+def hook(event, given):
+    if event == "import" and given[0].startswith("uptake.cli") and not seen:
+        seen.append(given[0])
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(hook)
+sys.argv = ["uptake", "methods"]
+runpy.run_module("uptake", run_name="__main__")
+"""
+
+
+def test_an_interrupt_before_anything_is_imported_leaves_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def ends_soon(process: BaseProcess) -> None:
     """Stopped by a signal, it ends long before the answers that it waits for."""
     began = time.monotonic()

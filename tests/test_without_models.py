@@ -52,6 +52,51 @@ def test_lists_and_help_load_neither(tmp_path: Path, command: tuple[str, ...]) -
     assert uptake(tmp_path, *command)["loaded"].strip() == ""
 
 
+def write_log(path: Path, count: int) -> None:
+    """Conversations of five turns with words of their own; of every fifty one has a rating."""
+    with path.open("w") as file:
+        for index in range(count):
+            good = index % 2
+            texts = (
+                *(f"When does shop {index} open?", f"Shop {index} opens at {index % 24} and has bread and cakes."),
+                f"{('No, that is wrong', 'Thanks, it helped')[good]}. And shop {index + 1}, which is far away?",
+                *(f"It is near shop {index}.", f"{('I did not ask that', 'Perfect')[good]}. That was number {index}."),
+            )
+            messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+            file.write(json.dumps({"messages": messages, "thumbs": None if index // 2 % 25 else good}) + "\n")
+
+
+BY_RATINGS = ("--ratings", "thumbs", "--by", "rating_regression")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("mine-logs", "log.jsonl", *BY_RATINGS, "--out", "out.jsonl"),
+        ("discover", "log.jsonl", "--ratings", "thumbs", "--out", "out.yaml"),
+        ("edit", "pairs.jsonl", "--editor", "oracle", "--judge", "none", "--out", "out.jsonl"),
+        ("report", "run"),
+    ],
+)
+def test_what_asks_no_model_loads_none(tmp_path: Path, command: tuple[str, ...]) -> None:
+    write_log(tmp_path / "log.jsonl", 1500)
+    pair = {"prompt": "When does the bakery open?", "chosen": "At eight.", "rejected": "At nine."}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    assert not {"torch", "transformers"} & set(uptake(tmp_path, *command)["loaded"].split())
+
+
+@pytest.mark.slow
+def test_the_memory_of_mining_a_log_hardly_grows_with_it(tmp_path: Path) -> None:
+    peaks = []
+    for count in (10_000, 100_000):
+        write_log(tmp_path / "log.jsonl", count)
+        told = uptake(tmp_path, "mine-logs", "log.jsonl", *BY_RATINGS, "--out", "out.jsonl", "--overwrite")
+        peaks.append(int(told["peak"]))
+    assert peaks[1] < 1.3 * peaks[0]
+
+
 @pytest.mark.slow
 def test_the_memory_of_scoring_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     peaks = []

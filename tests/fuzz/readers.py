@@ -30,6 +30,7 @@ from uptake.annotators.question import Instructions
 from uptake.cli import options as cli
 from uptake.data import ChatFormat, RowStream, read, to_record
 from uptake.data.cache import Cache
+from uptake.data.chat_log import read_log
 from uptake.data.convert import response_turns
 from uptake.data.resumable import HEADER, ResultJournal
 from uptake.data.write import FORMATS, json_line
@@ -43,7 +44,6 @@ from uptake.support.method_files import read_method
 from uptake.tasks.edit import read_drafts
 from uptake.tasks.judge import read_pairs
 from uptake.tasks.memory_need import memory_size
-from uptake.tasks.mine_logs import read_log
 from uptake.tasks.run_config import RunConfig, recipe_of, with_models
 from uptake.tasks.score import ResponseScore, read_responses
 from uptake.town import CHAT_TEMPLATE

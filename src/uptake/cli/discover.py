@@ -40,12 +40,12 @@ def discover(
 
     Example: `uptake discover chats.jsonl --ratings thumbs --out ours.yaml`
     """
+    from uptake.data.chat_log import read_log
     from uptake.data.redact import Redact
     from uptake.data.resumable import journal_path
     from uptake.follow_up.discovery import Discover
     from uptake.tasks.discover import FORMATS
     from uptake.tasks.discover import discover as run
-    from uptake.tasks.mine_logs import read_log
 
     cli.check_format(format)
     how = Discover(clusters, support, words, each, most, wrong, seed=seed)

@@ -57,11 +57,12 @@ def mine_logs(
 
     Example: `uptake mine-logs chats.jsonl --model ./my-model --out rated.jsonl`
     """
+    from uptake.data.chat_log import read_log
     from uptake.data.redact import Redact
     from uptake.data.resumable import journal_path
     from uptake.signal import BestWorst
     from uptake.signal.thresholds import Thresholds
-    from uptake.tasks.mine_logs import MineLogs, read_log
+    from uptake.tasks.mine_logs import MineLogs
     from uptake.tasks.mine_logs import mine_logs as run
 
     cli.check_format(format)
@@ -84,12 +85,12 @@ def mine_logs(
 
 
 def _reward(model: str | None, followups: Path | None, **options: Any) -> "FollowUpReward | None":
-    from uptake.follow_up.reward import FollowUpReward
-
     if model is None and followups is not None:
         raise InputError("not used without a model", field="--followups", allowed="with --model")
     if model is None:
         return None
+    from uptake.follow_up.reward import FollowUpReward
+
     reward = FollowUpReward.from_pretrained(model, followups, prior="prompt_only", **options)
     cli.say_plain(reward.chat.plain, model)
     return reward

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -49,32 +50,41 @@ class Reacted:
         return (*self.prompt.turns, Turn("assistant", self.response, self.fields))
 
 
-def exchanges(rows: Sequence[Row], ratings: str | None = None) -> tuple[list[Exchange], Counter[str]]:
-    """Every response that a user turn follows, in the order of the log, and why others are left out, with counts.
+def exchanges(rows: Iterable[Row], ratings: str | None = None) -> tuple[list[Exchange], Counter[str]]:
+    """All exchanges of `each_exchange`, and why other responses are left out, with counts."""
+    lost = Counter[str]()
+    return list(each_exchange(rows, lost, ratings)), lost
+
+
+def each_exchange(rows: Iterable[Row], lost: Counter[str], ratings: str | None = None) -> Iterator[Exchange]:
+    """Every response that a user turn follows, in the order of the log; why others are left out is counted in `lost`.
 
     `ratings` names the column with the users' ratings: a number or true and false for the whole conversation, which
-    every response in it gets, or a list with one of them (or null) for every message. Raises InputError where no user
-    turn follows any response, and for ratings that are none.
+    every response in it gets, or a list with one of them (or null) for every message. Raises InputError for ratings
+    that are none, and at the end where no row had any, or no user turn follows any response.
     """
-    found: list[Exchange] = []
-    lost: Counter[str] = Counter()
-    if ratings is not None and not any(ratings in _prompt(row).extra for row in rows):
-        columns = sorted({name for row in rows for name in _prompt(row).extra})
-        raise InputError("no row has this column", field=ratings, allowed=", ".join(columns) or "no other columns here")
+    columns, any_found = set[str](), False
+    path: Path | None = None
     for index, row in enumerate(rows):
-        turns = _turns(row)
-        given = _ratings(_prompt(row).extra.get(ratings), turns, _prompt(row).where, ratings) if ratings else ()
-        for each in _cut(turns, index, _prompt(row).where, given):
+        prompt, turns = _prompt(row), _turns(row)
+        path = path or (prompt.where.path if prompt.where else None)
+        given: Sequence[float | None] = ()
+        if ratings is not None:
+            columns.update(prompt.extra)
+            given = _ratings(prompt.extra.get(ratings), turns, prompt.where, ratings)
+        for each in _cut(turns, index, prompt.where, given):
             if isinstance(each, str):
                 lost[each] += 1
             else:
-                found.append(each)
-    if not found:
-        path = next((where.path for row in rows if (where := _prompt(row).where)), None)
+                any_found = True
+                yield each
+    if ratings is not None and ratings not in columns:
+        allowed = ", ".join(sorted(columns)) or "no other columns here"
+        raise InputError("no row has this column", field=ratings, allowed=allowed)
+    if not any_found:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in lost.items()) or "no response at all"
         allowed = "conversations in which the user answers a response"
         raise InputError(f"no user turn follows a response ({reasons})", path=path, allowed=allowed)
-    return found, lost
 
 
 def merged(found: Iterable[Exchange]) -> list[Reacted]:

@@ -13,15 +13,18 @@ half-open, by the same rules:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
-
-from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids, shared
 from uptake.errors import InputError
 from uptake.ops.spans import Offsets
 from uptake.support.keys import THOUGHTS
 from uptake.types import Dialogue, Rollout, Turn, Where
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from uptake.data.chat import ChatFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class ResponseTokens:
 
 
 def response_tokens(
-    chat: ChatFormat, turns: Dialogue, response: Turn | str, *, finished: bool = True, where: Where | None = None
+    chat: "ChatFormat", turns: Dialogue, response: Turn | str, *, finished: bool = True, where: Where | None = None
 ) -> ResponseTokens:
     """The tokens of a response; one that is not `finished` has no end-of-turn token.
 
@@ -54,7 +57,7 @@ def response_tokens(
 
 
 def sampled_offsets(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str, *, finished: bool
+    tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], text: str, *, finished: bool
 ) -> list[tuple[int, int]]:
     """The offsets of ids that spell a text, whether or not the tokenizer would cut it so; `finished` ones end the turn.
 
@@ -83,12 +86,12 @@ def sampled_offsets(
     return _filled([(one + begin, other + begin) for one, other in found], text, finished)
 
 
-def rollout_offsets(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[tuple[int, int]]:
+def rollout_offsets(tokenizer: "PreTrainedTokenizerBase", rollout: Rollout) -> list[tuple[int, int]]:
     """The offsets of the ids of a rollout in its response; raises as `sampled_offsets` does."""
     return sampled_offsets(tokenizer, rollout.response_ids, rollout.response, finished=rollout.finished)
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decoded(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """What ids spell, without special tokens: the text of a response that was sampled."""
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
@@ -118,7 +121,7 @@ def _lengthened(offsets: list[tuple[int, int]], stop: int) -> int:
     return stop
 
 
-def _raw_places(chat: ChatFormat, answer: Turn, text: str) -> list[int]:
+def _raw_places(chat: "ChatFormat", answer: Turn, text: str) -> list[int]:
     """The place in the raw response of every place of what the template writes for it.
 
     Read from the end: both have the same characters, but for blanks at the ends or around the marks of a thought;

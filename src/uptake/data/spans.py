@@ -1,13 +1,14 @@
 """Spans of text among the tokens of a longer one."""
 
 from collections.abc import Sequence
-from typing import NoReturn
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, NoReturn
 
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.types import Where
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Ids = tuple[int, ...]
 
@@ -17,14 +18,14 @@ _BLANK_MARKS = "▁Ġ "
 _WINDOW = 30
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[Ids]:
+def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[Ids]:
     """Ids of each text in one batch call; no special tokens beside those that the texts spell out."""
     batch = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
     return [tuple(ids) for ids in batch["input_ids"]]
 
 
 def split(
-    tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None = None
+    tokenizer: "PreTrainedTokenizerBase", header: str, contents: Sequence[str], where: Where | None = None
 ) -> list[tuple[Ids, Ids]]:
     """Stem and branch of `header + content`, split where the content begins, for every content in one batch call.
 
@@ -38,7 +39,7 @@ def split(
 
 
 def continued(
-    tokenizer: PreTrainedTokenizerBase, before: str, after: str
+    tokenizer: "PreTrainedTokenizerBase", before: str, after: str
 ) -> tuple[tuple[Ids, Ids, list[tuple[int, int]]], bool]:
     """Ids of a text, ids of what goes on after it, and the offsets of these (none of a slow tokenizer); are they apart?
 
@@ -61,7 +62,7 @@ def _moved(places: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
     return [(start - by, end - by) for start, end in places]
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[Ids, list[tuple[int, int]]]]:
+def _encoded(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[Ids, list[tuple[int, int]]]]:
     """Ids and offsets of each text; no offsets of a slow tokenizer."""
     if not tokenizer.is_fast:
         return [(ids, []) for ids in tokenize(tokenizer, texts)]
@@ -114,7 +115,7 @@ def shared(left: Sequence[object], right: Sequence[object]) -> int:
 
 
 def _split_by_offsets(
-    tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None
+    tokenizer: "PreTrainedTokenizerBase", header: str, contents: Sequence[str], where: Where | None
 ) -> list[tuple[Ids, Ids]]:
     batch = tokenizer(
         [header + content for content in contents],
@@ -134,7 +135,7 @@ def _split_by_offsets(
 
 
 def _split_by_placeholders(
-    tokenizer: PreTrainedTokenizerBase, header: str, contents: Sequence[str], where: Where | None
+    tokenizer: "PreTrainedTokenizerBase", header: str, contents: Sequence[str], where: Where | None
 ) -> list[tuple[Ids, Ids]]:
     first, *others = tokenize(tokenizer, [header + word for word in _PLACEHOLDERS])
     stem = first[: min(shared(first, other) for other in others)]

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from uptake.data.turns import for_server, message_list, of_conversation
 from uptake.data.where import bad_row
@@ -16,6 +14,9 @@ from uptake.errors import InputError
 from uptake.support.keys import OF_CONVERSATION, THOUGHTS
 from uptake.support.notes import note
 from uptake.types import Dialogue, Turn, Where
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # The generation prompt ends without a blank: tokenizers join the blank with the first word of the answer.
 PLAIN_TEMPLATE = (
@@ -49,7 +50,7 @@ class Template:
     not take are noted (`support.notes`).
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     text: str
     _read: Counter[tuple[str, str]] = field(default_factory=Counter, repr=False, compare=False)
 
@@ -137,7 +138,7 @@ def _is_in(words: str, text: str) -> bool:
     return words in text or any(json.dumps(words, ensure_ascii=ascii_)[1:-1] in text for ascii_ in (False, True))
 
 
-def template_of(tokenizer: PreTrainedTokenizerBase, template: str | None = None) -> str:
+def template_of(tokenizer: "PreTrainedTokenizerBase", template: str | None = None) -> str:
     """The text of a chat template: `template`, or the tokenizer's own; of several that of this name, or in `CHOSEN`.
 
     Raises InputError, with the names there are, for a name that none of several has, and for a template that is no
@@ -157,11 +158,11 @@ def template_of(tokenizer: PreTrainedTokenizerBase, template: str | None = None)
     return held
 
 
-def plain_template(tokenizer: PreTrainedTokenizerBase) -> str:
+def plain_template(tokenizer: "PreTrainedTokenizerBase") -> str:
     """`PLAIN_TEMPLATE`, after the begin-of-text token where the tokenizer puts one before every text."""
     return "{{ bos_token }}" + PLAIN_TEMPLATE if begins_texts(tokenizer) else PLAIN_TEMPLATE
 
 
-def begins_texts(tokenizer: PreTrainedTokenizerBase) -> bool:
+def begins_texts(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether a tokenizer puts its begin-of-text token before every text."""
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id

@@ -8,11 +8,14 @@ does; who draws it joins what belongs to one character.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from uptake.data.chat import ChatFormat
 from uptake.data.response_tokens import decoded, sampled_offsets
 from uptake.ops.spans import Offsets
 from uptake.types import Dialogue, Rollout
+
+if TYPE_CHECKING:
+    from uptake.data.chat import ChatFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class TokenView:
 
 
 def token_view(
-    chat: ChatFormat,
+    chat: "ChatFormat",
     prompt: Dialogue,
     response_ids: Sequence[int],
     values: Mapping[str, Sequence[float | None]],
@@ -76,14 +79,14 @@ def token_view(
 
 
 def rollout_view(
-    chat: ChatFormat, rollout: Rollout, values: Mapping[str, Sequence[float | None]], title: str = ""
+    chat: "ChatFormat", rollout: Rollout, values: Mapping[str, Sequence[float | None]], title: str = ""
 ) -> TokenView:
     """The view of a rollout: one number per response id in every row of `values`."""
     turns = rollout.prompt.turns
     return token_view(chat, turns, rollout.response_ids, values, title=title, step=rollout.version)
 
 
-def locate(chat: ChatFormat, ids: Sequence[int]) -> tuple[str, tuple[Token, ...]]:
+def locate(chat: "ChatFormat", ids: Sequence[int]) -> tuple[str, tuple[Token, ...]]:
     """The text of some ids without special tokens, and the place of every id in it."""
     finished = bool(ids) and ids[-1] in chat.end_ids
     text = decoded(chat.tokenizer, ids[: len(ids) - finished])

@@ -28,7 +28,7 @@ def leave_out(error: InputError, bad: list[InputError] | None) -> None:
     """Put the error of a row among the `bad` ones, and note that it is left out; without a list for them, raise it."""
     if bad is None:
         raise error
-    bad.append(error)
+    bad.append(error.with_traceback(None))  # which would hold the row
     note("rows were left out: they cannot be used", (error.path, error.line), str(error))
 
 

@@ -4,7 +4,7 @@ import csv
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, time
 from decimal import Decimal
@@ -99,6 +99,17 @@ def _as_text(value: Any) -> str:
     if isinstance(value, Decimal) and value.is_finite():
         return str(value)
     raise TypeError(f"JSON has no form for a {type(value).__name__}")
+
+
+def write_json(path: Path, values: Mapping[str, Any], *, overwrite: bool = True) -> None:
+    """Write a small JSON file, as `write_text` does."""
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n", overwrite=overwrite)
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
+    """Write a small file, whole or not at all; without `overwrite`, InputError where another one is there."""
+    with replacing(path, overwrite=overwrite, resumes=True) as temporary, disk_errors(path):
+        temporary.write_text(text, encoding="utf-8")
 
 
 @final

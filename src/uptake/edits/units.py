@@ -3,13 +3,15 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Regex, pre_tokenizers
 
-from uptake.data.chat import ChatFormat
 from uptake.edits.joiners import SEEN_JOINER
 from uptake.types import Prompt
+
+if TYPE_CHECKING:
+    from uptake.data.chat import ChatFormat
 
 # Scripts that put no blanks between words; there, a letter with its marks is a unit.
 _DENSE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -49,7 +51,7 @@ class Tokens:
     Raises as `ChatFormat.response_ids` does.
     """
 
-    chat: ChatFormat
+    chat: "ChatFormat"
 
     @property
     def fingerprint(self) -> str:

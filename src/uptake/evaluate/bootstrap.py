@@ -12,7 +12,8 @@ FloatArray = NDArray[np.float64]
 Statistic = Callable[[FloatArray], FloatArray]
 
 SAMPLES = 1000
-BLOCK = 100
+# Resamples that are weighed at once: so many, and of many rows as many as have this many weights.
+BLOCK, WEIGHTS = 100, 1 << 21
 
 # Fewer clusters than this have no interval: drawing two anew says next to nothing.
 FEWEST = 3
@@ -53,7 +54,9 @@ def estimate(statistic: Statistic, clusters: NDArray[np.intp], seed: int = 0) ->
 def _resamples(numbers: NDArray[np.intp], seed: int) -> Iterator[FloatArray]:
     """Weights of the rows whose clusters have these numbers, in blocks that fit in memory."""
     rng, count = np.random.default_rng(seed), int(numbers.max()) + 1
-    for _ in range(SAMPLES // BLOCK):
-        drawn = rng.integers(count, size=(BLOCK, count)) + count * np.arange(BLOCK)[:, None]
-        times = np.bincount(drawn.reshape(-1), minlength=BLOCK * count).reshape(BLOCK, count)
+    most = max(1, min(BLOCK, WEIGHTS // len(numbers)))
+    for start in range(0, SAMPLES, most):
+        block = min(most, SAMPLES - start)
+        drawn = rng.integers(count, size=(block, count)) + count * np.arange(block)[:, None]
+        times = np.bincount(drawn.reshape(-1), minlength=block * count).reshape(block, count)
         yield times[:, numbers].astype(np.float64)

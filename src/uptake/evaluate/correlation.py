@@ -3,8 +3,9 @@
 All three are written for rows with weights, so that a thousand resamples are a few operations on arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,21 +37,34 @@ def correlations(
 
     Raises `InputError` for fewer than three rows, unequal lengths of the sequences and a number that is not finite.
     """
+    return Correlations(
+        *_correlated(scores, ratings, clusters, (partial(partial, pearson), _spearman, partial(partial, kendall)), seed)
+    )
+
+
+def rank_correlation(
+    scores: Sequence[float] | FloatArray, ratings: Sequence[float] | FloatArray, clusters: NDArray[np.int64]
+) -> Estimate:
+    """Estimate of Spearman's rho, as `correlations` has it."""
+    (found,) = _correlated(scores, ratings, clusters, (_spearman,), seed=0)
+    return found
+
+
+def _correlated(
+    scores: Sequence[float] | FloatArray,
+    ratings: Sequence[float] | FloatArray,
+    clusters: Sequence[int] | NDArray[np.int64] | None,
+    kinds: Sequence[Callable[[FloatArray, FloatArray], Statistic]],
+    seed: int,
+) -> list[Estimate]:
     x, y = columns(scores=scores, ratings=ratings)
     if len(x) < FEWEST_ROWS:
         raise InputError(f"{len(x)} rows", field="scores", allowed=f"at least {FEWEST_ROWS}, for a correlation")
     together = np.arange(len(x)) if clusters is None else np.asarray(clusters)
     for name, values in (("scores", x), ("ratings", y)):
         if np.ptp(values) == 0:
-            nothing = Estimate(None, None, None, len(x), f"all {name} are equal")
-            return Correlations(nothing, nothing, nothing)
-    of = (_standard(x), _standard(y))
-    kinds: tuple[Statistic, ...] = (
-        lambda weights: pearson(*of, weights),
-        lambda weights: spearman(*of, weights),
-        lambda weights: kendall(*of, weights),
-    )
-    return Correlations(*(estimate(kind, together, seed) for kind in kinds))
+            return [Estimate(None, None, None, len(x), f"all {name} are equal") for _ in kinds]
+    return [estimate(kind(_standard(x), _standard(y)), together, seed) for kind in kinds]
 
 
 def pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
@@ -65,8 +79,13 @@ def pearson(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
 
 def spearman(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     """Spearman's rho by resample, with mean ranks for ties: Pearson's r of the ranks, made small as its values are."""
-    n = len(x)
-    return pearson(_ranks(x, weights) / n, _ranks(y, weights) / n, weights)
+    return _spearman(x, y)(weights)
+
+
+def _spearman(x: FloatArray, y: FloatArray) -> Statistic:
+    """Spearman's rho of two columns, which are sorted once for all resamples."""
+    n, (x_ranks, y_ranks) = len(x), (_ranks(each) for each in (x, y))
+    return lambda weights: pearson(x_ranks(weights) / n, y_ranks(weights) / n, weights)
 
 
 def kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
@@ -81,7 +100,7 @@ def kendall(x: FloatArray, y: FloatArray, weights: FloatArray) -> FloatArray:
     # Ordered pairs, a row with itself and its copies among them: all, and those alike in x, in y, and in both.
     total = weights.sum(axis=1) ** 2
     x_ties, y_ties, ties = (
-        (_grouped(rank, weights) ** 2).sum(axis=1)
+        (_grouped(rank)(weights) ** 2).sum(axis=1)
         for rank in (x_rank, y_rank, np.unique(x_rank * len(x) + y_rank, return_inverse=True)[1])
     )
     surplus = (total - x_ties - y_ties + ties) / 2 - 2 * _inversions(y_rank, weights)
@@ -97,20 +116,24 @@ def _standard(values: FloatArray) -> FloatArray:
     return standard
 
 
-def _ranks(values: FloatArray, weights: FloatArray) -> FloatArray:
+def _ranks(values: FloatArray) -> Statistic:
     """The mean rank of every row by resample."""
     rank = np.unique(values, return_inverse=True)[1]
-    sizes = _grouped(rank, weights)
-    middle = sizes.cumsum(axis=1) - (sizes - 1) / 2
-    ranks: FloatArray = middle[:, rank]
+    grouped = _grouped(rank)
+
+    def ranks(weights: FloatArray) -> FloatArray:
+        sizes = grouped(weights)
+        middle: FloatArray = sizes.cumsum(axis=1) - (sizes - 1) / 2
+        return middle[:, rank]
+
     return ranks
 
 
-def _grouped(rank: NDArray[np.intp], weights: FloatArray) -> FloatArray:
+def _grouped(rank: NDArray[np.intp]) -> Statistic:
     """The weight of all rows of each place, "resamples places"."""
     order = np.argsort(rank, kind="stable")
     starts = np.searchsorted(rank[order], np.arange(rank.max() + 1))
-    return np.add.reduceat(weights[:, order], starts, axis=1)
+    return lambda weights: np.add.reduceat(weights[:, order], starts, axis=1)
 
 
 def _inversions(rank: NDArray[np.intp], weights: FloatArray) -> FloatArray:

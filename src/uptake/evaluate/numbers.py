@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from uptake.errors import InputError
 
 
-def columns(**given: Sequence[float]) -> tuple[NDArray[np.float64], ...]:
+def columns(**given: Sequence[float] | NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Arrays of named sequences of equal length, in the order given.
 
     Raises `InputError` for no numbers at all, for sequences of unequal length, and for a number that is not finite,

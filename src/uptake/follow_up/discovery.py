@@ -9,7 +9,7 @@ be wrong (Benjamini and Hochberg 1995, JRSS B 57:289-300).
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,8 +206,13 @@ def _words(text: str) -> list[str]:
     return re.findall(_WORD, text.lower())
 
 
-def vectors(texts: Sequence[str], seed: int = 0) -> Floats:
-    """A place for every text: near are those with words, or pairs of words, in common.
+def vectors(texts: Iterable[str], seed: int = 0) -> Floats:
+    """A place for every text, as `space` gives them."""
+    return space(texts, seed)[0]
+
+
+def space(texts: Iterable[str], seed: int = 0) -> tuple[Floats, Callable[[Iterable[str]], Floats]]:
+    """A place for every text, and how to find those of others: near are those with words, or pairs of words, in common.
 
     Words alone: with character n-grams beside them, and with mean hidden states of a small dialogue model instead,
     clusters said less about held-out ratings on the logs of `bench/real_logs.py`.
@@ -215,8 +220,9 @@ def vectors(texts: Sequence[str], seed: int = 0) -> Floats:
     vectorizer: Any = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=_WORD)
     table = vectorizer.fit_transform(texts)
     dimensions = min(DIMENSIONS, *(size - 1 for size in table.shape))
-    places: Floats = normalize(TruncatedSVD(max(dimensions, 1), random_state=seed).fit_transform(table))
-    return places
+    reduced: Any = TruncatedSVD(max(dimensions, 1), random_state=seed)
+    places: Floats = normalize(reduced.fit_transform(table))
+    return places, lambda others: normalize(reduced.transform(vectorizer.transform(others)))
 
 
 def _means(values: Floats, talks: NDArray[np.int64]) -> Floats:

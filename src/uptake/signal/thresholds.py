@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uptake.errors import InputError
 from uptake.signal import filters
-from uptake.signal.filters import Candidate
-from uptake.signal.length_residual import without_length
+from uptake.signal.length_residual import residuals
 from uptake.support.token_ids import compact
 from uptake.types import Dropped, Group, Judgement, Labeled, RoundData
 
@@ -57,24 +56,36 @@ class Thresholds:
             {Dropped.UNFINISHED: list if self.keep_unfinished else filters.finished},
         )
         usable, unjudged = filters.judged(finished)
-        if self.length_residual:
-            usable = without_length(usable, lambda each: None)
-        low, high = self._levels([each.judgement.score for each in usable])
-        clear, between = filters.apply(usable, {Dropped.BETWEEN_THRESHOLDS: partial(_outside, low=low, high=high)})
-        examples = tuple((rollout, judgement.score >= high) for rollout, judgement in clear)
+        scores, lengths = (
+            np.array(column, dtype=np.float64)
+            for column in ([each.judgement.score for each in usable], [len(each.rollout.response) for each in usable])
+        )
+        sides = self.sides(scores, lengths)
+        found = zip(usable, sides.clear.tolist(), sides.good.tolist(), strict=True)
+        examples = tuple((each.rollout, good) for each, clear, good in found if clear)
+        between = {Dropped.BETWEEN_THRESHOLDS: len(usable) - len(examples)}
         good = sum(good for _, good in examples)
         prompts = {rollout.prompt.key for group in groups for rollout in group}
         counts = {"prompts": len(prompts), "samples": sum(map(len, groups))}
-        labels = {"low": low, "high": high, "good": good, "bad": len(examples) - good}
+        labels = {"low": sides.low, "high": sides.high, "good": good, "bad": len(examples) - good}
         return RoundData(examples, {**counts, **labels, "dropped": filters.added(cut, unjudged, between)})
 
-    def _levels(self, scores: Sequence[float]) -> tuple[float, float]:
-        """The thresholds as scores."""
-        if self.threshold_unit == "score" or not scores:
-            return self.low, self.high
-        low, high = np.quantile(scores, (self.low, self.high)).tolist()
-        return low, high
+    def sides(self, scores: NDArray[np.float64], lengths: NDArray[np.float64]) -> "Sides":
+        """The sides of the thresholds on which the usable scores of a round lie, from their responses' lengths too."""
+        if self.length_residual and len(scores):
+            scores = residuals(scores, lengths, np.zeros(len(scores), dtype=np.int64))
+        low, high = self.low, self.high
+        if self.threshold_unit == "quantile" and len(scores):
+            low, high = np.quantile(scores, (low, high)).tolist()
+        outside = (scores <= low) | (scores >= high)
+        return Sides(low, high, outside if low < high else np.zeros_like(outside), scores >= high)
 
 
-def _outside(candidates: Sequence[Candidate], low: float, high: float) -> list[Candidate]:
-    return [each for each in candidates if low < high and not low < each.judgement.score < high]
+@dataclass(frozen=True)
+class Sides:
+    """Scores beside two thresholds, which are scores too: whether each is `clear` of both, and whether it is `good`."""
+
+    low: float
+    high: float
+    clear: NDArray[np.bool_]
+    good: NDArray[np.bool_]

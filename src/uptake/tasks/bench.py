@@ -16,7 +16,7 @@ from uptake.annotators.from_reward import refuse_comparing
 from uptake.data.cache import Cache
 from uptake.data.lock import locked
 from uptake.data.resumable import digest, resumable_map
-from uptake.data.write import disk_errors
+from uptake.data.write import disk_errors, write_json
 from uptake.datasets import Absent, Benchmark, Candidates, Comparison, Item, Rating
 from uptake.errors import InputError
 from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
@@ -36,7 +36,6 @@ from uptake.rewards.base import Reward
 from uptake.support.keys import prompt_key
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
-from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Dropped, Judgement, Prompt, Turn, Verdict
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from scipy.special import expit
 from uptake.data.convert import response_turns
 from uptake.data.lock import locked
 from uptake.data.role_swap import FormatName
-from uptake.data.write import may_write
+from uptake.data.write import may_write, write_json
 from uptake.evaluate import Accuracy, Share, pairwise_accuracy
 from uptake.evaluate.interval import share
 from uptake.evaluate.item_analysis import FollowUpItem, item_analysis
@@ -22,7 +22,6 @@ from uptake.follow_up.set import Calibration, FollowUpSet
 from uptake.models import LanguageModel
 from uptake.rewards.fingerprint import model_fingerprint
 from uptake.support.progress import progress_bar
-from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Preference
 
 # Responses that the time of both sets is taken on, and how often.

@@ -12,13 +12,12 @@ import numpy as np
 from uptake.data import ChatFormat, Writer, prompts, read
 from uptake.data.lock import locked
 from uptake.data.turns import message_list
-from uptake.data.write import disk_errors
+from uptake.data.write import disk_errors, write_json
 from uptake.evaluate import compare_lengths, win_rate
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.models import LanguageModel, load
 from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
-from uptake.train.run_folder import write_json
 from uptake.types import Dialogue, Prompt, Rollout, Turn
 
 # The files of a comparison: its figures, and some answers beside them.

@@ -4,17 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from uptake.data.exchanges import Exchange, merged
+from uptake.data.chat_log import Log
+from uptake.data.exchanges import Exchange
 from uptake.data.language import language_of
 from uptake.data.resumable import Store, resumable_output
-from uptake.data.write import disk_errors, replacing
+from uptake.data.write import disk_errors, replacing, write_json
 from uptake.errors import InputError
 from uptake.follow_up.discovery import Discover, Discovered, ProposedFollowUp
-from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import Category, FollowUpSet
-from uptake.tasks.mine_logs import Log, read_reactions
-from uptake.train.run_folder import write_json
+from uptake.tasks.log_rewards import read_reactions
+
+if TYPE_CHECKING:
+    from uptake.follow_up.reward import FollowUpReward
 
 # The category that proposals stand in, until a person sorts them.
 CATEGORY = "reaction"
@@ -39,7 +42,7 @@ def discover(
     log: Log,
     out: str | Path,
     *,
-    reward: FollowUpReward | None = None,
+    reward: "FollowUpReward | None" = None,
     how: Discover = Discover(),
     language: str | None = None,
     overwrite: bool = False,
@@ -62,9 +65,9 @@ def discover(
         version = FollowUpSet.load(out).version + 1 if overwrite and out.exists() else 1
         units = _rated(log) if reward is None or log.rated else _read(log, reward, journal)
         found = _found(log, units, how)
-        code = language or language_of(each.follow_up for each in log.exchanges) or "und"
+        code = language or language_of(log.follow_ups) or "und"
         followups = FollowUpSet(f"discovered-{code}", version, code, (_category(found),))
-        dropped = {**log.dropped, **found.dropped, "turns without a signal": len(log.exchanges) - len(units)}
+        dropped = {**log.dropped, **found.dropped, "turns without a signal": len(log.follow_ups) - len(units)}
         with replacing(out, overwrite=overwrite, resumes=journal.resumes) as temporary, disk_errors(out):
             basis = f"{len(units)} turns of users; signal: {kind}"
             temporary.write_text(spelled(followups, found, basis), encoding="utf-8")
@@ -120,7 +123,7 @@ def _category(found: Discovered) -> Category:
 
 def _rated(log: Log) -> list[Heard]:
     """Turns after responses that have a rating, which is the signal."""
-    return [_heard(each, each.rating) for each in log.exchanges if each.rating is not None]
+    return [_heard(each, each.rating) for each in log.exchanges() if each.rating is not None]
 
 
 def _heard(each: Exchange, signal: float) -> Heard:
@@ -128,14 +131,13 @@ def _heard(each: Exchange, signal: float) -> Heard:
     return each.follow_up, signal, each.conversation, before
 
 
-def _read(log: Log, reward: FollowUpReward, store: Store) -> list[Heard]:
+def _read(log: Log, reward: "FollowUpReward", store: Store) -> list[Heard]:
     """Turns that the model could read; the signal is how they read."""
-    heard = merged(log.exchanges)
     read = {
         (each.prompt.key, each.response, words): value
-        for each, reading in zip(heard, read_reactions(heard, reward, store), strict=True)
+        for each, reading in read_reactions(log.responses(), reward, store, len(log))
         for words, value in zip(each.follow_ups, reading.each, strict=not reading.reason)
         if value is not None
     }
-    keyed = [(each, read.get((each.prompt.key, each.response, each.follow_up))) for each in log.exchanges]
+    keyed = [(each, read.get((each.prompt.key, each.response, each.follow_up))) for each in log.exchanges()]
     return [_heard(each, value) for each, value in keyed if value is not None]

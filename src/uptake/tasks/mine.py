@@ -9,7 +9,7 @@ from uptake.data import Writer, to_record
 from uptake.data.lock import locked
 from uptake.data.read import check_table
 from uptake.data.rows import bare
-from uptake.data.write import may_write
+from uptake.data.write import may_write, write_json
 from uptake.errors import InputError
 from uptake.recipe import Recipe
 from uptake.signal import BestWorst, MinedPair
@@ -17,7 +17,7 @@ from uptake.support.folders import remove_folder
 from uptake.support.stop import going_on
 from uptake.tasks.train import warn_of_self_judging
 from uptake.train.rounds import collect, nothing_left
-from uptake.train.run_folder import RunLog, open_run, write_json
+from uptake.train.run_folder import RunLog, open_run
 from uptake.types import PairIds, Preference
 from uptake.world import World
 

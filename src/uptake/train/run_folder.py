@@ -10,7 +10,6 @@ Metrics and curve are functions of the recipe and the seed alone; everything tha
 thing (time, machine) stands in the other files.
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ import transformers
 from pydantic import TypeAdapter
 
 import uptake
-from uptake.data import Journal, TokenView, Writer, replacing
+from uptake.data import Journal, TokenView, Writer
 from uptake.data.lock import FOLDER_LOCK, check_unlocked, locked
-from uptake.data.write import disk_errors
+from uptake.data.write import disk_errors, write_json, write_text
 from uptake.errors import InputError
 from uptake.models.language_model import Limits
 from uptake.recipe import Recipe
@@ -58,7 +57,7 @@ def open_run(
         else:
             facts = {"title": title or folder.name, "method": method, **_machine(world), **identity(recipe, world)}
             write_json(folder / "run.json", facts)
-            _write(folder / "recipe.yaml", config + str(recipe))
+            write_text(folder / "recipe.yaml", config + str(recipe))
         yield folder
 
 
@@ -97,16 +96,6 @@ def _has_begun(folder: Path) -> bool:
 def _holds_something(folder: Path) -> bool:
     """Whether a folder holds more than the beginnings of a run that was killed before its recipe was written."""
     return any(path.name not in ("run.json", FOLDER_LOCK) and path.suffix != ".tmp" for path in folder.iterdir())
-
-
-def write_json(path: Path, values: Mapping[str, Any], *, overwrite: bool = True) -> None:
-    """Write a small JSON file, whole or not at all; without `overwrite`, InputError where another one is there."""
-    _write(path, json.dumps(values, indent=1, ensure_ascii=False, default=dict) + "\n", overwrite=overwrite)
-
-
-def _write(path: Path, text: str, *, overwrite: bool = True) -> None:
-    with replacing(path, overwrite=overwrite, resumes=True) as temporary, disk_errors(path):
-        temporary.write_text(text, encoding="utf-8")
 
 
 @dataclass
