@@ -1,11 +1,14 @@
 """What needs no model needs neither Torch nor Transformers, and no more memory for more rows."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from uptake.town import Town
 
 HEAVY = ("torch", "transformers", "sklearn", "peft", "datasets")
 RUN = f"""
@@ -74,14 +77,16 @@ BY_RATINGS = ("--ratings", "thumbs", "--by", "rating_regression")
     [
         ("mine-logs", "log.jsonl", *BY_RATINGS, "--out", "out.jsonl"),
         ("discover", "log.jsonl", "--ratings", "thumbs", "--out", "out.yaml"),
-        ("edit", "pairs.jsonl", "--editor", "oracle", "--judge", "none", "--out", "out.jsonl"),
+        ("edit", "answers.jsonl", "--editor", "oracle", "--judge", "none", "--out", "out.jsonl"),
         ("report", "run"),
     ],
 )
 def test_what_asks_no_model_loads_none(tmp_path: Path, command: tuple[str, ...]) -> None:
     write_log(tmp_path / "log.jsonl", 1500)
-    pair = {"prompt": "When does the bakery open?", "chosen": "At eight.", "rejected": "At nine."}
-    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    town, rng = Town(), random.Random(0)
+    answers = [(one.text, town.answer(one, town.faults(one)[0], rng)) for one in town.questions(12, 1, "train")]
+    rows = [json.dumps({"prompt": asked, "completion": answer}) for asked, answer in answers]
+    (tmp_path / "answers.jsonl").write_text("\n".join(rows))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
     assert not {"torch", "transformers"} & set(uptake(tmp_path, *command)["loaded"].split())

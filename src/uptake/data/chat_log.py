@@ -20,8 +20,7 @@ from uptake.errors import InputError
 from uptake.types import Row
 
 Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Numbers = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @final
@@ -72,7 +71,7 @@ class Log:
         return self.follow_ups.at(self._new)
 
     @property
-    def starts(self) -> Numbers:
+    def starts(self) -> Indices:
         """Where in `words` those of each response begin, and the end of all."""
         return self._starts
 
@@ -143,7 +142,7 @@ def _digest(*texts: str) -> bytes:
     return blake2b(b"".join(len(text).to_bytes(8, "big") + text for text in spelled), digest_size=16).digest()
 
 
-def _numbered(keys: bytes | bytearray, size: int = 16) -> tuple[Numbers, Numbers]:
+def _numbered(keys: bytes | bytearray, size: int = 16) -> tuple[Indices, Indices]:
     """The number of every key, equal ones alike, in the order in which each first comes up, and where it does."""
     _, first, numbers = np.unique(np.frombuffer(keys, f"S{size}"), return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -152,7 +151,7 @@ def _numbered(keys: bytes | bytearray, size: int = 16) -> tuple[Numbers, Numbers
     return rank[numbers], first[order]
 
 
-def means(values: Floats, starts: Numbers) -> Floats:
+def means(values: NDArray[np.float64], starts: Indices) -> NDArray[np.float64]:
     """The mean of every stretch of values, from its start to the next, rounded once; of none not-a-number."""
     sizes, found = np.diff(starts), np.full(len(starts) - 1, np.nan)
     single = sizes == 1

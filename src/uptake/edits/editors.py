@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uptake.edits.edit import Editor
-from uptake.edits.model import ModelEditor
 from uptake.edits.oracle import OracleEditor
 from uptake.edits.person import PersonEditor
 from uptake.edits.prompt import DEFAULT
 from uptake.edits.rules import Rules
 from uptake.edits.server import ServerEditor
 from uptake.errors import InputError
-from uptake.models import LanguageModel
 from uptake.support.settings import Choice, named
+
+if TYPE_CHECKING:
+    from uptake.models import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ EDITORS: Mapping[str, Callable[..., Any]] = {
 
 
 def editor(
-    choice: Choice, *, model: str | Path | LanguageModel | None = None, rules: Rules = Rules(), **loading: Any
+    choice: Choice, *, model: "str | Path | LanguageModel | None" = None, rules: Rules = Rules(), **loading: Any
 ) -> Editor:
     """The editor of a name, or of a name with settings: `{"server": {"url": "http://localhost:8000/v1", ...}}`.
 
@@ -46,6 +47,8 @@ def editor(
     if isinstance(made, _ModelSettings):
         if model is None:
             raise InputError("editor 'model' needs a model", field="model", allowed="a Transformers folder or Hub name")
+        from uptake.edits.model import ModelEditor  # noqa: PLC0415 - Torch takes seconds to load
+
         return ModelEditor.from_pretrained(model, made.prompt, max_new_tokens=made.max_new_tokens, **loading)
     if model is not None:
         raise InputError("only editor 'model' uses a model", field="model", allowed="no model, or that editor")

@@ -1,4 +1,4 @@
-"""How a model reads a log, and how its ratings do: rewards of its responses by what users said right after them."""
+"""Rewards of the responses in a log, by what users said right after them: as a model reads it, or as they rated it."""
 
 from array import array
 from collections import Counter
@@ -9,9 +9,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from uptake.data.chat_log import Bools, Floats, Log, Numbers, means
+from uptake.data.chat_log import Bools, Indices, Log, means
 from uptake.data.exchanges import Reacted
 from uptake.data.resumable import Results, Store, digest, resumable_stream
 from uptake.errors import InputError
@@ -119,7 +120,7 @@ class LogRewards:
 
     log: Log
     store: Store
-    by_kind: dict[str, Floats] = field(default_factory=dict)
+    by_kind: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     reasons: dict[int, Dropped] = field(default_factory=dict)
     details: dict[Dropped, str] = field(default_factory=dict)
     keys: bytearray = field(default_factory=bytearray)
@@ -169,7 +170,7 @@ class LogRewards:
                 rewards = {**reading.rewards, "rating_regression": float(fitted[number])}
                 yield heard, replace(reading, rewards=rewards)
 
-    def _readings(self, numbers: Numbers) -> Iterable[ReactionReward]:
+    def _readings(self, numbers: Indices) -> Iterable[ReactionReward]:
         if not self.keys:
             return (ReactionReward() for _ in numbers)
         keys = np.frombuffer(self.keys, "S16")

@@ -36,7 +36,7 @@ Keep = Literal["rated", "scored", "pairs"]
 LONE = 1024
 
 # A response of a log with its rewards.
-Read = tuple[Reacted, ReactionReward]
+ReadResponse = tuple[Reacted, ReactionReward]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _rated(rewards: LogRewards, how: MineLogs) -> MinedRows:
 def _paired(rewards: LogRewards, how: MineLogs, reward: "FollowUpReward | None") -> MinedRows:
     """The best against the worst response to each prompt that has several, all of which are held."""
     prompts = rewards.log.prompts
-    several, lone, counts = list[Read](), list[Read](), list[Mapping[Dropped, int]]()
+    several, lone, counts = list[ReadResponse](), list[ReadResponse](), list[Mapping[Dropped, int]]()
     for read, answers in zip(rewards.each(), np.bincount(prompts)[prompts].tolist(), strict=True):
         (several if answers > 1 else lone).append(read)
         if len(lone) == LONE:
@@ -206,11 +206,11 @@ def _paired(rewards: LogRewards, how: MineLogs, reward: "FollowUpReward | None")
     return MinedRows(map(record, mined.examples), len(mined.examples), 0, added(mined.summary["dropped"], *counts))
 
 
-def _mined(answers: Sequence[Read], rollouts: Sequence[Rollout], how: MineLogs) -> RoundData:
+def _mined(answers: Sequence[ReadResponse], rollouts: Sequence[Rollout], how: MineLogs) -> RoundData:
     return how.pairs.mine(*_by_prompt(rollouts, [reading.judgement(how.by) for _, reading in answers]))
 
 
-def _rollouts(answers: Sequence[Read], reward: "FollowUpReward | None") -> list[Rollout]:
+def _rollouts(answers: Sequence[ReadResponse], reward: "FollowUpReward | None") -> list[Rollout]:
     """The responses as rollouts; their ids are there to be counted: tokens of a model, else one a character."""
     texts = [as_text(heard.dialogue[-1]) for heard, _ in answers]
     ids = [(0,) * len(text) for text in texts] if reward is None else tokenize(reward.chat.tokenizer, texts)
@@ -245,7 +245,7 @@ def _answered(heard: Reacted) -> Answered:
     return Answered(heard.prompt, heard.response, heard.fields)
 
 
-def _record(row: Row, answers: Sequence[Read], by: By) -> dict[str, Any]:
+def _record(row: Row, answers: Sequence[ReadResponse], by: By) -> dict[str, Any]:
     """A row with what was said after its responses, and their rewards: of one, or of chosen and rejected."""
     sides = ("chosen_", "rejected_") if len(answers) == 2 else ("",)
     record: dict[str, Any] = {} if len(answers) == 2 else {"reward": answers[0][1].rewards[by]}
