@@ -54,7 +54,8 @@ def estimate(statistic: Statistic, clusters: NDArray[np.intp], seed: int = 0) ->
 def _resamples(numbers: NDArray[np.intp], seed: int) -> Iterator[FloatArray]:
     """Weights of the rows whose clusters have these numbers, in blocks that fit in memory."""
     rng, count = np.random.default_rng(seed), int(numbers.max()) + 1
-    most = max(1, min(BLOCK, WEIGHTS // len(numbers)))
+    # Never one alone, whose sums NumPy rounds in another way.
+    most = max(2, min(BLOCK, WEIGHTS // len(numbers)))
     for start in range(0, SAMPLES, most):
         block = min(most, SAMPLES - start)
         drawn = rng.integers(count, size=(block, count)) + count * np.arange(block)[:, None]
