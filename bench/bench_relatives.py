@@ -65,7 +65,6 @@ def sides() -> dict[str, Step]:
         "spa": step(NoisyPairs(plain), remembering, pairs),
         "selm, its answer is one of the pair": step(bonus, frozen(1), known),
         "selm, its answer is a third": step(bonus, frozen(1), third),
-        "mrpo, 1 reference": step(plain, several(1), pairs),
         "mrpo, 2 references": step(plain, several(2), pairs),
         "mrpo, 3 references": step(plain, several(3), pairs),
     }
