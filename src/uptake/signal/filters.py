@@ -56,7 +56,7 @@ def apply(
     return left, dropped
 
 
-def added(*counts: Mapping[Dropped, int]) -> dict[Dropped, int]:
+def added(*counts: Mapping[T, int]) -> dict[T, int]:
     """Counts of several steps together, in their order; a step that dropped nothing says so."""
     reasons = dict.fromkeys(chain(*counts))
     return {reason: sum(each.get(reason, 0) for each in counts) for reason in reasons}

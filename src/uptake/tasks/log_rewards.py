@@ -133,9 +133,9 @@ class LogRewards:
         return found
 
     @property
-    def counts(self) -> Counter[Dropped]:
+    def counts(self) -> Counter[str]:
         """How many responses have none, by reason."""
-        return Counter(self.reasons.values())
+        return Counter[str](self.reasons.values())
 
     def read(self, reward: "FollowUpReward") -> None:
         """Have a model read what users said."""

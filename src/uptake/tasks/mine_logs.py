@@ -90,7 +90,7 @@ class LogSummary:
     written: int
     good: int
     dropped: Mapping[str, int]
-    reasons: Mapping[Dropped, int]
+    reasons: Mapping[str, int]
     details: Mapping[Dropped, str]
     redacted: Mapping[str, int]
     correlations: Mapping[str, Estimate]
@@ -188,7 +188,7 @@ def _rated(rewards: LogRewards, how: MineLogs) -> MinedRows:
 def _paired(rewards: LogRewards, how: MineLogs, reward: "FollowUpReward | None") -> MinedRows:
     """The best against the worst response to each prompt that has several, all of which are held."""
     prompts = rewards.log.prompts
-    several, lone, counts = list[ReadResponse](), list[ReadResponse](), list[Mapping[Dropped, int]]()
+    several, lone, counts = list[ReadResponse](), list[ReadResponse](), list[Mapping[str, int]]()
     for read, answers in zip(rewards.each(), np.bincount(prompts)[prompts].tolist(), strict=True):
         (several if answers > 1 else lone).append(read)
         if len(lone) == LONE:
