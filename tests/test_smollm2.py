@@ -17,7 +17,6 @@ from tiny_cli import Cli, sets
 
 from uptake.annotators.cue import CueForm
 from uptake.annotators.llm import LLMJudge
-from uptake.data.template import PLAIN_TEMPLATE
 from uptake.datasets import Benchmark, Comparison, open_benchmarks
 from uptake.evaluate.annotator import annotator_stats, position_bias_warning
 from uptake.models import LanguageModel, load
@@ -67,16 +66,25 @@ def test_nine_in_ten_verdicts_are_valid_and_the_judge_goes_by_place(lm: Language
 
 
 PAIRS = Path(__file__).parent.parent / "examples" / "human_pairs.jsonl"
+EDITS = (
+    ("Correct this: He go to school.", "He go to school every day.", "He goes to school every day."),
+    ("Correct this: She have two cat.", "She have two cats.", "She has two cats."),
+    ("Correct this: They was late.", "They was late again.", "They were late again."),
+    ("Correct this: I likes tea.", "I likes tea very much.", "I like tea very much."),
+)
 FEW = sets({"batch_size": 2, "lr": 1e-5})
 SHORT = sets({"max_new_tokens": 8, "keep_unfinished": True, "batch_size": 2, "lr": 1e-5})
 
 
 @pytest.fixture
 def rows(uptake: Cli) -> Cli:
-    """A folder with four pairs of people, and their prompts."""
+    """A folder with four pairs of people, their prompts, and four edits."""
     pairs = [json.loads(line) for line in PAIRS.read_text().splitlines()[:4]]
     write_jsonl(Path("pairs.jsonl"), pairs)
     write_jsonl(Path("prompts.jsonl"), [{"prompt": pair["prompt"]} for pair in pairs[:2]])
+    write_jsonl(
+        Path("edits.jsonl"), [dict(zip(("prompt", "completion", "edited"), edit, strict=True)) for edit in EDITS]
+    )
     return uptake
 
 
@@ -104,47 +112,14 @@ def test_a_reward_model_of_people_is_the_annotator(rows: Cli) -> None:
     assert "report:" in said
 
 
-def test_edits_of_people_become_token_rewards_and_a_policy(rows: Cli) -> None:
-    if not DATA.is_dir():
-        pytest.skip("UPTAKE_DATA names no folder")
-    rows("datasets", "jfleg", "--kind", "edits", "--data", DATA, "--out", "edits.jsonl")
-    few = ("--limit", 8, *FEW)
-    rows("train", "token_reward_model", "--policy", FOLDER, "--data", "edits.jsonl", "--out", "trm", *few)
+def test_edits_become_token_rewards_and_a_policy(rows: Cli) -> None:
+    rows("train", "token_reward_model", "--policy", FOLDER, "--data", "edits.jsonl", "--out", "trm", *FEW)
     options = sets({"critic": "shared", "n": 2, "prompts": 2})
     said = rows(
         *("train", "fine_grained_ppo", "--policy", FOLDER, "--data", "prompts.jsonl", "--out", "run", "--lora", 8),
         *("--reward", "token_reward:trm/model", *sets({"max_new_tokens": 8, "rounds": 1}), *options),
     )
     assert "report:" in said
-
-
-def test_without_a_template_it_is_read_under_the_plain_one(rows: Cli, caplog: pytest.LogCaptureFixture) -> None:
-    """As a base model comes: what ends its turns is learned, and the template goes into the saved folder."""
-    Path("base").mkdir()
-    for path in FOLDER.iterdir():
-        if path.name != "chat_template.jinja":
-            Path("base", path.name).symlink_to(path)
-    given = ("dpo", "--policy", "base", "--data", "pairs.jsonl", "--lora", 8, *FEW)
-    said = rows("check", *given)
-    assert "'User: ...' and 'Assistant: ...' lines" in caplog.text
-    assert "trained: every response ends with '<|im_end|>'" in said
-    rows("train", *given, "--out", "run")
-    assert load("run/model").tokenizer.chat_template == PLAIN_TEMPLATE
-    rows("score", "pairs.jsonl", "--model", "run/model", "--followups", "short-en", "--out", "scored.jsonl")
-    rows("judge", "pairs.jsonl", "--model", "base", "--out", "labelled.jsonl")
-    assert {row["valid"] for row in read_jsonl(Path("labelled.jsonl"))} == {True}
-
-
-def test_answers_that_repeat_the_question_are_counted(rows: Cli) -> None:
-    """Without chance all answers to a question are one, here a sentence that it was told to repeat."""
-    write_jsonl(Path("repeat.jsonl"), [{"prompt": "Repeat exactly: the cat sat on the mat."}] * 2)
-    given = ("--policy", FOLDER, *sets({"temperature": 0, "max_new_tokens": 24}))
-    mined = sets({"n": 3, "followups": "short-en"})
-    _, _, error = rows.run("mine", "repeat.jsonl", *given, *mined, "--out", "mined.jsonl")
-    assert "no training example is left; dropped: duplicate (4), fewer than two candidates (2)" in error
-    learned = ("--judge", "length", "--lora", 8, *sets({"steps": 1, "batch_size": 2}), "--out", "run")
-    _, _, error = rows.run("train", "oaif", "--data", "repeat.jsonl", *given, *learned)
-    assert "no training example is left; dropped: equal responses (2)" in error
 
 
 RELATIVES: Mapping[str, tuple[str, dict[str, Any]]] = {
