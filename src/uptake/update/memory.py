@@ -152,7 +152,8 @@ def _saved_bytes(policy: LanguageModel, settings: Optimization, trees: Sequence[
     def keep(state: Tensor) -> Tensor:
         storage = state.untyped_storage()
         found[storage.data_ptr()] = storage.nbytes()
-        return state
+        # An output that its own node kept as it is would hold the whole graph for ever.
+        return state.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda state: state), computing(policy, settings):
         states = [packed_states(policy, packed), *(critic(packed) for critic in critics)]
