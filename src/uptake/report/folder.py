@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -258,11 +259,17 @@ def _text(path: Path) -> str:
 
 
 def _record(kind: type[T], path: Path) -> T | None:
-    return _parse(TypeAdapter(kind), _text(path), path) if path.is_file() else None
+    return _parse(_adapter(kind), _text(path), path) if path.is_file() else None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Made once for all rounds: it takes longer to make than a summary to read."""
+    return TypeAdapter(kind)
 
 
 def _lines(kind: Any, path: Path) -> tuple[Any, ...]:
-    adapter = TypeAdapter(kind)
+    adapter = _adapter(kind)
     lines = _text(path).split("\n") if path.is_file() else []
     return tuple(_parse(adapter, line, path, number) for number, line in enumerate(lines, 1) if line.strip())
 
