@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import inspect
 import os
 from collections.abc import Callable
@@ -74,6 +75,12 @@ jaxtyping.install_import_hook([f"uptake.{room}" for room in ROOMS], "conftest.ch
 @pytest.fixture(autouse=True)
 def _check_annotations(request: pytest.FixtureRequest) -> None:
     jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """No later search for garbage goes through what is imported by now, which lives as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 # Uptake is imported here only once its calls are checked, as above.
