@@ -203,6 +203,17 @@ def test_micro_batches_smaller_than_an_example_hold_one(tmp_path: Path) -> None:
         torch.testing.assert_close(weight, found[1][name], atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_activations_that_were_counted_are_let_go(recompute: bool) -> None:
+    """Those of one count are some sixty megabytes."""
+    lm, settings = tiny_llama(hidden_size=256, intermediate_size=1024), Optimization(lr=1e-3, recompute=recompute)
+    memory = step_memory(lm, settings)
+    before = held_memory()
+    for _ in range(3):
+        assert step_memory(lm, settings) == memory
+    assert held_memory() - before < 50 * 2**20
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "rmsprop", "adafactor"])
 def test_what_an_optimizer_keeps_is_counted(optimizer: Any) -> None:
     """Its state after a step, by the bytes of its tensors of more than one number; adafactor's are rows and columns."""
