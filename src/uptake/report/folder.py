@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -243,8 +242,8 @@ def read_run(path: Path) -> RunFolder:
 
 def _rounds(path: Path) -> dict[str, RoundSummary]:
     files = sorted(path.glob("rounds/*/summary.json"), key=lambda file: _natural(file.parent.name))
-    found = ((file.parent.name, _record(RoundSummary, file)) for file in files)
-    return {name: mined for name, mined in found if mined is not None}
+    adapter = TypeAdapter(RoundSummary)  # it takes longer to make than a summary to read
+    return {file.parent.name: _parse(adapter, _text(file), file) for file in files if file.is_file()}
 
 
 def _natural(name: str) -> list[int]:
@@ -259,17 +258,11 @@ def _text(path: Path) -> str:
 
 
 def _record(kind: type[T], path: Path) -> T | None:
-    return _parse(_adapter(kind), _text(path), path) if path.is_file() else None
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Made once for all rounds: it takes longer to make than a summary to read."""
-    return TypeAdapter(kind)
+    return _parse(TypeAdapter(kind), _text(path), path) if path.is_file() else None
 
 
 def _lines(kind: Any, path: Path) -> tuple[Any, ...]:
-    adapter = _adapter(kind)
+    adapter = TypeAdapter(kind)
     lines = _text(path).split("\n") if path.is_file() else []
     return tuple(_parse(adapter, line, path, number) for number, line in enumerate(lines, 1) if line.strip())
 
