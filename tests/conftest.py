@@ -6,6 +6,7 @@ import gc
 import inspect
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,11 @@ def _check_annotations(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """No later search for garbage goes through what is imported by now, which lives as long as the process."""
+    """Make the command line's console while no test sets its width, which it would keep for all that follow.
+
+    No later search for garbage goes through what is imported by now, which lives as long as the process.
+    """
+    import_module("uptake.cli.options")
     gc.collect()
     gc.freeze()
 
