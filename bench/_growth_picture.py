@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, ScalarFormatter
 
-STYLE: Any = {"font.size": 9.0, "svg.hashsalt": "uptake", "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"font.size": 9.0, "svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "uptake"}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False}
 COLORS = {"trees": "#0b6e4f", "dense row": "#b3541e", "cache": "#4a5a8a"}
 LINES = {"120": "-", "24": "--"}
 _NUMBER = re.compile(r"[\d.,]+")
@@ -41,7 +42,7 @@ def draw(rows: Sequence[Mapping[str, str]], model: str, path: Path) -> None:
             axes.set_xlabel("tokens of the context")
         labels = memory.get_legend_handles_labels()
         figure.legend(*labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path, facecolor="white", metadata={"Date": None})
 
 
 def _line(axes: Axes, rows: Sequence[Mapping[str, str]], name: str, column: str, count: str, style: str) -> None:

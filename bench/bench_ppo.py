@@ -7,7 +7,6 @@ PPOTrainer has left trl; this needs the last release that has it, without the re
     pip install --no-deps --target trl-1.12 trl==1.12.0
     PYTHONPATH=trl-1.12 python bench/bench_ppo.py
     PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=4 python bench/bench_ppo.py
-    PYTHONPATH=trl-1.12 PROMPTS=4 SAMPLES=2 TEMPERATURE=0.7 python bench/bench_ppo.py
 
 All answers to a prompt share its tokens here, where the peer repeats it. Both sides learn from four answers at a time.
 They are measured in turn, each time in a process of its own, in seconds by the clock and in CPU seconds of all threads:

@@ -28,7 +28,7 @@ from uptake.reference.virtual import Virtual, VirtualModel
 from uptake.types import Pair
 from uptake.update import Optimization, build_optimizer, optimizer_step, trainable
 
-BATCH, ROUNDS, WARMUP = 2, 8, 1
+BATCH, ROUNDS, WARMUP = 2, 20, 1
 Step = Callable[[], object]
 
 

@@ -39,12 +39,14 @@ class Watched(Reward):
     def __init__(self, reward: Reward, die_at: int | None = None) -> None:
         self.reward, self.die_at = reward, die_at
         self.asked: list[Dialogue] = []
+        self.calls: list[int] = []
 
     @property
     def fingerprint(self) -> str:
         return self.reward.fingerprint
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
+        self.calls.append(len(responses))
         self.asked += map(dialogue_of, responses)
         if self.die_at is not None and len(self.asked) > self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -270,6 +272,15 @@ def test_every_distinct_dialogue_is_scored_once(tmp_path: Path) -> None:
     assert board.by_benchmark["again"] == board.by_benchmark["ratings"]
 
 
+def test_what_takes_seconds_each_is_asked_few_at_a_time(tmp_path: Path) -> None:
+    """Who looks on sees a count that moves, and a kill costs little; what is left is the last call."""
+    watched = Watched(Length())
+    bench({"length": watched}, SETS, tmp_path)
+    *whole, last = watched.calls
+    assert set(whole) == {16}
+    assert last == len(watched.asked) - 16 * len(whole) <= 16
+
+
 def test_a_cache_may_be_shared_and_rewards_do_not_mix(tmp_path: Path) -> None:
     one, other = Watched(Length()), Watched(Oracle())
     for folder, watched in (("a", one), ("b", other), ("c", Watched(Length()))):
@@ -309,9 +320,10 @@ def test_a_limit_draws_by_the_seed(tmp_path: Path) -> None:
 def test_what_is_not_a_number_is_not_used(tmp_path: Path) -> None:
     class Broken(Reward):
         fingerprint = "broken"
+        numbers = iter((1.0,))
 
         def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
-            return [Judgement(float("nan") if index else 1.0) for index, _ in enumerate(responses)]
+            return [Judgement(next(self.numbers, float("nan"))) for _ in responses]
 
     board, _ = bench({"broken": Broken()}, [ratings()], tmp_path)
     assert board.by_benchmark["ratings"]["broken"].invalid == {"not a finite number": 44}

@@ -104,13 +104,20 @@ def test_a_share_that_gives_no_example_is_said(tmp_path: Path) -> None:
         check(methods.build("flr", options), tiny_world(tmp_path, prompt_records(12)), measure=True)
 
 
+PAIRWISE = ["dpo", "--limit", "16", "--set", "batch_size=8"]
+SAMPLED = ["ppo", "--limit", "4", "--lora", "16", "--reward", "length", "--set", "critic=shared", "--set", "epochs=1"]
+SAMPLED += ["--set", "n=2", "--set", "prompts=4", "--set", "rounds=2", "--set", "max_new_tokens=48"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("UPTAKE_SMOLLM2" not in os.environ, reason="UPTAKE_SMOLLM2 names no model")
-@pytest.mark.parametrize("lora", [0, 16])
-def test_memory_of_a_real_model_is_that_of_its_run(tmp_path: Path, lora: int) -> None:
+@pytest.mark.parametrize(
+    "method", [PAIRWISE, [*PAIRWISE, "--lora", "16"], SAMPLED], ids=["all weights", "adapter", "ppo"]
+)
+def test_memory_of_a_real_model_is_that_of_its_run(tmp_path: Path, method: list[str]) -> None:
     """Both in processes of their own, whose peaks the kernel counts: as told before a step, and as measured."""
-    given = ["dpo", "--policy", os.environ["UPTAKE_SMOLLM2"], "--data", str(PAIRS), "--limit", "16"]
-    given += ["--dtype", "float32", "--lora", str(lora), "--set", "batch_size=8", "--set", "micro_tokens=512"]
+    given = [*method, "--policy", os.environ["UPTAKE_SMOLLM2"], "--data", str(PAIRS)]
+    given += ["--dtype", "float32", "--set", "micro_tokens=512"]
     said = called(["check", *given, "--measure"])
     done = called(["train", *given, "--out", str(tmp_path / "run")])
     taken = int(done.split()[-1]) / 2**20

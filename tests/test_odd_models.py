@@ -128,6 +128,21 @@ def test_what_is_no_model_is_one_line_on_every_command(name: str, rows: Cli, tmp
         assert said.startswith(f"odd{number}: {expected}")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "eval prompts.jsonl --policy ./nowhere --against empty --reward follow_up --model empty --out new",
+        "eval prompts.jsonl --policy ./nowhere --against empty --judge model --model empty --out new",
+        "train oaif --policy empty --model judge=./nowhere --data prompts.jsonl --out new",
+        "edit pairs.jsonl --editor model --model editor=empty --judge model --model judge=./nowhere --out new.jsonl",
+    ],
+)
+def test_a_model_that_is_not_there_is_said_before_another_is_loaded(command: str, rows: Cli, tmp_path: Path) -> None:
+    """A large one takes minutes. The other one here has no weights, which would be complained of if it were read."""
+    without_weights(tmp_path / "empty")
+    assert rows.fails(*command.split()).startswith("./nowhere: no such folder")
+
+
 def test_a_classifier_with_more_tokens_than_rows_is_refused(rows: Cli, tmp_path: Path) -> None:
     rows(
         "train",

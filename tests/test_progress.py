@@ -6,7 +6,7 @@ import time
 import pytest
 
 from uptake.support import progress
-from uptake.support.progress import progress_bar
+from uptake.support.progress import Bar, progress_bar
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +39,17 @@ def test_the_time_that_is_left_follows_from_the_pace(
     done = re.fullmatch(r"score: 2 of 20, 0:00:01 gone, 0:00:(\d\d) left", line)
     assert done
     assert int(done[1]) == pytest.approx(18 * (times[1] - times[0]), abs=1.5)
+
+
+def test_units_that_end_together_do_not_promise_all_others_at_once() -> None:
+    """Two workers end within two seconds after ten minutes: thirteen more take 301 seconds each."""
+    shown, clock = progress._new_progress(), iter((0.0, 0.0, 600.0, 602.0))
+    shown.get_time = lambda: next(clock, 602.0)
+    bar = Bar(shown, "claims", 15)
+    bar.advance()
+    bar.advance()
+    (task,) = shown.tasks
+    assert task.time_remaining == pytest.approx(13 * 301, abs=1)
 
 
 def test_what_is_quick_is_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,15 @@ from transformers import (
 
 from uptake.errors import InputError, ModelError
 from uptake.models import attention
-from uptake.models.adapters import Task, base_of, has_file, put_adapter, saved_modules, split_adapter
+from uptake.models.adapters import (
+    Task,
+    base_of,
+    has_file,
+    put_adapter,
+    refuse_no_folder,
+    saved_modules,
+    split_adapter,
+)
 from uptake.models.card import read_card
 from uptake.models.check import TOLERANCE, check_causal, check_trees, rope_tables
 from uptake.models.language_model import LanguageModel
@@ -57,7 +65,7 @@ def load(
     """
     target = resolve_device(device)
     kind = resolve_dtype(dtype, target)
-    _refuse_no_model(name)
+    refuse_no_model(name)
     wide = fp32_weights and kind in HALVES
     base, over = split_adapter(name, adapter)
     # An adapter saved with its own tokenizer may have been trained under another chat template than its base model.
@@ -78,7 +86,7 @@ def load_classifier(
 
     Raises ModelError where weights are missing or unreadable, were saved for another task, or an adapter does not fit.
     """
-    _refuse_no_model(name)
+    refuse_no_model(name)
     base, over = split_adapter(name, task=task)
     brought = saved_modules(over) if over is not None else frozenset[str]()
     with base_of(over, base):
@@ -162,7 +170,9 @@ def refuse_unknown_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrain
         raise ModelError(f"{name}: {problem} (allowed: the model's own tokenizer, or a model resized for this one)")
 
 
-def _refuse_no_model(name: str | Path) -> None:
+def refuse_no_model(name: str | Path) -> None:
+    """Raise ModelError for what can be seen to be no model before anything is read: a path that is not there, say."""
+    refuse_no_folder(str(name))
     if str(name).lower().endswith(".gguf"):
         allowed = "a Transformers folder; examples/smollm2.py makes one of a GGUF file"
         raise ModelError(f"{name}: a GGUF file holds quantized weights, which cannot be trained (allowed: {allowed})")

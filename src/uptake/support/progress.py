@@ -21,6 +21,8 @@ from uptake.support.stop import Stopped
 
 # Between two lines of a log.
 SECONDS = 30.0
+# The pace is that of the last thousand units, which Rich keeps, however long they took.
+PERIOD = float("inf")
 
 
 class Bar:
@@ -29,6 +31,8 @@ class Bar:
     def __init__(self, progress: Progress, description: str, total: int) -> None:
         self._progress = progress
         self.task = progress.add_task(description, total=total, note="")
+        # The pace counts from here: else two units that end together after an hour would promise all others at once.
+        progress.advance(self.task, 0)
 
     def advance(self, units: int = 1) -> None:
         self._progress.advance(self.task, units)
@@ -95,7 +99,9 @@ def _new_progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True, speed_estimate_period=PERIOD
+    )
 
 
 def _log(progress: Progress, closed: Event) -> None:

@@ -13,6 +13,7 @@ from uptake.evaluate import compare_lengths, length_controlled_win_rate, win_rat
 from uptake.evaluate.annotator import annotator_stats
 from uptake.evaluate.length_controlled import FEWEST
 from uptake.models import load
+from uptake.models.load import refuse_no_model
 from uptake.ops.verdicts import TIE, is_tie
 from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
@@ -42,6 +43,8 @@ def compare_by_annotator(
     out and counted. `loading` are options of `uptake.load`. Raises InputError where no verdict is valid.
     """
     questions = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
+    for path in models.values():
+        refuse_no_model(path)
     with comparison_folder(folder) as target:
         lms = {name: load(path, **loading) for name, path in models.items()}
         chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}

@@ -44,8 +44,9 @@ T = TypeVar("T")
 # A dialogue that ends with a response, for a reward; a prompt with two responses, for an annotator.
 Query = tuple[Dialogue] | tuple[Dialogue, tuple[str, str]]
 
-# Questions between two writes to the cache: what a kill can cost.
-CHUNK = 64
+# Questions between two writes to the cache: what a kill can cost, and how often one sees that the work goes on. A
+# response and its follow-ups take a real model seconds, and more of them at once make it no faster.
+CHUNK = 16
 
 KINDS: Mapping[type[Item], Literal["comparisons", "ratings", "candidates"]] = {
     Comparison: "comparisons",

@@ -16,6 +16,7 @@ from uptake.data.write import disk_errors
 from uptake.evaluate import compare_lengths, win_rate
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.models import LanguageModel, load
+from uptake.models.load import refuse_no_model
 from uptake.rewards.base import Resources
 from uptake.rollout import PolicySamples
 from uptake.train.run_folder import write_json
@@ -122,6 +123,8 @@ def compare_files(
     """
     rows = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
     rated_by = models[reward.model]
+    for path in models.values():
+        refuse_no_model(path)
     with comparison_folder(folder) as target:
         built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
         before, after = (

@@ -11,6 +11,7 @@ from uptake.data import ChatFormat, RowStream
 from uptake.errors import InputError
 from uptake.models import LanguageModel, add_lora, load
 from uptake.models.adapters import split_adapter
+from uptake.models.load import refuse_no_model
 from uptake.recipe import Recipe
 from uptake.reference import frozen_copy
 from uptake.tasks.judge_probe import refuse_position_bias
@@ -54,6 +55,8 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
     skipped: list[InputError] | None = [] if config.drop_bad else None
     rows = RowStream(config.data, config.limit, config.columns, skipped=skipped)
     whole = learns and not config.lora and split_adapter(config.policy)[1] is None
+    for name in (config.policy, *config.models.values()):
+        refuse_no_model(name)
     policy = load(config.policy, dtype=config.dtype, device=config.device, fp32_weights=whole)
     if config.lora:
         torch.manual_seed(config.seed)
@@ -70,6 +73,8 @@ def load_each(
     paths: Mapping[str, str], fp32_weights: Collection[str] = (), *, device: str = "auto", dtype: str = "auto"
 ) -> dict[str, LanguageModel]:
     """The models of some paths by name, some with weights in fp32; one that has several names is loaded once."""
+    for path in paths.values():
+        refuse_no_model(path)
     wanted = {name: (path, name in fp32_weights) for name, path in paths.items()}
     loaded = {
         (path, wide): load(path, dtype=dtype, device=device, fp32_weights=wide)

@@ -147,12 +147,13 @@ def _saved_bytes(policy: LanguageModel, settings: Optimization, trees: Sequence[
     """Bytes that a forward pass over trees keeps for the backward pass, weights aside."""
     packed = pack(trees)
     critics = [head for head in policy.heads.values() if isinstance(head, Critic)]
-    found: dict[int, torch.UntypedStorage] = {}
+    found: dict[int, int] = {}
 
-    def keep(state: Tensor) -> None:
-        # Not the tensor: the graph would hold it and it the graph, and neither would ever be let go.
+    def keep(state: Tensor) -> Tensor:
         storage = state.untyped_storage()
-        found[storage.data_ptr()] = storage
+        found[storage.data_ptr()] = storage.nbytes()
+        # An output that its own node kept as it is would hold the whole graph for ever.
+        return state.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda state: state), computing(policy, settings):
         states = [packed_states(policy, packed), *(critic(packed) for critic in critics)]
@@ -160,7 +161,7 @@ def _saved_bytes(policy: LanguageModel, settings: Optimization, trees: Sequence[
     weights = (each for part in parts for each in (*part.parameters(), *part.buffers()))
     parameters = {weight.untyped_storage().data_ptr() for weight in weights}
     del states
-    return sum(storage.nbytes() for address, storage in found.items() if address not in parameters)
+    return sum(size for address, size in found.items() if address not in parameters)
 
 
 def _bytes(weights: Iterable[Tensor]) -> int:
