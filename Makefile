@@ -3,7 +3,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-seeds demo-real test fuzz soak parity figures bench claims claims-human real lint format clean
+.PHONY: help demo demo-seeds demo-real test suite fuzz soak parity figures bench claims claims-human real lint style types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,9 +14,13 @@ demo: .venv/ready ## align a tiny model from its readers' reactions and open the
 demo-real: .venv/ready ## the same on a real model and real pairs: can it judge, and does it learn? (six minutes)
 	@$(BIN)/python examples/demo_real.py
 
+# Types take one core for a minute or two, while tests wait now and then: so the two go side by side.
+test: style ## every gate: style, types, layers, tests
+	@$(MAKE) --no-print-directory --jobs=2 types suite
+
 # Two workers of one thread each. A worker begins with half of the files in a row, so that a fixture of a file is made
 # once, and takes over tests of the other when it has no more: no worker waits for the longest file.
-test: lint ## every gate: style, types, layers, tests
+suite: .venv/ready
 	@$(BIN)/pytest --quiet -n 2 --dist worksteal
 
 soak: .venv/ready ## 500 kills of commands and of training, alone and two at once: all end byte-equal (hours; SWEEP=1 for other moments)
@@ -58,11 +62,15 @@ runs/dialogue/model: | .venv/ready
 	@test -d runs/start || $(BIN)/uptake init-model runs/corpus.jsonl --out runs/start --vocabulary 4096 --width 256 --layers 6 --window 512
 	@$(BIN)/uptake train --policy runs/start --data runs/corpus.jsonl --out runs/dialogue --config bench/dialogue.yaml $$(test -d runs/dialogue && echo --resume)
 
-lint: .venv/ready ## style, types and layers only
+lint: style types ## style, types and layers only
+
+style: .venv/ready
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --quiet --check
-	@$(BIN)/mypy --no-error-summary src bench
 	@$(BIN)/lint-imports --no-logo > .venv/layers.log || { cat .venv/layers.log; exit 1; }
+
+types: .venv/ready
+	@$(BIN)/mypy --no-error-summary src bench
 
 format: .venv/ready ## put the code in the house style
 	@$(BIN)/ruff check --quiet --fix-only

@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import gc
 import inspect
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +76,16 @@ jaxtyping.install_import_hook([f"uptake.{room}" for room in ROOMS], "conftest.ch
 @pytest.fixture(autouse=True)
 def _check_annotations(request: pytest.FixtureRequest) -> None:
     jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Make the command line's console while no test sets its width, which it would keep for all that follow.
+
+    No later search for garbage goes through what is imported by now, which lives as long as the process.
+    """
+    import_module("uptake.cli.options")
+    gc.collect()
+    gc.freeze()
 
 
 # Uptake is imported here only once its calls are checked, as above.

@@ -24,7 +24,7 @@ from uptake.town.questions import all_questions, read_question
 from uptake.types import Dialogue, Turn
 
 SMALL = DemoSettings(
-    learn={"rounds": 1, "conversations": 1280, "users": 1, "batch_size": 16, "lr": 6e-3},
+    learn={"rounds": 1, "conversations": 640, "users": 1, "batch_size": 8, "lr": 6e-3},
     align={
         **DemoSettings().align,
         "n": 2,

@@ -352,6 +352,7 @@ SHORT: dict[str, Any] = {
     "max_new_tokens": 6,
     "lr": 1e-2,
     "warmup": 0,
+    "micro_tokens": 8192,
 }
 
 

@@ -30,7 +30,7 @@ from uptake.types import Dialogue, Dropped, Group, Pair, Row, Turn
 from uptake.update import Optimization
 from uptake.world import World
 
-FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 0}
+FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 0, "micro_tokens": 8192}
 SAMPLED: dict[str, Any] = {
     "produce": PolicySamples(),
     "judge": PointwiseJudge(reward_spec("length")),

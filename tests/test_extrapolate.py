@@ -590,7 +590,7 @@ def test_a_base_that_was_copied_is_the_same_base(base: Path, tmp_path: Path) -> 
 
 # --- the end of a run ------------------------------------------------------------------------------------------------
 
-FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 0, "epochs": 2}
+FAST: dict[str, Any] = {"lr": 1e-2, "batch_size": 2, "warmup": 0, "epochs": 2, "micro_tokens": 8192}
 
 
 @pytest.mark.parametrize("method", ["dpo", "supervised", "spin"])

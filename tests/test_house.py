@@ -8,6 +8,7 @@ import sys
 import tomllib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -181,6 +182,16 @@ def hold(rule: str, breaches: Breaches) -> None:
     assert {where: why for where, why in excused.items() if where not in found or not why.strip()} == {}
 
 
+# The text of the whole package is looked through by many checks; its trees are let go with the last of them.
+parsed = cache(ast.parse)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _let_go() -> Iterator[None]:
+    yield
+    parsed.cache_clear()
+
+
 def sources() -> Sources:
     return {path.relative_to(SOURCE).as_posix(): path.read_text() for path in sorted(SOURCE.rglob("*.py"))}
 
@@ -220,7 +231,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def long_functions(files: Sources, budget: int = 60) -> Breaches:
     for path, text in files.items():
-        for name, function in functions(ast.parse(text)):
+        for name, function in functions(parsed(text)):
             if length(function) > budget:
                 yield f"{path}:{name}", length(function)
 
@@ -229,7 +240,7 @@ def long_medians(files: Sources, budget: int = 12) -> Breaches:
     lengths: dict[str, list[int]] = {}
     for path, text in files.items():
         room = path.rpartition("/")[0] or "the top"
-        lengths.setdefault(room, []).extend(length(function) for _, function in functions(ast.parse(text)))
+        lengths.setdefault(room, []).extend(length(function) for _, function in functions(parsed(text)))
     for room, found in lengths.items():
         if found and median(found) > budget:
             yield room, median(found)
@@ -244,7 +255,7 @@ def long_files(files: Sources, budget: int = 400, method_budget: int = 120) -> B
 
 def many_positionals(files: Sources, budget: int = 6) -> Breaches:
     for path, text in files.items():
-        for name, function in functions(ast.parse(text)):
+        for name, function in functions(parsed(text)):
             given = [arg.arg for arg in (*function.args.posonlyargs, *function.args.args)]
             if len(given) - (given[:1] in (["self"], ["cls"])) > budget:
                 yield f"{path}:{name}", given
@@ -254,7 +265,7 @@ def repeated_types(files: Sources) -> Breaches:
     """Public classes and type aliases that stand in more than one file; every method has a `Config`."""
     homes: dict[str, list[str]] = {}
     for path, text in files.items():
-        for node in ast.parse(text).body:
+        for node in parsed(text).body:
             aliases = node.targets if isinstance(node, ast.Assign) else ()
             aliased = [each.id for each in aliases if isinstance(each, ast.Name)]
             names = [node.name] if isinstance(node, ast.ClassDef) else aliased
@@ -267,7 +278,7 @@ def repeated_types(files: Sources) -> Breaches:
 def riddles(files: Sources) -> Breaches:
     """Docstrings of modules and public types that begin with a question, not with what a stranger would look for."""
     for path, text in files.items():
-        tree = ast.parse(text)
+        tree = parsed(text)
         types = (node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
         for node in (tree, *types):
             first = (ast.get_docstring(node) or "").partition("\n")[0]
@@ -277,7 +288,7 @@ def riddles(files: Sources) -> Breaches:
 
 def vague_names(files: Sources) -> Breaches:
     for path, text in files.items():
-        for name in identifiers(ast.parse(text)):
+        for name in identifiers(parsed(text)):
             parts = {part.lower() for part in re.split(r"_+|(?<=[a-z])(?=[A-Z])", name)}
             if name not in VERBS and parts & VAGUE:
                 yield f"{path}:{name}", parts & VAGUE
@@ -286,7 +297,7 @@ def vague_names(files: Sources) -> Breaches:
 def unsaid(files: Sources, function: str, keyword: str) -> Breaches:
     """Calls of functions, by a pattern of their names, without a keyword that must not be left to a default."""
     for path, text in files.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(text)):
             if not isinstance(node, ast.Call) or keyword in [each.arg for each in node.keywords]:
                 continue
             if re.fullmatch(function, ast.unparse(node.func), re.DOTALL):
@@ -302,7 +313,7 @@ def postponed_annotations(files: Sources) -> Breaches:
 def named_methods(files: Sources, methods: Iterable[str]) -> Breaches:
     pattern = re.compile(rf"(?<![a-z0-9])({'|'.join(methods)})(?![a-z0-9])")
     for path, text in files.items():
-        for word in words(ast.parse(text)):
+        for word in words(parsed(text)):
             if pattern.search(word.lower()):
                 yield path, word
 

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "identities.md"
@@ -14,6 +15,7 @@ def rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if "| source |" not in line]
 
 
+@cache
 def functions_of(name: str) -> set[str]:
     tree = ast.parse((PAGE.parent.parent / "tests" / name).read_text())
     return {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}

@@ -68,8 +68,8 @@ def test_larger_micro_batches_take_more_up_to_the_step(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_told_what_would(tmp_path: Path) -> None:
     """A setting that is enough is named with its peak; where none is, all that it takes; else that nothing is."""
-    lm = tiny_llama(hidden_size=256, intermediate_size=1024, num_hidden_layers=4)
-    world, costs = tiny_world(tmp_path, [], lm), [[90] * 64] * 2
+    lm = tiny_llama(hidden_size=256, intermediate_size=1024)
+    world, costs = tiny_world(tmp_path, [], lm), [[90] * 128] * 2
     stage = stage_of(micro_tokens=8192)
     need = memory_need(stage, world, costs, HELD)
     assert what_fits(stage, world, costs, HELD, need.peak + 2**20) == ""
@@ -94,7 +94,7 @@ def test_check_says_what_a_small_machine_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_a_critic_of_its_own_may_be_shared(tmp_path: Path) -> None:
-    world = tiny_world(tmp_path, prompt_records(8), tiny_llama(hidden_size=256, num_hidden_layers=8))
+    world = tiny_world(tmp_path, prompt_records(8), tiny_llama(hidden_size=128))
     recipe = methods.build("ppo", {"prompts": 4, "n": 2, "max_new_tokens": 6, "reward": "length"})
     (line,) = [line for line in check(recipe, world, memory=2**20).cautions if "the run takes" in line]
     assert "--set critic=shared" in line

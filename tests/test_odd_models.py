@@ -269,19 +269,28 @@ def asked_of(name: str, model: str) -> list[str]:
     return [*commands[name]]
 
 
-@pytest.fixture
-def judges(rows: Cli, tmp_path: Path) -> Cli:
-    """Rows, two models that answer at random, and one that says each of some habits after the cue."""
+@pytest.fixture(scope="module")
+def digit_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models that answer at random, and one that says each of some habits after the cue."""
+    folder = tmp_path_factory.mktemp("digits")
     for seed, name in enumerate(("one", "other")):
-        saved(tiny_llama(seed, tokenizer=digit_tokenizer(TEMPLATE)), tmp_path / name)
+        saved(tiny_llama(seed, tokenizer=digit_tokenizer(TEMPLATE)), folder / name)
     habits: Mapping[str, Habits] = {
         "digits": {"=": {"Ġ": 0.9}, "Ġ": {"1": 0.6, "2": 0.3}},
         "always_1": {"=": {"1": 0.98, "2": 0.01}},
         "neither": {"=": {"R": 0.6, "S": 0.3}},
     }
     for name, each in habits.items():
-        saved(creature(each, TEMPLATE), tmp_path / name)
-    saved(in_pieces(creature({}, TEMPLATE)), tmp_path / "pieces")
+        saved(creature(each, TEMPLATE), folder / name)
+    saved(in_pieces(creature({}, TEMPLATE)), folder / "pieces")
+    return folder
+
+
+@pytest.fixture
+def judges(rows: Cli, digit_models: Path) -> Cli:
+    """Rows, and those models beside them."""
+    for folder in digit_models.iterdir():
+        Path(folder.name).symlink_to(folder)
     return rows
 
 

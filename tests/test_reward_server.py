@@ -38,6 +38,7 @@ FAST: dict[str, Any] = {
     "lr": 1e-2,
     "critic_lr": 1e-2,
     "critic_warmup": 0,
+    "micro_tokens": 8192,
 }
 
 

@@ -7,7 +7,11 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -44,11 +48,25 @@ def tiny_tokenizer(words: Sequence[str] = WORDS, **changes: Any) -> PreTrainedTo
     return word_tokenizer(words, SPECIAL_TOKENS, **{"end": "<end>", "chat_template": CHAT_TEMPLATE, **changes})
 
 
+# Models that were made, by what they were made of: most of the time goes to the self-check of a new one.
+_made: dict[str, LanguageModel] = {}
+
+
 def tiny_llama(
     seed: int = 0, dtype: torch.dtype = torch.float32, tokenizer: PreTrainedTokenizerFast | None = None, **changes: Any
 ) -> LanguageModel:
-    """A Llama with random weights, large enough to prefer some words to others."""
-    tokenizer = tiny_tokenizer() if tokenizer is None else tokenizer
+    """A Llama with random weights, large enough to prefer some words to others; every call gives one of its own."""
+    if tokenizer is not None:
+        return _new_llama(seed, dtype, tokenizer, changes)
+    name = f"{seed} {dtype} {sorted(changes.items())}"
+    if name not in _made:
+        _made[name] = _new_llama(seed, dtype, tiny_tokenizer(), changes)
+    return deepcopy(_made[name])
+
+
+def _new_llama(
+    seed: int, dtype: torch.dtype, tokenizer: PreTrainedTokenizerFast, changes: Mapping[str, Any]
+) -> LanguageModel:
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     options = {"max_position_embeddings": 96, "initializer_range": 0.4, **shape, **ends, **changes}
@@ -134,19 +152,24 @@ def weights_of(lm: LanguageModel) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in lm.model.named_parameters()}
 
 
-# Processes come from one server that has imported everything, so that each costs a fork.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    [
-        *(f"uptake.cli.{name}" for name in cli.COMMANDS),
-        *("uptake.report", "uptake.tasks.train", "uptake.methods.follow_up_likelihood"),
-    ]
-)
+@cache
+def _server() -> ForkServerContext:
+    """Where processes come from: a server that has imported everything, so that each costs a fork."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tiny_preload"])
+    paths = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [paths])])
+    ensure_running()
+    if paths is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = paths
+    return context
 
 
 def started(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Have a function called in a process of its own, in this folder and with these environment variables."""
-    process = _FORKS.Process(target=_with_environment, args=(dict(os.environ), function, *arguments))
+    process = _server().Process(target=_with_environment, args=(dict(os.environ), function, *arguments))
     process.start()
     return process
 

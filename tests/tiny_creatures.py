@@ -38,8 +38,9 @@ def creature(habits: Habits, template: str = "", **changes: Any) -> LanguageMode
     """A model of these habits: nothing but the last token reaches the head."""
     tokenizer = digit_tokenizer(template)
     size = len(tokenizer)
-    shape = {"hidden_size": 4 * size, "num_hidden_layers": 1, "tie_word_embeddings": False, "initializer_range": 0.02}
-    model: Any = tiny_llama(0, torch.float64, tokenizer, **{**shape, "max_position_embeddings": 1024, **changes}).base
+    shape = {"hidden_size": 4 * size, "head_dim": 8, "num_hidden_layers": 1, "tie_word_embeddings": False}
+    options = {**shape, "initializer_range": 0.02, "max_position_embeddings": 1024, **changes}
+    model: Any = tiny_llama(0, torch.float64, tokenizer, **options).base
     with torch.no_grad():
         model.model.layers[0].self_attn.o_proj.weight.zero_()
         model.model.layers[0].mlp.down_proj.weight.zero_()

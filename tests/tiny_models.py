@@ -68,12 +68,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+# Models that were made, by what they were made of, with the state of the generator after that.
+_made: dict[str, tuple[PreTrainedModel, Tensor]] = {}
+
+
 def tiny(family: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: object) -> PreTrainedModel:
-    """A model with random weights, the same for the same seed."""
-    config = getattr(transformers, f"{family}Config")(**{**FAMILIES[family], **changes})
-    torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-    return model
+    """A model with random weights, the same for the same seed; every call gives one of its own."""
+    name = f"{family} {seed} {dtype} {sorted(changes.items())}"
+    if name not in _made:
+        config = getattr(transformers, f"{family}Config")(**{**FAMILIES[family], **copy.deepcopy(changes)})
+        torch.manual_seed(seed)
+        _made[name] = AutoModelForCausalLM.from_config(config, dtype=dtype).eval(), torch.get_rng_state()
+    model, state = _made[name]
+    torch.set_rng_state(state)
+    return copy.deepcopy(model)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

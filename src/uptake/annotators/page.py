@@ -91,6 +91,8 @@ class _Server(ThreadingHTTPServer):
     """Server of one survey that nobody can keep: requests arrive in a bounded time, or their connection is cut."""
 
     daemon_threads = True
+    # Connections that wait to be taken; where there is no room for one, it tries again a second later.
+    request_queue_size = 128
 
     def __init__(self, survey: Survey, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Page)
