@@ -63,10 +63,11 @@ class StepMemory:
     def peak(self, tokens: int, *, several: bool) -> int:
         """The most that a step with micro-batches of so many tokens takes.
 
-        The gradients of one micro-batch grow where its activations go; those of several are added to those before.
+        The gradients of one micro-batch grow where its activations go. Of several, those before are there already, and
+        each weight's is added to its own as soon as it is known.
         """
         learning, held = self.micro_batch(tokens), self.gradients + self.table
-        taken = 2 * self.gradients + learning if several else max(held, learning)
+        taken = self.gradients + learning if several else max(held, learning)
         return round(self.gaps * (self.moments + taken) + self.always)
 
 
