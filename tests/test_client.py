@@ -1,8 +1,10 @@
 """Questions to a server: what stands beside an answer costs nothing, and nothing is read or waited for without end."""
 
+import asyncio
 import gzip
 import json
 import logging
+import signal
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -11,16 +13,19 @@ from math import log
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from tiny_server import INSTRUCTIONS, Answer, JudgeServer, failure, said, told
 
 from uptake.annotators.completion import ChatCompletion, first_preferred
 from uptake.annotators.server import ServerJudge
 from uptake.client import Server
+from uptake.client.server import _run
 from uptake.edits.edit import Draft, Proposal
 from uptake.edits.server import ServerEditor
 from uptake.errors import InputError, UptakeError
 from uptake.support.keys import prompt_key
+from uptake.support.stop import Stopped, stopped_by_signals
 from uptake.types import Dropped, Prompt, Turn, Verdict
 
 TURNS = (Turn("user", "How is it?"),)
@@ -414,3 +419,30 @@ def test_nothing_of_a_question_is_logged(make: Make, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.DEBUG)
     assert answering(make, replace(said("1"), wait=0.0)).valid
     assert "good good" not in caplog.text
+
+
+async def connected(wait: Callable[[], Any]) -> None:
+    """What comes while a connection is opened, in a group of tasks as the library has it."""
+
+    async def opened() -> None:
+        wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(opened)
+        await asyncio.sleep(5)
+
+
+def test_a_signal_while_connections_are_opened_ends_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """Tasks of the library hold it in a group of errors, which the loop would log when it closes."""
+    with pytest.raises(Stopped), stopped_by_signals():
+        _run(connected(lambda: signal.raise_signal(signal.SIGHUP)))
+    assert caplog.messages == []
+
+
+def test_other_errors_of_a_loop_are_still_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def failing() -> None:
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0.01)
+
+    _run(failing())
+    assert "ZeroDivisionError" in caplog.text

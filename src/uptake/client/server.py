@@ -18,6 +18,7 @@ from uptake.client.post import PostError, client, error_in, post
 from uptake.client.reply import Reply
 from uptake.data.cache import Cache
 from uptake.errors import InputError, UptakeError
+from uptake.support.stop import Stopped
 from uptake.support.texts import whole
 
 log = logging.getLogger(__name__)
@@ -244,14 +245,23 @@ _open = set[tuple[asyncio.AbstractEventLoop, "asyncio.Task[Any]"]]()
 
 
 async def _until_let_go(work: Coroutine[Any, Any, _Result]) -> _Result:
-    task = asyncio.current_task()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    call = asyncio.get_running_loop(), task
+    loop.set_exception_handler(_unless_stopped)
+    call = loop, task
     _open.add(call)
     try:
         return await work
     finally:
         _open.discard(call)
+
+
+def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what a task failed by, but for a signal that ends the command: it is on its way out, and said there."""
+    error = context.get("exception")
+    group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error or Exception()])
+    if group.subgroup(Stopped) is None:
+        loop.default_exception_handler(context)
 
 
 def let_go() -> None:
