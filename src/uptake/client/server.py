@@ -258,9 +258,8 @@ async def _until_let_go(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what a task failed by, but for a signal that ends the command: it is on its way out, and said there."""
-    error = context.get("exception")
-    group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error or Exception()])
-    if group.subgroup(Stopped) is None:
+    # Looked for in groups of groups.
+    if BaseExceptionGroup("", [context.get("exception") or Exception()]).subgroup(Stopped) is None:
         loop.default_exception_handler(context)
 
 

@@ -4,7 +4,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 from statistics import fmean
 from typing import final
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from uptake.data.exchanges import Exchange, Reacted, each_exchange
 from uptake.data.read import RowStream
 from uptake.data.redact import Redact
+from uptake.data.resumable import digest
 from uptake.data.text_file import TextFile, Texts
 from uptake.errors import InputError
 from uptake.types import Row
@@ -127,19 +127,13 @@ class _Exchanges:
         self.lengths, self.conversations, self.ratings = array("q"), array("q"), array("d")
 
     def add(self, each: Exchange) -> None:
-        key = _digest(each.prompt.key, each.response, repr(each.fields))
+        key = digest(each.prompt.key, each.response, repr(each.fields))
         self.keys += key
-        self.words += _digest(key.hex(), each.follow_up)
+        self.words += digest(key.hex(), each.follow_up)
         self.prompts += bytes.fromhex(each.prompt.key)
         self.lengths.append(len(each.response))
         self.conversations.append(each.conversation)
         self.ratings.append(float("nan") if each.rating is None else each.rating)
-
-
-def _digest(*texts: str) -> bytes:
-    """Sixteen bytes that differ wherever the texts do."""
-    spelled = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return blake2b(b"".join(len(text).to_bytes(8, "big") + text for text in spelled), digest_size=16).digest()
 
 
 def _numbered(keys: bytes | bytearray, size: int = 16) -> tuple[Indices, Indices]:

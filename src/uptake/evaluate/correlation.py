@@ -37,9 +37,8 @@ def correlations(
 
     Raises `InputError` for fewer than three rows, unequal lengths of the sequences and a number that is not finite.
     """
-    return Correlations(
-        *_correlated(scores, ratings, clusters, (partial(partial, pearson), _spearman, partial(partial, kendall)), seed)
-    )
+    kinds = (lambda x, y: partial(pearson, x, y), _spearman, lambda x, y: partial(kendall, x, y))
+    return Correlations(*_correlated(scores, ratings, clusters, kinds, seed))
 
 
 def rank_correlation(

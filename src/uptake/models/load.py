@@ -170,14 +170,16 @@ def refuse_unknown_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrain
         raise ModelError(f"{name}: {problem} (allowed: the model's own tokenizer, or a model resized for this one)")
 
 
-def refuse_no_model(name: str | Path) -> None:
+def refuse_no_model(*names: str | Path) -> None:
     """Raise ModelError for what can be seen to be no model before anything is read: a path that is not there, say."""
-    refuse_no_folder(str(name))
-    if str(name).lower().endswith(".gguf"):
-        allowed = "a Transformers folder; examples/smollm2.py makes one of a GGUF file"
-        raise ModelError(f"{name}: a GGUF file holds quantized weights, which cannot be trained (allowed: {allowed})")
-    if Path(name).is_dir() and not any((Path(name) / file).exists() for file in _CONFIGS):
-        raise ModelError(f"{name}: no model in this folder (allowed: a folder with {' or '.join(_CONFIGS)})")
+    for name in names:
+        refuse_no_folder(str(name))
+        if str(name).lower().endswith(".gguf"):
+            allowed = "a Transformers folder; examples/smollm2.py makes one of a GGUF file"
+            problem = "a GGUF file holds quantized weights, which cannot be trained"
+            raise ModelError(f"{name}: {problem} (allowed: {allowed})")
+        if Path(name).is_dir() and not any((Path(name) / file).exists() for file in _CONFIGS):
+            raise ModelError(f"{name}: no model in this folder (allowed: a folder with {' or '.join(_CONFIGS)})")
 
 
 # The libraries below pass on whatever theirs raise, down to bare Exception; every case gets the same message.

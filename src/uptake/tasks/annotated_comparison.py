@@ -43,8 +43,7 @@ def compare_by_annotator(
     out and counted. `loading` are options of `uptake.load`. Raises InputError where no verdict is valid.
     """
     questions = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
-    for path in models.values():
-        refuse_no_model(path)
+    refuse_no_model(*models.values())
     with comparison_folder(folder) as target:
         lms = {name: load(path, **loading) for name, path in models.items()}
         chats = {side: ChatFormat.of(lms[side]) for side in ("before", "after")}

@@ -122,8 +122,7 @@ def compare_files(
     """
     rows = prompts(read(source, limit=limit, columns=columns, skipped=[] if drop_bad else None))
     rated_by = models[reward.model]
-    for path in models.values():
-        refuse_no_model(path)
+    refuse_no_model(*models.values())
     with comparison_folder(folder) as target:
         built = reward.build(Resources({reward.model: load(rated_by, **loading)}))
         before, after = (

@@ -55,8 +55,7 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
     skipped: list[InputError] | None = [] if config.drop_bad else None
     rows = RowStream(config.data, config.limit, config.columns, skipped=skipped)
     whole = learns and not config.lora and split_adapter(config.policy)[1] is None
-    for name in (config.policy, *config.models.values()):
-        refuse_no_model(name)
+    refuse_no_model(config.policy, *config.models.values())
     policy = load(config.policy, dtype=config.dtype, device=config.device, fp32_weights=whole)
     if config.lora:
         torch.manual_seed(config.seed)
@@ -73,8 +72,7 @@ def load_each(
     paths: Mapping[str, str], fp32_weights: Collection[str] = (), *, device: str = "auto", dtype: str = "auto"
 ) -> dict[str, LanguageModel]:
     """The models of some paths by name, some with weights in fp32; one that has several names is loaded once."""
-    for path in paths.values():
-        refuse_no_model(path)
+    refuse_no_model(*paths.values())
     wanted = {name: (path, name in fp32_weights) for name, path in paths.items()}
     loaded = {
         (path, wide): load(path, dtype=dtype, device=device, fp32_weights=wide)
