@@ -258,24 +258,22 @@ def test_groups_that_are_streamed_are_those_of_a_call() -> None:
         assert [each.version for each in found[number]] == [5] * 3
 
 
-def test_a_round_that_was_killed_samples_the_rest_alone(tmp_path: Path) -> None:
-    """The journal of a killed call with some of its groups, in no order: they stay, and the round is the whole one."""
+def test_a_round_that_was_killed_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pools that are in the journal stay, and the rest are those of an undisturbed round, log-probabilities too."""
+    monkeypatch.setattr("uptake.rollout.policy.TOGETHER", 8)
     recipe = methods.build("flr", {"n": 2, "max_new_tokens": 6, "keep_unfinished": True})
-    (stage,), rows = recipe.stages, prompt_records(9)
+    (stage,), rows = recipe.stages, prompt_records(11)
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
     whole = sample_round(stage, tiny_world(tmp_path, rows), RunLog(tmp_path / "whole", 0), (0, 0), 0)
     lines = (tmp_path / "whole/rounds/0-0/sampled.jsonl").read_text().splitlines(keepends=True)
-    assert sum(len(json.loads(line)["rows"]) for line in lines) == len(lines) == 9
+    assert [len(json.loads(line)["groups"]) for line in lines] == [4, 4, 3]
     cut = tmp_path / "cut/rounds/0-0/sampled.jsonl"
     cut.parent.mkdir(parents=True)
-    cut.write_text("".join([lines[7], lines[2]]) + lines[4][:50])
+    cut.write_text(lines[0] + lines[1][:50])
     again = sample_round(stage, tiny_world(tmp_path, rows), RunLog(tmp_path / "cut", 0), (0, 0), 0)
-    assert [[each.response_ids for each in group] for group in again] == [
-        [each.response_ids for each in group] for group in whole
-    ]
-    assert cut.read_text().startswith(lines[7] + lines[2])
-    assert len(cut.read_text().splitlines()) == 9
+    assert again == whole
+    assert cut.read_text() == "".join(lines)
 
 
 def test_every_round_of_a_recipe_draws_anew() -> None:

@@ -34,7 +34,12 @@ class Produce(Protocol):
 
 @runtime_checkable
 class StreamedProduce(Produce, Protocol):
-    """Responses that are given group by group, so that no row waits for the longest response to others."""
+    """Responses that are given group by group, so that no row of a pool waits for the longest response to others."""
+
+    @property
+    def pool(self) -> int:
+        """Rows that are sampled together: as many as are lost when the process is killed."""
+        ...
 
     def stream(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Iterator[tuple[int, Group]]:
         """The number of each row and its group, as soon as that is done."""

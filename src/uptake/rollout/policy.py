@@ -12,6 +12,9 @@ from uptake.sampling.sampler import sample, stream
 from uptake.types import Group, Prompt, Rollout, Row
 from uptake.world import World
 
+# Responses that are sampled together. A model of 135 M takes a fifth more CPU time for each of 64 than of 128.
+TOGETHER = 256
+
 
 @final
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class PolicySamples(Samples):
 
     def draw(self, world: World, prompts: Sequence[Prompt], seed: int, version: int) -> Sequence[Rollout]:
         return self.of(world.policy, prompts, world.chat, seed, version)
+
+    @property
+    def pool(self) -> int:
+        return max(1, TOGETHER // self.n)
 
     def stream(self, world: World, rows: Sequence[Row], round_: int, version: int) -> Iterator[tuple[int, Group]]:
         """The number of each row and its samples, as soon as the last of them is done."""

@@ -24,9 +24,9 @@ from uptake.client import let_go
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
-from uptake.recipe import Examples, Stage, StreamedProduce
+from uptake.recipe import Examples, Produce, Stage, StreamedProduce
 from uptake.reference import RunningReference
-from uptake.support.progress import progress_bar
+from uptake.support.progress import Bar, progress_bar
 from uptake.train.checkpoint import Cursor
 from uptake.train.run_folder import RunLog
 from uptake.train.tensor_folder import DamagedFolder, exact, read_tensors, write_tensors
@@ -36,7 +36,7 @@ from uptake.world import World
 
 logger = logging.getLogger(__name__)
 
-# Groups that are judged together and journaled as one line, and rows that are produced together where none waits.
+# Groups that are judged together and journaled as one line, and rows that are produced together where no pool is.
 CHUNK = 32
 
 # Between two looks at whether background work has ended.
@@ -49,6 +49,7 @@ PREPARED = "prepared"
 SHOWN = 2
 
 RoundIndex = tuple[int, int]  # stage, round
+Moment = tuple[int, int]  # round, steps that the policy has taken
 
 _GROUPS = TypeAdapter(tuple[Group, ...])
 _ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
@@ -197,34 +198,36 @@ class RoundsOfData:
 
 
 def sample_round(stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int) -> list[Group]:
-    """The groups of a round in the order of its rows, journaled as they are done."""
-    rows = stage.select(world, round_index[1])
-    with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(rows)) as bar:
-        groups: dict[int, Group] = {}
-        for written in journal.each(_sampled):
-            groups |= written
-        bar.advance(len(groups))
-        left = [number for number in range(len(rows)) if number not in groups]
-        with log.timed("produce", len(left)) as timer:
-            for done in _produced(stage, world, [rows[number] for number in left], (round_index[1], version)):
-                found = {left[number]: group for number, group in done.items()}
-                spelled = _GROUPS.dump_python(tuple(found.values()), mode="json")
-                journal.append({"rows": list(found), "groups": spelled})
-                groups |= found
-                timer.tokens += sum(len(rollout.response_ids) for group in found.values() for rollout in group)
-                bar.advance(len(found))
-    return [groups[number] for number in range(len(rows))]
+    """The groups of a round in the order of its rows, journaled by pools: rows that are sampled together.
 
-
-def _produced(stage: Stage, world: World, rows: Sequence[Row], when: tuple[int, int]) -> Iterator[Mapping[int, Group]]:
-    """Groups by the number of their row: each alone from who gives it as soon as it is done, else by chunks."""
+    Which rows these are does not depend on what was sampled before a kill: products of other shapes round otherwise.
+    """
     produce, *_ = stage.sampling
-    if isinstance(produce, StreamedProduce):
-        yield from ({number: group} for number, group in produce.stream(world, rows, *when))
-        return
-    for start in range(0, len(rows), CHUNK):
-        groups = produce(world, rows[start : start + CHUNK], *when)
-        yield dict(enumerate(groups, start))
+    rows, when = stage.select(world, round_index[1]), (round_index[1], version)
+    size = produce.pool if isinstance(produce, StreamedProduce) else CHUNK
+    with Journal(_folder(log, round_index) / "sampled.jsonl") as journal, progress_bar("produce", len(rows)) as bar:
+        groups = [group for pool in journal.each(_sampled) for group in pool]
+        bar.advance(len(groups))
+        with log.timed("produce", len(rows) - len(groups)) as timer:
+            for start in range(len(groups), len(rows), size):
+                pool = _produced(produce, world, rows[start : start + size], when, bar)
+                journal.append({"groups": _GROUPS.dump_python(pool, mode="json")})
+                groups += pool
+                timer.tokens += sum(len(rollout.response_ids) for group in pool for rollout in group)
+    return groups
+
+
+def _produced(produce: Produce, world: World, rows: Sequence[Row], when: Moment, bar: Bar) -> tuple[Group, ...]:
+    """The groups of a pool, in the order of its rows; the bar sees each as soon as it is done."""
+    if not isinstance(produce, StreamedProduce):
+        groups = tuple(produce(world, rows, *when))
+        bar.advance(len(groups))
+        return groups
+    found: dict[int, Group] = {}
+    for number, group in produce.stream(world, rows, *when):
+        found[number] = group
+        bar.advance()
+    return tuple(found[number] for number in range(len(rows)))
 
 
 def _judge_round(
@@ -278,8 +281,8 @@ def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> 
     return groups, assessments
 
 
-def _sampled(record: Mapping[str, Any]) -> dict[int, Group]:
-    return dict(zip(map(int, record["rows"]), _GROUPS.validate_python(record["groups"]), strict=True))
+def _sampled(record: Mapping[str, Any]) -> tuple[Group, ...]:
+    return _GROUPS.validate_python(record["groups"])
 
 
 def _read(record: Mapping[str, Any]) -> Judged:
