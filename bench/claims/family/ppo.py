@@ -12,7 +12,7 @@ from claims.family.sizes import sized
 from claims.family.token_reward import EDITS, LEARN, RATE, SEQUENCE, TOKENS
 from claims.work.policy import policy
 
-PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, sized(16, 2), 4
+PROMPTS, SAMPLES, ROUNDS, EPOCHS = 64, 2, sized(12, 2), 4
 LAMBDAS = (0.5, 0.95, 1.0)
 COMMON = {
     "prompts": PROMPTS,

@@ -20,7 +20,7 @@ FOLLOW_UPS: Mapping[str, Any] = {"follow_up": {"model": "start", "temperature": 
 
 
 def arm(name: str, method: str, settings: Mapping[str, Any], **more: Any) -> Arm:
-    """A method with three rates to choose from."""
+    """A method with rates to choose from."""
     options = {"method": method, "data": {"kind": "prompts"}, **more}
     candidates = tuple({"settings": {**COMMON, **SAMPLES, **settings, **rate["settings"]}} for rate in RATES)
     return Arm(name, relative, options, candidates)

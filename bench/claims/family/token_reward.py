@@ -11,9 +11,9 @@ from claims.claim import Arm, Claim
 from claims.family.sizes import SHRINK, sized
 from claims.work.tokens import one_position, token_rewards
 
-EDITS = sized(6912)
+EDITS = sized(3456)
 RATE = 1e-3
-RATES = (2e-3, RATE, 5e-4)
+RATES = (2e-3, RATE)
 # More and smaller steps than the demonstration's model took: what it does not know of the town, no edit shows it.
 LEARN: Mapping[str, Any] = {"batch_size": 16, "lr": 3e-3} if SHRINK == 1 else {}
 TRAINING = {"batch_size": 16, "epochs": 2, "weight_decay": 0.01, "warmup": 0.1}
