@@ -382,6 +382,29 @@ class Config(logging.Handler):
 Config()
 def build(config): ...
 '''
+LATE = '''"""Odd."""
+import os, signal
+from uptake.errors import ModelError
+from uptake.methods import MethodConfig
+class Late(ModelError):
+    def __str__(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return "told late"
+class Config(MethodConfig):
+    lr: float = 1e-2
+    batch_size: int = 2
+def build(config):
+    raise Late("late")
+'''
+
+
+def test_a_stop_while_an_error_is_told_is_told(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(Path("in.jsonl"), answered_records(8))
+    Path("odd.py").write_text(LATE)
+    words = ["train", "./odd.py", "--policy", str(model), "--data", "in.jsonl", "--out", "run"]
+    assert in_process(child, words, "one", True, None) == 129
+    assert last_words("one") == "stopped by SIGHUP; the same command begins anew\n"
 
 
 def test_what_becomes_of_a_stop_on_its_way_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

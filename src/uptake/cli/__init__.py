@@ -34,17 +34,20 @@ def main() -> None:
     _quiet_libraries()
     _patient_threads()
     clear_notes()
-    with stopped_by_signals() as came, _restored_environment():
-        try:
-            _call()
-        except (Exception, Stopped) as error:
-            # Whatever becomes of a stop on its way out is no error of its own.
-            raise SystemExit(_told(came() or error)) from None
-        finally:
-            with suppress(OSError):
-                for line in notes():
-                    _note(line)
-            _give_up_printing()
+    try:
+        with stopped_by_signals() as came, _restored_environment():
+            try:
+                _call()
+            except (Exception, Stopped) as error:
+                # Whatever becomes of a stop on its way out is no error of its own.
+                raise SystemExit(_told(came() or error)) from None
+            finally:
+                with suppress(OSError):
+                    for line in notes():
+                        _note(line)
+                _give_up_printing()
+    except Stopped as stop:  # before the work began, or while it was said how it ended
+        raise SystemExit(_told(stop)) from None
 
 
 def _call() -> None:
