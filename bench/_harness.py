@@ -126,6 +126,13 @@ def _cpu_name() -> str:
     return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
+def recorded(name: str) -> list[dict[str, Any]]:
+    """The rows of earlier runs; none where there was no run."""
+    file = RESULTS / f"{name}.json"
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
+    return rows
+
+
 def record(name: str, claim: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table under its claim and keep it as `results/<name>.md` and `.json`; all rows have the same columns."""
     where = environment()

@@ -1,18 +1,18 @@
 """Cost as texts grow: follow-ups after longer contexts, pairs of longer prompts, prompts with several responses.
 
     python bench/bench_growth.py --longest 2048
-    python bench/bench_growth.py --model SMOLLM2 --only "pairs, 2 x 4"
+    python bench/bench_growth.py --model SmolLM2-135M-Instruct --only "pairs, 2 x 4"
 
 Beside the trees stand two of the ways that one writes by hand (_peers.py): a dense row for each tree, which shares
 nothing between trees, and the key-value cache of a context.
 
 Pairs are trained: forward and backward pass of all log-probabilities, a pair at a time by hand. Times are taken in
 turn, and memory in a fresh process, above what the model takes. All sides have their products computed by the same
-library. The last picture of lines goes to docs/images.
-The model is a random Llama unless a folder is given. Lines of earlier runs stay in the record until measured again.
+library. The model is a random Llama unless a folder is given, whose name then names its lines. Lines of earlier runs
+stay in the record until measured again. The picture in docs/images is drawn by a full run of the default model, and of
+another model on request.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from typing import Annotated
 import torch
 import typer
 from _growth_picture import draw
-from _harness import RESULTS, Comparison, compare, peak_bytes, record
+from _harness import RESULTS, Comparison, compare, peak_bytes, record, recorded
 from _model import llama, tokenizer
 from _peers import cached, dense_row
 from _works import Work, works
@@ -35,6 +35,7 @@ from uptake.models import LanguageModel, TokenTree, load, pack, prepare, score_t
 from uptake.models.packing import cut, side_by_side
 
 BUDGET = 8192
+SIZE, LONGEST = "512,8,8", 8000  # what the page shows
 CACHED = 2048  # tokens of the longest context whose expanded cache is measured
 AGREEMENT = 1e-4  # largest accepted difference of a token's log-probability between the sides
 
@@ -131,22 +132,22 @@ def measured(model: Model, work: Work, repeats: int) -> dict[str, str]:
 
 def main(
     model: Annotated[Path | None, typer.Option(help="Folder of a Transformers model.")] = None,
-    size: Annotated[str, typer.Option(help="Width, layers and heads of a random Llama.")] = "256,4,4",
+    size: Annotated[str, typer.Option(help="Width, layers and heads of a random Llama.")] = SIZE,
     only: Annotated[str, typer.Option(help="A part of the names of the lines to measure.")] = "",
-    longest: Annotated[int, typer.Option(help="Tokens of the longest prompt to measure.")] = 8000,
+    longest: Annotated[int, typer.Option(help="Tokens of the longest prompt to measure.")] = LONGEST,
     repeats: Annotated[int, typer.Option(help="Times that each side runs.")] = 3,
+    picture: Annotated[bool, typer.Option("--picture", help="Draw this model's lines.")] = False,
 ) -> None:
     chosen = Model(model, *map(int, size.split(",")))
-    file, known, rows = RESULTS / "growth.json", {}, []
-    if file.exists():
-        known = {(row["model"], row["work"]): row for row in json.loads(file.read_text())["rows"]}
+    known = {(row["model"], row["work"]): row for row in recorded("growth")}
+    order = [each.name for each in works()]
     for work in works():
         if only in work.name and work.tokens <= longest:
             known[chosen.name, work.name] = measured(chosen, work, repeats)
-            order = [each.name for each in works()]
             rows = sorted(known.values(), key=lambda row: (row["model"], order.index(row["work"])))
             record("growth", "Cost as texts grow, on token trees and by hand; 2 x 4: four of each of two prompts", rows)
-    draw(rows, chosen.name, RESULTS.parents[1] / "docs" / "images" / "growth.svg")
+    if picture or (model is None and size == SIZE and not only and longest >= LONGEST):
+        draw([*known.values()], chosen.name, RESULTS.parents[1] / "docs" / "images" / "growth.svg")
 
 
 if __name__ == "__main__":

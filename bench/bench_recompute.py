@@ -1,9 +1,9 @@
 """A DPO step that computes its layers once more in the backward pass, against one that keeps what they computed.
 
-    python bench/bench_recompute.py --model SMOLLM2
+    python bench/bench_recompute.py --model SmolLM2-135M-Instruct
 
 Both sides take the same two pairs in one micro-batch, and their losses are equal to the bit. Times are taken in turn,
-and memory in a fresh process, above what the model takes.
+and memory in a fresh process, above what the model takes. Lines of other models stay in the record.
 """
 
 import random
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from _harness import compare, peak_bytes, record, spread
+from _harness import compare, peak_bytes, record, recorded, spread
 from _model import llama, tokenizer
 from transformers import LlamaForCausalLM
 
@@ -57,9 +57,11 @@ def main(model: Annotated[Path | None, typer.Option(help="Folder of a Transforme
     del again, plain
     once, kept = (peak_bytes(step, model, recompute)[1] / 1e6 for recompute in (True, False))
     ratio = spread([1 / each for each in (speed.ratio.high, speed.ratio.median, speed.ratio.low)])
+    named = model.name if model else "random Llama 256 x 4"
+    others = [row for row in recorded("recompute") if row["model"] != named]
     rows = [
         {
-            "model": model.name if model else "random Llama 256 x 4",
+            "model": named,
             "measure": name,
             "layers computed again": ours,
             "layers kept": theirs,
@@ -71,7 +73,7 @@ def main(model: Annotated[Path | None, typer.Option(help="Folder of a Transforme
         )
     ]
     claim = f"One DPO step on {PAIRS} pairs of {PROMPT} + 2 x {RESPONSE} tokens in one micro-batch, fp32"
-    record("recompute", claim, rows)
+    record("recompute", claim, [*others, *rows])
 
 
 if __name__ == "__main__":
