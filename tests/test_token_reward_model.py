@@ -70,6 +70,8 @@ def test_golden_losses() -> None:
     assert soft(other, good).tolist() == pytest.approx([0.126928, 0.724077], abs=1e-6)
     assert float(soft(one, bad).mean() + soft(other, good).mean()) == pytest.approx(0.969948, abs=1e-6)
     assert hard.counted(bad).tolist() == [True, False, False]
+    sides = [hard(logits, labels)[hard.counted(labels)].mean() for logits, labels in ((one, bad), (other, good))]
+    assert float(sum(sides)) == pytest.approx(0.253856, abs=1e-6)
     assert float(soft(torch.tensor([0.8]), torch.tensor([-0.5]))) == pytest.approx(0.971101, abs=1e-6)
     outputs, labels = torch.tensor([0.2, -0.1, 0.3]), torch.tensor([-1.0, 0.0, 1.0])
     assert float(SquaredError()(outputs, labels).mean()) == pytest.approx(0.646667, abs=1e-6)
