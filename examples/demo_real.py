@@ -1,6 +1,8 @@
-"""Uptake on a real model in about six minutes: can it judge, and does it learn from 64 human pairs?
+"""Uptake on a real model: can it judge, and does it learn from 64 human pairs?
 
     python examples/demo_real.py [runs/demo-real]
+
+It takes about six minutes beside other work, three on two quiet cores.
 
 SmolLM2-135M-Instruct, made by examples/smollm2.py where it is not there yet, answers three questions; is asked whether
 it can judge 60 human pairs; learns from 64 others by DPO, through an adapter; and is measured on 64 more that it has
@@ -25,6 +27,7 @@ from uptake.models import LanguageModel, load
 from uptake.report import write_report
 from uptake.rewards.base import Reward
 from uptake.rewards.implicit import ImplicitReward
+from uptake.rewards.length import Length
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.rollout import PolicySamples
 from uptake.tasks.can_judge import can_judge
@@ -72,6 +75,7 @@ def main() -> None:
     after, held_out = load(run / "model"), rows[HELD_OUT]
     print("\nHeld-out pairs in people's order")
     measured: dict[str, Reward] = {
+        "length": Length(),
         "likelihood before": DirectLikelihood.from_pretrained(lm),
         "likelihood after": DirectLikelihood.from_pretrained(after),
         "what it has learned (implicit reward)": ImplicitReward(after, lm),
