@@ -11,7 +11,7 @@ help: ## list the targets
 demo: .venv/ready ## align a tiny model from its readers' reactions and open the report
 	@$(BIN)/uptake demo
 
-demo-real: .venv/ready ## the same on a real model and real pairs: can it judge, and does it learn? (six minutes)
+demo-real: .venv/ready ## the same on a real model and real pairs: can it judge, and does it learn? (six minutes beside other work, three without)
 	@$(BIN)/python examples/demo_real.py
 
 # Types take one core for a minute or two, while tests wait now and then: so the two go side by side.
@@ -37,7 +37,7 @@ parity: $(foreach peer,$(PEERS),.venv/$(lastword $(subst =, ,$(peer)))) ## have 
 	@set -e; for peer in $(PEERS); do env OMP_NUM_THREADS=1 PYTHONPATH=.venv/$${peer#*=} $(BIN)/python tests/parity/peer_$${peer%=*}.py; done
 	@git diff --stat -- tests/parity
 
-figures: bench demo-seeds claims real ## every figure of the docs again (DATA=folder of the data sets, for those of real ones)
+figures: bench demo-seeds claims real ## measure again what needs no model of yours (DATA=folder of data sets); the first town's figures cannot be made again
 
 bench: .venv/bench .venv/trl-1.12.0 ## measure every claim; results go to bench/results
 	@set -e; for script in $(filter-out %_ppo.py,$(wildcard bench/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script; done
