@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 ROOT = Path(__file__).parents[1]
 # Results, the ratio in their first row (of a model where there are several), and what it is called.
 SPEED = (
-    ("growth", "SmolLM2-135M-Instruct", "cache / trees", "120 follow-ups, to a key-value cache"),
+    ("growth", "SmolLM2-135M-Instruct", "dense row / trees", "120 follow-ups, to a dense row"),
     ("sampling", None, "generate / uptake", "sample 8 x 8 answers"),
     ("dpo", None, "ratio", "one DPO step, to trl"),
 )
