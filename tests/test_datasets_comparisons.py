@@ -236,6 +236,14 @@ def test_rmb(tmp_path: Path) -> None:
     assert best.skipped == {"no response": 1}
 
 
+def test_a_path_without_a_goal_is_an_error_with_its_place(tmp_path: Path) -> None:
+    pair: dict[str, Any] = {"chosen": {"answer": "a"}, "reject": {"answer": "b"}}
+    tables = {"pairwise_helpfulness": [rmb_row("Hi", **pair), rmb_row("Hi", path="Helpfulness", **pair)]}
+    put(tmp_path / "rmb", {**tables, "pairwise_harmlessness": [], "bon_helpfulness": []})
+    with pytest.raises(InputError, match=r"pairwise_helpfulness\.jsonl\.gz:2, field 'category_path'"):
+        open_benchmarks("rmb", tmp_path)
+
+
 def message(role: str, text: str, *replies: dict[str, Any], rank: int | None = None) -> dict[str, Any]:
     return {"role": role, "text": text, "replies": list(replies)} | ({} if rank is None else {"rank": rank})
 

@@ -28,7 +28,7 @@ class _Question(BaseModel):
     """A conversation that ends with the user, and the path "Pairwise_set/Helpfulness/Code" or the like."""
 
     conversation_input: list[dict[str, Any]]
-    category_path: str
+    category_path: str = Field(pattern="^[^/]*/[^/]+")
 
     @property
     def goal(self) -> str:
