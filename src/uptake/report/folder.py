@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from uptake.data import TokenView
 from uptake.errors import InputError
@@ -25,6 +25,8 @@ def _has_step(row: Mapping[str, float | None]) -> Mapping[str, float | None]:
     return row
 
 
+# A longer time is of no run; it is damage.
+Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 MetricRow = Annotated[Mapping[str, float | None], AfterValidator(_has_step)]
 
 
@@ -48,7 +50,7 @@ class Phase:
     """One line of `timing.jsonl`: a phase that ran once, for `seconds`."""
 
     phase: str
-    seconds: float
+    seconds: Seconds
     tokens: int | None = None
     count: int | None = None
 
