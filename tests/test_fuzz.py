@@ -17,7 +17,7 @@ FEW = {"run folder": 3, "model folder": 3, "report": 2, "data set": 5}
 # Inputs that once were a fault.
 ONCE = (
     *(("csv", 44), ("jsonl", 409), ("options", 56), ("template", 67), ("template", 126), ("answers", 70)),
-    *(("model folder", 100), ("data set", 450), ("data set", 528), ("report", 100181)),
+    *(("model folder", 100), ("report", 100181)),
 )
 
 
