@@ -125,7 +125,7 @@ def test_memory_of_a_real_model_is_that_of_its_run(tmp_path: Path, method: list[
         re.findall(rf"{name} +│ about (\S+) GiB", said) for name in ("memory of a step", "peak memory")
     )
     assert 0.9 <= float(told) / taken <= 1.25
-    assert float(measured) == pytest.approx(taken, rel=0.1)
+    assert float(measured) == pytest.approx(taken, rel=0.2)
 
 
 def called(arguments: list[str]) -> str:
