@@ -112,9 +112,11 @@ SAMPLED += ["--set", "n=2", "--set", "prompts=4", "--set", "rounds=2", "--set", 
 @pytest.mark.slow
 @pytest.mark.skipif("UPTAKE_SMOLLM2" not in os.environ, reason="UPTAKE_SMOLLM2 names no model")
 @pytest.mark.parametrize(
-    "method", [PAIRWISE, [*PAIRWISE, "--lora", "16"], SAMPLED], ids=["all weights", "adapter", "ppo"]
+    ("method", "within"),
+    [(PAIRWISE, 0.1), ([*PAIRWISE, "--lora", "16"], 0.1), (SAMPLED, 0.2)],
+    ids=["all weights", "adapter", "ppo"],
 )
-def test_memory_of_a_real_model_is_that_of_its_run(tmp_path: Path, method: list[str]) -> None:
+def test_memory_of_a_real_model_is_that_of_its_run(tmp_path: Path, method: list[str], within: float) -> None:
     """Both in processes of their own, whose peaks the kernel counts: as told before a step, and as measured."""
     given = [*method, "--policy", os.environ["UPTAKE_SMOLLM2"], "--data", str(PAIRS)]
     given += ["--dtype", "float32", "--set", "micro_tokens=512"]
@@ -125,7 +127,7 @@ def test_memory_of_a_real_model_is_that_of_its_run(tmp_path: Path, method: list[
         re.findall(rf"{name} +│ about (\S+) GiB", said) for name in ("memory of a step", "peak memory")
     )
     assert 0.9 <= float(told) / taken <= 1.25
-    assert float(measured) == pytest.approx(taken, rel=0.2)
+    assert float(measured) == pytest.approx(taken, rel=within)
 
 
 def called(arguments: list[str]) -> str:
