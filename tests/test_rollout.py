@@ -267,7 +267,7 @@ def test_a_round_that_was_killed_ends_with_the_same_bits(tmp_path: Path, monkeyp
     (tmp_path / "cut").mkdir()
     whole = sample_round(stage, tiny_world(tmp_path, rows), RunLog(tmp_path / "whole", 0), (0, 0), 0)
     lines = (tmp_path / "whole/rounds/0-0/sampled.jsonl").read_text().splitlines(keepends=True)
-    assert [len(json.loads(line)["groups"]) for line in lines] == [4, 4, 3]
+    assert [len(json.loads(line)["pool"]) for line in lines] == [4, 4, 3]
     cut = tmp_path / "cut/rounds/0-0/sampled.jsonl"
     cut.parent.mkdir(parents=True)
     cut.write_text(lines[0] + lines[1][:50])

@@ -96,7 +96,7 @@ def _train(options: Options, folder: Path, seed: int) -> None:
 def _drawn(folder: Path) -> int:
     """How many responses a run sampled; those that stood in its rows are none."""
     journals = folder.glob("rounds/*/sampled.jsonl")
-    groups = (group for path in journals for line in lines(path) for group in line["groups"])
+    groups = (group for path in journals for line in lines(path) for group in line["pool"])
     return sum(rollout["source"] != "dataset" for group in groups for rollout in group)
 
 

@@ -83,14 +83,7 @@ class Conditioned:
 
 
 def build(config: Config) -> Recipe:
-    asking = AskingFor(ScoredRows(config.standardize), config.condition, config.target_quantile)
-    return Recipe(
-        stages=(
-            Stage(
-                examples=Conditioned(asking),
-                objective=NextToken(),
-                respond=asking,
-                update=fill(Optimization, config),
-            ),
-        )
-    )
+    asking = AskingFor(fill(ScoredRows, config), config.condition, config.target_quantile)
+    examples, update = Conditioned(asking), fill(Optimization, config)
+    stage = Stage(examples=examples, objective=NextToken(), respond=asking, update=update)
+    return Recipe((stage,))

@@ -57,13 +57,10 @@ def kernel(config: Config) -> PairKernel:
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=PreferenceRows(),
-                reference=REFERENCES[config.reference],
-                objective=Pairs(kernel(config)),
-                update=fill(Optimization, config),
-            ),
-        )
+    stage = Stage(
+        examples=PreferenceRows(),
+        reference=REFERENCES[config.reference],
+        objective=Pairs(kernel(config)),
+        update=fill(Optimization, config),
     )
+    return Recipe((stage,))

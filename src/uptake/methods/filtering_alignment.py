@@ -7,7 +7,7 @@ what is there is good; a reward that likes length selects for it, and a hard pro
 counted. Gives no signal where all rewards are alike.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -47,11 +47,8 @@ class Filtered:
         for each in scored:
             if each.prompt.key not in best or each.reward > best[each.prompt.key].reward:
                 best[each.prompt.key] = each
-        chosen: list[Scored] = []
-        left: list[Scored] = []
-        for each in scored:
-            good = each is best[each.prompt.key] if self.by == "best" else self._is_above(each)
-            (chosen if good else left).append(each)
+        chosen = [each for each in scored if self._takes(each, best)]
+        left = [each for each in scored if not self._takes(each, best)]
         trees = [imitation(world.chat, world, each) for each in chosen]
         without = len(best) - len({each.prompt.key for each in chosen})
         figures = {"reward_kept": _mean(chosen), "reward_left_out": _mean(left), "prompts_without": without}
@@ -59,7 +56,9 @@ class Filtered:
         counts = {"prompts": len(best), "samples": len(scored), "kept": len(chosen)}
         return RoundData(trees, counts | figures | {"dropped": {reason: len(left)}})
 
-    def _is_above(self, scored: Scored) -> bool:
+    def _takes(self, scored: Scored, best: Mapping[str, Scored]) -> bool:
+        if self.by == "best":
+            return scored is best[scored.prompt.key]
         return self.threshold is None or scored.reward > self.threshold
 
 
@@ -69,12 +68,6 @@ def _mean(scored: Iterable[Scored]) -> float | None:
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=Filtered(ScoredRows(config.standardize), config.by, config.threshold),
-                objective=NextToken(),
-                update=fill(Optimization, config),
-            ),
-        )
-    )
+    examples = Filtered(fill(ScoredRows, config), config.by, config.threshold)
+    stage = Stage(examples=examples, objective=NextToken(), update=fill(Optimization, config))
+    return Recipe((stage,))

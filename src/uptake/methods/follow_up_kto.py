@@ -50,16 +50,13 @@ class Config(kto.Config):
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                produce=fill(PolicySamples, config),
-                judge=PointwiseJudge(fill(FollowUpSpec, config)),
-                signal=fill(Thresholds, config),
-                reference=REFERENCES[config.reference],
-                objective=Unpaired(fill(KTO, config)),
-                update=fill(Optimization, config),
-                rounds=config.rounds,
-            ),
-        )
+    stage = Stage(
+        produce=fill(PolicySamples, config),
+        judge=PointwiseJudge(fill(FollowUpSpec, config)),
+        signal=fill(Thresholds, config),
+        reference=REFERENCES[config.reference],
+        objective=Unpaired(fill(KTO, config)),
+        update=fill(Optimization, config),
+        rounds=config.rounds,
     )
+    return Recipe((stage,))

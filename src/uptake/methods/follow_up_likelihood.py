@@ -73,16 +73,13 @@ def _reward(config: Config) -> RewardSpec:
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                produce=fill(engine(config.engine), config),
-                judge=PointwiseJudge(_reward(config)),
-                signal=fill(BestWorst, config),
-                reference=REFERENCES[config.reference],
-                objective=Pairs(dpo.kernel(config)),
-                update=fill(Optimization, config),
-                rounds=config.rounds,
-            ),
-        )
+    stage = Stage(
+        produce=fill(engine(config.engine), config),
+        judge=PointwiseJudge(_reward(config)),
+        signal=fill(BestWorst, config),
+        reference=REFERENCES[config.reference],
+        objective=Pairs(dpo.kernel(config)),
+        update=fill(Optimization, config),
+        rounds=config.rounds,
     )
+    return Recipe((stage,))

@@ -66,13 +66,6 @@ class FeedbackTurns:
 
 def build(config: Config) -> Recipe:
     format = fill(FollowUpFormat, config)
-    return Recipe(
-        stages=(
-            Stage(
-                examples=FeedbackTurns(format),
-                objective=NextToken(),
-                update=fill(Optimization, config),
-                card=format.entry(),
-            ),
-        )
-    )
+    examples, update = FeedbackTurns(format), fill(Optimization, config)
+    stage = Stage(examples=examples, objective=NextToken(), update=update, card=format.entry())
+    return Recipe((stage,))

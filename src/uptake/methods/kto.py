@@ -32,13 +32,10 @@ class Config(MethodConfig):
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=RatedRows(),
-                reference=REFERENCES[config.reference],
-                objective=Unpaired(fill(KTO, config)),
-                update=fill(Optimization, config),
-            ),
-        )
+    stage = Stage(
+        examples=RatedRows(),
+        reference=REFERENCES[config.reference],
+        objective=Unpaired(fill(KTO, config)),
+        update=fill(Optimization, config),
     )
+    return Recipe((stage,))

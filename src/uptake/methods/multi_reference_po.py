@@ -39,13 +39,10 @@ class Config(dpo.Config):
 
 def build(config: Config) -> Recipe:
     primary = REFERENCES[config.reference]
-    return Recipe(
-        stages=(
-            Stage(
-                examples=PreferenceRows(),
-                reference=Virtual(primary, config.references, config.weights, config.clip_trust, config.combine),
-                objective=Pairs(dpo.kernel(config)),
-                update=fill(Optimization, config),
-            ),
-        )
+    stage = Stage(
+        examples=PreferenceRows(),
+        reference=Virtual(primary, config.references, config.weights, config.clip_trust, config.combine),
+        objective=Pairs(dpo.kernel(config)),
+        update=fill(Optimization, config),
     )
+    return Recipe((stage,))

@@ -66,18 +66,15 @@ class Config(dpo.Config):
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                select=PromptBatches(config.batch_size * config.steps_per_round),
-                produce=fill(engine(config.engine), config),
-                judge=PairwiseJudge(annotator_spec(config.judge), config.keep_unfinished, config.allow_position_bias),
-                signal=fill(ComparisonPairs, config),
-                reference=REFERENCES[config.reference],
-                objective=Pairs(dpo.kernel(config)),
-                update=fill(Optimization, config),
-                rounds=config.steps // config.steps_per_round,
-                ahead=config.ahead,
-            ),
-        )
+    stage = Stage(
+        select=PromptBatches(config.batch_size * config.steps_per_round),
+        produce=fill(engine(config.engine), config),
+        judge=PairwiseJudge(annotator_spec(config.judge), config.keep_unfinished, config.allow_position_bias),
+        signal=fill(ComparisonPairs, config),
+        reference=REFERENCES[config.reference],
+        objective=Pairs(dpo.kernel(config)),
+        update=fill(Optimization, config),
+        rounds=config.steps // config.steps_per_round,
+        ahead=config.ahead,
     )
+    return Recipe((stage,))

@@ -89,17 +89,14 @@ def _strength(verdict: Verdict) -> Judgement:
 
 def build(config: Config) -> Recipe:
     judge = AgainstFirst(annotator_spec(config.judge), config.keep_unfinished, config.allow_position_bias)
-    return Recipe(
-        stages=(
-            Stage(
-                select=PromptBatches(config.batch_size // (config.n // 2)),
-                produce=fill(PolicySamples, config),
-                judge=judge,
-                signal=RankedPairs(),
-                reference=REFERENCES[config.reference],
-                objective=Pairs(dpo.kernel(config)),
-                update=fill(Optimization, config),
-                rounds=config.steps,
-            ),
-        )
+    stage = Stage(
+        select=PromptBatches(config.batch_size // (config.n // 2)),
+        produce=fill(PolicySamples, config),
+        judge=judge,
+        signal=RankedPairs(),
+        reference=REFERENCES[config.reference],
+        objective=Pairs(dpo.kernel(config)),
+        update=fill(Optimization, config),
+        rounds=config.steps,
     )
+    return Recipe((stage,))

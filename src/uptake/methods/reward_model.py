@@ -29,13 +29,10 @@ class Config(MethodConfig):
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=PreferenceRows(margins=bool(config.margin_scale)),
-                objective=ScoredPairs(fill(BradleyTerry, config)),
-                modules=AddHead(std=config.head_std),
-                update=fill(Optimization, config),
-            ),
-        )
+    stage = Stage(
+        examples=PreferenceRows(margins=bool(config.margin_scale)),
+        objective=ScoredPairs(fill(BradleyTerry, config)),
+        modules=AddHead(std=config.head_std),
+        update=fill(Optimization, config),
     )
+    return Recipe((stage,))

@@ -61,21 +61,12 @@ class Weighted:
             WeightedTree(imitation(world.chat, world, each), float(weight))
             for each, weight in zip(scored, weights, strict=True)
         ]
-        figures = {
-            "effective_share": float(share),
-            "largest_weight": float(weights.max()),
-            "weights_cut": int((logs > most).sum()),
-        }
+        cut_off = int((logs > most).sum())
+        figures = {"effective_share": float(share), "largest_weight": float(weights.max()), "weights_cut": cut_off}
         return RoundData(trees, {"samples": len(trees), "kept": len(trees), "dropped": {}} | figures)
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=Weighted(ScoredRows(config.standardize), config.beta, config.max_weight),
-                objective=WeightedTokens(),
-                update=fill(Optimization, config),
-            ),
-        )
-    )
+    examples = Weighted(fill(ScoredRows, config), config.beta, config.max_weight)
+    stage = Stage(examples=examples, objective=WeightedTokens(), update=fill(Optimization, config))
+    return Recipe((stage,))

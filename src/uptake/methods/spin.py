@@ -1,13 +1,12 @@
 """Self-play fine-tuning (SPIN; arXiv 2401.01335): the policy learns to tell recorded responses from its own.
 
-In every iteration the policy answers the prompts of its data, and DPO prefers the recorded response to the policy's
-own, against the policy as it was when it answered. Differs from supervised fine-tuning in that what the policy says
-instead is pushed away: at the start of an iteration the gradient is that of supervised fine-tuning times `beta / 2`,
-and it is 0 once the policy writes as the data does. Assumes data better than the policy. `beta` counts: solved to the
-end, an iteration leaves `1 - 1 / beta` of the log-ratio between policy and data, so that 0.5 and less never settle; 0.1
-works because training stops long before. From the second iteration on, the pairs of the one before count too. The
-released code ends cut-off responses as if the policy had ended them, which marks the loser; here they are dropped and
-counted. Gives no signal where the policy repeats the recorded response.
+In every iteration the policy answers the prompts of its data, and DPO prefers the recorded response to the policy's,
+against the policy as it was then; from the second on, the pairs of the iteration before count too. Differs from
+supervised fine-tuning in that what the policy says instead is pushed away: at first the gradient is that of supervised
+fine-tuning times `beta / 2`, and it is 0 once the policy writes as the data does. Assumes data better than the policy.
+Solved to the end, an iteration leaves `1 - 1 / beta` of the log-ratio between policy and data, so that a `beta` of 0.5
+and less never settles; 0.1 works because training stops long before. The released code ends cut-off responses as if the
+policy had, which marks the loser; here they are dropped and counted. No signal where the policy repeats the response.
 """
 
 from collections.abc import Sequence
@@ -35,10 +34,8 @@ class Config(MethodConfig):
     iterations: int = Field(4, ge=1)
     loss: Literal["dpo", "slic"] = "dpo"
     beta: float = 0.1
-    # Of the fourth iteration and later ones.
-    late_beta: float = 5.0
-    # What is left of the learning rate in the third iteration and later ones.
-    late_lr: float = Field(0.2, gt=0)
+    late_beta: float = 5.0  # from the fourth iteration on
+    late_lr: float = Field(0.2, gt=0)  # the share of the learning rate that is left from the third iteration on
     n: Literal[1] = 1
     temperature: float = 1.0
     top_p: float = 1.0
@@ -68,8 +65,7 @@ def build(config: Config) -> Recipe:
 
 
 def _iteration(config: Config, index: int) -> Stage:
-    beta = (config.beta, config.late_beta)[index >= 3]
-    rate = (1.0, config.late_lr)[index >= 2]
+    beta, rate = (config.beta, config.late_beta)[index >= 3], (1.0, config.late_lr)[index >= 2]
     return Stage(
         produce=BesideRecorded(fill(PolicySamples, config)),
         judge=fill(RecordedWins, config),

@@ -27,12 +27,5 @@ class Config(MethodConfig):
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=Conversations(config.turns),
-                objective=NextToken(),
-                update=fill(Optimization, config),
-            ),
-        )
-    )
+    stage = Stage(examples=Conversations(config.turns), objective=NextToken(), update=fill(Optimization, config))
+    return Recipe((stage,))

@@ -48,14 +48,11 @@ class Config(MethodConfig):
 
 def build(config: Config) -> Recipe:
     kernel: TokenKernel = SquaredError() if config.loss == "mse" else CrossEntropy(hard=config.loss == "hard_ce")
-    return Recipe(
-        stages=(
-            Stage(
-                examples=EditedRows(fill(EditLabels, config), config.max_tokens, config.multi_edit),
-                objective=TokenRewards(kernel, config.consistency, config.bad_weight),
-                # Log-odds have no bias: two logits without one know only their difference.
-                modules=AddHead(head_name(kernel.logit), bias=not kernel.logit),
-                update=fill(Optimization, config),
-            ),
-        )
+    stage = Stage(
+        examples=EditedRows(fill(EditLabels, config), config.max_tokens, config.multi_edit),
+        objective=TokenRewards(kernel, config.consistency, config.bad_weight),
+        # Log-odds have no bias: two logits without one know only their difference.
+        modules=AddHead(head_name(kernel.logit), bias=not kernel.logit),
+        update=fill(Optimization, config),
     )
+    return Recipe((stage,))

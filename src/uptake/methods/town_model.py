@@ -75,13 +75,6 @@ def init_town_model(seed: int = 0, town: int = 0, *, width: int = 128, layers: i
 
 
 def build(config: Config) -> Recipe:
-    return Recipe(
-        stages=(
-            Stage(
-                examples=fill(TownConversations, config),
-                objective=NextToken(),
-                update=fill(Optimization, config),
-                rounds=config.rounds,
-            ),
-        )
-    )
+    examples, update = fill(TownConversations, config), fill(Optimization, config)
+    stage = Stage(examples=examples, objective=NextToken(), update=update, rounds=config.rounds)
+    return Recipe((stage,))

@@ -211,7 +211,7 @@ def sample_round(stage: Stage, world: World, log: RunLog, round_index: RoundInde
         with log.timed("produce", len(rows) - len(groups)) as timer:
             for start in range(len(groups), len(rows), size):
                 pool = _produced(produce, world, rows[start : start + size], when, bar)
-                journal.append({"groups": _GROUPS.dump_python(pool, mode="json")})
+                journal.append({"pool": _GROUPS.dump_python(pool, mode="json")})
                 groups += pool
                 timer.tokens += sum(len(rollout.response_ids) for group in pool for rollout in group)
     return groups
@@ -282,7 +282,7 @@ def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> 
 
 
 def _sampled(record: Mapping[str, Any]) -> tuple[Group, ...]:
-    return _GROUPS.validate_python(record["groups"])
+    return _GROUPS.validate_python(record["pool"])
 
 
 def _read(record: Mapping[str, Any]) -> Judged:
