@@ -29,12 +29,14 @@ soak: .venv/ready ## 500 kills of commands and of training, alone and two at onc
 fuzz: .venv/ready ## read 19,500 damaged inputs and run 500 odd command lines (an hour; DATA=folder, for data sets too)
 	@env HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(if $(DATA),UPTAKE_DATA=$(DATA)) $(BIN)/python tests/fuzz/fuzz.py
 
-# Each peer lies in a folder of its own beside the packages of .venv, without the rest of its needs.
+# Each peer lies in a folder of its own beside the packages of .venv, without the rest of its needs; repositories of
+# papers are cloned into .venv/authors.
 PEERS := trl=trl-1.16.0 trl_ppo=trl-1.12.0 verl=verl openrlhf=openrlhf-0.11.2
 BESIDE := $(BIN)/pip --quiet --disable-pip-version-check install --no-deps --target
 
-parity: $(foreach peer,$(PEERS),.venv/$(lastword $(subst =, ,$(peer)))) ## have trl, verl and OpenRLHF compute what tests compare with, once more
+parity: $(foreach peer,$(PEERS),.venv/$(lastword $(subst =, ,$(peer)))) ## have trl, verl, OpenRLHF and the code of papers compute what tests compare with, once more
 	@set -e; for peer in $(PEERS); do env OMP_NUM_THREADS=1 PYTHONPATH=.venv/$${peer#*=} $(BIN)/python tests/parity/peer_$${peer%=*}.py; done
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/parity/peer_authors.py
 	@git diff --stat -- tests/parity
 
 figures: bench demo-seeds claims real ## measure again what needs no model of yours (DATA=folder of data sets); the first town's figures cannot be made again

@@ -1,10 +1,11 @@
-"""Parity: what trl, OpenRLHF and verl compute by their own functions, as `parity/peer_*.py` has recorded it.
+"""Parity: what trl, OpenRLHF, verl and the authors of papers compute, as `parity/peer_*.py` has recorded it.
 
 Every case goes through our own parts: objectives on token trees, forward and backward, against the peer's loss and four
 products of its gradient with fixed vectors. `make parity` has the peers compute it all again.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,16 +19,21 @@ from tiny import tiny_llama, tiny_tokenizer, tiny_world
 from torch import Tensor
 
 from uptake import methods
+from uptake.data.conditioned import spelled_reward
+from uptake.examples.scored import Scored, ScoredRows, imitation
 from uptake.losses.pairwise import IPO, Hinge, Logistic, PairKernel, Robust
 from uptake.losses.policy_gradient import clipped_surrogate, value_loss
 from uptake.losses.scalar import BradleyTerry, bradley_terry
 from uptake.losses.unpaired import KTO
 from uptake.methods import ppo
-from uptake.models import LanguageModel, add_lora
+from uptake.methods.filtering_alignment import Filtered
+from uptake.models import LanguageModel, add_lora, pack
 from uptake.objective import Loss, Pairs, ScoredPairs, Unpaired
 from uptake.ops.advantages import gae, value_targets, whiten
 from uptake.ops.divergence import ESTIMATORS
 from uptake.reference import AdapterOff, Given, NoReference, RunningReference
+from uptake.reference.remembering import RememberingModel
+from uptake.reference.virtual import clipped_to_primary, discriminative_weights, virtual_logps
 from uptake.rewards.function import FromFunction
 from uptake.train.checkpoint import Cursor
 from uptake.train.loop import Learner
@@ -35,7 +41,8 @@ from uptake.train.rounds import prepare_round
 from uptake.train.run_folder import RunLog
 from uptake.types import Labeled, Pair, Prompt, Rollout
 
-VERL, OPENRLHF, TRL, TRL_PPO = (recorded(f"peer_{name}") for name in ("verl", "openrlhf", "trl", "trl_ppo"))
+PEERS = ("verl", "openrlhf", "trl", "trl_ppo", "authors")
+VERL, OPENRLHF, TRL, TRL_PPO, AUTHORS = (recorded(f"peer_{name}") for name in PEERS)
 TABLES = cases.tables()
 MASK = TABLES["mask"]
 
@@ -195,6 +202,95 @@ def test_pairs_with_tools_and_thoughts() -> None:
         "ids"
     ]
     same([loss], theirs["loss"], 1e-5)
+
+
+# --- relatives, by the code of their authors -------------------------------------------------------------------------
+
+
+def same_loss(ours: Sequence[float], theirs: Sequence[float]) -> None:
+    """The loss to 1e-6; sums over all weights, in single precision, to 1e-5."""
+    same(ours[:1], theirs[:1], 1e-6)
+    same(ours, theirs, 1e-5)
+
+
+def objective(method: str, **options: Any) -> Any:
+    """The objective of a method's last stage."""
+    return methods.build(method, options).stages[-1].objective
+
+
+@pytest.mark.parametrize(("name", "loss"), [("logistic", "dpo"), ("hinge", "slic")])
+def test_self_play(name: str, loss: str) -> None:
+    policy, batch = tiny_llama(0), cases.pairs()
+    pairs = objective("spin", iterations=1, loss=loss, beta=cases.BETA)
+    found = pairs(policy, given(policy, tiny_llama(1)), batch)
+    same_loss(values_of(found, policy, len(batch)), AUTHORS[f"spin, {name}"])
+
+
+def test_self_exploration() -> None:
+    policy, batch = tiny_llama(0), cases.trios()
+    pairs = objective("selm", beta=cases.BETA, alpha=cases.ALPHA, bonus_floor=None)
+    found = pairs(policy, given(policy, tiny_llama(1)), batch)
+    same_loss(values_of(found, policy, len(batch)), AUTHORS["selm"])
+
+
+@pytest.mark.parametrize(("name", "extrapolation"), [("mix 1", 0.0), ("mix beyond 1", cases.MIX - 1)])
+def test_spread_preference_annotation(name: str, extrapolation: float) -> None:
+    """Half of the pairs are doubted, by margins of the pair itself, as the released code has it."""
+    policy, batch, theirs = tiny_llama(0), cases.pairs(), AUTHORS[f"spa, {name}"]
+    options = {"beta": cases.BETA, "smoothing": cases.SMOOTHING, "extrapolation": extrapolation}
+    noisy = replace(
+        objective("spa", iterations=1, **options),
+        threshold=float(torch.tensor(theirs["margins"]).quantile(cases.DOUBTED)),
+    )
+    memory = RememberingModel(tiny_llama(1), window=8, least=1)
+    found = noisy(policy, memory, batch)
+    same(list(memory.margins), theirs["margins"], 1e-6)
+    assert found.metrics["doubted"] == len(batch) / 2
+    same_loss(values_of(found, policy, len(batch)), theirs["loss"])
+
+
+@pytest.mark.parametrize(("name", "clip"), [("clip by size", cases.TRUST), ("one clip", -cases.TRUST)])
+def test_multiple_references(name: str, clip: float) -> None:
+    """With equal weights; the released code gives each of unequal ones to the other model."""
+    virtual = virtual_logps(clipped_to_primary(referred(), clip), torch.full((2, 1, 1), 0.5), "harmonic")
+    same(virtual.T.flatten().tolist(), flat(AUTHORS[f"mrpo, {name}"]["virtual"]), 1e-6)
+
+
+def test_adaptive_weights_of_the_released_code_belong_to_the_other_reference() -> None:
+    logps = referred()
+    trusted, weights = clipped_to_primary(logps, cases.TRUST), discriminative_weights(logps)
+    theirs = flat(AUTHORS["mrpo, adaptive"]["virtual"])
+    same(virtual_logps(trusted, weights.flip(0), "harmonic").T.flatten().tolist(), theirs, 1e-6)
+    with pytest.raises(AssertionError):
+        same(virtual_logps(trusted, weights, "harmonic").T.flatten().tolist(), theirs, 1e-3)
+
+
+def referred() -> Tensor:
+    """Log-probabilities of the pairs under a primary reference and another: model by pair by side."""
+    packed = pack([Pairs(Logistic()).tree(each) for each in cases.pairs()])
+    models = [given(tiny_llama(0), tiny_llama(seed)) for seed in (1, 2)]
+    return torch.stack([packed.node_sums(each.token_logps(packed)) for each in models]).unflatten(1, (-1, 2))
+
+
+def flat(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [each for row in rows for each in row]
+
+
+def test_processors_of_scored_responses(tmp_path: Path) -> None:
+    """Rewards are standardized alike, asked for alike, and the best response to a prompt is the first of equal ones."""
+    theirs = AUTHORS["scored responses"]
+    world = tiny_world(tmp_path, cases.scored_records())
+    scored = list(ScoredRows()(world))
+    same([each.reward for each in scored], theirs["rewards"], 1e-12)
+    asked = [f"{each.prompt.turns[0].content} <rm_score>: {spelled_reward(each.reward)} " for each in scored]
+    assert asked == theirs["conditioned"]
+    best = Filtered(ScoredRows(), "best")(world, 0).examples
+    wanted = [imitation(world.chat, world, each) for each in scored if said(each) in theirs["best"]]
+    assert [tree.nodes for tree in best] == [tree.nodes for tree in wanted]
+
+
+def said(scored: Scored) -> list[str]:
+    return [scored.prompt.turns[0].content, scored.response.content]
 
 
 # --- an iteration of PPO ---------------------------------------------------------------------------------------------

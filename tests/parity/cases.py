@@ -31,6 +31,7 @@ BETA, SMOOTHING = 0.1, 0.1
 CLIP, DUAL_CLIP, VALUE_CLIP = 0.2, 3.0, 0.2
 GAMMA, LAM = 0.97, 0.9
 CENTER = 0.2
+ALPHA, MIX, DOUBTED, TRUST = 0.2, 1.5, 0.5, 0.1
 KTO_BETA, GOOD_WEIGHT, BAD_WEIGHT = 0.05, 1.5, 0.8
 
 # Of the PPO iteration: prompts of one length, since the peer has one context length, and a large epsilon, under which
@@ -84,6 +85,24 @@ def pairs() -> list[Pair]:
     return list(found)
 
 
+def trios() -> list[Pair]:
+    """The pairs, each with a third response beside it: the rejected one of the pair before."""
+    found = pairs()
+    return [replace(pair, aux_ids=before.rejected_ids) for pair, before in zip(found, found[-1:] + found, strict=False)]
+
+
+def response_logps(model: PreTrainedModel) -> tuple[Tensor, Tensor, Tensor]:
+    """The summed log-probabilities of the chosen, rejected and third responses, each in a plain row of its own."""
+    sides: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for trio in trios():
+        for side, ids in zip(sides, (trio.chosen_ids, trio.rejected_ids, trio.aux_ids), strict=True):
+            row = torch.tensor([[*trio.prompt_ids, *ids]])
+            logps = model(input_ids=row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
+            side.append(logps[len(trio.prompt_ids) - 1 :].sum())
+    chosen, rejected, third = map(torch.stack, sides)
+    return chosen, rejected, third
+
+
 def scorer() -> LanguageModel:
     """A tiny model with a score head."""
     lm = tiny_llama()
@@ -108,6 +127,17 @@ def scorer_folder(folder: Path) -> Path:
 def rated_records() -> list[dict[str, Any]]:
     """Good and bad responses as text."""
     return [{**record, "label": index % 3 > 0} for index, record in enumerate(answered_records(6))]
+
+
+def scored_records() -> list[dict[str, Any]]:
+    """Two responses to every prompt with rewards, some of them alike."""
+    first, second = (answered_records(6, seed) for seed in (0, 1))
+    rewards = zip((0.5, -1.25, 2.0, 0.0, 1.5, -0.5), (0.5, 1.0, -2.0, 0.25, 0.75, 3.0), strict=True)
+    return [
+        {"prompt": one["prompt"], "completion": each["completion"], "reward": reward}
+        for one, two, both in zip(first, second, rewards, strict=True)
+        for each, reward in zip((one, two), both, strict=True)
+    ]
 
 
 def asked() -> list[str]:
@@ -173,11 +203,16 @@ def record(name: str, package: str, values: Mapping[str, Any]) -> None:
         raise SystemExit(f"{package} has no list of its files")
     files = sorted(line for line in listed.splitlines() if line.startswith(f"{package}/") and ".pyc" not in line)
     peer = {"package": package, "version": found.version, "files_sha256": sha256("\n".join(files).encode()).hexdigest()}
+    write_values(name, peer, values)
+
+
+def write_values(name: str, peer: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Write a peer's values after what says which peer it was."""
     versions = {"torch": torch.__version__, "python": sys.version.split()[0]}
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in values.items())
     head = json.dumps({**peer, **versions})[1:-1]
     (HERE / f"{name}.json").write_text(f'{{{head},\n "values": {{\n{lines}\n}}}}\n')
-    print(f"{name}: {len(values)} values of {package} {found.version}")
+    print(f"{name}: {len(values)} values")
 
 
 def recorded(name: str) -> dict[str, Any]:

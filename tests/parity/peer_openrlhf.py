@@ -23,15 +23,13 @@ from parity.cases import (
     SMOOTHING,
     VALUE_CLIP,
     gradients,
-    pairs,
     plain,
     record,
+    response_logps,
     scores,
     sketch,
     tables,
 )
-from torch import Tensor
-from transformers import PreTrainedModel
 
 
 def peer(name: str) -> Any:
@@ -49,26 +47,14 @@ def peer(name: str) -> Any:
     return module
 
 
-def response_logps(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
-    """The summed log-probabilities of chosen and rejected, each in a plain row of its own."""
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for pair in pairs():
-        for side, ids in zip(sides, (pair.chosen_ids, pair.rejected_ids), strict=True):
-            row = torch.tensor([[*pair.prompt_ids, *ids]])
-            logps = model(input_ids=row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0]
-            side.append(logps[len(pair.prompt_ids) - 1 :].sum())
-    chosen, rejected = map(torch.stack, sides)
-    return chosen, rejected
-
-
 def preference_losses(losses: Any, folder: Path) -> dict[str, list[float]]:
     settings = {"dpo": {}, "cdpo": {"label_smoothing": SMOOTHING}, "ipo of sums": {"ipo": True}}
     found = {}
     with torch.no_grad():
-        reference = response_logps(plain(1, folder))
+        reference = response_logps(plain(1, folder))[:2]
     for name, options in settings.items():
         model = plain(0, folder)
-        loss, *_ = losses.DPOLoss(BETA, **options)(*response_logps(model), *reference)
+        loss, *_ = losses.DPOLoss(BETA, **options)(*response_logps(model)[:2], *reference)
         loss.backward()
         found[name] = [loss.item(), *gradients(model)]
     return found
