@@ -39,6 +39,7 @@ from uptake.reference.remembering import Remembering
 from uptake.reference.virtual import clipped_to_primary, discriminative_weights, virtual_logps
 from uptake.rollout.schedule import Portion
 from uptake.signal.ranked import RankedPairs
+from uptake.tasks.check import check
 from uptake.tasks.method_table import method_table
 from uptake.train.loop import Options, run
 from uptake.types import Dropped, Judgement, Pair, Prompt, Rollout, Turn
@@ -62,6 +63,22 @@ def trained(name: str, folder: Path, **changes: Any) -> dict[str, Tensor]:
     world = with_start(tiny_world(folder, SETTINGS[name][0]))
     run(build(name, **changes), world)
     return weights_of(world.policy)
+
+
+SELF_PLAY = "2; this is the first, the others take 6 steps at most"
+
+
+@pytest.mark.parametrize(("name", "told"), [("spin", SELF_PLAY), ("dpo", None)])
+def test_check_tells_the_steps_of_all_stages(name: str, told: str | None, tmp_path: Path) -> None:
+    """The second iteration of self-play learns from the pairs of the first too."""
+    records, options = SETTINGS.get(name, (pair_records(8), {}))
+    recipe = methods.build(name, {**options, "batch_size": 3, "lr": 1e-3})
+    world = tiny_world(tmp_path, records)
+    facts = dict(check(recipe, world).facts)
+    assert facts.get("stages") == told
+    assert facts["optimizer steps"].startswith("3")
+    run(recipe, world)
+    assert len(read_jsonl(tmp_path / "metrics.jsonl")) == (3 if told is None else 3 + 6)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -67,7 +67,8 @@ def check(recipe: Recipe, world: World, *, measure: bool = False, memory: int | 
     if stage.modules is not None:
         world = replace(world, policy=replace(world.policy, heads=stage.modules(world.policy)))
     rows = world.rows if stage.examples is not None else stage.select(world, 0)
-    facts = [("rows", f"{len(rows)}"), ("chat template", "the plain one" if world.chat.plain else "the model's own")]
+    facts = [*_stages(recipe, world), ("rows", f"{len(rows)}")]
+    facts += [("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
     if stage.examples is not None:
         return _recorded(stage, stage.examples, world, facts, measure, limit)
@@ -84,6 +85,19 @@ def check(recipe: Recipe, world: World, *, measure: bool = False, memory: int | 
     stats = probe_judge(stage, world, PROBED)
     more += facts_of(stats) if stats is not None else []
     return Preflight(samples, (*facts, *more), cautions)
+
+
+def _stages(recipe: Recipe, world: World) -> list[tuple[str, str]]:
+    """How many stages there are, where there are several, and the steps of those that the other facts are not of."""
+    steps = []
+    for before, stage in enumerate(recipe.stages[1:], 1):
+        rounds = 1 + min(before, stage.earlier)
+        count = len(world.rows if stage.examples is not None else stage.select(world, 0)) * rounds
+        steps.append(steps_of(stage.update, count) * stage.rounds)
+    if not steps:
+        return []
+    told = ", ".join(map(str, steps))
+    return [("stages", f"{len(recipe.stages)}; this is the first, the others take {told} steps at most")]
 
 
 def _recorded(
