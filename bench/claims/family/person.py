@@ -36,7 +36,7 @@ PPO = {
     "critic_lr": 1e-4,
     "max_new_tokens": TOKENS,
 }
-RATES = (1e-4, 3e-5, 1e-5)
+RATES = (3e-4, 1e-4)
 
 
 def given() -> dict[str, Any]:
