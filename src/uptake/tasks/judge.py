@@ -22,7 +22,7 @@ from uptake.evaluate.annotator import AnnotatorStats, annotator_stats
 from uptake.types import Preference, Prompt, Row, Verdict
 
 # Pairs that an annotator is given at once.
-CHUNK = 64
+CHUNK = 32
 
 _VERDICT = TypeAdapter(Verdict)
 _SIDE = re.compile("chosen|rejected")
