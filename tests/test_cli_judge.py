@@ -240,7 +240,8 @@ def test_a_call_killed_at_its_end_goes_on_from_the_journal(uptake: Cli, model: P
     assert in_process(command_line, arguments, ("os.rename", "out.jsonl", 1)) == -signal.SIGKILL
     journal = Path("out.jsonl.journal.jsonl")
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert [line.get("left") for line in lines] == [None, *reversed(range(32)), *reversed(range(32)), *reversed(range(6))]
+    left = [number for size in (32, 32, 6) for number in reversed(range(size))]
+    assert [line.get("left") for line in lines] == [None, *left]
     lines[4]["result"] |= {"p": 0.987, "by_order": [0.98, 0.994]}
     # Which row a line is of is not said by its place.
     write_jsonl(journal, [lines[0], lines[4], *lines[30:65], *lines[65:]])
