@@ -11,7 +11,7 @@ help: ## list the targets
 demo: .venv/ready ## align a tiny model from its readers' reactions and open the report
 	@$(BIN)/uptake demo
 
-demo-real: .venv/ready ## the same on a real model and real pairs: can it judge, and does it learn? (six minutes beside other work, three without)
+demo-real: .venv/ready ## the same on a real model and real pairs: can it judge, and does it learn? (seven minutes beside other work, four without)
 	@$(BIN)/python examples/demo_real.py
 
 # Types take one core for a minute or two, while tests wait now and then: so the two go side by side.
