@@ -14,8 +14,9 @@ from time import perf_counter
 
 from _harness import record, spread
 
+from uptake.support.threads import ASLEEP
+
 STEPS, REPEATS, NEIGHBOURS = 60, 2, 2
-ASLEEP = {"GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
 
 
 def step() -> float:

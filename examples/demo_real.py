@@ -10,18 +10,18 @@ not seen. The pairs are short ones of Anthropic's HH-RLHF (helpful-base, MIT lic
 What the numbers can tell is said with them: 64 pairs leave an interval of some twenty points.
 """
 
+# ruff: noqa: E402 - what is imported after the call brings Torch
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Threads that wait do so asleep, as in every command: beside two busy programs it took more than twice as long without.
-# Torch reads this when it is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-os.environ.setdefault("KMP_BLOCKTIME", "1")
+from uptake.support.threads import patient_threads
+
+# As in every command: beside two busy programs it took more than twice as long without.
+patient_threads()
 
 import numpy as np
 

@@ -396,7 +396,7 @@ def test_a_stopped_call_ends_with_its_workers(tmp_path: Path) -> None:
 
 def test_results_of_machines_stand_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"# Claims\n\n{publish.BEGIN}\n\nstale\n\n{publish.END}\n\nThe end.\n")
+    page.write_text("# Claims\n\n{}\n\nstale\n\n{}\n\nThe end.\n".format(*publish.marks("claims")))
     monkeypatch.setattr(publish, "RESULTS", tmp_path)
     monkeypatch.setattr(publish, "PAGE", page)
     for cpu, mean in (("one", 9), ("other", -9), ("one", 1)):

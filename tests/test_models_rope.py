@@ -65,12 +65,12 @@ def model_of(name: str) -> PreTrainedModel:
     return tiny(family, rope_parameters={"rope_theta": 10000.0, **rope}, **{"max_position_embeddings": 256, **changes})
 
 
-one_of = cache(model_of)
+shared = cache(model_of)
 
 
 def unread(name: str) -> PreTrainedModel:
     """A model that no other row has moved: made for this one, but where there is one table and nothing to move."""
-    return one_of(name) if name in ONE_TABLE else model_of(name)
+    return shared(name) if name in ONE_TABLE else model_of(name)
 
 
 def row_logps(model: PreTrainedModel, tree: TokenTree, node: int) -> Tensor:

@@ -12,7 +12,6 @@ from claims.store import version
 from claims.table import Verdict, record, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
-BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 
 def spelled(verdicts: Sequence[Verdict]) -> str:
@@ -23,7 +22,7 @@ def spelled(verdicts: Sequence[Verdict]) -> str:
 
 
 def publish(name: str, verdicts: Sequence[Verdict]) -> None:
-    """Write `results/<name>.json` and `.md`; what other machines found stays, and is shown below."""
+    """Write `results/<name>.json` and `.md`, and the page; what other machines found stays, and is shown below."""
     path = RESULTS / f"{name}.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     where = environment()
@@ -37,10 +36,15 @@ def publish(name: str, verdicts: Sequence[Verdict]) -> None:
     path.write_text(json.dumps(found, indent=2) + "\n")
     text = _machines(found)
     path.with_suffix(".md").write_text(f"# Claims, {ERROR:.0%} of tables in error at most\n\n{text}")
-    if name == "claims":
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    begin, end = marks(name)
+    before, _, rest = PAGE.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
+
+
+def marks(name: str) -> tuple[str, str]:
+    """What stands on the page before and after a table."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 def _machines(found: Mapping[str, Any]) -> str:

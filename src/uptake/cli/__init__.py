@@ -14,6 +14,7 @@ from uptake.errors import InputError, UptakeError
 from uptake.support.notes import clear_notes, notes
 from uptake.support.stop import Stopped, stopped_by_signals
 from uptake.support.texts import whole
+from uptake.support.threads import patient_threads
 
 # In the order of `uptake --help`: the way a newcomer goes.
 COMMANDS = (
@@ -32,7 +33,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     _utf8_streams()
     _quiet_libraries()
-    _patient_threads()
+    patient_threads()
     clear_notes()
     try:
         with stopped_by_signals() as came, _restored_environment():
@@ -145,18 +146,6 @@ def _utf8_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def _patient_threads() -> None:
-    """Threads of OpenMP that wait for another soon do so asleep.
-
-    By default they spin, and where neighbours have taken a core they spin for the thread that this core would run. So
-    many turns cost next to nothing where nobody else is about (bench/bench_neighbours.py). What the user has set stays.
-    Torch reads this when it is imported, which no command has done yet.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        os.environ.setdefault("KMP_BLOCKTIME", "1")
 
 
 def _quiet_libraries() -> None:

@@ -66,7 +66,7 @@ def check(recipe: Recipe, world: World, *, measure: bool = False, memory: int | 
         raise InputError(f"{world.policy.name} has no end-of-turn token", allowed="a tokenizer with an eos_token")
     if stage.modules is not None:
         world = replace(world, policy=replace(world.policy, heads=stage.modules(world.policy)))
-    rows = world.rows if stage.examples is not None else stage.select(world, 0)
+    rows = _rows(stage, world)
     facts = [*_stages(recipe, world), ("rows", f"{len(rows)}")]
     facts += [("chat template", "the plain one" if world.chat.plain else "the model's own")]
     facts += [("attention", world.policy.attention + (f": {world.policy.note}" if world.policy.note else ""))]
@@ -87,13 +87,17 @@ def check(recipe: Recipe, world: World, *, measure: bool = False, memory: int | 
     return Preflight(samples, (*facts, *more), cautions)
 
 
+def _rows(stage: Stage, world: World) -> Sequence[Row]:
+    """The rows of a stage's first round."""
+    return world.rows if stage.examples is not None else stage.select(world, 0)
+
+
 def _stages(recipe: Recipe, world: World) -> list[tuple[str, str]]:
     """How many stages there are, where there are several, and the steps of those that the other facts are not of."""
     steps = []
     for before, stage in enumerate(recipe.stages[1:], 1):
         rounds = 1 + min(before, stage.earlier)
-        count = len(world.rows if stage.examples is not None else stage.select(world, 0)) * rounds
-        steps.append(steps_of(stage.update, count) * stage.rounds)
+        steps.append(steps_of(stage.update, len(_rows(stage, world)) * rounds) * stage.rounds)
     if not steps:
         return []
     told = ", ".join(map(str, steps))
