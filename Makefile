@@ -39,12 +39,27 @@ parity: $(foreach peer,$(PEERS),.venv/$(lastword $(subst =, ,$(peer)))) ## have 
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/parity/peer_authors.py
 	@git diff --stat -- tests/parity
 
-figures: bench demo-seeds claims real ## measure again what needs no model of yours (DATA=folder of data sets); the first town's figures cannot be made again
+# A script of measurements that came to its end leaves a mark, so that a call that was stopped goes on with the next; a
+# call that came to its own end takes the marks away.
+BENCHES := $(patsubst bench/bench_%.py,runs/bench/%,$(filter-out %_ppo.py,$(wildcard bench/bench_*.py)))
+BENCHES += runs/bench/ppo-1 runs/bench/ppo-4
+REAL := $(patsubst bench/real_%.py,runs/real/%,$(wildcard bench/real_*.py))
 
-bench: .venv/bench .venv/trl-1.12.0 ## measure every claim; results go to bench/results
-	@set -e; for script in $(filter-out %_ppo.py,$(wildcard bench/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script; done
-	@set -e; for setting in SAMPLES=1 "PROMPTS=4 SAMPLES=4"; do \
-		echo "== bench/bench_ppo.py $$setting"; env PYTHONPATH=.venv/trl-1.12.0 $$setting $(BIN)/python bench/bench_ppo.py; done
+figures: $(BENCHES) demo-seeds claims $(REAL) ## measure again what needs no model of yours (DATA=folder of data sets); the first town's figures cannot be made again
+	@rm -r runs/bench runs/real
+
+bench: $(BENCHES) ## measure every claim of speed and memory; results go to bench/results
+	@rm -r runs/bench
+
+runs/bench/%: bench/bench_%.py .venv/bench
+	@echo "== $<"; $(BIN)/python $<
+	@mkdir -p $(@D); touch $@
+
+runs/bench/ppo-1: SETTING := SAMPLES=1
+runs/bench/ppo-4: SETTING := PROMPTS=4 SAMPLES=4
+runs/bench/ppo-%: bench/bench_ppo.py .venv/bench .venv/trl-1.12.0
+	@echo "== $< $(SETTING)"; env PYTHONPATH=.venv/trl-1.12.0 $(SETTING) $(BIN)/python $<
+	@mkdir -p $(@D); touch $@
 
 demo-seeds: .venv/ready ## the demonstration on three seeds, for bench/results/demo.md (half an hour)
 	@$(BIN)/python bench/demo.py
@@ -55,8 +70,12 @@ claims: .venv/ready ## judge the claims of the papers in the town by one rule (t
 claims-human: runs/dialogue/model ## the same for three head-to-heads on prompts of people (DATA=folder)
 	@PYTHONPATH=bench OMP_NUM_THREADS=1 CLAIMS_MODEL=$< CLAIMS_DATA=$(DATA) $(BIN)/python -m claims person
 
-real: runs/dialogue/model ## train a dialogue model (half an hour) and measure it on what people said (DATA=folder)
-	@set -e; for script in bench/real_*.py; do echo "== $$script"; $(BIN)/python $$script --model $< --data $(DATA); done
+real: $(REAL) ## train a dialogue model (half an hour) and measure it on what people said (DATA=folder)
+	@rm -r runs/real
+
+runs/real/%: bench/real_%.py runs/dialogue/model
+	@echo "== $<"; $(BIN)/python $< --model runs/dialogue/model --data $(DATA)
+	@mkdir -p $(@D); touch $@
 
 runs/dialogue/model: | .venv/ready
 	@test -d "$(DATA)" || { echo "make real DATA=folder: a folder with a folder for each data set"; exit 2; }

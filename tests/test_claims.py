@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from claims import publish
 from claims import store as store_module
-from claims.claim import DEVELOPMENT_SEED, SEEDS, Arm, Claim, Measured, Options, Trial
+from claims.claim import DEVELOPMENT_SEEDS, SEEDS, Arm, Claim, Measured, Options, Trial
 from claims.rule import Difference, difference, holm
-from claims.runner import chosen, make, work
+from claims.runner import candidates, chosen, make, work
 from claims.store import Job, Store, content
 from claims.table import FAILS, HOLDS, UNTOLD, Finding, find, judge, rows
 from scipy import stats
@@ -249,8 +249,8 @@ def test_more_candidates_are_another_budget(tmp_path: Path) -> None:
     store, bad = Store(tmp_path), arm("bad", 0.4)
     good = replace(arm("good", 0.9), candidates=({"rate": 0.0}, {"rate": 0.1}))
     fill(store, good, bad)
-    for candidate in good.candidates:
-        work(Job(good, candidate, DEVELOPMENT_SEED, "development"), store)
+    for job in candidates(good):
+        work(job, store)
     assert only(Claim("", good, bad, "quality"), store) == "no verdict: budgets differ: 2 candidates against 1"
 
 
@@ -283,17 +283,27 @@ def test_rates_are_chosen_on_development_questions_alone(tmp_path: Path) -> None
         chosen(each, store)
     make([Claim("", each, 0.5, "quality")], store, workers=1)
     done = sorted(log.read_text().splitlines())
-    tried = [f"{rate} {DEVELOPMENT_SEED} development" for rate in (0.1, 0.3, 0.5)]
+    tried = [f"{rate} {seed} development" for rate in (0.1, 0.3, 0.5) for seed in DEVELOPMENT_SEEDS]
     assert done == sorted([*tried, *(f"0.3 {seed} held out" for seed in SEEDS)])
-    assert DEVELOPMENT_SEED not in SEEDS
+    assert not {*DEVELOPMENT_SEEDS} & {*SEEDS}
     assert chosen(each, store) == {"rate": 0.3}
 
 
-def test_a_rate_at_which_training_breaks_off_is_not_chosen(tmp_path: Path) -> None:
-    each = replace(arm("tuned", 0.9), candidates=({"breaks": DEVELOPMENT_SEED}, {"quality": 0.1}))
-    for candidate in each.candidates:
-        work(Job(each, candidate, DEVELOPMENT_SEED, "development"), Store(tmp_path))
+@pytest.mark.parametrize("seed", DEVELOPMENT_SEEDS)
+def test_a_rate_at_which_training_breaks_off_is_not_chosen(tmp_path: Path, seed: int) -> None:
+    each = replace(arm("tuned", 0.9), candidates=({"breaks": seed}, {"quality": 0.1}))
+    for job in candidates(each):
+        work(job, Store(tmp_path))
     assert chosen(each, Store(tmp_path)) == {"quality": 0.1}
+
+
+def test_a_rate_that_only_one_seed_bears_is_not_chosen(tmp_path: Path) -> None:
+    store, each = Store(tmp_path), replace(arm("tuned", 0.9), candidates=({"rate": 1.0}, {"rate": 0.1}))
+    for job in candidates(each):
+        fast = job.candidate["rate"] == 1.0
+        quality = (0.9 if job.seed == DEVELOPMENT_SEEDS[0] else 0.2) if fast else 0.7
+        store.write(job, Measured({"quality": dict.fromkeys(QUESTIONS, quality)}))
+    assert chosen(each, store) == {"rate": 0.1}
 
 
 def test_results_depend_on_what_was_asked(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from time import process_time
 
 import torch
 
-from claims.claim import DEVELOPMENT_SEED, Arm, Claim, Measured, Options, Trial
+from claims.claim import Arm, Claim, Measured, Options, Trial
 from claims.store import Job, Store
 from uptake.errors import ModelError
 from uptake.support.progress import progress_bar
@@ -36,18 +36,22 @@ def make(claims: Sequence[Claim], store: Store, workers: int = WORKERS) -> None:
 def candidates(arm: Arm) -> list[Job]:
     """The jobs that decide between an arm's candidates; none where there is but one."""
     each = arm.candidates if len(arm.candidates) > 1 else ()
-    return [Job(arm, candidate, DEVELOPMENT_SEED, "development") for candidate in each]
+    return [Job(arm, candidate, seed, "development") for candidate in each for seed in arm.development]
 
 
 def chosen(arm: Arm, store: Store) -> Options:
-    """The candidate that did best on development questions; raises ValueError where one has no result."""
-    values = []
+    """The candidate that did best on development questions, the mean of all seeds to choose by.
+
+    One that broke off with any of them comes last. Raises ValueError where one has no result.
+    """
+    values: list[list[float]] = [[] for _ in arm.candidates]
     for job in candidates(arm):
         measured, reason = store.read(job)
         if measured is None:
             raise ValueError(f"{reason}, of which the rate was to be chosen")
-        values.append(float("-inf") if measured.failed else fmean(measured.values[arm.chosen_by].values()))
-    return arm.candidates[values.index(max(values)) if values else 0]
+        value = float("-inf") if measured.failed else fmean(measured.values[arm.chosen_by].values())
+        values[arm.candidates.index(job.candidate)].append(value)
+    return max(zip(arm.candidates, values, strict=True), key=lambda each: sum(each[1]))[0]
 
 
 def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:

@@ -6,7 +6,6 @@ assistants.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from claims.claim import Arm, Claim
@@ -57,13 +56,6 @@ def against_offline() -> list[Claim]:
             Claim(f"online {title} beats offline {title} on answers of the town's assistants", ours, town, "quality"),
             Claim(f"after a quarter of the steps, online {title} gains more than offline", ours, itself, "late_gain"),
         ]
-    # One development seed may take a rate at which other seeds fall apart, and that would be the offline side's.
-    for loss in ("dpo", "slic"):
-        either = offline(loss, "own")
-        slow = replace(either, name=f"{either.name}, lower rate", candidates=either.candidates[1:])
-        title = loss.upper()
-        sentence = f"online {title}, with candidates of a rate, beats offline {title} at the lower one, on own answers"
-        found.append(Claim(sentence, online(f"online {loss}", loss=loss), slow, "quality", apart=("candidates",)))
     few = arm(f"offline dpo, {FEW} labels", "dpo", {"loss": "dpo", "epochs": TIMES}, data={"by": "own", "labels": FEW})
     sentence = (
         f"offline DPO that learns {FEW} labels of its samples {TIMES} times gains less after a quarter of the steps "

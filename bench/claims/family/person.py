@@ -18,7 +18,7 @@ from claims.family.sizes import sized
 from claims.work.person import agreement, aligned
 from uptake.errors import InputError
 
-SEEDS = (0, 1, 2)
+SEEDS, DEVELOPMENT = (0, 1, 2), (100,)
 STEPS, BATCH, TOKENS = sized(24, 4), 32, 64
 LABELS = STEPS * BATCH
 # Two answers a prompt and round, one round for four steps.
@@ -51,7 +51,7 @@ def given() -> dict[str, Any]:
 
 def arm(name: str, method: str, settings: dict[str, Any], **more: Any) -> Arm:
     candidates = tuple({"settings": {**settings, "lr": rate}} for rate in RATES)
-    return Arm(name, aligned, {**given(), "method": method, "steps": STEPS, **more}, candidates, chosen_by="wins")
+    return Arm(name, aligned, {**given(), "method": method, "steps": STEPS, **more}, candidates, chosen_by="wins", development=DEVELOPMENT)
 
 
 def dpo(by: str) -> Arm:
