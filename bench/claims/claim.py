@@ -8,7 +8,7 @@ from typing import Any, Literal
 Questions = Literal["development", "held out"]
 Options = Mapping[str, Any]
 
-# Rates are chosen on the first, verdicts are by the others. One seed to choose by may like a rate that others do not bear.
+# Rates are chosen on the first, verdicts are by the others. A single one may like a rate that no other seed bears.
 DEVELOPMENT_SEEDS = (100, 101)
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -42,8 +42,8 @@ Work = Callable[[Options, Trial], Measured]
 class Arm:
     """One side of a claim: some work, a function at a module's top level, and its options.
 
-    Of the `candidates`, each more options, the one with the best `chosen_by` on development questions, over the seeds of
-    `development`, counts.
+    Of the `candidates`, each more options, the one counts whose mean `chosen_by` on development questions is best over
+    the seeds of `development`.
     """
 
     name: str

@@ -51,7 +51,14 @@ def given() -> dict[str, Any]:
 
 def arm(name: str, method: str, settings: dict[str, Any], **more: Any) -> Arm:
     candidates = tuple({"settings": {**settings, "lr": rate}} for rate in RATES)
-    return Arm(name, aligned, {**given(), "method": method, "steps": STEPS, **more}, candidates, chosen_by="wins", development=DEVELOPMENT)
+    return Arm(
+        name,
+        aligned,
+        {**given(), "method": method, "steps": STEPS, **more},
+        candidates,
+        chosen_by="wins",
+        development=DEVELOPMENT,
+    )
 
 
 def dpo(by: str) -> Arm:
