@@ -94,9 +94,19 @@ def test_it_is_paired() -> None:
     assert stats.ttest_ind([0.1, 0.5, 0.9], [0.045, 0.445, 0.845]).pvalue > 0.5
 
 
-def test_equal_sides_differ_by_nothing_for_sure() -> None:
+@pytest.mark.parametrize("count", [10, 100])
+def test_where_nothing_varies_one_question_more_might_have(count: int) -> None:
+    """Else ten right answers out of ten would leave no doubt."""
+    right = {str(number): 1.0 for number in range(count)}
+    found = difference([right, right], 0.95)
+    half = float(stats.t.ppf(0.975, count - 1)) / count
+    assert found.interval(0.05) == pytest.approx((0.05 - half, 0.05 + half))
+    assert (found.p() < 0.05) == (count == 100)
+
+
+def test_equal_sides_differ_by_nothing() -> None:
     found = difference(by_question([[0.1, 0.7], [0.3, 0.2]]), by_question([[0.1, 0.7], [0.3, 0.2]]))
-    assert (found.interval(0.05), found.p(), found.p(margin=-0.05)) == ((0.0, 0.0), 1.0, 0.0)
+    assert (found.mean, found.p()) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,7 @@ def measured_work(options: Options, trial: Trial) -> Measured:
             file.write(f"{options.get('rate', '')} {trial.seed} {trial.questions}\n")
         time.sleep(options.get("sleep", 0.0))
     value = options["quality"] - abs(options.get("rate", 0.0) - options.get("best", 0.0))
-    noise = 0.001 * trial.seed
+    noise = 0.001 * trial.seed * options["quality"]
     return Measured(
         {"quality": {each: value + noise * place_ for place_, each in enumerate(QUESTIONS)}},
         {"labels": options.get("labels", 10), "steps": 4},
@@ -220,7 +230,7 @@ def test_a_claim_holds_by_its_results(tmp_path: Path) -> None:
     assert only(Claim("", good, bad, "quality", margin=0.6), store) == FAILS
     assert only(Claim("", good, 0.8, "quality"), store) == HOLDS
     (row,) = rows(judge([find(Claim("it is better", good, bad, "quality"), store)]))
-    assert row["figure"] == "0.902 against 0.402"
+    assert row["figure"] == "0.902 against 0.401"
     assert row["difference"].startswith("+0.500 [")
 
 

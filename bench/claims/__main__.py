@@ -2,8 +2,8 @@
 
     PYTHONPATH=bench python -m claims [FAMILY ...] [--table]
 
-With `--table` nothing is computed: what lacks a result is said in place of a verdict. Only a table of every family of
-full size goes to bench/results and docs/claims.md.
+With `--table` nothing is computed or written: what lacks a result is said in place of a verdict. Only a table of every
+family of full size goes to bench/results and docs/claims.md.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
         _make(claims, store)
     verdicts = judge([find(claim, store) for claim in claims])
     print(spelled(verdicts))
-    if SHRINK == 1 and (not given.families or [*names] == ["person"]):
+    if SHRINK == 1 and not given.table and (not given.families or [*names] == ["person"]):
         publish("claims_person" if given.families else "claims", verdicts)
     sys.exit(any(each.verdict.startswith("no verdict") for each in verdicts))
 

@@ -40,7 +40,10 @@ def find(claim: Claim, store: Store) -> Finding:
     """What the results at hand say of a claim."""
     try:
         choices = {arm.name: chosen(arm, store) for arm in claim.arms}
-        sides = [[_measured(arm, choices[arm.name], seed, store) for seed in claim.seeds] for arm in claim.arms]
+        sides = [
+            [_measured(arm, claim.measure, choices[arm.name], seed, store) for seed in claim.seeds]
+            for arm in claim.arms
+        ]
     except ValueError as error:
         return Finding(claim, reason=str(error))
     budgets = tuple(side[0].budget for side in sides)
@@ -58,12 +61,14 @@ def find(claim: Claim, store: Store) -> Finding:
     )
 
 
-def _measured(arm: Arm, choice: Options, seed: int, store: Store) -> Measured:
+def _measured(arm: Arm, measure: str, choice: Options, seed: int, store: Store) -> Measured:
     measured, reason = store.read(Job(arm, choice, seed, "held out"))
     if measured is None:
         raise ValueError(reason)
     if measured.failed:
         raise ValueError(f"{arm.name!r} broke off with seed {seed}: {measured.failed}")
+    if measure not in measured.values:
+        raise ValueError(f"{arm.name!r} gave nothing to measure as {measure.replace('_', ' ')} with seed {seed}")
     return replace(measured, budget={**measured.budget, "candidates": len(arm.candidates)})
 
 

@@ -1,8 +1,8 @@
 """Online AI feedback against offline learning, and what the annotator does to the result (arXiv 2402.04792).
 
 The oracle is annotator and examiner; it never sees a held-out question in training. All arms ask it about as many pairs
-of as many samples, and take as many optimizer steps. Offline pairs are answers of the start itself or of the town's
-assistants.
+of as many samples, and take as many optimizer steps. Offline pairs are answers of the start itself, or recorded ones of
+which half are right and the others have one fault.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ def against_offline() -> list[Claim]:
         title = loss.upper()
         found += [
             Claim(f"online {title} beats offline {title} on the start's own answers", ours, itself, "quality"),
-            Claim(f"online {title} beats offline {title} on answers of the town's assistants", ours, town, "quality"),
+            Claim(
+                f"online {title} beats offline {title} on recorded answers, half of them right", ours, town, "quality"
+            ),
             Claim(f"after a quarter of the steps, online {title} gains more than offline", ours, itself, "late_gain"),
         ]
     few = arm(f"offline dpo, {FEW} labels", "dpo", {"loss": "dpo", "epochs": TIMES}, data={"by": "own", "labels": FEW})

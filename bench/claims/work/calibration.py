@@ -21,8 +21,8 @@ from uptake.tasks.demo import town_followups
 def calibrated(options: Options, trial: Trial) -> Measured:
     """How a set of which a `share` is left, by some `labels` or else by chance, ranks held-out answers ("accuracy").
 
-    "calibration_error" is that of its probabilities, "labels_right" the share of labels by threshold that are right,
-    1 where none is given.
+    "calibration_error" is that of its probabilities, "labels_right" the share of labels by threshold that are right;
+    where no answer gets a label that is not measured.
     """
     reward = FollowUpReward(load(start({})), town_followups())
     rows = preferences(tested_on(trial.questions), options["pairs"], trial.seed)
@@ -42,11 +42,12 @@ def calibrated(options: Options, trial: Trial) -> Measured:
     ]
     right = [found == good for found, good in told if found is not None]
     ranked = (points(float(one - other)) for one, other in both)
+    labeled = {"labels_right": {"": float(np.mean(right))}} if right else {}
     return Measured(
         {
             "accuracy": by_question(zip((name(row.prompt) for row in rows), ranked, strict=True)),
             "calibration_error": {"": error},
-            "labels_right": {"": float(np.mean(right)) if right else 1.0},
+            **labeled,
         },
         {"labels": options["labels"], "follow-ups": len(followups.sentences)},
     )

@@ -26,10 +26,11 @@ POINTS = 4
 def policy(options: Options, trial: Trial) -> Measured:
     """Quality of a policy's answers, in the oracle's eyes, after `steps` optimizer steps of a `method`.
 
-    It learns from training questions, or from labeled pairs of answers to them, of the start itself ("own") or of the
-    town's assistants ("town"), as `data` says; `settings` are those of the method, and `reward_model` a reward to train
-    first. Measured are the end ("quality", "words"), the mean over all measurements after the start ("area"), what was
-    gained after the first of them ("late_gain"), and how many times as long answers became ("length_ratio").
+    It learns from training questions, or from labeled pairs of answers to them: of the start itself ("own"), or
+    recorded ones, half right and half with one fault ("town"), as `data` says. `settings` are those of the method,
+    `reward_model` is a reward to train first. Measured are the end ("quality", "words"), the mean over all measurements
+    after the start ("area"), what was gained after the first of them ("late_gain"), and how many times as long answers
+    became ("length_ratio").
     """
     lm = load(start({}))
     rows, settings, given = _learned(options, lm, trial.seed)
