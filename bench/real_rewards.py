@@ -108,7 +108,7 @@ def figures(board: BenchResults, people: Sequence[str]) -> list[dict[str, str]]:
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the dialogue model.")],
     data: Annotated[Path, typer.Option(help="Folder of the data sets.")],
-    limit: Annotated[int, typer.Option(help="Items of each benchmark.")] = 150,
+    limit: Annotated[int, typer.Option(help="Items of each benchmark.")] = 100,
 ) -> None:
     lm = load(model)
     people = scorers(model, lm, data)
