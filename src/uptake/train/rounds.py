@@ -26,8 +26,10 @@ from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
 from uptake.recipe import Examples, Produce, Stage, StreamedProduce
 from uptake.reference import RunningReference
+from uptake.rewards.base import Resources
 from uptake.support.progress import Bar, progress_bar
 from uptake.train.checkpoint import Cursor
+from uptake.train.identity import parts
 from uptake.train.run_folder import RunLog
 from uptake.train.tensor_folder import DamagedFolder, exact, read_tensors, write_tensors
 from uptake.types import Assessment, Group, RoundData, Row, Verdict
@@ -56,6 +58,18 @@ _ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
 
 # What was sampled for a chunk of rows, and what was said of it: a line of the journal.
 Judged = tuple[Sequence[Group], Sequence[Assessment]]
+
+
+def refuse_moving_judge(stage: Stage, world: World) -> None:
+    """Raise InputError where a stage works `ahead` with a judge that is the policy: it learns while the judge reads.
+
+    What such a judge says would depend on which of the two threads is faster.
+    """
+    for name in [name for part in parts(stage.judge) for name in getattr(part, "uses", ())] if stage.ahead else ():
+        if Resources.of(world).model(name).base is world.policy.base:
+            problem = f"its judge's model {name!r} is the policy, which learns while that judges"
+            allowed = "ahead=0; or a judge with weights of its own, such as the model called start"
+            raise InputError(problem, field="ahead", allowed=allowed)
 
 
 def collect(stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int) -> RoundData:
