@@ -32,7 +32,7 @@ from uptake.signal.comparisons import ComparisonPairs
 from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.train.loop import Options, run
-from uptake.train.rounds import refuse_moving_judge
+from uptake.train.rounds import refuse_moving_judges
 from uptake.types import Dropped, Group, Prompt, Rollout, Turn, Verdict
 
 # --- Toy-5: five one-token responses, exact expectations instead of sampling -----------------------------------------
@@ -319,10 +319,8 @@ def test_ahead_is_refused_where_the_judge_is_the_policy(tmp_path: Path) -> None:
             run(recipe, replace(world, models={"follow_up": world.policy}))
         assert not (tmp_path / "run").exists()
     apart = replace(world, models={"start": frozen_copy(world.policy)})
-    (stage,) = methods.build("oaif", {"judge": {"model": {"model": "start"}}, "ahead": 1}).stages
-    refuse_moving_judge(stage, apart)
-    (stage,) = methods.build("oaif", {"judge": {"model": {"model": "policy"}}}).stages
-    refuse_moving_judge(stage, apart)
+    refuse_moving_judges(methods.build("oaif", {"judge": {"model": {"model": "start"}}, "ahead": 1}), apart)
+    refuse_moving_judges(methods.build("oaif", {"judge": {"model": {"model": "policy"}}}), apart)
 
 
 def test_a_round_of_several_steps_gets_older(tmp_path: Path) -> None:

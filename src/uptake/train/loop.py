@@ -21,7 +21,7 @@ from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
-from uptake.train.rounds import nothing_left, prepare_round, refuse_moving_judge, rounds_of_data
+from uptake.train.rounds import nothing_left, prepare_round, refuse_moving_judges, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
 from uptake.train.tensor_folder import read_tensors, write_tensors
 from uptake.types import RoundData
@@ -71,8 +71,7 @@ def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  #
     Raises InputError where the folder holds another run, or a run and `resume` was not asked for, and where a judge
     would read with weights that learn meanwhile; UptakeError where another process is at work in the folder.
     """
-    for stage in recipe.stages:
-        refuse_moving_judge(stage, world)
+    refuse_moving_judges(recipe, world)
     opened = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
     with opened as folder, going_on(lambda: _goes_on(folder)):
         return _run(recipe, world, options, folder)

@@ -24,7 +24,7 @@ from uptake.client import let_go
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
-from uptake.recipe import Examples, Produce, Stage, StreamedProduce
+from uptake.recipe import Examples, Produce, Recipe, Stage, StreamedProduce
 from uptake.reference import RunningReference
 from uptake.rewards.base import Resources
 from uptake.support.progress import Bar, progress_bar
@@ -60,12 +60,13 @@ _ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
 Judged = tuple[Sequence[Group], Sequence[Assessment]]
 
 
-def refuse_moving_judge(stage: Stage, world: World) -> None:
+def refuse_moving_judges(recipe: Recipe, world: World) -> None:
     """Raise InputError where a stage works `ahead` with a judge that is the policy: it learns while the judge reads.
 
     What such a judge says would depend on which of the two threads is faster.
     """
-    for name in [name for part in parts(stage.judge) for name in getattr(part, "uses", ())] if stage.ahead else ():
+    judges = (part for stage in recipe.stages if stage.ahead for part in parts(stage.judge))
+    for name in (name for judge in judges for name in getattr(judge, "uses", ())):
         if Resources.of(world).model(name).base is world.policy.base:
             problem = f"its judge's model {name!r} is the policy, which learns while that judges"
             allowed = "ahead=0; or a judge with weights of its own, such as the model called start"
