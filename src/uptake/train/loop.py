@@ -84,8 +84,19 @@ def _goes_on(folder: Path) -> str:
 
 def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     snapshot = checkpoint.load(folder) if options.resume else None
-    cursor = snapshot.cursor if snapshot else Cursor()
-    log = RunLog(folder, cursor.step)
+    with RunLog(folder, (snapshot.cursor if snapshot else Cursor()).step) as log:
+        trained = _run_stages(recipe, world, options, log, snapshot)
+    if options.report is not None:
+        options.report(folder)
+    respond = recipe.stages[-1].respond
+    chat = trained.chat if respond is None else respond(trained)
+    save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
+    return trained
+
+
+def _run_stages(recipe: Recipe, world: World, options: Options, log: RunLog, snapshot: Snapshot | None) -> World:
+    """The world after all stages, or those that a snapshot leaves."""
+    folder, cursor = log.folder, snapshot.cursor if snapshot else Cursor()
     _keep_start(recipe, world, folder)
     world = trained = log.within_limits(world)
     if snapshot and cursor.stage == len(recipe.stages):
@@ -112,11 +123,6 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
-    if options.report is not None:
-        options.report(folder)
-    respond = recipe.stages[-1].respond
-    chat = trained.chat if respond is None else respond(trained)
-    save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
 
 
