@@ -20,7 +20,7 @@ from typing import Any, final
 
 from pydantic import TypeAdapter
 
-from uptake.client import let_go
+from uptake.client import held_by, let_go
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
@@ -177,7 +177,7 @@ class RoundsOfData:
     def __init__(self, stage: Stage, world: World, log: RunLog, first: RoundIndex) -> None:
         self.stage, self.world, self.log, self.index = stage, world, log, first[0]
         self._next = first[1]
-        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._background = ThreadPoolExecutor(1, "judge", initializer=held_by, initargs=(self,))
         self._closed = Event()
         self._pending: deque[Future[RoundData]] = deque()
 
@@ -203,7 +203,7 @@ class RoundsOfData:
         self._closed.set()
         self._background.shutdown(wait=False, cancel_futures=True)
         while not all(each.done() for each in self._pending):
-            let_go()
+            let_go(self)
             sleep(SECONDS)
 
     def _judge(self, round_index: RoundIndex, sampled: Sequence[Group]) -> RoundData:
