@@ -179,3 +179,9 @@ def test_long_sequences_need_some_bits_a_pair() -> None:
     assert align(old, changed).ops == "UUUSUUUUUU" * 500
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
+
+
+def test_from_the_start_changes_come_as_late_as_they_can() -> None:
+    pairs = (("ab", "b"), ("aa", "a"), ("abc", "d"), ("a", "ba"), ("ab", "ba"), ("", ""))
+    found = [align(old, new, from_start=True).ops for old, new in pairs]
+    assert found == ["DU", "UD", "SDD", "AU", "SS", ""]

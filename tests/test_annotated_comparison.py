@@ -1,18 +1,23 @@
 """Two models compared by an annotator: the figures by hand, and the win rate at equal lengths on planted verdicts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
-from tiny import prompt_records, read_jsonl, saved, tiny_llama, write_jsonl
+from tiny import prompt_records, read_jsonl, saved, tiny_llama, write_followups, write_jsonl
 
 from uptake.annotators.oracle import OracleAnnotator
 from uptake.errors import InputError
 from uptake.evaluate import length_controlled_win_rate
+from uptake.follow_up.reward import FollowUpSpec
+from uptake.rollout import PolicySamples
 from uptake.support.keys import prompt_key
 from uptake.tasks.annotated_comparison import AnnotatedPair, annotated_figures, compare_by_annotator
+from uptake.tasks.compare import compare_files
 from uptake.town import Town
 from uptake.types import Dropped, Prompt, Rollout, Turn, Verdict
 
@@ -99,6 +104,42 @@ def test_a_model_against_another_by_the_towns_oracle(tmp_path: Path) -> None:
         wins["losses"],
         wins["ties"],
     ]
+
+
+LONG = "bread " * 60
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "left"),
+    [(["it", LONG, "nine .", "it ."], ["it .", "at", LONG, "nine"], 2), ([LONG] * 4, ["it"] * 4, 0)],
+)
+def test_what_cannot_be_scored_is_left_out_on_both_sides(
+    before: list[str], after: list[str], left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter((before, after))
+
+    def of(self: PolicySamples, lm: Any, prompts: Sequence[Prompt], *_: Any, **__: Any) -> list[Rollout]:
+        return [Rollout(prompt, (1,), (5,), text, True) for prompt, text in zip(prompts, next(answers), strict=True)]
+
+    monkeypatch.setattr(PolicySamples, "of", of)
+    models = {name: str(saved(tiny_llama(seed), tmp_path / name)) for seed, name in enumerate(("before", "after"))}
+    models["follow_up"] = str(saved(tiny_llama(2, max_position_embeddings=40), tmp_path / "judge"))
+    data = write_jsonl(tmp_path / "in.jsonl", prompt_records(4))
+    spec = FollowUpSpec(str(write_followups(tmp_path)))
+    if not left:
+        with pytest.raises(InputError, match=r"no response could be scored; the first: .*window of 40"):
+            compare_files(data, models, tmp_path / "out", reward=spec, device="cpu")
+        return
+    figures = compare_files(data, models, tmp_path / "out", reward=spec, device="cpu")
+    assert (figures["prompts"], figures["win_rate"]["n"], figures["left_out"]) == (
+        4,
+        left,
+        {"longer than the window": 2},
+    )
+    samples = read_jsonl(tmp_path / "out" / "samples.jsonl")
+    assert [each["before"]["response"] for each in samples] == ["it", "it ."]
+    both = [[each[side]["reward"] for each in samples] for side in ("before", "after")]
+    assert [sum(side) / 2 for side in both] == pytest.approx([*figures["follow_up_reward"].values()])
 
 
 def test_a_judge_has_to_be_named(

@@ -253,18 +253,20 @@ def test_temperature_refuses_what_says_nothing() -> None:
         temperature(np.array([1.0, -1.0, -1.0]))
 
 
-def test_thresholds_by_hand() -> None:
+def test_thresholds_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Good are 9, 8, one of two 7s, 6, 5: 4 of 5 from 6 up, all from 8 up; bad are 4 of 5 from 5 down, all from 3."""
     rewards = np.array([9.0, 8, 7, 7, 6, 5, 3, 2, 1, 1])
     good = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], dtype=bool)
-    assert thresholds(rewards, good, 0.8, least=2) == (5.0, 6.0)
-    assert thresholds(rewards, good, 0.81, least=2) == (3.0, 8.0)
-    assert thresholds(rewards, good, 0.81, least=3) == (3.0, None)
-    # Nothing above the median 5.5 is taken for bad, however low the precision.
-    assert thresholds(rewards, good, 0.1, least=2) == (5.0, 6.0)
-    mirrored = thresholds(-rewards, ~good, 0.8, least=2)
-    assert mirrored == (-6.0, -5.0)
     assert thresholds(rewards[[0, 8]], good[[0, 8]], 0.9) == (None, None)
+    monkeypatch.setattr("uptake.follow_up.calibration.LEAST_LABELS", 3)
+    assert thresholds(rewards, good, 0.81) == (3.0, None)
+    monkeypatch.setattr("uptake.follow_up.calibration.LEAST_LABELS", 2)
+    assert thresholds(rewards, good, 0.8) == (5.0, 6.0)
+    assert thresholds(rewards, good, 0.81) == (3.0, 8.0)
+    # Nothing above the median 5.5 is taken for bad, however low the precision.
+    assert thresholds(rewards, good, 0.1) == (5.0, 6.0)
+    mirrored = thresholds(-rewards, ~good, 0.8)
+    assert mirrored == (-6.0, -5.0)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,9 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
     reward = Classifier.from_pretrained(write_llama(tmp_path, max_position_embeddings=24), device="cpu")
     last = (Turn("user", "when ?"), Turn("assistant", "at eight ."))
     long = (Turn("user", "bread " * 9), Turn("assistant", "cakes " * 9), *last)
-    found = reward.rate([long, last, (Turn("user", "when ?"), Turn("assistant", "bread " * 40))])
+    beyond = (Turn("user", "when ?"), Turn("assistant", "bread " * 40))
+    found = reward.rate([long, last, beyond])
+    assert [each.dropped_turns for each in reward.details([long, last, beyond])] == [2, 0, None]
     assert found[0].score == pytest.approx(found[1].score, abs=1e-6)
     assert [each.valid for each in found] == [True, True, False]
     assert "window of 24" in found[2].detail

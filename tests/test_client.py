@@ -7,10 +7,12 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from math import log
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import anyio
@@ -19,8 +21,8 @@ from tiny_server import INSTRUCTIONS, Answer, JudgeServer, failure, said, told
 
 from uptake.annotators.completion import ChatCompletion, first_preferred
 from uptake.annotators.server import ServerJudge
-from uptake.client import Server
-from uptake.client.server import _run
+from uptake.client import Server, held_by, let_go
+from uptake.client.server import _open, _run
 from uptake.edits.edit import Draft, Proposal
 from uptake.edits.server import ServerEditor
 from uptake.errors import InputError, UptakeError
@@ -437,6 +439,34 @@ def test_a_signal_while_connections_are_opened_ends_without_a_traceback(caplog: 
     with pytest.raises(Stopped), stopped_by_signals():
         _run(connected(lambda: signal.raise_signal(signal.SIGHUP)))
     assert caplog.messages == []
+
+
+def test_a_holder_lets_go_of_its_calls_alone() -> None:
+    """Of a thread's, and of those that a loop of the thread makes in another thread."""
+    ended, holders = Event(), (object(), object())
+
+    async def waiting() -> str:
+        while not ended.is_set():
+            await asyncio.sleep(0.01)
+        return "whole"
+
+    async def within() -> str:
+        return _run(waiting())
+
+    def call(holder: object, work: Callable[[], Any]) -> Any:
+        held_by(holder)
+        return asyncio.run(work()) if work is within else _run(work())
+
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(call, holder, work) for holder in holders for work in (waiting, within)]
+        while len(_open) < 4:
+            time.sleep(0.01)
+        let_go(holders[0])
+        for each in calls[:2]:
+            with pytest.raises(asyncio.CancelledError):
+                each.result()
+        ended.set()
+        assert [each.result() for each in calls[2:]] == ["whole", "whole"]
 
 
 def test_other_errors_of_a_loop_are_still_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,17 @@ def test_follow_up_likelihood_from_prompts(tmp_path: Path) -> None:
     metrics = read_jsonl(tmp_path / "run" / "metrics.jsonl")
     assert len(metrics) == 2 * 2
     assert metrics[-1]["margin"] > metrics[0]["margin"] == pytest.approx(0.0, abs=1e-5)
+
+
+def open_files(folder: Path) -> list[str]:
+    links = [Path(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+    return [str(link.readlink()) for link in links if link.is_symlink() and str(folder) in str(link.readlink())]
+
+
+def test_nothing_stays_open(tmp_path: Path) -> None:
+    run(methods.build("dpo", {**FAST, "epochs": 1}), tiny_world(tmp_path / "run", pair_records(2)))
+    mine(flr(tmp_path), tiny_world(tmp_path / "work", prompt_records(4)), tmp_path / "pairs.jsonl")
+    assert open_files(tmp_path) == []
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:

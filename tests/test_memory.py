@@ -22,6 +22,7 @@ from uptake.recipe import Recipe
 from uptake.sampling.answer import PromptIds
 from uptake.sampling.draw import Sampling
 from uptake.sampling.sampler import sample
+from uptake.support import memory
 from uptake.support.memory import free_memory, group_room, held_memory, peak_memory
 from uptake.train.loop import Options, run
 from uptake.types import Prompt, Turn
@@ -43,6 +44,13 @@ def test_memory_that_is_taken_is_held_and_no_longer_free() -> None:
     del block
     assert held_memory() - before < 0.5 * size
     assert peak_memory() - before > 0.9 * size
+
+
+def test_a_system_that_does_not_say_the_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t7 kB\n")
+    monkeypatch.setattr(memory, "_status", lambda name: memory._field(tmp_path / "status", name))
+    assert held_memory() == 7 * 1024
+    assert peak_memory() > 2**20
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,14 @@ def test_what_is_saved_names_no_attention_of_ours(folder: Path, tmp_path: Path) 
     torch.testing.assert_close(logps(load(tmp_path / "again")), logps(load(folder)))
 
 
+def test_saving_changes_nothing_of_the_model(folder: Path, tmp_path: Path) -> None:
+    lm = load(folder)
+    lm.tokenizer.chat_template = None
+    save_model(lm, "{{ messages }}", tmp_path / "again")
+    assert lm.tokenizer.chat_template is None
+    assert load(tmp_path / "again").tokenizer.chat_template == "{{ messages }}"
+
+
 def test_lora_trees_are_lora_rows_and_the_merged_model(folder: Path) -> None:
     lm = load(folder)
     before = logps(lm)

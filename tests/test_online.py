@@ -25,12 +25,14 @@ from uptake.judge.pairwise import PairwiseJudge
 from uptake.judge.registry import annotator_spec
 from uptake.losses.pairwise import logistic, soft_label
 from uptake.recipe import Recipe
+from uptake.reference import frozen_copy
 from uptake.rewards.base import Resources
 from uptake.rollout.schedule import PromptBatches
 from uptake.signal.comparisons import ComparisonPairs
 from uptake.support.keys import prompt_key
 from uptake.town import Town
 from uptake.train.loop import Options, run
+from uptake.train.rounds import refuse_moving_judges
 from uptake.types import Dropped, Group, Prompt, Rollout, Turn, Verdict
 
 # --- Toy-5: five one-token responses, exact expectations instead of sampling -----------------------------------------
@@ -307,6 +309,18 @@ def test_working_ahead_makes_pairs_older(ahead: int, tmp_path: Path) -> None:
     run(oaif(tmp_path, ahead=ahead), tiny_world(tmp_path / "run", prompt_records(16)))
     ages = [line["age"] for line in read_jsonl(tmp_path / "run" / "metrics.jsonl")]
     assert ages == [min(step, ahead) for step in range(12)]
+
+
+def test_ahead_is_refused_where_the_judge_is_the_policy(tmp_path: Path) -> None:
+    for judge in ({"model": {"model": "policy"}}, {"model": {"model": "follow_up"}}):
+        recipe = methods.build("oaif", {"judge": judge, **TRAIN, **SAMPLED, "steps": 4, "ahead": 1})
+        world = tiny_world(tmp_path / "run", prompt_records(16))
+        with pytest.raises(InputError, match=r"ahead.*is the policy.*ahead=0"):
+            run(recipe, replace(world, models={"follow_up": world.policy}))
+        assert not (tmp_path / "run").exists()
+    apart = replace(world, models={"start": frozen_copy(world.policy)})
+    refuse_moving_judges(methods.build("oaif", {"judge": {"model": {"model": "start"}}, "ahead": 1}), apart)
+    refuse_moving_judges(methods.build("oaif", {"judge": {"model": {"model": "policy"}}}), apart)
 
 
 def test_a_round_of_several_steps_gets_older(tmp_path: Path) -> None:

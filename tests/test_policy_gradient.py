@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from uptake import methods
 from uptake.errors import InputError
 from uptake.losses.policy_gradient import clipped_surrogate, value_loss
 from uptake.ops.advantages import explained_variance, gae, value_targets, whiten
@@ -268,6 +269,14 @@ def test_estimators_in_expectation() -> None:
 def test_the_coefficient_follows_the_divergence() -> None:
     for kl, wanted in ((12.0, 0.201024), (3.0, 0.198976), (6.3, 0.200256)):
         assert adaptive_beta(0.2, kl, 6.0, 1e4, 256) == pytest.approx(wanted, abs=1e-9)
+    for horizon in (10.0, 12.8):
+        with pytest.raises(InputError, match=r"horizon.*64 samples a round.*above 12\.8"):
+            adaptive_beta(0.05, 0.0, 6.0, horizon, 64)
+    assert adaptive_beta(0.05, 0.0, 6.0, 13.0, 64) > 0
+    options = {"prompts": 16, "n": 4, "kl_horizon": 12}
+    with pytest.raises(InputError, match=r"kl_horizon 12 with 64 samples a round, not above 12\.8"):
+        methods.build("ppo", {**options, "kl_target": 6.0})
+    methods.build("ppo", options)
     # Of 256 responses, each of 12 tokens at 1 nat, in columns for more.
     kl_table = torch.cat((torch.ones(256, 12), torch.zeros(256, 3)), 1)
     for penalty, wanted in (

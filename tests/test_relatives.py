@@ -343,6 +343,15 @@ def test_the_reward_asked_for_is_a_quantile_of_the_rows(tmp_path: Path) -> None:
     assert f"<rm_score>: {expected:.2f}" in ChatFormat.of(lm).render((Turn("user", "when ?"),), generation=True)
 
 
+def test_asking_for_a_reward_reads_special_tokens_as_the_run_does(tmp_path: Path) -> None:
+    lm = tiny_llama()
+    (stage,) = build("conditional_alignment").stages
+    for spelled in ("text", "tokens"):
+        world = tiny_world(tmp_path, scored_records(4), lm, chat=ChatFormat.of(lm, spelled_tokens=spelled))
+        assert stage.respond is not None
+        assert stage.respond(world).spelled_tokens == spelled
+
+
 @pytest.mark.parametrize("name", ["fa", "rwr", "ca"])
 @pytest.mark.parametrize(
     ("reward", "problem"),

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel
+from uptake.rewards.implicit import ImplicitReward
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.town import CHAT_TEMPLATE
 from uptake.types import Dialogue, Turn
@@ -65,6 +66,8 @@ def test_the_oldest_turns_go_where_the_window_is_small() -> None:
     assert found[0].score == pytest.approx(found[1].score, abs=1e-6)
     assert not found[2].valid
     assert "window of 24" in found[2].detail
+    for each in (reward, ImplicitReward(reward.lm, tiny_llama(max_position_embeddings=96))):
+        assert [one.dropped_turns for one in each.details([long, last, beyond])] == [2, 0, None]
 
 
 def test_bad_input(lm: LanguageModel) -> None:

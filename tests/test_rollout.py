@@ -27,6 +27,7 @@ from uptake import methods
 from uptake.data.chat import ChatFormat
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, branches, pack, prepare, token_logps
+from uptake.models.language_model import Limits
 from uptake.rollout import PolicySamples
 from uptake.sampling import PromptIds, Sampling, sample, stream
 from uptake.support.keys import prompt_key
@@ -101,6 +102,11 @@ def prompts(*lengths: int) -> list[PromptIds]:
     return [prompt_of(tuple(ids)) for ids in drawn]
 
 
+def within(lm: LanguageModel, tokens: int) -> LanguageModel:
+    """The model with room for the keys and values of so many tokens."""
+    return replace(lm, limits=Limits(cache=tokens))
+
+
 def by_sample(rollouts: list[Rollout]) -> dict[tuple[str, int], tuple[int, ...]]:
     return {(one.prompt.key, one.sample): one.response_ids for one in rollouts}
 
@@ -117,7 +123,7 @@ def test_greedy_is_generate(name: str) -> None:
         options = {"do_sample": False, "max_new_tokens": 20, "pad_token_id": 0, "eos_token_id": sorted(ENDS)}
         out = plain.generate(ids, attention_mask=torch.ones_like(ids), **options)
         expected.append(tuple(out[0, len(prompt.ids) :].tolist()))
-    found = sample(model(name), asked, Sampling(n=2, temperature=0, max_new_tokens=20), ENDS, budget=220)
+    found = sample(within(model(name), 220), asked, Sampling(n=2, temperature=0, max_new_tokens=20), ENDS)
     assert [one.response_ids for one in found[::2]] == expected
     assert [one.response_ids for one in found[1::2]] == expected
     assert model(name).attention == ("rows" if name == "mamba" else "tree")
@@ -139,8 +145,8 @@ def test_samples_depend_on_seed_key_and_number_alone(name: str) -> None:
     lm, asked, sampling = model(name), prompts(5, 1, 17, 9, 9, 12), Sampling(n=3, max_new_tokens=16)
     together = sample(lm, asked, sampling, ENDS)
     assert sample(lm, asked, sampling, ENDS) == together
-    assert by_sample(sample(lm, asked[::-1], sampling, ENDS, budget=120)) == by_sample(together)
-    assert by_sample(sample(lm, asked[2:4], sampling, ENDS, budget=1)).items() <= by_sample(together).items()
+    assert by_sample(sample(within(lm, 120), asked[::-1], sampling, ENDS)) == by_sample(together)
+    assert by_sample(sample(within(lm, 1), asked[2:4], sampling, ENDS)).items() <= by_sample(together).items()
     assert [one.response_ids for one in sample(lm, asked, Sampling(n=3, max_new_tokens=16, seed=1), ENDS)] != [
         one.response_ids for one in together
     ]
@@ -175,17 +181,17 @@ def test_prompts_are_computed_once_and_finished_samples_cost_nothing() -> None:
     lm, asked = model("llama"), prompts(6, 11, 6, 20)
     seen = []
     hook = lm.decoder.get_input_embeddings().register_forward_hook(lambda _, ids, __: seen.append(ids[0].numel()))
-    found = sample(lm, asked, Sampling(n=8, max_new_tokens=15, **PLAIN), range(1, 12), budget=400)
+    found = sample(within(lm, 400), asked, Sampling(n=8, max_new_tokens=15, **PLAIN), range(1, 12))
     hook.remove()
     assert sum(seen) == sum(len(one.ids) for one in asked) + sum(len(one.response_ids) - 1 for one in found)
 
 
 def test_prompts_are_given_out_as_they_are_done() -> None:
-    lm, asked, sampling = model("llama"), prompts(6, 11, 6, 20), Sampling(n=4, max_new_tokens=12, **PLAIN)
-    done: list[int] = []
-    whole = sample(lm, asked, sampling, ENDS, budget=130, on_progress=done.append)
-    given = list(stream(lm, asked, sampling, ENDS, budget=130))
-    assert sum(done) == len(given) == 4
+    asked, sampling = prompts(6, 11, 6, 20), Sampling(n=4, max_new_tokens=12, **PLAIN)
+    lm = within(model("llama"), 130)
+    whole = sample(lm, asked, sampling, ENDS)
+    given = list(stream(lm, asked, sampling, ENDS))
+    assert len(given) == 4
     assert given[0][0] == 3  # the longest prompt enters first, alone
     assert [one for _, rollouts in sorted(given, key=lambda pair: pair[0]) for one in rollouts] == whole
     assert sample(lm, [], sampling, ENDS) == []

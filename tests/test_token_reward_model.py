@@ -357,8 +357,27 @@ def test_the_metrics_by_hand() -> None:
             wrong = [v for v, b in zip(values, bad, strict=True) if b]
             areas.append(sum(w < g for w in wrong for g in good) / (len(wrong) * len(good)))
     assert metrics["faulty"] == len(hits) == 4
-    assert objective.derived(metrics) == pytest.approx({"top1": sum(hits) / 4, "auroc": sum(areas) / 4})
-    assert objective.derived({**metrics, "faulty": 0.0}) == {}
+    found = objective.derived(metrics)
+    assert (found["top1"], found["auroc"]) == pytest.approx((sum(hits) / 4, sum(areas) / 4))
+    assert not {"top1", "auroc"} & objective.derived({**metrics, "faulty": 0.0}).keys()
+
+
+def test_what_has_no_edit_or_labels_dilutes_no_metric_of_those() -> None:
+    lm = headed(SquaredError())
+    (row,) = examples_of(RECORDS[:1], lm).examples
+    nothing, objective = NoReference().start(tiny_world(Path("unused"), [], lm)), TokenRewards(SquaredError())
+    alone, demoted = replace(row, edits=()), replace(row, demoted=True)
+
+    def figures(*examples: Edit) -> dict[str, float]:
+        sums = objective(lm, nothing, examples).metrics
+        return dict(objective.derived({name: float(value) / len(examples) for name, value in sums.items()}))
+
+    whole = figures(row)
+    edits = {name: whole[name] for name in ("pair_accuracy", "edited_reward", "edited_loss")}
+    assert edits.items() <= {name: pytest.approx(value) for name, value in figures(row, alone).items()}.items()
+    assert not edits.keys() & figures(alone).keys()
+    assert figures(row, demoted) == pytest.approx(whole | {"top1": whole["top1"]})
+    assert not {"response_loss", "edited_loss"} & figures(demoted).keys()
 
 
 @pytest.mark.parametrize("micro_tokens", [1, 40])

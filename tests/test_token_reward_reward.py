@@ -96,7 +96,9 @@ def test_the_oldest_turns_go_where_the_window_is_small(tmp_path: Path) -> None:
     reward = TokenRewardModel.from_pretrained(folder, device="cpu")
     last = (*ASKED, Turn("assistant", "at eight ."))
     long = (Turn("user", "bread " * 9), Turn("assistant", "cakes " * 9), *last)
-    found = reward.rate([long, last, (*ASKED, Turn("assistant", "bread " * 40))])
+    beyond = (*ASKED, Turn("assistant", "bread " * 40))
+    found = reward.rate([long, last, beyond])
+    assert [each.dropped_turns for each in reward.details([long, last, beyond])] == [2, 0, None]
     assert found[0].score == pytest.approx(sum(by_hand(folder, last)), abs=1e-5)
     assert [each.valid for each in found] == [True, True, False]
     assert "window of 24" in found[2].detail
@@ -210,7 +212,7 @@ def test_score_writes_rewards_and_tokens(uptake: Cli, tmp_path: Path) -> None:
         expected = by_hand(folder, said(record))
         assert record["reward"] == pytest.approx(sum(expected), abs=1e-5)
         assert [span["score"] for span in record["reward_spans"]] == pytest.approx(expected, abs=1e-5)
-        assert record.keys() == {"prompt", "completion", "reward", "reward_spans", "rated_by"}
+        assert record.keys() == {"prompt", "completion", "reward", "dropped_turns", "reward_spans", "rated_by"}
     assert f"{sum(record['reward'] for record in records) / 18:+.4f}" in out
     assert len({record["rated_by"] for record in records}) == 1
     (first, *_) = read("out.jsonl", columns={"spans": "reward_spans"})

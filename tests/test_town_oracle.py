@@ -8,7 +8,7 @@ import pytest
 from uptake.errors import InputError
 from uptake.town import AXES, FAULTS, Fault, Quality, Question, Town
 from uptake.town.answers import right_drafts
-from uptake.town.edits import align, distance
+from uptake.town.edits import distance
 from uptake.town.facts import town_facts
 from uptake.town.lines import words
 from uptake.town.questions import SPLITS, all_questions
@@ -167,14 +167,14 @@ def levenshtein(source: tuple[str, ...], target: tuple[str, ...]) -> int:
     return least(len(source), len(target))
 
 
-def test_alignment_prefers_keep_substitute_delete_insert_from_the_left() -> None:
-    assert align("ab", "b") == ("delete", "keep")
-    assert align("aa", "a") == ("keep", "delete")
-    assert align("abc", "d") == ("substitute", "delete", "delete")
-    assert align("a", "ba") == ("insert", "keep")
-    assert align("ab", "ba") == ("substitute", "substitute")
-    assert align("", "") == ()
+def test_distance_by_hand() -> None:
     assert distance("kitten", "sitting") == 3
+    assert (distance("", "ab"), distance("ab", ""), distance("", "")) == (2, 2, 0)
+
+
+def test_a_change_that_fits_in_several_places_stands_in_the_last() -> None:
+    (mark,) = TOWN.faulty_words(answered(BAKERY, RIGHT.replace("bakery", "bakery bakery")))
+    assert mark == slice(11, 17)
 
 
 def test_the_oracle_judges_the_last_answer_and_refuses_what_it_cannot_judge() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, final
 from urllib.parse import SplitResult, urlsplit
@@ -237,18 +238,21 @@ def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
     except RuntimeError:
         return asyncio.run(_until_let_go(work))
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, _until_let_go(work)).result()
+        return pool.submit(copy_context().run, asyncio.run, _until_let_go(work)).result()
 
 
-# Calls of this process whose questions are on their way.
-_open = set[tuple[asyncio.AbstractEventLoop, "asyncio.Task[Any]"]]()
+# Who lets go of the calls of this thread.
+_holder: ContextVar[object] = ContextVar("holder", default=None)
+
+# Calls of this process whose questions are on their way, each with who lets go of it.
+_open = set[tuple[asyncio.AbstractEventLoop, "asyncio.Task[Any]", object]]()
 
 
 async def _until_let_go(work: Coroutine[Any, Any, _Result]) -> _Result:
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     loop.set_exception_handler(_unless_stopped)
-    call = loop, task
+    call = loop, task, _holder.get()
     _open.add(call)
     try:
         return await work
@@ -263,8 +267,14 @@ def _unless_stopped(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         loop.default_exception_handler(context)
 
 
-def let_go() -> None:
-    """Let go of the questions that threads of this process have on their way; those calls end by CancelledError."""
-    for loop, task in list(_open):
-        with suppress(RuntimeError):  # it has just ended
-            loop.call_soon_threadsafe(task.cancel)
+def held_by(holder: object) -> None:
+    """From now on, `let_go` of this holder lets go of the questions that this thread has on their way."""
+    _holder.set(holder)
+
+
+def let_go(holder: object) -> None:
+    """Let go of the questions on their way that are held by one holder; those calls end by CancelledError."""
+    for loop, task, by in list(_open):
+        if by is holder:
+            with suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(task.cancel)

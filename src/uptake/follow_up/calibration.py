@@ -241,12 +241,10 @@ def temperature(margins: Floats) -> float:
     return scale / float(slope)
 
 
-def thresholds(
-    rewards: Floats, good: NDArray[np.bool_], precision: float, least: int = LEAST_LABELS
-) -> tuple[float | None, float | None]:
+def thresholds(rewards: Floats, good: NDArray[np.bool_], precision: float) -> tuple[float | None, float | None]:
     """Rewards (low, high): from `high` up at least `precision` are good, and from `low` down at least so many bad.
 
-    Both include the threshold, label as many as they can and at least `least`, and do not cross the median; None where
+    Both include the threshold, label as many as they can and at least ten, and do not cross the median; None where
     that cannot be. Raises InputError for one class only, and where all rewards are equal.
     """
     if good.all() or not good.any():
@@ -254,8 +252,8 @@ def thresholds(
     if np.ptp(rewards) == 0:
         raise InputError("all rewards are equal", field="rewards", allowed="rewards that differ")
     upper = rewards > np.median(rewards)
-    high = _cut(rewards[upper], good[upper], precision, least)
-    low = _cut(-rewards[~upper], ~good[~upper], precision, least)
+    high = _cut(rewards[upper], good[upper], precision)
+    low = _cut(-rewards[~upper], ~good[~upper], precision)
     return None if low is None else -low, high
 
 
@@ -333,13 +331,13 @@ def _accuracy(rewards: Floats) -> float:
     return float((np.sign(rewards[:, 0] - rewards[:, 1]) / 2 + 0.5).mean())
 
 
-def _cut(rewards: Floats, right: NDArray[np.bool_], precision: float, least: int) -> float | None:
-    """The lowest reward from which up at least `precision` of the rows are right, and `least` rows are."""
+def _cut(rewards: Floats, right: NDArray[np.bool_], precision: float) -> float | None:
+    """The lowest reward from which up at least `precision` of the rows are right, and ten rows are."""
     order = np.argsort(-rewards, kind="stable")
     ranked, counts = rewards[order], np.arange(1, len(rewards) + 1)
     # Equal rewards are on the same side of any threshold.
     last = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
-    reached = last & (np.cumsum(right[order]) / counts >= precision) & (counts >= least)
+    reached = last & (np.cumsum(right[order]) / counts >= precision) & (counts >= LEAST_LABELS)
     return float(ranked[reached][-1]) if reached.any() else None
 
 

@@ -26,8 +26,6 @@ def rating_regression(
     follow_ups: Texts,
     ratings: Sequence[float | None] | Floats,
     conversations: Sequence[int] | NDArray[np.int64],
-    *,
-    seed: int = 0,
 ) -> Floats:
     """For every turn the mean rating of the ten rated turns most like it, none of them from its own fold of five.
 
@@ -47,7 +45,7 @@ def rating_regression(
     if talks < FOLDS:
         raise InputError(f"{talks} conversations", field="ratings", allowed=f"at least {FOLDS}")
     rated, found = ~np.isnan(values), np.full(count, np.nan)
-    folds: Any = GroupKFold(FOLDS, shuffle=True, random_state=seed)
+    folds: Any = GroupKFold(FOLDS, shuffle=True, random_state=0)
     for known, held_out in folds.split(np.empty(count), groups=conversations):
         witnesses = _spread(known[rated[known]])
         if len(witnesses) < 2 * NEIGHBORS:

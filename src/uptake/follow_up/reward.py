@@ -63,6 +63,18 @@ class FollowUpScores:
     followups: tuple[str, ...]
     dropped_turns: tuple[int, ...]
 
+    def at(self, rows: Sequence[int]) -> "FollowUpScores":
+        """Scores of some of the responses."""
+        index = torch.tensor(rows, dtype=torch.long)
+        return replace(
+            self,
+            rewards=self.rewards[index],
+            by_category={name: column[index] for name, column in self.by_category.items()},
+            logps=self.logps[index],
+            lengths=self.lengths[index],
+            dropped_turns=tuple(self.dropped_turns[row] for row in rows),
+        )
+
 
 @final
 class FollowUpReward(Reward):

@@ -62,7 +62,8 @@ class AskingFor:
     def chat(self, world: World, reward: str) -> ChatFormat:
         """The chat format that asks for a reward."""
         suffix = self.condition.replace("{reward}", reward)
-        return ChatFormat.of(world.policy, conditioned(world.chat.template, suffix))
+        template = conditioned(world.chat.template, suffix)
+        return ChatFormat.of(world.policy, template, world.chat.spelled_tokens)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from uptake.methods import MethodConfig, fill
 from uptake.models.heads import AddCritic, AddHead
 from uptake.objective import ActorCritic
 from uptake.ops.advantages import Whitening
-from uptake.ops.divergence import KLPenalty
+from uptake.ops.divergence import KLPenalty, shortest_horizon
 from uptake.ops.reward_shaping import RewardShaping
 from uptake.recipe import Recipe, Stage
 from uptake.reference import REFERENCES, ReferenceName
@@ -74,9 +74,12 @@ class Config(MethodConfig):
     clip: float | None = 0.5
 
     @model_validator(mode="after")
-    def _minibatches_hold_a_prompt(self) -> Self:
+    def _rounds_are_large_enough_and_not_too_large(self) -> Self:
         if self.minibatches > self.prompts:
             raise ValueError(f"minibatches {self.minibatches} of {self.prompts} prompts")
+        samples = self.prompts * self.n
+        if self.kl_target is not None and self.kl_horizon <= (least := shortest_horizon(samples)):
+            raise ValueError(f"kl_horizon {self.kl_horizon:g} with {samples} samples a round, not above {least:g}")
         return self
 
 

@@ -67,9 +67,9 @@ def _tree(chat: ChatFormat, answered: Dialogue, lines: Sequence[str]) -> TokenTr
     return TokenTree((Node(compact(stem)), *(Node(compact(ids[len(stem) :]), 0) for ids in whole)))
 
 
-def init_town_model(seed: int = 0, town: int = 0, *, width: int = 128, layers: int = 3) -> LanguageModel:
+def init_town_model(seed: int = 0, *, width: int = 128, layers: int = 3) -> LanguageModel:
     """A tiny Llama with random weights whose words are the town's, with the town's chat template."""
-    words = Town(town).vocabulary()
+    words = Town().vocabulary()
     tokenizer = word_tokenizer(words, SPECIAL_TOKENS, end="<end>", chat_template=CHAT_TEMPLATE)
     return tiny_llama(tokenizer, seed=seed, width=width, layers=layers)
 

@@ -1,5 +1,6 @@
 """Write a trained model as a folder that Transformers and vLLM load as it is."""
 
+import copy
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -32,7 +33,7 @@ def save_model(
     it cannot be written.
     """
     model: Any = lm.model
-    tokenizer = lm.tokenizer
+    tokenizer = copy.deepcopy(lm.tokenizer)  # the model's would read as if it had brought this template
     tokenizer.chat_template = chat_template
     try:
         with replacing_folder(folder) as partial:

@@ -17,6 +17,16 @@ from uptake.objective.base import Loss, Objective
 from uptake.reference import RunningReference
 from uptake.types import Edit
 
+# Means over some of the examples: of what, and over the share of which.
+_MEANS = {
+    "response_loss": ("response_losses", "labeled"),
+    "edited_loss": ("edit_losses", "labeled_edits"),
+    "pair_accuracy": ("won", "edited"),
+    "edited_reward": ("edit_rewards", "edited"),
+    "top1": ("found", "faulty"),
+    "auroc": ("ranked", "faulty"),
+}
+
 
 @dataclass(frozen=True)
 class TokenRewards(Objective):
@@ -61,20 +71,25 @@ class TokenRewards(Objective):
         loss = marked * (old + new) + (self.consistency * marked + 1 - marked) * pair
         metrics = {
             "loss": loss,
-            "response_loss": marked * old,
-            "edited_loss": marked * new,
-            "pair_accuracy": (edits > 0) * ((after > before) + 0.5 * (after == before)),
+            "response_losses": marked * old,
+            "edit_losses": marked * new,
+            "won": (edits > 0) * ((after > before) + 0.5 * (after == before)),
             "response_reward": before,
-            "edited_reward": after,
+            "edit_rewards": after,
+            "labeled": marked,
+            "labeled_edits": marked * (edits > 0),
+            "edited": (edits > 0).to(outputs.dtype),
             **_ranks(packed, rewards.detach(), examples),
         }
         sums = {name: (weight * value.detach()).sum() for name, value in metrics.items()}
         return Loss((weight * loss).sum(), sums)
 
     def derived(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
-        """Localization of faulty tokens, over responses with one: how often the lowest reward is at one, and AUROC."""
-        faulty = metrics["faulty"]
-        return {"top1": metrics["found"] / faulty, "auroc": metrics["ranked"] / faulty} if faulty else {}
+        """Metrics of some of the examples, as means over those: what has no edit says nothing of edits.
+
+        Localization of faulty tokens is over responses with one: how often the lowest reward is at one, and AUROC.
+        """
+        return {name: metrics[sum_] / metrics[over] for name, (sum_, over) in _MEANS.items() if metrics[over]}
 
 
 def _check_labels(examples: Iterable[Edit]) -> None:

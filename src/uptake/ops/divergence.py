@@ -16,6 +16,9 @@ from uptake.errors import InputError
 from uptake.ops.axes import TokenTable
 
 Estimator = Literal["k1", "k2", "k3", "full"]
+# The largest relative error of the divergence that the controller answers to.
+CLIP = 0.2
+
 Logps = Float[Tensor, "*places vocabulary"]
 
 
@@ -42,13 +45,22 @@ def full_kl(policy: Logps, reference: Logps) -> Float[Tensor, "*places"]:
     return (policy.exp() * (policy - reference)).sum(-1)
 
 
+def shortest_horizon(samples: int) -> float:
+    """Horizon of the controller at which a round of so many samples can take the whole coefficient away."""
+    return CLIP * samples
+
+
 def adaptive_beta(beta: float, kl: float, target: float, horizon: float, samples: int) -> float:
     """KL coefficient of the next round: `beta (1 + clip(kl / target - 1, -0.2, 0.2) samples / horizon)`.
 
     `kl` and `target` are in one unit, a sum per response or a mean per token. Source: Ziegler et al. 2019 (arXiv
-    1909.08593), section 2.2.
+    1909.08593), section 2.2. Raises InputError for a horizon that is no longer than a fifth of the samples: the
+    coefficient would fall to 0, or below it, where divergence is paid for.
     """
-    error = min(max(kl / target - 1, -0.2), 0.2)
+    if horizon <= (shortest := shortest_horizon(samples)):
+        problem = f"{horizon:g}, with {samples} samples a round"
+        raise InputError(problem, field="horizon", allowed=f"a number above {shortest:g}")
+    error = min(max(kl / target - 1, -CLIP), CLIP)
     return beta * (1 + error * samples / horizon)
 
 

@@ -19,9 +19,9 @@ from uptake.models.language_model import Limits
 from uptake.models.load import load_classifier, resolve_device, resolve_dtype
 from uptake.models.memory import fitting_limits
 from uptake.models.rope import declared_tables
-from uptake.rewards.base import Resources, Response, Reward, RewardSpec
+from uptake.rewards.base import Resources, Response, Reward, RewardDetails, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import rate_each
+from uptake.rewards.rate import rate_fitted
 from uptake.types import Dialogue, Judgement
 
 # What a tokenizer makes of one conversation: a list of integers for every input of the model.
@@ -72,7 +72,10 @@ class Classifier(Reward):
         return fingerprint("Classifier", self.model, self.chat, self.label)
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
-        return rate_each(responses, self._encoded, self._judge)
+        return [each.judgement for each in self.details(responses)]
+
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
+        return rate_fitted(responses, self._encoded, self._judge)
 
     @property
     def _labels(self) -> list[str]:
@@ -83,19 +86,20 @@ class Classifier(Reward):
         limit = int(self.chat.tokenizer.model_max_length)
         return min(getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or limit, limit)
 
-    def _encoded(self, turns: Dialogue) -> Encoded:
+    def _encoded(self, turns: Dialogue) -> tuple[Encoded, int]:
+        """What the model reads, and how many of the oldest turns are left out of it."""
         tokenizer = self.chat.tokenizer
         if not self.chat.plain:
-            fitted, _ = self.chat.fit(turns, self._window)
+            fitted, dropped = self.chat.fit(turns, self._window)
             (ids,) = self.chat.tokenize([self.chat.text(fitted)])
-            return {"input_ids": ids, "attention_mask": [1] * len(ids)}
+            return {"input_ids": ids, "attention_mask": [1] * len(ids)}, dropped
         before, response = "\n\n".join(map(as_text, turns[:-1])), as_text(turns[-1])
         letters = self.chat.spelled_tokens == "text"
         pair: Any = tokenizer(before, response, verbose=False, split_special_tokens=letters)
         size = len(pair["input_ids"])
         if size > self._window:
             raise TooLong(f"the conversation takes {size} tokens", allowed=f"at most {self._window}")
-        return dict(pair)
+        return dict(pair), 0
 
     def _judge(self, rows: Sequence[Encoded]) -> list[Judgement]:
         scores = torch.empty(len(rows), dtype=torch.float64)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from uptake.errors import InputError
 from uptake.models import LanguageModel
-from uptake.rewards.base import Resources, Response, Reward, RewardSpec
+from uptake.rewards.base import Resources, Response, Reward, RewardDetails, RewardSpec
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.types import Judgement
 
@@ -41,8 +41,17 @@ class ImplicitReward(Reward):
         return f"ImplicitReward({self.beta}, {policy.fingerprint}, {reference.fingerprint})"
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
-        policy, reference = (side.rate(responses) for side in self._sides)
-        return [self._judge(*both) for both in zip(policy, reference, strict=True)]
+        return [each.judgement for each in self.details(responses)]
+
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
+        policy, reference = (side.details(responses) for side in self._sides)
+        return [self._both(*both) for both in zip(policy, reference, strict=True)]
+
+    def _both(self, policy: RewardDetails, reference: RewardDetails) -> RewardDetails:
+        judgement = self._judge(policy.judgement, reference.judgement)
+        if not judgement.valid:
+            return RewardDetails(judgement)
+        return RewardDetails(judgement, dropped_turns=max(policy.dropped_turns or 0, reference.dropped_turns or 0))
 
     def _judge(self, policy: Judgement, reference: Judgement) -> Judgement:
         if not (policy.valid and reference.valid):

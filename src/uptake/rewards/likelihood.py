@@ -16,9 +16,9 @@ from uptake.data.chat import ChatFormat
 from uptake.data.spans import Ids
 from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, branches, load, score_trees
-from uptake.rewards.base import Resources, Response, Reward, RewardSpec
+from uptake.rewards.base import Resources, Response, Reward, RewardDetails, RewardSpec
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import rate_each
+from uptake.rewards.rate import rate_fitted
 from uptake.types import Dialogue, Judgement
 
 # Tokens of one forward call, and dialogues among which responses to one prompt share it.
@@ -63,14 +63,18 @@ class DirectLikelihood(Reward):
         return fingerprint("DirectLikelihood", self.lm.model, self.chat, self.reduction, self.end_of_turn)
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
-        return rate_each(responses, self._ids, self._judge)
+        return [each.judgement for each in self.details(responses)]
 
-    def _ids(self, turns: Dialogue) -> tuple[Ids, Ids]:
-        """Prompt and response; the oldest turns go where the window is too small."""
+    def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
+        return rate_fitted(responses, self._ids, self._judge)
+
+    def _ids(self, turns: Dialogue) -> tuple[tuple[Ids, Ids], int]:
+        """Prompt and response; the oldest turns go where the window is too small, as many as are said beside."""
+        dropped = 0
         if self.lm.window is not None:
-            turns, _ = self.chat.fit(turns, self.lm.window)
+            turns, dropped = self.chat.fit(turns, self.lm.window)
         prompt, response = self.chat.response_ids(turns[:-1], turns[-1])
-        return prompt, response if self.end_of_turn else response[:-1]
+        return (prompt, response if self.end_of_turn else response[:-1]), dropped
 
     def _judge(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Judgement]:
         chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uptake.data.turns import conversation
 from uptake.data.where import bad_row
 from uptake.errors import EmptyResponse, InputError, TooLong
-from uptake.rewards.base import Response
+from uptake.rewards.base import Response, RewardDetails
 from uptake.types import Answered, Dialogue, Dropped, Judgement, Rollout, Turn, Where
 
 if TYPE_CHECKING:
@@ -36,15 +36,26 @@ def rate_each(
 
     `prepare` gets turns in good order that end with a response.
     """
-    judged: dict[int, Judgement] = {}
-    ready: dict[int, _Prepared] = {}
+    return [each.judgement for each in rate_fitted(responses, lambda turns: (prepare(turns), None), judge)]
+
+
+def rate_fitted(
+    responses: Sequence[Response],
+    prepare: Callable[[Dialogue], tuple[_Prepared, int | None]],
+    judge: Callable[[Sequence[_Prepared]], Sequence[Judgement]],
+) -> list[RewardDetails]:
+    """Judgements as `rate_each` gives them, where `prepare` also says how many of the oldest turns it has left out."""
+    found: dict[int, RewardDetails] = {}
+    ready: dict[int, tuple[_Prepared, int | None]] = {}
     for index, response in enumerate(responses):
         try:
             ready[index] = prepare(answered_turns(dialogue_of(response)))
         except InputError as error:
-            judged[index] = invalid(error)
-    judged.update(zip(ready, judge(list(ready.values())), strict=True))
-    return [judged[index] for index in range(len(responses))]
+            found[index] = RewardDetails(invalid(error))
+    judgements = judge([prepared for prepared, _ in ready.values()])
+    for (index, (_, dropped)), judgement in zip(ready.items(), judgements, strict=True):
+        found[index] = RewardDetails(judgement, dropped_turns=dropped)
+    return [found[index] for index in range(len(responses))]
 
 
 def invalid(error: InputError) -> Judgement:

@@ -1,7 +1,7 @@
 """A token reward model as a reward: what it says of the tokens of a response, added up or averaged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
@@ -21,7 +21,7 @@ from uptake.rewards.base import (
     RewardSpec,
 )
 from uptake.rewards.fingerprint import fingerprint
-from uptake.rewards.rate import dialogue_of, invalid, rate_each
+from uptake.rewards.rate import dialogue_of, invalid, rate_fitted
 from uptake.rewards.token_reward import TokenValues, load_token_reward, reward_tokens, rewards_of_ids
 from uptake.support.keys import content_key
 from uptake.types import Dialogue, Judgement, Rollout, Span, Where
@@ -74,26 +74,37 @@ class TokenRewardModel(Reward):
         return frozenset({"tokens"})
 
     def rate(self, responses: Sequence[Response]) -> Sequence[Judgement]:
-        chat, rollouts = self.policy, [each for each in responses if isinstance(each, Rollout)]
-        if chat is None:
-            return rate_each(responses, self.tokens, self._judge)
-        sampled = map(self._rollout_judgement, rollouts, reward_tokens(self.lm, chat, rollouts))
-        read = iter(rate_each([each for each in responses if not isinstance(each, Rollout)], self.tokens, self._judge))
-        return [next(sampled if isinstance(each, Rollout) else read) for each in responses]
+        return [each.judgement for each in self._rated(responses)]
 
     def details(self, responses: Sequence[Response]) -> Sequence[RewardDetails]:
         return [
-            RewardDetails(judgement, tuple(self.spans(dialogue_of(response), judgement)))
-            if judgement.valid and not (self.policy and isinstance(response, Rollout))
-            else RewardDetails(judgement)
-            for response, judgement in zip(responses, self.rate(responses), strict=True)
+            replace(rated, spans=tuple(self.spans(dialogue_of(response), rated.judgement)))
+            if rated.judgement.valid and not (self.policy and isinstance(response, Rollout))
+            else rated
+            for response, rated in zip(responses, self._rated(responses), strict=True)
         ]
+
+    def _rated(self, responses: Sequence[Response]) -> list[RewardDetails]:
+        """Details without spans, which take a second look at the texts."""
+        chat, rollouts = self.policy, [each for each in responses if isinstance(each, Rollout)]
+        if chat is None:
+            return rate_fitted(responses, self._fitted, self._judge)
+        values = zip(rollouts, reward_tokens(self.lm, chat, rollouts), strict=True)
+        sampled = (RewardDetails(self._rollout_judgement(*each)) for each in values)
+        texts = [each for each in responses if not isinstance(each, Rollout)]
+        read = iter(rate_fitted(texts, self._fitted, self._judge))
+        return [next(sampled if isinstance(each, Rollout) else read) for each in responses]
 
     def tokens(self, turns: Dialogue) -> ResponseTokens:
         """What the model reads of a dialogue that ends with a response; InputError where that does not fit."""
+        return self._fitted(turns)[0]
+
+    def _fitted(self, turns: Dialogue) -> tuple[ResponseTokens, int]:
+        """The same, with how many of the oldest turns are left out."""
+        dropped = 0
         if self.lm.window is not None:
-            turns, _ = self.chat.fit(turns, self.lm.window)
-        return response_tokens(self.chat, turns[:-1], turns[-1])
+            turns, dropped = self.chat.fit(turns, self.lm.window)
+        return response_tokens(self.chat, turns[:-1], turns[-1]), dropped
 
     def spans(self, turns: Dialogue, judgement: Judgement) -> list[Span]:
         """The token rewards of a judgement of this dialogue on the characters of its response, with the same sum.

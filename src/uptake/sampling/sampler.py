@@ -1,11 +1,11 @@
 """The in-process sampler: all samples of a prompt share its prefill, and a finished sample costs nothing more.
 
-Prompts wait in a queue, longest first, and enter while there is room for keys and values (`budget` tokens); a sample
+Prompts wait in a queue, longest first, and enter while there is room for keys and values (the model's limit); a sample
 leaves with its last token, a prompt with its last sample.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TypeVar, final
 
@@ -23,8 +23,6 @@ from uptake.types import Rollout
 
 T = TypeVar("T")
 
-# Tokens whose keys and values are held at once.
-BUDGET = 1 << 16
 # Prompt tokens of one forward call, beyond which further prompts wait for the next.
 PREFILL = 1 << 13
 # Logits held at once, in floats (64 MB).
@@ -38,20 +36,13 @@ def sample(
     end_ids: Collection[int],
     *,
     version: int = 0,
-    budget: int = BUDGET,
-    on_progress: Callable[[int], None] | None = None,
 ) -> list[Rollout]:
     """Sample `sampling.n` responses to each prompt, ordered by prompt, then sample.
 
     A response ends with the first of `end_ids` it draws, or unfinished at `max_new_tokens` or the end of the model's
-    window. `on_progress` is called with 1 for each prompt that is done. Prompts with equal keys get equal samples. See
-    `stream` for the rest.
+    window. Prompts with equal keys get equal samples. See `stream` for the rest.
     """
-    answers: dict[int, tuple[Rollout, ...]] = {}
-    for index, rollouts in stream(lm, prompts, sampling, end_ids, version=version, budget=budget):
-        answers[index] = rollouts
-        if on_progress is not None:
-            on_progress(1)
+    answers = dict(stream(lm, prompts, sampling, end_ids, version=version))
     return [one for index in range(len(prompts)) for one in answers[index]]
 
 
@@ -62,19 +53,16 @@ def stream(
     end_ids: Collection[int],
     *,
     version: int = 0,
-    budget: int = BUDGET,
 ) -> Iterator[tuple[int, tuple[Rollout, ...]]]:
     """The rollouts of each prompt beside its index, as soon as its last sample is done.
 
-    `budget`, and a lower limit of the model, bounds the tokens, of prompts and samples together, whose keys and values
-    are held; a single prompt that needs more runs alone. `lm` is expected in evaluation mode, as loading leaves it.
-    Raises InputError on a prompt that is empty or as long as the model's window, ModelError on logits that are not
-    numbers.
+    The limit of the model bounds the tokens, of prompts and samples together, whose keys and values are held; a single
+    prompt that needs more runs alone. `lm` is expected in evaluation mode, as loading leaves it. Raises InputError on a
+    prompt that is empty or as long as the model's window, ModelError on logits that are not numbers.
     """
     check_prompts(lm, prompts)
     pools, alone = _ways(lm, prompts, sampling)
-    budget = min(budget, lm.limits.cache)
-    done = [_pooled(lm, pool, sampling, frozenset(end_ids), budget) for pool in pools]
+    done = [_pooled(lm, pool, sampling, frozenset(end_ids), lm.limits.cache) for pool in pools]
     done += [in_rows(lm, alone, sampling, frozenset(end_ids))] if alone else []
     for index, answers in chain(*done):
         yield index, tuple(rollout(lm, answer, version) for answer in answers)

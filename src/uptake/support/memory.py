@@ -55,11 +55,8 @@ def _status(name: str) -> int | None:
 
 
 def _field(path: Path, name: str) -> int | None:
-    """A line of a file of the kernel's, in bytes."""
+    """A line of a file of the kernel's, in bytes; None where there is none."""
     if not path.exists():
         return None
-    return next(
-        1024 * int(line.split()[1])
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.startswith(f"{name}:")
-    )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

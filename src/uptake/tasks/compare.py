@@ -1,8 +1,9 @@
 """Compare two models on the same prompts: who answers better, in the eyes of a judge that neither was trained by."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,11 +14,13 @@ from uptake.data import ChatFormat, Writer, prompts, read
 from uptake.data.lock import locked
 from uptake.data.turns import message_list
 from uptake.data.write import disk_errors, write_json
+from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, win_rate
 from uptake.follow_up.reward import FollowUpReward, FollowUpScores, FollowUpSpec
 from uptake.models import LanguageModel, load
 from uptake.models.load import refuse_no_model
 from uptake.rewards.base import Resources
+from uptake.rewards.rate import reason_of
 from uptake.rollout import PolicySamples
 from uptake.types import Dialogue, Prompt, Rollout, Turn
 
@@ -30,11 +33,15 @@ QualityOf = Callable[[Dialogue], float]
 
 @dataclass(frozen=True)
 class Answers:
-    """Responses of a model, as many to every prompt, and what each judge says of them."""
+    """Responses of a model, as many to every prompt, and what each judge says of them.
+
+    `unscored` has, by their number, those that the follow-up reward could not score; the others' rewards are numbers.
+    """
 
     rollouts: Sequence[Rollout]
     follow_up: FollowUpScores
     quality: Sequence[float] | None
+    unscored: Mapping[int, InputError] = field(default_factory=dict)
 
     @property
     def judged(self) -> Sequence[float]:
@@ -55,6 +62,11 @@ class Answers:
     def by_category(self) -> dict[str, float]:
         return {name: float(column.mean()) for name, column in self.follow_up.by_category.items()}
 
+    def at(self, rows: Sequence[int]) -> "Answers":
+        """Some of the responses, with what was said of them."""
+        quality = None if self.quality is None else [self.quality[row] for row in rows]
+        return Answers([self.rollouts[row] for row in rows], self.follow_up.at(rows), quality)
+
 
 def answers(
     lm: LanguageModel,
@@ -64,20 +76,40 @@ def answers(
     quality: QualityOf | None = None,
     seed: int = 0,
 ) -> Answers:
-    """Sample responses to every prompt and judge them; an empty response is judged as an ellipsis."""
+    """Sample responses to every prompt and judge them; an empty response is judged as an ellipsis.
+
+    One that the reward cannot score, such as one too long for its window, is `unscored`.
+    """
     chat = ChatFormat.of(lm)
     chat.warn_if_plain(lm.name)
     rollouts = sampling.of(lm, rows, chat, seed, version=0)
     dialogues = [(*each.prompt.turns, Turn("assistant", each.response.strip() or "...")) for each in rollouts]
-    scores = reward.score(dialogues, where=[each.prompt.where for each in rollouts])
-    return Answers(rollouts, scores, None if quality is None else [quality(dialogue) for dialogue in dialogues])
+    unscored: dict[int, InputError] = {}
+    scores = reward.score(dialogues, where=[each.prompt.where for each in rollouts], unscored=unscored)
+    known = None if quality is None else [quality(dialogue) for dialogue in dialogues]
+    return Answers(rollouts, scores, known, unscored)
+
+
+def both_scored(before: Answers, after: Answers) -> tuple[Answers, Answers]:
+    """Both sides without the responses that are unscored on one of them; raises InputError where none is left."""
+    lost = {**after.unscored, **before.unscored}
+    rows = [row for row in range(len(before.rollouts)) if row not in lost]
+    if not rows:
+        raise InputError(f"no response could be scored; the first: {lost[min(lost)]}", allowed="at least one")
+    return before.at(rows), after.at(rows)
 
 
 def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
-    """The figures of `evaluation.json`: win rate of after over before with its interval, and lengths beside it."""
+    """The figures of `evaluation.json`: win rate of after over before with its interval, and lengths beside it.
+
+    What is unscored on one side is left out on both, and counted by reason under `left_out`.
+    """
+    count = len(set(before.prompts))
+    lost = {**after.unscored, **before.unscored}
+    before, after = both_scored(before, after)
     figures: dict[str, Any] = {
         "judge": judge,
-        "prompts": len(set(before.prompts)),
+        "prompts": count,
         "win_rate": asdict(win_rate(after.judged, before.judged, clusters=before.prompts)),
         "lengths": asdict(compare_lengths(before.lengths, after.lengths)),
         "follow_up_reward": _two(before.follow_up.rewards.tolist(), after.follow_up.rewards.tolist()),
@@ -86,11 +118,14 @@ def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
     }
     if before.quality is not None and after.quality is not None:
         figures["quality"] = _two(before.quality, after.quality)
+    if lost:
+        figures["left_out"] = dict(Counter(str(reason_of(error)) for error in lost.values()))
     return figures
 
 
 def side_by_side(before: Answers, after: Answers, count: int) -> list[dict[str, Any]]:
-    """The first `count` prompts with the first response of both, their scores, and who won."""
+    """The first `count` prompts with the first response of both that is scored, their scores, and who won."""
+    before, after = both_scored(before, after)
     _, firsts = np.unique(before.prompts, return_index=True)
     return [
         {

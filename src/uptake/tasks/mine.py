@@ -53,8 +53,8 @@ def mine(recipe: Recipe, world: World, out: str | Path, *, overwrite: bool = Fal
     ):
         may_write(out, overwrite=overwrite or resumes)
         with open_run(recipe, world, resume=True) as folder:
-            log = RunLog(folder, 0)
-            data = collect(replace(stage, signal=signal.mine), log.within_limits(world), log, (0, 0), version=0)
+            with RunLog(folder, 0) as log:
+                data = collect(replace(stage, signal=signal.mine), log.within_limits(world), log, (0, 0), version=0)
             if not data.examples:
                 raise nothing_left(log, (0, 0), data)
             with Writer(out, overwrite=overwrite, resumes=resumes) as writer:

@@ -26,11 +26,7 @@ class Perplexity:
 
 
 def perplexity(
-    lm: LanguageModel,
-    rows: Sequence[Row],
-    *,
-    format: FormatName | FollowUpFormat | None = None,
-    force: bool = False,
+    lm: LanguageModel, rows: Sequence[Row], *, format: FormatName | FollowUpFormat | None = None
 ) -> dict[str, Perplexity]:
     """Perplexity of feedback, with the token that ends it, by polarity of the rows and in "all".
 
@@ -38,7 +34,7 @@ def perplexity(
     of the model's card, as for `FollowUpReward`. Rows that do not fit the window do not count.
     """
     chat = ChatFormat.of(lm)
-    turns, world = FeedbackTurns(format_for(lm.card, format, force=force)), World(lm, chat)
+    turns, world = FeedbackTurns(format_for(lm.card, format)), World(lm, chat)
     found = [turns.runs(world, row) for row in rows]
     fitting = [
         (prompt, *runs[0]) for prompt, runs in zip(prompts(rows), found, strict=True) if not isinstance(runs, Dropped)

@@ -18,6 +18,7 @@ from uptake.tasks.judge_probe import refuse_position_bias
 from uptake.tasks.models_used import models_used
 from uptake.tasks.run_config import DEFAULT_MODELS, RunConfig
 from uptake.train.loop import Options, run
+from uptake.train.rounds import refuse_moving_judges
 from uptake.train.run_folder import check_folder
 from uptake.world import World
 
@@ -65,7 +66,9 @@ def build_world(recipe: Recipe, config: RunConfig, folder: str | Path, *, learns
         default["start"] = frozen_copy(policy)
     alike = models_used([stage.reference for stage in recipe.stages]) if whole else ()
     models = default | load_each(config.models, alike, dtype=config.dtype, device=config.device)
-    return World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
+    world = World(policy, ChatFormat.of(policy), rows, models, Path(folder), config.seed)
+    refuse_moving_judges(recipe, world)
+    return world
 
 
 def load_each(

@@ -7,8 +7,9 @@ from itertools import groupby
 from statistics import fmean
 
 from uptake.errors import InputError
+from uptake.ops.alignment import ADDED, UNCHANGED, align
 from uptake.town.answers import right_drafts
-from uptake.town.edits import align, distance, shared
+from uptake.town.edits import distance, shared
 from uptake.town.facts import Values, town_facts
 from uptake.town.lines import words
 from uptake.town.quality import Quality
@@ -153,11 +154,11 @@ def faults_in(seed: int, question: Question, response: str) -> tuple[slice, ...]
     Where a change only adds words, an empty slice marks the place: the start of the next word, or the end of the text.
     """
     places = [*(match.span() for match in WORD.finditer(response)), (len(response),) * 2]
-    operations = align(words(response), words(edit(seed, question, response)))
+    operations = align(words(response), words(edit(seed, question, response)), from_start=True).ops
     marks: list[slice] = []
     at = 0
-    for equal, block in groupby(operations, key=lambda operation: operation == "keep"):
-        end = at + sum(operation != "insert" for operation in block)
+    for equal, block in groupby(operations, key=lambda operation: operation == UNCHANGED):
+        end = at + sum(operation != ADDED for operation in block)
         if not equal:
             marks += [slice(*span) for span in places[at:end]] or [slice(places[at][0], places[at][0])]
         at = end

@@ -127,7 +127,7 @@ def _first_change(old: str, new: str) -> str:
 def _contents(recipe: Recipe, resources: Resources) -> dict[str, list[str]]:
     """Hashes of what the settings of a recipe name, in order, by setting: {"FollowUpSpec.followups": ["1f2e"]}."""
     found: dict[str, list[str]] = defaultdict(list)
-    for part in _parts(recipe):
+    for part in parts(recipe):
         held: Mapping[str, str] = part.contents(resources) if hasattr(part, "contents") else {}
         for name, content in held.items():
             found[f"{type(part).__name__}.{name}"].append(content)
@@ -136,7 +136,7 @@ def _contents(recipe: Recipe, resources: Resources) -> dict[str, list[str]]:
 
 def _columns(recipe: Recipe) -> list[str]:
     """The columns that parts of a recipe use; a part of one's own may use any."""
-    return [name for part in _parts(recipe) for name in _columns_of(part)]
+    return [name for part in parts(recipe) for name in _columns_of(part)]
 
 
 def _columns_of(part: Any) -> Sequence[str]:
@@ -145,16 +145,16 @@ def _columns_of(part: Any) -> Sequence[str]:
     return columns
 
 
-def _parts(part: Any) -> Iterator[Any]:
+def parts(part: Any) -> Iterator[Any]:
     """All parts of a part: records, and functions that one of them holds."""
     if isinstance(part, Mapping):
         part = list(part.values())
     if isinstance(part, list | tuple):
         for each in part:
-            yield from _parts(each)
+            yield from parts(each)
     elif is_dataclass(part) and not isinstance(part, type):
         yield part
         for field in fields(part):
-            yield from _parts(getattr(part, field.name))
+            yield from parts(getattr(part, field.name))
     elif callable(part):
         yield part

@@ -21,7 +21,7 @@ from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
 from uptake.train import checkpoint
 from uptake.train.checkpoint import Cursor, Snapshot
-from uptake.train.rounds import nothing_left, prepare_round, rounds_of_data
+from uptake.train.rounds import nothing_left, prepare_round, refuse_moving_judges, rounds_of_data
 from uptake.train.run_folder import RunLog, open_run
 from uptake.train.tensor_folder import read_tensors, write_tensors
 from uptake.types import RoundData
@@ -68,9 +68,10 @@ class Options:
 def run(recipe: Recipe, world: World, options: Options = Options()) -> World:  # frozen
     """Run a recipe in `world.folder`; returns the world with its trained policy, which is also saved under `model/`.
 
-    Raises InputError where the folder holds another run, or a run and `resume` was not asked for, and UptakeError where
-    another process is at work in it.
+    Raises InputError where the folder holds another run, or a run and `resume` was not asked for, and where a judge
+    would read with weights that learn meanwhile; UptakeError where another process is at work in the folder.
     """
+    refuse_moving_judges(recipe, world)
     opened = open_run(recipe, world, options.resume, title=options.title, method=options.method, config=options.config)
     with opened as folder, going_on(lambda: _goes_on(folder)):
         return _run(recipe, world, options, folder)
@@ -83,8 +84,19 @@ def _goes_on(folder: Path) -> str:
 
 def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
     snapshot = checkpoint.load(folder) if options.resume else None
-    cursor = snapshot.cursor if snapshot else Cursor()
-    log = RunLog(folder, cursor.step)
+    with RunLog(folder, (snapshot.cursor if snapshot else Cursor()).step) as log:
+        trained = _run_stages(recipe, world, options, log, snapshot)
+    if options.report is not None:
+        options.report(folder)
+    respond = recipe.stages[-1].respond
+    chat = trained.chat if respond is None else respond(trained)
+    save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
+    return trained
+
+
+def _run_stages(recipe: Recipe, world: World, options: Options, log: RunLog, snapshot: Snapshot | None) -> World:
+    """The world after all stages, or those that a snapshot leaves."""
+    folder, cursor = log.folder, snapshot.cursor if snapshot else Cursor()
     _keep_start(recipe, world, folder)
     world = trained = log.within_limits(world)
     if snapshot and cursor.stage == len(recipe.stages):
@@ -111,11 +123,6 @@ def _run(recipe: Recipe, world: World, options: Options, folder: Path) -> World:
         cursor = Cursor(stage=index + 1, step=cursor.step)
         learner.save(folder, cursor)
         trained = learner.world
-    if options.report is not None:
-        options.report(folder)
-    respond = recipe.stages[-1].respond
-    chat = trained.chat if respond is None else respond(trained)
-    save_model(trained.policy, chat.template, folder / "model", chat.closing, chat.end_ids)
     return trained
 
 

@@ -20,14 +20,16 @@ from typing import Any, final
 
 from pydantic import TypeAdapter
 
-from uptake.client import let_go
+from uptake.client import held_by, let_go
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
-from uptake.recipe import Examples, Produce, Stage, StreamedProduce
+from uptake.recipe import Examples, Produce, Recipe, Stage, StreamedProduce
 from uptake.reference import RunningReference
+from uptake.rewards.base import Resources
 from uptake.support.progress import Bar, progress_bar
 from uptake.train.checkpoint import Cursor
+from uptake.train.identity import parts
 from uptake.train.run_folder import RunLog
 from uptake.train.tensor_folder import DamagedFolder, exact, read_tensors, write_tensors
 from uptake.types import Assessment, Group, RoundData, Row, Verdict
@@ -56,6 +58,19 @@ _ASSESSMENTS = TypeAdapter(tuple[Assessment, ...])
 
 # What was sampled for a chunk of rows, and what was said of it: a line of the journal.
 Judged = tuple[Sequence[Group], Sequence[Assessment]]
+
+
+def refuse_moving_judges(recipe: Recipe, world: World) -> None:
+    """Raise InputError where a stage works `ahead` with a judge that is the policy: it learns while the judge reads.
+
+    What such a judge says would depend on which of the two threads is faster.
+    """
+    judges = (part for stage in recipe.stages if stage.ahead for part in parts(stage.judge))
+    for name in (name for judge in judges for name in getattr(judge, "uses", ())):
+        if Resources.of(world).model(name).base is world.policy.base:
+            problem = f"its judge's model {name!r} is the policy, which learns while that judges"
+            allowed = "ahead=0; or a judge with weights of its own, such as the model called start"
+            raise InputError(problem, field="ahead", allowed=allowed)
 
 
 def collect(stage: Stage, world: World, log: RunLog, round_index: RoundIndex, version: int) -> RoundData:
@@ -162,7 +177,7 @@ class RoundsOfData:
     def __init__(self, stage: Stage, world: World, log: RunLog, first: RoundIndex) -> None:
         self.stage, self.world, self.log, self.index = stage, world, log, first[0]
         self._next = first[1]
-        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._background = ThreadPoolExecutor(1, "judge", initializer=held_by, initargs=(self,))
         self._closed = Event()
         self._pending: deque[Future[RoundData]] = deque()
 
@@ -188,7 +203,7 @@ class RoundsOfData:
         self._closed.set()
         self._background.shutdown(wait=False, cancel_futures=True)
         while not all(each.done() for each in self._pending):
-            let_go()
+            let_go(self)
             sleep(SECONDS)
 
     def _judge(self, round_index: RoundIndex, sampled: Sequence[Group]) -> RoundData:

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 
 import uptake
 from uptake.data import Journal, TokenView, Writer
+from uptake.data.journal import Closing
 from uptake.data.lock import FOLDER_LOCK, check_unlocked, locked
 from uptake.data.write import disk_errors, write_json, write_text
 from uptake.errors import InputError
@@ -107,7 +108,7 @@ class Timer:
 
 
 @final
-class RunLog:
+class RunLog(Closing):
     """Appends to the files of a run; opening it at step `step` forgets what a killed run wrote after that step."""
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -119,6 +120,10 @@ class RunLog:
         self._tokens = folder / "tokens.jsonl"
         if self._tokens.exists():
             _journal_until(self._tokens, step).close()
+
+    def close(self) -> None:
+        for journal in (self._metrics, self._curve, self._timing):
+            journal.close()
 
     def within_limits(self, world: World) -> World:
         """A world whose models compute within the limits that they had when the run began; later ones repeat them."""

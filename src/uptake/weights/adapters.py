@@ -164,11 +164,6 @@ def _of_base(home: Path, name: str, tensor: Tensor) -> Tensor:
     return found.read(in_base)
 
 
-def _partner(name: str) -> str:
-    """The A of a B."""
-    return name.replace("lora_B", "lora_A").replace("lora_embedding_B", "lora_embedding_A")
-
-
 def _layer(name: str) -> str:
     return name.removeprefix("base_model.model.").partition(".lora_")[0]
 
