@@ -148,7 +148,7 @@ def our_losses(folder: Path, answered: Sequence[Sequence[int]]) -> tuple[float, 
         (Rollout(Prompt((), str(ids[:PROMPT])), tuple(ids[:PROMPT]), tuple(ids[PROMPT:]), "", finished=False),)
         for ids in answered
     ]
-    return passes(side, log, signal(groups, judge(side.world, groups)).examples)
+    return passes(side, log, signal(groups, judge.start(side.world)(groups)).examples)
 
 
 def peer_iteration(folder: Path, products: str) -> Callable[[], object]:

@@ -94,9 +94,9 @@ def score(rows: int) -> Sequence[str]:
 
 # A command for so many rows, and the limits: record types, and files of a row's own trip as wanted and as held.
 TRIPS: Mapping[str, tuple[Callable[[int], Sequence[str]], int, int, int]] = {
-    "train oaif": (oaif, 6, 50, 45),
-    "train ppo": (ppo, 5, 40, 44),
-    "score": (score, 7, 20, 32),
+    "train oaif": (oaif, 6, 50, 40),
+    "train ppo": (ppo, 5, 40, 39),
+    "score": (score, 7, 20, 27),
 }
 
 

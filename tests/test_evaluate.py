@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from uptake.errors import InputError
 from uptake.evaluate import compare_lengths, length_stats, pairwise_accuracy, win_rate
-from uptake.evaluate.numbers import RunningMean
+from uptake.tasks.score import RunningMean
 
 
 def test_win_rate_by_hand() -> None:

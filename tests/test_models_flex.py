@@ -6,9 +6,8 @@ from tiny_models import forest, long_forest, random_ids, ready, tiny
 
 from uptake.models import Node, TokenTree, pack
 from uptake.models.attention import Scores, TreeAttention
-from uptake.models.backend import attend_for
 from uptake.models.flex import FlexAttend, _walk
-from uptake.models.scorer import tree_logps
+from uptake.models.scorer import attend_for, tree_logps
 from uptake.models.tree import Segment
 
 CPU = torch.device("cpu")

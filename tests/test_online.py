@@ -203,7 +203,7 @@ class MoreE(Annotator, AnnotatorSpec):
 
 def judged(tmp_path: Path, *groups: Group, **options: Any) -> list[Verdict]:
     judge = PairwiseJudge(MoreE(tmp_path / "asked.jsonl"), **options)
-    return list(judge(tiny_world(tmp_path, []), groups))
+    return list(judge.start(tiny_world(tmp_path, []))(groups))
 
 
 def test_equal_and_empty_responses_are_not_paid_for(tmp_path: Path) -> None:
@@ -288,6 +288,27 @@ def oaif(tmp_path: Path, by: AnnotatorSpec | None = None, **options: Any) -> Rec
     (stage,) = recipe.stages
     judge = PairwiseJudge(by or MoreE(tmp_path / "asked.jsonl"))
     return Recipe((replace(stage, judge=judge),))
+
+
+@dataclass(frozen=True)
+class Counted(AnnotatorSpec):
+    """Notes every time that it is built."""
+
+    built: Path
+
+    def build(self, resources: Resources) -> Annotator:
+        with self.built.open("a") as file:
+            file.write("built\n")
+        return MoreE(self.built.with_name("asked.jsonl"))
+
+
+def test_an_annotator_is_built_once_a_round(tmp_path: Path) -> None:
+    judged_in_two_chunks = 40
+    recipe = oaif(tmp_path, Counted(tmp_path / "built"), steps=2, batch_size=judged_in_two_chunks)
+    run(recipe, tiny_world(tmp_path / "run", prompt_records(judged_in_two_chunks)))
+    lines = [read_jsonl(tmp_path / "run" / "rounds" / f"0-{round_}" / "judged.jsonl") for round_ in range(2)]
+    assert [len(each) for each in lines] == [2, 2]
+    assert (tmp_path / "built").read_text().count("built") == 2
 
 
 def test_the_policy_learns_what_the_annotator_prefers(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def test_ppo_iteration(case: str, tmp_path: Path) -> None:
         for said in cases.asked()
     ]
     _, judge, signal = stage.sampling
-    examples = signal(groups, judge(world, groups)).examples
+    examples = signal(groups, judge.start(world)(groups)).examples
     prepared, metrics = prepare_round(stage, learner.world, learner.reference, log, Cursor(), examples)
     steps = [learner.step(prepared, cases.PPO_RATE) for _ in range(cases.PASSES)]
     ours = {

@@ -229,7 +229,7 @@ def test_an_answer_that_never_comes_is_empty_and_dropped(
     ((one, two),) = [(one, two) for one, two in zip(found, whole, strict=True) if one != two]
     assert one == replace(two, response="", response_ids=(), finished=False, logps=())
     assert caplog.text.count("no answer to a question: status 500: out of memory") == 1
-    judged = PairwiseJudge(Even())(world, list(zip(found[::2], found[1::2], strict=True)))
+    judged = PairwiseJudge(Even()).start(world)(list(zip(found[::2], found[1::2], strict=True)))
     assert [verdict.reason for verdict in judged if not verdict.valid] == ["empty"]
 
 

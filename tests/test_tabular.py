@@ -23,11 +23,11 @@ from uptake import methods
 from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.judge import PairwiseJudge
 from uptake.models import LanguageModel
-from uptake.recipe import Recipe
+from uptake.recipe import Assess, Recipe
 from uptake.rewards.base import Resources
 from uptake.tasks.mine import mine
 from uptake.train.loop import run
-from uptake.types import Assessment, Group, Judgement, Prompt, Verdict
+from uptake.types import Prompt, Verdict
 from uptake.world import World
 
 # The arms of the bandit, their rewards, and the logits that the policy starts with.
@@ -217,11 +217,11 @@ class Shuffled:
 
     judge: Any
 
-    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Assessment]:
-        judged: Sequence[tuple[Judgement, ...]] = self.judge(world, groups)
-        return [
-            tuple(Random(group[0].prompt.key).sample(said, len(said)))
-            for group, said in zip(groups, judged, strict=True)
+    def start(self, world: World) -> Assess:
+        assess = self.judge.start(world)
+        return lambda groups: [
+            tuple(Random(group[0].prompt.key).sample(found, len(found)))
+            for group, found in zip(groups, assess(groups), strict=True)
         ]
 
 

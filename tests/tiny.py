@@ -145,7 +145,7 @@ def flat(groups: Iterable[Group]) -> list[Rollout]:
 def one_group(by: RewardSpec) -> Callable[[World, Sequence[Rollout]], list[Judgement]]:
     """A pointwise judge of rollouts that are taken as one group."""
     judge = PointwiseJudge(by)
-    return lambda world, rollouts: list(judge(world, [tuple(rollouts)])[0])
+    return lambda world, rollouts: list(judge.start(world)([tuple(rollouts)])[0])
 
 
 def weights_of(lm: LanguageModel) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 """A method is a record of parts: a recipe is a sequence of stages, a stage its slots and how its weights move."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -46,10 +46,14 @@ class StreamedProduce(Produce, Protocol):
         ...
 
 
-class Judge(Protocol):
-    """Judge of every group, in order: a judgement of each response or, by an annotator, one verdict."""
+# What is found of every group, in order: a judgement of each response or, by an annotator, one verdict.
+Assess = Callable[[Sequence[Group]], Sequence[Assessment]]
 
-    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Assessment]: ...
+
+class Judge(Protocol):
+    """Judge of groups: starts with a round, from the world as it is then, and assesses the round's groups."""
+
+    def start(self, world: World) -> Assess: ...
 
 
 class Signal(Protocol):

@@ -17,7 +17,7 @@ from uptake.data.files import suffix
 from uptake.data.layouts import exported, laid_out
 from uptake.data.rows import COLUMNS, bare, further_columns, to_record, to_row
 from uptake.data.source import records
-from uptake.data.where import bad_row, leave_out, usable
+from uptake.data.where import bad_row, leave_out
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
 from uptake.types import Row
@@ -72,7 +72,7 @@ def read_each(
     """
     bad: list[InputError] = []
     skipped = bad if drop_bad else None
-    made = list(usable(_rows(source, limit, columns or {}, skipped), made_of, skipped))
+    made = list(_usable(_rows(source, limit, columns or {}, skipped), made_of, skipped))
     if not made:
         raise _none_usable(source, bad, "at least one row") if bad else _no_rows(source)
     return made
@@ -100,9 +100,9 @@ def read_as(
     if ending == ".parquet":
         held = list(rows)
         check_table(held)
-        made = list(usable(held, made_of, skipped))
+        made = list(_usable(held, made_of, skipped))
     else:
-        made = list(usable(rows, _written(made_of, ending), skipped))
+        made = list(_usable(rows, _written(made_of, ending), skipped))
     if not made:
         raise _none_usable(source, bad, allowed)
     return RowSet(source, made, len(bad))
@@ -129,6 +129,17 @@ def stream_as(
     bad: list[InputError] | None = [] if drop_bad else None
     rows = RowStream(source, limit, columns, takes=_written(made_of, ending), skipped=bad, allowed=allowed)
     return RowSet(source, rows, len(bad or ()))
+
+
+def _usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputError] | None) -> Iterator[T]:
+    """What is made of every row; where `bad` is given, errors go there and the row is left out."""
+    for row in rows:
+        try:
+            made = made_of(row)
+        except InputError as error:
+            leave_out(error, bad)
+        else:
+            yield made
 
 
 def _none_usable(source: str | Path, bad: Sequence[InputError], allowed: str) -> InputError:
@@ -224,7 +235,7 @@ class RowStream(Sequence[Row]):
 
     def _read(self, skipped: list[InputError] | None) -> Iterator[Row]:
         rows = _rows(self._source, self._limit, self._columns, skipped)
-        return usable(rows, self._takes, skipped)
+        return _usable(rows, self._takes, skipped)
 
     def _again(self) -> Iterator[Row]:
         digest = _Digest()

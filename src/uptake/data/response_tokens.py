@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uptake.data.spans import Ids, shared
+from uptake.data.spans import Ids, decoded, shared
 from uptake.errors import InputError
 from uptake.ops.spans import Offsets
 from uptake.support.keys import THOUGHTS
@@ -89,11 +89,6 @@ def sampled_offsets(
 def rollout_offsets(tokenizer: "PreTrainedTokenizerBase", rollout: Rollout) -> list[tuple[int, int]]:
     """The offsets of the ids of a rollout in its response; raises as `sampled_offsets` does."""
     return sampled_offsets(tokenizer, rollout.response_ids, rollout.response, finished=rollout.finished)
-
-
-def decoded(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """What ids spell, without special tokens: the text of a response that was sampled."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _filled(raw: Offsets, text: str, finished: bool) -> list[tuple[int, int]]:

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
-from uptake.data.journal import AppendFile, Closing
+from uptake.data.journal import Closing
 from uptake.data.lock import locked
-from uptake.data.write import json_line, may_write, output_exists
+from uptake.data.write import AppendFile, json_line, may_write, output_exists
 from uptake.errors import InputError, UptakeError
 from uptake.support.keys import content_key
 from uptake.support.progress import progress_bar

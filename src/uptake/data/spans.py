@@ -24,6 +24,11 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list
     return [tuple(ids) for ids in batch["input_ids"]]
 
 
+def decoded(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """What ids spell, without special tokens: the text of a response that was sampled."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
 def split(
     tokenizer: "PreTrainedTokenizerBase", header: str, contents: Sequence[str], where: Where | None = None
 ) -> list[tuple[Ids, Ids]]:

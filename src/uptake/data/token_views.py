@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from uptake.data.response_tokens import decoded, sampled_offsets
+from uptake.data.response_tokens import sampled_offsets
+from uptake.data.spans import decoded
 from uptake.ops.spans import Offsets
 from uptake.types import Dialogue, Rollout
 

@@ -1,14 +1,13 @@
 """A record, and the errors that name its place."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from uptake.errors import InputError
 from uptake.support.notes import note
-from uptake.types import Row, Where
+from uptake.types import Where
 
 Record = Mapping[str, Any]
-T = TypeVar("T")
 
 
 def bad_row(
@@ -46,14 +45,3 @@ def truth(value: Any, where: Where | None, field: str) -> bool:
     if found is None:
         raise bad_row(f"found {value!r}", where, field=field, allowed="true or false")
     return found
-
-
-def usable(rows: Iterable[Row], made_of: Callable[[Row], T], bad: list[InputError] | None) -> Iterator[T]:
-    """What is made of every row; where `bad` is given, errors go there and the row is left out."""
-    for row in rows:
-        try:
-            made = made_of(row)
-        except InputError as error:
-            leave_out(error, bad)
-        else:
-            yield made

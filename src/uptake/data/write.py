@@ -1,6 +1,7 @@
-"""Output files that are whole or absent."""
+"""Output files that are whole or absent, and files that grow by whole pieces."""
 
 import csv
+import errno
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ from decimal import Decimal
 from filecmp import cmp
 from io import BufferedWriter, TextIOWrapper
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -182,3 +184,46 @@ def _cell(value: Any) -> str:
 
 def _write_parquet(records: list[Record], columns: list[str], file: _File) -> None:
     pq.write_table(pa.table({name: [record.get(name) for record in records] for name in columns}), file)
+
+
+@final
+class AppendFile:
+    """A file that grows at its end by whole pieces: what `append` was given is there in full, or not at all.
+
+    A piece is with the operating system before `append` returns, so a killed process loses nothing it has appended.
+    Threads may share the file. Raises UptakeError where the path is a link, or the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._lock = path, Lock()
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise UptakeError(f"{path}: this is a link; remove it, nothing is written through it") from None
+                raise
+            self.size = os.fstat(self._handle).st_size
+
+    def append(self, piece: bytes) -> None:
+        """Adds a piece; where that fails, the file stays as it was."""
+        with self._lock, disk_errors(self.path):
+            try:
+                rest = piece
+                while rest:
+                    rest = rest[os.write(self._handle, rest) :]
+            except OSError:
+                os.ftruncate(self._handle, self.size)
+                raise
+            self.size += len(piece)
+
+    def cut(self, size: int) -> None:
+        """Leaves the first `size` bytes only."""
+        with self._lock, disk_errors(self.path):
+            os.ftruncate(self._handle, size)
+            self.size = size
+
+    def close(self) -> None:
+        """Ends the file; further pieces are errors."""
+        os.close(self._handle)

@@ -1,8 +1,6 @@
 """Columns of numbers, checked, and the points of pairwise comparisons."""
 
 from collections.abc import Sequence
-from math import fsum
-from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,31 +33,3 @@ def points(a: NDArray[np.float64], b: NDArray[np.float64], tie_margin: float = 0
     """Points of `a` against `b`: 1 where it is larger by more than `tie_margin`, 0 where smaller by more, else 0.5."""
     difference = a - b
     return np.where(np.abs(difference) <= tie_margin, 0.5, difference > 0)
-
-
-@final
-class RunningMean:
-    """Mean of numbers that go by, none of which is held; it is that of `statistics.fmean`, rounded once.
-
-    Their exact sum is a few numbers that do not overlap (Shewchuk 1997).
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._parts: list[float] = []
-
-    def add(self, number: float) -> None:
-        """Count one more."""
-        parts = []
-        for each in self._parts:
-            larger, smaller = (number, each) if abs(number) >= abs(each) else (each, number)
-            number = larger + smaller
-            if rest := smaller - (number - larger):
-                parts.append(rest)
-        self._parts = [*parts, number]
-        self.count += 1
-
-    @property
-    def value(self) -> float:
-        """The mean so far, of at least one number."""
-        return fsum(self._parts) / self.count

@@ -1,10 +1,11 @@
 """Pairwise judge: an annotator prefers one of the two responses to every prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
-from uptake.annotators.base import AnnotatorSpec
+from uptake.annotators.base import Annotator, AnnotatorSpec
 from uptake.errors import InputError
 from uptake.rewards.base import Resources
 from uptake.types import Dropped, Group, Rollout, Verdict
@@ -40,12 +41,15 @@ class PairwiseJudge:
         """The names of the models that it asks."""
         return self.by.uses
 
-    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Verdict]:
+    def start(self, world: World) -> Callable[[Sequence[Group]], Sequence[Verdict]]:
+        """The judge with its annotator built."""
+        return partial(self._verdicts, self.by.build(Resources.of(world)))
+
+    def _verdicts(self, annotator: Annotator, groups: Sequence[Group]) -> Sequence[Verdict]:
         pairs = [_pair(group) for group in groups]
         reasons = [self._skip_reason(*pair) for pair in pairs]
         comparable = [pair for pair, reason in zip(pairs, reasons, strict=True) if reason is None]
         answers = [(one.response, two.response) for one, two in comparable]
-        annotator = self.by.build(Resources.of(world))
         verdicts = iter(annotator.compare([one.prompt for one, _ in comparable], answers) if comparable else ())
         return [next(verdicts) if reason is None else Verdict(0.5, (0.5, 0.5), reason) for reason in reasons]
 

@@ -1,11 +1,12 @@
 """Pointwise judge: any reward, also one that knows tokens, rates every response by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from uptake.errors import InputError
-from uptake.rewards.base import Resources, RewardSpec
+from uptake.rewards.base import Resources, Reward, RewardSpec
 from uptake.types import Group, Judgement
 from uptake.world import World
 
@@ -24,11 +25,16 @@ class PointwiseJudge:
         """The names of the models that it asks."""
         return self.by.uses
 
-    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[tuple[Judgement, ...]]:
-        rollouts = [rollout for group in groups for rollout in group]
-        judgements = self.by.build(Resources.of(world)).rate(rollouts)
-        if len(judgements) != len(rollouts):
-            problem = f"{len(judgements)} judgements of {len(rollouts)} rollouts"
-            raise InputError(problem, allowed="one for each, in order")
-        found = iter(judgements)
-        return [tuple(islice(found, len(group))) for group in groups]
+    def start(self, world: World) -> Callable[[Sequence[Group]], Sequence[tuple[Judgement, ...]]]:
+        """The judge with its reward built."""
+        return partial(_rated, self.by.build(Resources.of(world)))
+
+
+def _rated(reward: Reward, groups: Sequence[Group]) -> Sequence[tuple[Judgement, ...]]:
+    rollouts = [rollout for group in groups for rollout in group]
+    judgements = reward.rate(rollouts)
+    if len(judgements) != len(rollouts):
+        problem = f"{len(judgements)} judgements of {len(rollouts)} rollouts"
+        raise InputError(problem, allowed="one for each, in order")
+    found = iter(judgements)
+    return [tuple(islice(found, len(group))) for group in groups]

@@ -10,8 +10,9 @@ no released code: pairing and defaults are ours. Assumes a policy that can judge
 answer is refused. Gives no signal where it is indifferent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from statistics import fmean
 from typing import Any, Self
@@ -73,10 +74,15 @@ class AgainstFirst:
         """The names of the models that it asks."""
         return self.by.uses
 
-    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[tuple[Judgement, ...]]:
-        pairs = [(each, group[0]) for group in groups for each in group[1:]]
-        verdicts = iter(PairwiseJudge(self.by, self.keep_unfinished)(world, pairs))
-        return [(Judgement(0.0), *(_strength(next(verdicts)) for _ in group[1:])) for group in groups]
+    def start(self, world: World) -> Callable[[Sequence[Group]], Sequence[tuple[Judgement, ...]]]:
+        return partial(_against_first, PairwiseJudge(self.by, self.keep_unfinished).start(world))
+
+
+def _against_first(
+    compare: Callable[[Sequence[Group]], Sequence[Verdict]], groups: Sequence[Group]
+) -> Sequence[tuple[Judgement, ...]]:
+    verdicts = iter(compare([(each, group[0]) for group in groups for each in group[1:]]))
+    return [(Judgement(0.0), *(_strength(next(verdicts)) for _ in group[1:])) for group in groups]
 
 
 def _strength(verdict: Verdict) -> Judgement:

@@ -9,7 +9,7 @@ and less never settles; 0.1 works because training stops long before. The releas
 policy had, which marks the loser; here they are dropped and counted. No signal where the policy repeats the response.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -55,7 +55,10 @@ class RecordedWins:
 
     keep_unfinished: bool = False
 
-    def __call__(self, world: World, groups: Sequence[Group]) -> Sequence[Verdict]:
+    def start(self, world: World) -> Callable[[Sequence[Group]], Sequence[Verdict]]:
+        return self._verdicts
+
+    def _verdicts(self, groups: Sequence[Group]) -> Sequence[Verdict]:
         cut = Verdict(0.5, (0.5, 0.5), reason=Dropped.UNFINISHED)
         return [Verdict(1.0, (1.0, 1.0)) if self.keep_unfinished or sample.finished else cut for _, sample in groups]
 

@@ -1,7 +1,8 @@
 """Self-check of a model at load time: what it runs on, and what it accepts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -9,13 +10,12 @@ from torch import Tensor
 
 from uptake.errors import ModelError
 from uptake.models.attention import NAME, Attend, Scores, TreeAttention
-from uptake.models.backend import attend_for
 from uptake.models.language_model import LanguageModel
 from uptake.models.packing import pack
-from uptake.models.rope import RopeTables, TablePart, apart, declared_tables, joined
+from uptake.models.rope import RopeTables, declared_tables
 from uptake.models.rows import row_logps
-from uptake.models.scorer import tree_logps
-from uptake.models.tree import Node, Packed, TokenTree
+from uptake.models.scorer import attend_for, by_table, tree_logps
+from uptake.models.tree import Node, Packed, Segment, TokenTree
 from uptake.models.upcast import HALVES, in_float32
 
 # Largest accepted difference of one token's log-probability. In fp32 and wider, rounding on random tokens stays far
@@ -34,25 +34,24 @@ def check_trees(lm: LanguageModel) -> LanguageModel:
     in fp32 for it, since rounding there may be as large as what a forgotten mask does; its own rounding in trees is
     then held against that in rows, and both stand in `note`. Raises ModelError on numbers that are not finite.
     """
-    parts, wide = apart(random_trees(lm.vocabulary), lm.rope), in_float32(lm.dtype)
-    half = lm.dtype in HALVES
-    rough = _by_rows(lm, parts)
+    packed, wide, half = random_trees(lm.vocabulary), in_float32(lm.dtype), lm.dtype in HALVES
+    by_rows = partial(row_logps, lm)
+    windows: dict[int, int | None] = {}
+    rough = by_table(lm, packed, by_rows)
     if not bool(rough.isfinite().all()):
         raise ModelError(f"{lm.name}: the model gives not-a-number or infinite log-probabilities on random tokens")
     try:
         with wide:
-            exact = _by_rows(lm, parts) if half else rough
+            exact = by_table(lm, packed, by_rows) if half else rough
         lm.base.set_attn_implementation(NAME)
-        attends = [Watched(attend_for(part.segments, lm.device)) for part, _ in parts]
-        found = _by_trees(lm, parts, attends)
+        found = _by_trees(lm, packed, lambda *row: Watched(attend_for(*row), windows))
         with wide:
-            plain = [TreeAttention(part.segments, lm.device) for part, _ in parts]
-            found_wide = _by_trees(lm, parts, plain) if half else found
+            found_wide = _by_trees(lm, packed, TreeAttention) if half else found
     except (ModelError, TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
         # Architectures without a registered attention interface fail here in ways of their own.
         return replace(lm, attention="rows", note=f"tree attention raises {type(error).__name__}: {error}")
     reason, rounding = _verdict(lm.dtype, _gap(found_wide, exact), _gap(found, exact), _gap(rough, exact))
-    reason = reason or hidden_window(lm.config, attends[0].windows)
+    reason = reason or hidden_window(lm.config, windows)
     return replace(lm, attention="rows" if reason else "tree", note=reason or rounding)
 
 
@@ -69,15 +68,8 @@ def _verdict(dtype: torch.dtype, wide: float, trees: float, rows: float) -> tupl
     return (f"{rounding} (allowed: {allowed:.2g})" if trees > allowed else ""), rounding
 
 
-Parts = Sequence[TablePart]
-
-
-def _by_rows(lm: LanguageModel, parts: Parts) -> Tensor:
-    return joined(parts, [row_logps(lm, part) for part, _ in parts])
-
-
-def _by_trees(lm: LanguageModel, parts: Parts, attends: Sequence[Attend]) -> Tensor:
-    return joined(parts, [tree_logps(lm, part, attend) for (part, _), attend in zip(parts, attends, strict=True)])
+def _by_trees(lm: LanguageModel, packed: Packed, attend: Callable[[Sequence[Segment], torch.device], Attend]) -> Tensor:
+    return by_table(lm, packed, lambda part: tree_logps(lm, part, attend(part.segments, lm.device)))
 
 
 def _gap(one: Tensor, other: Tensor) -> float:
@@ -168,7 +160,7 @@ class Watched:
     """Attention that notes which sliding window each layer asks for."""
 
     attend: Attend
-    windows: dict[int, int | None] = field(default_factory=dict)
+    windows: dict[int, int | None]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         self.windows[layer] = scores.window

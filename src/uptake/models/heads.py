@@ -17,7 +17,7 @@ from uptake.errors import InputError
 from uptake.models.classifier import SCORE, check_classifier
 from uptake.models.language_model import LanguageModel
 from uptake.models.rope import apart, joined
-from uptake.models.scorer import packed_states, project, token_logps
+from uptake.models.scorer import by_table, packed_states, project, token_logps
 from uptake.models.token_classifier import LABELS, check_token_classifier
 from uptake.models.tree import Packed
 
@@ -114,34 +114,34 @@ def read(lm: LanguageModel, packed: Packed, head: str, temperature: float = 1.0)
 
     A head shares the policy's trunk: one forward call (two in padded rows). A `Critic` has a trunk of its own.
     """
+    if lm.rope is None:
+        return _read(lm, packed, head, temperature)
     parts = apart(packed, lm.rope)
     found = [_read(lm, part, head, temperature) for part, _ in parts]
     return Read(joined(parts, [each.logps for each in found]), joined(parts, [each.values for each in found]))
 
 
 def _read(lm: LanguageModel, packed: Packed, head: str, temperature: float) -> Read:
-    value = _head(lm, head)
-    before = packed.sources[packed.target_source]
-    if isinstance(value, Critic):
-        return Read(token_logps(lm, packed, temperature), value(packed)[before.to(lm.device)])
+    if isinstance(_head(lm, head), Critic):
+        return Read(token_logps(lm, packed, temperature), _values(lm, packed, head))
     states = packed_states(lm, packed)
-    values = values_before(lm, packed, head, states)
-    if lm.attention == "rows":
-        return Read(token_logps(lm, packed, temperature), values)
-    return Read(project(lm, states, packed, temperature), values)
+    # In padded rows a model's own log-probabilities may be others than its hidden states give.
+    in_rows = lm.attention == "rows"
+    logps = token_logps(lm, packed, temperature) if in_rows else project(lm, states, packed, temperature)
+    return Read(logps, values_before(lm, packed, head, states))
 
 
 def read_values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " wanted"]:
     """The values that `read` gives, without its log-probabilities: of a `Critic`, without a call of the policy."""
-    parts = apart(packed, lm.rope)
-    found = []
-    for part, _ in parts:
-        value = _head(lm, head)
-        if isinstance(value, Critic):
-            found.append(value(part)[part.sources[part.target_source].to(lm.device)])
-        else:
-            found.append(values_before(lm, part, head, packed_states(lm, part)))
-    return joined(parts, found)
+    return by_table(lm, packed, lambda part: _values(lm, part, head))
+
+
+def _values(lm: LanguageModel, packed: Packed, head: str) -> Float[Tensor, " wanted"]:
+    value = _head(lm, head)
+    if isinstance(value, Critic):
+        values: Tensor = value(packed)
+        return values[packed.sources[packed.target_source].to(lm.device)]
+    return values_before(lm, packed, head, packed_states(lm, packed))
 
 
 def values_before(

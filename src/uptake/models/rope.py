@@ -70,13 +70,13 @@ def _forget(module: Any, _: object, *, prefixes: Sequence[str]) -> None:
 TablePart = tuple[Packed, Int[Tensor, " _"]]
 
 
-def apart(packed: Packed, tables: RopeTables | None) -> list[TablePart]:
+def apart(packed: Packed, tables: RopeTables) -> list[TablePart]:
     """A packed row as rows of one table each, beside the places of their wanted tokens among those of `packed`.
 
     The log-probabilities of a scored node are those of the plain row that ends with it, whatever comes after.
     """
     everything = torch.arange(len(packed.targets))
-    if tables is None or int(packed.positions.max()) + 1 + packed.lean <= tables.switch:
+    if int(packed.positions.max()) + 1 + packed.lean <= tables.switch:
         return [(packed, everything)]
     # By table, then by tree: the scored nodes, and the numbers that they have among all of the row.
     chosen: defaultdict[int, defaultdict[int, dict[int, int]]] = defaultdict(lambda: defaultdict(dict))

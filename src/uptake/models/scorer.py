@@ -7,23 +7,24 @@ whole batch.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from uptake.errors import ModelError
-from uptake.models.attention import NAME, Attend
-from uptake.models.backend import attend_for
+from uptake.models.attention import NAME, Attend, TreeAttention
+from uptake.models.flex import FlexAttend
 from uptake.models.language_model import LanguageModel
 from uptake.models.packing import batches, side_by_side
 from uptake.models.products import fast_products
 from uptake.models.rope import apart, joined
 from uptake.models.rows import row_logps, row_states
-from uptake.models.tree import Packed, TokenTree
+from uptake.models.tree import Packed, Segment, TokenTree
 
 # Logits held at once, in floats. Scoring wants them in the processor's cache (16 MB); training adds a gradient of the
 # whole vocabulary matrix per chunk, so fewer and larger chunks (64 MB) are faster there.
@@ -40,8 +41,17 @@ def token_logps(lm: LanguageModel, packed: Packed, temperature: float = 1.0) -> 
     With a `temperature`, that of the distribution softmax(logits / temperature). Differentiable; wrap in
     `torch.no_grad()` to score only.
     """
+    return by_table(lm, packed, lambda part: _part_logps(lm, part, temperature))
+
+
+def by_table(
+    lm: LanguageModel, packed: Packed, compute: Callable[[Packed], Shaped[Tensor, "_ *rest"]]
+) -> Shaped[Tensor, "wanted *rest"]:
+    """What `compute` gives for the wanted tokens of a packed row, where only rows of one rotary table share a call."""
+    if lm.rope is None:
+        return compute(packed)
     parts = apart(packed, lm.rope)
-    return joined(parts, [_part_logps(lm, part, temperature) for part, _ in parts])
+    return joined(parts, [compute(part) for part, _ in parts])
 
 
 def _part_logps(lm: LanguageModel, packed: Packed, temperature: float) -> Float[Tensor, " wanted"]:
@@ -62,8 +72,7 @@ def packed_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens wi
     Where the model's rope keeps rows apart, only the sources and the wanted tokens have a state, and a source of
     several nodes that of the shortest row.
     """
-    parts = apart(packed, lm.rope)
-    if parts[0][0] is packed:
+    if lm.rope is None or (parts := apart(packed, lm.rope))[0][0] is packed:
         return _part_states(lm, packed)
     sources = packed.sources[packed.target_source]
     places, found = [], []
@@ -85,6 +94,13 @@ def _part_states(lm: LanguageModel, packed: Packed) -> Float[Tensor, "tokens wid
         return row_states(lm, packed)
     attend = attend_for(packed.segments, lm.device)
     return hidden_states(lm, packed.ids.to(lm.device), packed.positions.to(lm.device), attend)
+
+
+def attend_for(segments: Sequence[Segment], device: torch.device) -> Attend:
+    """FlexAttention on CUDA where Triton is there to compile it, matrix products elsewhere."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        return FlexAttend(segments, device)
+    return TreeAttention(segments, device)
 
 
 def score_trees(lm: LanguageModel, trees: Sequence[TokenTree], budget: int) -> list[tuple[Tensor, ...]]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from uptake.data.response_tokens import decoded
+from uptake.data.spans import decoded
 from uptake.data.where import bad_row
 from uptake.errors import ModelError
 from uptake.models import LanguageModel

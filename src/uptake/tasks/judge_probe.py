@@ -29,7 +29,7 @@ def probe_judge(stage: Stage, world: World, pairs: int = PAIRS) -> AnnotatorStat
         return None
     groups = [group[:2] for group in _answers(stage)(world, _first_rows(stage, world, pairs), 0, 0)]
     with TemporaryDirectory() as scratch:
-        verdicts = PairwiseJudge(judge.by)(replace(world, folder=Path(scratch)), groups)
+        verdicts = PairwiseJudge(judge.by).start(replace(world, folder=Path(scratch)))(groups)
     return annotator_stats(verdicts, *([len(group[side].response) for group in groups] for side in (0, 1)))
 
 

@@ -73,7 +73,7 @@ def measured_round(stage: Stage, world: World, rows: Sequence[Row]) -> MeasuredR
     with TemporaryDirectory() as scratch:
         aside = replace(learner.world, folder=Path(scratch))
         groups, sampling = _timed(lambda: produce(aside, rows, 0, 0))
-        assessments, judging = _timed(lambda: judge(aside, groups))
+        assessments, judging = _timed(lambda: judge.start(aside)(groups))
     examples = signal(groups, assessments).examples
     if not examples:
         problem = f"no training example came of {len(rows)} rows that were sampled and judged"

@@ -4,8 +4,9 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from pydantic import TypeAdapter
 
@@ -18,7 +19,6 @@ from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row, leave_out
 from uptake.errors import InputError
 from uptake.evaluate import Accuracy, pairwise_accuracy
-from uptake.evaluate.numbers import RunningMean
 from uptake.rewards.base import Reward, RewardDetails, RewardSpec
 from uptake.types import Answered, Preference, Row
 
@@ -183,6 +183,34 @@ def check_details(reward: Reward | RewardSpec, logps: bool, tokens: bool) -> Non
 
 def _floats() -> "array[float]":
     return array("d")
+
+
+@final
+class RunningMean:
+    """Mean of numbers that go by, none of which is held; it is that of `statistics.fmean`, rounded once.
+
+    Their exact sum is a few numbers that do not overlap (Shewchuk 1997).
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._parts: list[float] = []
+
+    def add(self, number: float) -> None:
+        """Count one more."""
+        parts = []
+        for each in self._parts:
+            larger, smaller = (number, each) if abs(number) >= abs(each) else (each, number)
+            number = larger + smaller
+            if rest := smaller - (number - larger):
+                parts.append(rest)
+        self._parts = [*parts, number]
+        self.count += 1
+
+    @property
+    def value(self) -> float:
+        """The mean so far, of at least one number."""
+        return fsum(self._parts) / self.count
 
 
 @dataclass

@@ -24,7 +24,7 @@ from uptake.client import held_by, let_go
 from uptake.data import Journal, rollout_view
 from uptake.errors import InputError, ModelError
 from uptake.objective import RoundObjective
-from uptake.recipe import Examples, Produce, Recipe, Stage, StreamedProduce
+from uptake.recipe import Assess, Examples, Produce, Recipe, Stage, StreamedProduce
 from uptake.reference import RunningReference
 from uptake.rewards.base import Resources
 from uptake.support.progress import Bar, progress_bar
@@ -254,14 +254,16 @@ def _judge_round(
     closed: Event | None = None,
 ) -> list[Judged]:
     """The groups of a round and what was said of them, chunk by chunk; CancelledError once it is closed."""
+    _, judge, _ = stage.sampling
     chunks = [sampled[start : start + CHUNK] for start in range(0, len(sampled), CHUNK)]
     with Journal(_folder(log, round_index) / "judged.jsonl") as journal, progress_bar("judge", len(sampled)) as bar:
         judged = journal.each(_read)
         bar.advance(sum(len(groups) for groups, _ in judged))
+        assess = judge.start(world)
         for groups in chunks[len(judged) :]:
             if closed is not None and closed.is_set():
                 raise CancelledError
-            judged.append(_judge(stage, world, log, groups))
+            judged.append(_judge(assess, log, groups))
             journal.append(_spelled(*judged[-1]))
             bar.advance(len(groups))
     return judged
@@ -288,10 +290,9 @@ def _from_rows(examples: Examples, world: World, log: RunLog, round_index: Round
     return data
 
 
-def _judge(stage: Stage, world: World, log: RunLog, groups: Sequence[Group]) -> Judged:
-    _, judge, _ = stage.sampling
+def _judge(assess: Assess, log: RunLog, groups: Sequence[Group]) -> Judged:
     with log.timed("judge", sum(map(len, groups))) as timer:
-        assessments = judge(world, groups)
+        assessments = assess(groups)
         timer.tokens = sum(len(each.prompt_ids) + len(each.response_ids) for group in groups for each in group)
     return groups, assessments
 
