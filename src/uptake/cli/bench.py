@@ -69,7 +69,7 @@ def bench(
     chosen = [each for name in wanted for each in open_benchmarks(name, data)]
     resources = cli.resources_of(specs.values(), models, folder, device=device, dtype=dtype)
     scorers = {name: spec.build(resources) for name, spec in specs.items()}
-    _print_board(*compare(scorers, chosen, folder, cache=cache, limit=limit, seed=seed), folder)
+    _print_results(*compare(scorers, chosen, folder, cache=cache, limit=limit, seed=seed), folder)
 
 
 def _specs(rewards: list[str], judges: list[str], followups: Path | None) -> dict[str, Any]:
@@ -104,17 +104,17 @@ def _print_lists(data: Path | None) -> None:
         cli.out.print(table)
 
 
-def _print_board(board: Any, timing: Any, folder: Path) -> None:
+def _print_results(results: Any, timing: Any, folder: Path) -> None:
     from uptake.report.bench import notes
     from uptake.report.bench_tables import spelled, tables
 
     # With more of them, intervals have no room here.
-    show = spelled if len(board.scorers) <= 3 else lambda entry: entry.text if entry else ""
-    for each in tables(board):
+    show = spelled if len(results.scorers) <= 3 else lambda entry: entry.text if entry else ""
+    for each in tables(results):
         table = Table(each.title.lower(), *each.columns)
         for row in each.rows:
             table.add_row(row.label, *map(show, row.entries))
         cli.out.print(table)
-    for note in notes(board):
+    for note in notes(results):
         cli.say(note)
     cli.say(f"{timing.seconds:.1f} s, {timing.share:.0%} of it in scoring; figures and page.html -> {folder}")

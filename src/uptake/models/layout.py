@@ -20,7 +20,7 @@ LONG = 64
 # One of so many times its context's tokens is read from the root on: the context's queries once more, for nothing, cost
 # less than a mask.
 MUCH_LONGER = 4
-# Scores of one block, in queries x keys, beyond which it is split: 1 MB a head in fp32, which stays in the cache.
+# Work of one block beyond which it is split, in scores: those alone are 1 MB a head in fp32, which stays in the cache.
 MAX_SCORES = 1 << 18
 # What padding to one shape may cost: padded work over real work, and scores that are cheaper than one more block.
 MAX_WASTE = 1.25

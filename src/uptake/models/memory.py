@@ -1,8 +1,10 @@
 """Memory that is free for a model, and how many tokens of it fit at once."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from uptake.models.language_model import Limits
@@ -18,6 +20,11 @@ def free_bytes(device: torch.device) -> int:
         return free_memory()
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + held
+
+
+def weights_bytes(weights: Iterable[Tensor]) -> int:
+    """Bytes of some weights."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def fitting_limits(model: PreTrainedModel, free: int | None = None) -> Limits:

@@ -12,6 +12,7 @@ from uptake.errors import InputError, ModelError
 from uptake.models import LanguageModel, Packed, TokenTree, batches, branches, pack, token_logps
 from uptake.models.check import TOLERANCE
 from uptake.models.heads import last_values, read, values_before
+from uptake.models.packing import cut
 from uptake.models.scorer import SCORING_CHUNK, logits, packed_states
 from uptake.ops.axes import PerResponse, PerToken, ResponseMask, TokenTable
 from uptake.ops.divergence import ESTIMATORS, Estimator, full_kl
@@ -158,7 +159,7 @@ def bootstrap_values(
 ) -> PerResponse:
     """Values after the last token of every response that was cut off, 0 for one that ended."""
     trees = [response_tree(example) for example in examples]
-    found = [last_values(policy, pack(trees[at.start : at.stop]), head).cpu() for at, _ in batches(trees, budget)]
+    found = [last_values(policy, pack(trees[at.start : at.stop]), head).cpu() for at in cut(trees, budget)]
     return torch.where(finished, torch.zeros_like(torch.cat(found)), torch.cat(found))
 
 

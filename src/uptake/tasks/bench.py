@@ -133,7 +133,7 @@ def _drawn(benchmark: Benchmark, limit: int | None, seed: int) -> Benchmark:
 def _judged(name: str, scorer: Reward | Annotator, held: Sequence[Benchmark], cache: Cache) -> _Judged:
     is_annotator = scorer.kind == "annotator"
     taken = [each for each in held if not is_annotator or isinstance(each.items[0], Comparison)]
-    to_questions = _duel if is_annotator else _dialogues
+    to_questions = _pair if is_annotator else _dialogues
     questions = {each.name: [to_questions(item) for item in each.items] for each in taken}
     distinct = dict.fromkeys(question for rows in questions.values() for row in rows for question in row)
     if scorer.kind == "annotator":
@@ -207,7 +207,7 @@ def _dialogues(item: Item) -> list[Query]:
     return [((*item.prompt.turns, Turn("assistant", text)),) for text in item.responses]
 
 
-def _duel(item: Item) -> list[Query]:
+def _pair(item: Item) -> list[Query]:
     return [(item.prompt.turns, item.responses)] if isinstance(item, Comparison) else []
 
 

@@ -1,17 +1,17 @@
 """The preflight: what would a run read, train on and cost? Finds out in seconds what would otherwise fail in hours."""
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
-from torch import Tensor
 
 from uptake.data import prompts
 from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.models import TokenTree
+from uptake.models.memory import weights_bytes
 from uptake.objective import RoundObjective
 from uptake.recipe import Examples, Recipe, Stage
 from uptake.reference import NoReference
@@ -22,6 +22,7 @@ from uptake.train.loop import batch_plan
 from uptake.train.rounds import dropped
 from uptake.types import Dropped, Prompt, RoundData, Row
 from uptake.update import Reach, advice, rates_line, reach_of, steps_of, trainable
+from uptake.update.memory import MOMENTS
 from uptake.world import World
 
 # Rows that are rendered, and rows whose lengths stand for all.
@@ -244,14 +245,14 @@ def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
     """What lies in memory from the first step to the last, by its bytes; activations come on top."""
     policy, trained = world.policy, list(trainable(world.policy).values())
     modules = [weight for head in policy.heads.values() for weight in head.parameters()]
-    moments = {"adamw": 2, "rmsprop": 1, "adafactor": 0}[stage.update.optimizer]
+    moments = MOMENTS[stage.update.optimizer]
     given = [world.model(name) for name in getattr(stage.reference, "uses", ())]
     parts = {
-        "policy": _bytes(policy.model.parameters()),
-        "modules beside it": _bytes(modules),
-        "reference": copied_bytes(stage.reference, policy) + sum(_bytes(lm.model.parameters()) for lm in given),
-        "gradients": _bytes(trained),
-        f"{moments} optimizer moment{'s' * (moments > 1)}": moments * _bytes(trained),
+        "policy": weights_bytes(policy.model.parameters()),
+        "modules beside it": weights_bytes(modules),
+        "reference": copied_bytes(stage.reference, policy) + sum(weights_bytes(lm.model.parameters()) for lm in given),
+        "gradients": weights_bytes(trained),
+        f"{moments} optimizer moment{'s' * (moments > 1)}": moments * weights_bytes(trained),
     }
     names = ", ".join(name for name, found in parts.items() if found)
     weights = sum(weight.numel() for weight in policy.model.parameters())
@@ -259,10 +260,6 @@ def _memory(stage: Stage, world: World) -> list[tuple[str, str]]:
         ("weights", f"{weights:,}, of which {sum(weight.numel() for weight in trained):,} are trained"),
         ("memory for weights", f"about {memory_text(sum(parts.values()))}: {names}"),
     ]
-
-
-def _bytes(weights: Iterable[Tensor]) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def _pieces(world: World, tree: TokenTree) -> tuple[Piece, ...]:

@@ -91,8 +91,8 @@ def edit_file(
     rejects = beside(out, "rejects.jsonl")
     begin = perf_counter()
     with resumable_output(out, rejects, overwrite=overwrite) as journal:
-        desk = _Desk(editor, annotator, rules, journal)
-        outcomes = _outcomes(drafts.rows, desk, chunk)
+        editing = _Editing(editor, annotator, rules, journal)
+        outcomes = _outcomes(drafts.rows, editing, chunk)
         seconds = perf_counter() - begin
         good = [outcome for outcome in outcomes if outcome.status != "rejected"]
         _write_rejects(outcomes, editor, rejects, overwrite=not journal.is_finished)
@@ -127,18 +127,18 @@ def _draft(row: Row) -> Draft:
     return replace(draft, prompt=replace(draft.prompt, extra=extra), finished=finished)
 
 
-def _outcomes(drafts: Sequence[Draft], desk: "_Desk", chunk: int) -> list[Outcome]:
+def _outcomes(drafts: Sequence[Draft], editing: "_Editing", chunk: int) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with progress_bar("edit", len(drafts)) as bar:
         for start in range(0, len(drafts), chunk):
-            outcomes += desk.outcomes(drafts[start : start + chunk])
+            outcomes += editing.outcomes(drafts[start : start + chunk])
             bar.advance(len(drafts[start : start + chunk]))
     return outcomes
 
 
 @final
 @dataclass(frozen=True)
-class _Desk:
+class _Editing:
     """Where drafts become outcomes; what was said in this call, and in one that was killed, is in the store."""
 
     editor: Editor

@@ -12,7 +12,7 @@ from uptake.errors import InputError
 from uptake.models import LanguageModel
 from uptake.models.heads import Critic
 from uptake.models.low_rank import begins_as_base
-from uptake.models.memory import free_bytes
+from uptake.models.memory import free_bytes, weights_bytes
 from uptake.recipe import Stage
 from uptake.reference import Behaviour, Frozen, Previous, Reference
 from uptake.reference.remembering import Remembering
@@ -82,7 +82,7 @@ def memory_need(
     copied = 0 if settings.lora else copied_bytes(stage.reference, policy)
     held += copied
     if settings.shared:
-        held -= sum(_bytes(head) for head in policy.heads.values() if isinstance(head, Critic))
+        held -= sum(weights_bytes(head.parameters()) for head in policy.heads.values() if isinstance(head, Critic))
         policy = replace(policy, heads={})
     memory = step_memory(policy, settings.update)
     if settings.lora:
@@ -110,11 +110,11 @@ def copied_bytes(reference: Reference, policy: LanguageModel) -> int:
     """Bytes of what a reference copies of the policy; models that were given are held anyway."""
     match reference:
         case Frozen() | Previous() | Remembering():
-            return _bytes(policy.model)
+            return weights_bytes(policy.model.parameters())
         case Behaviour():
             # The copy shares what does not learn.
-            learned = sum(weight.numel() * weight.element_size() for weight in trainable(policy).values())
-            return learned + (0 if begins_as_base(policy) else _bytes(policy.model))
+            learned = weights_bytes(trainable(policy).values())
+            return learned + (0 if begins_as_base(policy) else weights_bytes(policy.model.parameters()))
         case Virtual(primary=primary):
             return copied_bytes(primary, policy)
         case _:
@@ -174,7 +174,3 @@ def _adapter_bytes(model: nn.Module) -> int:
     """The weights of an adapter on all linear layers, in fp32."""
     layers = (module for module in model.modules() if isinstance(module, nn.Linear))
     return sum(4 * RANK * (layer.in_features + layer.out_features) for layer in layers)
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in module.parameters())

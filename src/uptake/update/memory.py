@@ -1,6 +1,6 @@
 """Memory of an optimizer step: what it takes on top of the models, and micro-batches that fit what is free."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from uptake.models import LanguageModel, TokenTree, branches, pack
 from uptake.models.heads import Critic
 from uptake.models.layout import LONG
-from uptake.models.memory import free_bytes
+from uptake.models.memory import free_bytes, weights_bytes
 from uptake.models.scorer import TRAINING_CHUNK, packed_states
 from uptake.update.optimization import MOST, Optimization
 from uptake.update.step import computing, trainable
@@ -82,9 +82,9 @@ def step_memory(policy: LanguageModel, settings: Optimization) -> StepMemory:
     plain = _activations(policy, replace(settings, recompute=False))[1] if settings.recompute else token
     layers = sum(count_layers(part) for part in (policy.decoder, *policy.heads.values()))
     return StepMemory(
-        gradients=_bytes(trained),
-        moments=MOMENTS[settings.optimizer] * _bytes(trained),
-        table=max((_bytes([weight]) for weight in trained), default=0),
+        gradients=weights_bytes(trained),
+        moments=MOMENTS[settings.optimizer] * weights_bytes(trained),
+        table=max((weights_bytes([weight]) for weight in trained), default=0),
         fixed=fixed,
         token=token,
         layer=(1 + settings.recompute) * plain / max(1, layers),
@@ -163,7 +163,3 @@ def _saved_bytes(policy: LanguageModel, settings: Optimization, trees: Sequence[
     parameters = {weight.untyped_storage().data_ptr() for weight in weights}
     del states
     return sum(size for address, size in found.items() if address not in parameters)
-
-
-def _bytes(weights: Iterable[Tensor]) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in weights)
