@@ -118,6 +118,37 @@ def test_a_prompt_beside_whole_conversations_must_be_in_them() -> None:
         to_row({**record, "prompt": "Who sells bread?"}, HERE)
 
 
+BRIEF = {"role": "system", "content": "Be brief."}
+LATER = {"role": "user", "content": "And on Sunday?"}
+PAIR = ("chosen", "rejected")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "common", "whole"),
+    [
+        ([BRIEF, ASKED], [ASKED], [BRIEF, ASKED]),
+        ([ASKED, WORSE, LATER], [LATER], [ASKED, WORSE, LATER]),
+        ([BRIEF, ASKED], [ASKED, WORSE, LATER], [BRIEF, ASKED, WORSE, LATER]),
+        ([ASKED], [BRIEF, ASKED, WORSE, LATER], [BRIEF, ASKED, WORSE, LATER]),
+        ([LATER], [ASKED, WORSE, LATER], [ASKED, WORSE, LATER]),
+        ([{**BRIEF, "content": "Be kind."}, ASKED], [BRIEF, ASKED], None),
+        ([LATER, WORSE, ASKED], [LATER, SAID, ASKED], None),
+    ],
+    ids=["system", "history", "system of more", "first", "last", "another system", "another history"],
+)
+@pytest.mark.parametrize("columns", ["conversations", "texts"])
+def test_no_turn_of_a_prompt_beside_whole_conversations_is_lost(
+    prompt: list[Any], common: list[Any], whole: list[Any] | None, columns: str
+) -> None:
+    sides = [[*common, SAID], [*common, WORSE]]
+    record = {"prompt": prompt, **({"text": sides} if columns == "texts" else dict(zip(PAIR, sides, strict=True)))}
+    if whole is None:
+        with pytest.raises(InputError, match=r"rows.jsonl:7, field 'prompt': the prompt is not in the conversations"):
+            to_row(record, HERE)
+    else:
+        assert to_row(record, HERE) == to_row({"chosen": [*whole, SAID], "rejected": [*whole, WORSE]}, HERE)
+
+
 def test_other_columns_are_kept() -> None:
     row = to_row({"prompt": "Why?", "completion": "So.", "label": False, "source": "town", "spans": [{"start": 0}]})
     assert isinstance(row, Rated)
