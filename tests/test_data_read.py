@@ -348,6 +348,7 @@ def test_columns_give_the_names_of_a_data_set(tmp_path: Path) -> None:
     path.write_text(json.dumps({"dialog": [ASKED, SAID], "messages": 3, "id": 9}))
     (row,) = answered(read(path, columns={"messages": "dialog"}))
     assert (row.prompt.turns, row.response, row.prompt.extra) == (QUESTION, "At eight.", {"id": 9})
+    assert read(path, columns={"messages": "dialog"}, limit=1) == [row]
     with pytest.raises(InputError, match=r"rows.jsonl:1, field 'columns': no column 'talk' .*dialog, messages, id"):
         read(path, columns={"messages": "talk"})
     with pytest.raises(InputError, match=r"field 'columns': no column 'turns' .*messages"):

@@ -317,15 +317,16 @@ def _found(
             names.update(*inner)
             found = [to_row(each, where) for one in inner for each in laid_out(one, where, columns)]
         except InputError as error:
+            found = []
             if skipped is not None:
                 leave_out(error, skipped)
             elif absent := sorted(unseen - names):
                 raise bad_row(f"no column {absent[0]!r}", where, field="columns", allowed=", ".join(record)) from error
             else:
                 raise
-        else:
-            yield from found
+        # Before the rows: whoever wants no more of them than these does not come back.
         unseen -= names
+        yield from found
 
 
 def _no_rows(source: str | Path, more: str = "") -> InputError:
