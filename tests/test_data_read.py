@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,11 @@ def test_a_null_in_parquet_is_an_absent_column(tmp_path: Path) -> None:
     assert kinds == [Prompt, Answered]
 
 
+def table(rows: pa.Table) -> bytes:
+    pq.write_table(rows, file := BytesIO())
+    return file.getvalue()
+
+
 BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', r"a.jsonl:2: broken JSON"),
     ("a.jsonl", b'{"prompt": "a"}\n[1]\n', r"a.jsonl:2: found a list .*a JSON object"),
@@ -305,6 +311,13 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.csv", b"prompt\na\nb,c\n", r"a.csv:2: the row has more or fewer cells"),
     ("a.csv", b'prompt\na\n"b"c\n', r"a.csv:2: broken CSV"),
     ("a.csv", b"prompt\n\xff\n", r"a.csv:1: broken CSV"),
+    ("a.csv", b"prompt,completion,completion\nhi,first,second\n", r"a.csv: two columns of the name 'completion'"),
+    ("a.tsv", b"prompt\tprompt\n", r"a.tsv: two columns of the name 'prompt'"),
+    ("a.jsonl", b'{"prompt": "a"}\n{"prompt": "a", "prompt": "b"}\n', r"a.jsonl:2: .*keys written twice: prompt"),
+    ("a.jsonl", b'{"messages": [{"role": "user", "content": "a", "role": "b"}]}', r"a.jsonl:1: .*twice: role"),
+    ("a.json", b'[{"prompt": "a"},\n\n{"id": 1, "id": 1}]', r"a.json:3: .*keys written twice: id"),
+    ("a.json", b'{"prompt": "a"}\n{"prompt": "a", "prompt": "b"}\n', r"a.json:2: .*keys written twice: prompt"),
+    ("a.parquet", table(pa.table([["a"], ["b"]], ["prompt", "prompt"])), r"a.parquet: two columns of .*'prompt'"),
     ("a.parquet", b"PAR1", r"a.parquet: not a readable Parquet file"),
     ("a.txt", b"hello", r"a.txt: unknown file format '.txt' .*\.jsonl"),
 ]
