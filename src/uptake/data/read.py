@@ -20,7 +20,7 @@ from uptake.data.source import records
 from uptake.data.where import bad_row, leave_out, usable
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
-from uptake.types import Row
+from uptake.types import Prompt, Row
 
 T = TypeVar("T")
 
@@ -238,6 +238,12 @@ class RowStream(Sequence[Row]):
 LOOK_AHEAD = 1000
 # Among the columns that a part of a recipe uses: it may read any.
 EVERY_COLUMN = "*"
+
+
+def used_columns(prompt: Prompt, used: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The columns of a prompt among those that are used, as the last part of a row's key; nothing where it has none."""
+    found = {name: value for name, value in prompt.extra.items() if {name, EVERY_COLUMN} & {*used}}
+    return [found] if found else []
 
 
 @dataclass(frozen=True)

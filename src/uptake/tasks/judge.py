@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from uptake.annotators.base import Annotator
 from uptake.data import Writer, prompts, to_record
 from uptake.data.convert import response_turns
-from uptake.data.read import RowSet, read_as
+from uptake.data.read import RowSet, read_as, used_columns
 from uptake.data.resumable import digest, resumable_map, resumable_output
 from uptake.data.rows import further_columns
 from uptake.data.turns import as_text, message, of_conversation
@@ -77,7 +77,7 @@ def judge_file(
     """
     out, rows = Path(out), pairs.rows
     with resumable_output(out, overwrite=overwrite) as journal:
-        keys = _keys(rows, annotator.fingerprint)
+        keys = _keys(rows, annotator)
         found = resumable_map(
             rows,
             keys,
@@ -119,11 +119,12 @@ def _pair(row: Row) -> Preference:
     raise bad_row("this row has not two responses", prompt.where, field="responses", allowed=_TWO)
 
 
-def _keys(rows: Sequence[Preference], fingerprint: str) -> Iterator[bytes]:
-    """The key of every pair: the annotator, the conversation and both responses in their order."""
+def _keys(rows: Sequence[Preference], annotator: Annotator) -> Iterator[bytes]:
+    """The key of every pair: the annotator, the conversation, both responses in their order, and columns it reads."""
+    fingerprint, used = annotator.fingerprint, annotator.columns
     for row in rows:
         messages = [*map(message, row.prompt.turns), of_conversation(row.prompt.turns)]
-        yield digest("judge", fingerprint, messages, *map(as_text, response_turns(row)))
+        yield digest("judge", fingerprint, messages, *_as_texts(row), *used_columns(row.prompt, used))
 
 
 def _annotated(annotator: Annotator) -> Callable[[Sequence[Preference]], Sequence[Verdict]]:
