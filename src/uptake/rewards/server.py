@@ -89,7 +89,7 @@ class RewardServer(Server, Reward, RewardSpec):
         return FromFunction(answered, self.on_error, self.url, self.chat).details(responses)
 
     def _key(self, rollout: Rollout) -> str:
-        return content_key("reward", self.model, _question(rollout))
+        return content_key("reward", self.url, self.model, _question(rollout))
 
     def _answers(self, questions: Mapping[str, Body], cache: Cache) -> Mapping[str, "_Answer | None"]:
         found: dict[str, _Answer | None] = {}
