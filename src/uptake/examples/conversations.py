@@ -58,7 +58,7 @@ class Conversations:
         if self.turns == "all":
             yield (), chat.tokenize([chat.text(turns)])[0]
             return
-        first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+        first = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns))
         places = [
             index
             for index, turn in enumerate(turns)
