@@ -134,6 +134,15 @@ def test_what_the_assistant_opens_with_is_no_response(tmp_path: Path, turns: Tur
     assert (len(data.examples), data.summary["dropped"][Dropped.NO_WEIGHT]) == (1, 1)
 
 
+@pytest.mark.parametrize("turns", ["all", "responses", "last"])
+def test_a_response_that_is_labeled_bad_is_not_imitated(tmp_path: Path, turns: Turns) -> None:
+    rows = [{"prompt": "when ?", "completion": text, "label": text == "at eight ."} for text in TALK[1:4]]
+    world = tiny_world(tmp_path, rows)
+    data = Conversations(turns)(world, 0)
+    assert (data.summary["samples"], data.summary["dropped"][Dropped.LABELED_BAD]) == (3, 2)
+    assert pieces(world, turns) == pieces(tiny_world(tmp_path, [talk("when ?", "at eight .")]), turns)
+
+
 def test_a_template_that_changes_earlier_responses_is_refused(tmp_path: Path) -> None:
     template = (
         "{% for message in messages %}<{{ message.role }}> "
