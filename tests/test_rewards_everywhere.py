@@ -116,7 +116,7 @@ def test_what_a_reward_reads_of_a_column_is_computed_anew_where_the_column_chang
         write_jsonl(Path("in.jsonl"), rows)
 
     write("at eight .", 32)
-    assert "KeyError" in uptake.fails(command, "in.jsonl", *by, "--out", "out.jsonl")
+    assert "KeyError" in uptake.run(command, "in.jsonl", *by, "--out", "out.jsonl")[2]
     write("bread .", 33)
     uptake(command, "in.jsonl", *by, "--out", "out.jsonl")
     for row in read_jsonl(Path("out.jsonl")):
