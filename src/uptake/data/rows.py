@@ -144,7 +144,7 @@ def _preference(record: Record, where: Where | None) -> Row:
     if "prompt" in record and not any(map(_is_conversation, sides)):
         mined = _mined_fields(record)
         prompt = _prompt(_question(record["prompt"], where), record, where, ("prompt", "chosen", "rejected", *mined))
-        chosen, rejected = _answer(sides[0], where, "chosen"), _answer(sides[1], where, "rejected")
+        chosen, rejected = response_turn(sides[0], where, "chosen"), response_turn(sides[1], where, "rejected")
         return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields, **mined)
     both = conversation(sides[0], where, "chosen"), conversation(sides[1], where, "rejected")
     return _after_common_turns(both, ("chosen", "rejected"), record, where)
@@ -200,7 +200,7 @@ def _with_prompt(common: Dialogue, record: Record, where: Where | None) -> Dialo
 
 def _completed(record: Record, where: Where | None) -> Row:
     question = _question(_column(record, "prompt", where), where)
-    response = _answer(unspelled(record["completion"], where, "completion"), where, "completion")
+    response = response_turn(unspelled(record["completion"], where, "completion"), where, "completion")
     if "label" not in record and any(record.get(name) is not None for name in MARKS):
         prompt = _prompt(question, record, where, ("prompt", "completion", *EDITED))
         if response.fields:
@@ -266,7 +266,7 @@ def _question(value: Any, where: Where | None) -> Dialogue:
     return turns
 
 
-def _answer(value: Any, where: Where | None, field: str) -> Turn:
+def response_turn(value: Any, where: Where | None, field: str) -> Turn:
     """The turn of a response: a string, one assistant message, or a list of one."""
     if isinstance(value, str):
         return _spoken(Turn("assistant", value), where, field)
