@@ -29,6 +29,11 @@ class Exchange:
     rating: float | None = None
     fields: Fields = field(default_factory=dict, hash=False)
 
+    @property
+    def dialogue(self) -> Dialogue:
+        """The conversation up to the response."""
+        return (*self.prompt.turns, Turn("assistant", self.response, self.fields))
+
 
 @dataclass(frozen=True, slots=True)
 class Reacted:
