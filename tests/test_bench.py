@@ -272,6 +272,15 @@ def test_every_distinct_dialogue_is_scored_once(tmp_path: Path) -> None:
     assert board.by_benchmark["again"] == board.by_benchmark["ratings"]
 
 
+def test_dialogues_that_differ_in_their_calls_alone_are_scored_each(tmp_path: Path) -> None:
+    calls: list[Any] = [{"tool_calls": [{"name": name, "arguments": {}}]} for name in ("look", "ask", "buy")]
+    dialogues = [(Turn("user", "when ?"), Turn("assistant", "", each)) for each in calls]
+    items = [Rating(each, {"overall": float(place)}, "turn") for place, each in enumerate(dialogues)]
+    watched = Watched(Length())
+    bench({"length": watched}, [Benchmark("calls", "", items, {})], tmp_path)
+    assert watched.asked == dialogues
+
+
 def test_what_takes_seconds_each_is_asked_few_at_a_time(tmp_path: Path) -> None:
     """Who looks on sees a count that moves, and a kill costs little; what is left is the last call."""
     watched = Watched(Length())

@@ -1,5 +1,6 @@
 """A first look at a model on one's own rows, each figure by another road."""
 
+import csv
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,14 @@ from tiny_creatures import SURE, creature
 
 from uptake.annotators.llm import LLMJudge
 from uptake.data import read
+from uptake.datasets import Rating
 from uptake.errors import InputError
 from uptake.evaluate.bootstrap import Estimate
 from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
 from uptake.models import LanguageModel
-from uptake.tasks.can_judge import FirstLook, WayToJudge, _sentence, can_judge
+from uptake.tasks.can_judge import FirstLook, WayToJudge, _items, _sentence, can_judge
 from uptake.types import Turn
 
 
@@ -147,6 +149,30 @@ def test_labels_and_ratings_of_single_responses(
     expected = spearmanr([len(each["completion"]) for each in records], [each[key] for each in records]).statistic
     assert (found.truth, found.rows) == ("ratings", 12)
     assert ways(found)["length"].estimate.value == pytest.approx(expected)
+
+
+def test_ratings_in_the_cells_of_a_table_are_those_of_the_log(tmp_path: Path) -> None:
+    stars = [3, 4.5, None, True]
+    records = [{**each, "stars": given} for each, given in zip(answered_records(4), stars, strict=True)]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, ("prompt", "completion", "stars"))
+        table.writeheader()
+        table.writerows({**each, "stars": "" if each["stars"] is None else float(each["stars"])} for each in records)
+    told: list[Any] = [_items(each, "stars")[0] for each in (read(tmp_path / "rows.csv"), rows(tmp_path, records))]
+    assert [[item.ratings for item in items] for items in told] == [[{"rating": value} for value in (3, 4.5, 1)]] * 2
+    wrong = rows(tmp_path, [*records, {**records[0], "stars": "good"}])
+    with pytest.raises(InputError, match=r"rows.jsonl:5, field 'stars': found 'good' .*a number"):
+        _items(wrong, "stars")
+
+
+@pytest.mark.parametrize("key", ["label", "stars"])
+def test_a_rated_response_has_its_tool_calls(key: str, tmp_path: Path) -> None:
+    calls = [{"name": "look", "arguments": {"at": "bread"}}]
+    response = {"role": "assistant", "content": "", "tool_calls": calls}
+    given = rows(tmp_path, [{"prompt": "when ?", "completion": [response], key: True}])
+    (item,) = _items(given, None if key == "label" else key)[0]
+    assert isinstance(item, Rating)
+    assert item.dialogue == (Turn("user", "when ?"), Turn("assistant", "", {"tool_calls": calls}))
 
 
 def test_rows_are_drawn_by_the_seed(lm: LanguageModel, followups: FollowUpSet, brief: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tiny_server import INSTRUCTIONS, JudgeServer, failure, preference, said
 
 from uptake.annotators.llm import LLMJudge
 from uptake.annotators.question import Instructions
-from uptake.data import read, to_record
+from uptake.data import preferences, read, to_record
 from uptake.types import Preference, Prompt
 
 BRIEF = "when {prompt} 1 {first} 2 {second}\nbread ="
@@ -185,6 +185,22 @@ def test_rows_without_a_verdict(uptake: Cli, server: JudgeServer, model: Path) -
     assert not any({"responses", "reason"} & row.keys() for row in again)
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_rows_without_a_verdict_keep_their_tool_calls(ending: str, uptake: Cli, server: JudgeServer) -> None:
+    """Judged later, they are what they were before."""
+    calls = [[{"name": "look", "arguments": {"at": word}}] for word in ("good", "bad")]
+    sides = [[{"role": "assistant", "content": "", "tool_calls": each}] for each in calls]
+    first, second = dict(zip(("chosen", "rejected"), sides, strict=True)), {"chosen": "good", "rejected": "bread"}
+    write_jsonl(Path("in.jsonl"), [{"prompt": "?", **first, "id": 1}, {"prompt": "?", **second, "id": 2}])
+    server.plan = lambda number, request: failure(500) if "bad" in str(request) else None
+    uptake("judge", "in.jsonl", *ask(server), "--out", f"out.{ending}")
+    server.plan = lambda number, request: None
+    uptake("judge", f"out.{ending}", *ask(server), "--out", "again.jsonl")
+    uptake("judge", "in.jsonl", *ask(server), "--out", "all.jsonl")
+    assert read_jsonl(Path("again.jsonl")) == read_jsonl(Path("all.jsonl"))
+    assert [row.chosen_fields for row in preferences(read("again.jsonl"))] == [{"tool_calls": calls[0]}, {}]
+
+
 def test_drop_bad_leaves_out_and_counts(uptake: Cli, server: JudgeServer) -> None:
     server.plan = lambda number, request: failure(500) if "bad" in str(request) else None
     broken = [{"prompt": "?"}, {"x": 1}, {"prompt": "?", "responses": ["good"]}]
@@ -313,7 +329,7 @@ def test_options_that_do_not_go_together(options: list[str], message: str, uptak
             {"prompt": "?"},
             "in.jsonl:2, field 'responses': this row has not two responses (allowed: chosen and rejected",
         ),
-        ({"prompt": "?", "responses": ["a", " "]}, "in.jsonl:2, field 'responses': this row has not two responses"),
+        ({"prompt": "?", "responses": ["a", " "]}, "in.jsonl:2, field 'responses': the response is blank"),
         ({"prompt": "?", "completion": "a"}, "in.jsonl:2, field 'responses': this row has not two responses"),
         ({"x": 1}, "in.jsonl:2: no known row shape"),
     ],

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,37 @@ def test_a_prompt_beside_whole_conversations_must_be_in_them() -> None:
     assert prompts([row])[0].extra == {}
     with pytest.raises(InputError, match=r"rows.jsonl:7, field 'prompt'"):
         to_row({**record, "prompt": "Who sells bread?"}, HERE)
+
+
+BRIEF = {"role": "system", "content": "Be brief."}
+LATER = {"role": "user", "content": "And on Sunday?"}
+PAIR = ("chosen", "rejected")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "common", "whole"),
+    [
+        ([BRIEF, ASKED], [ASKED], [BRIEF, ASKED]),
+        ([ASKED, WORSE, LATER], [LATER], [ASKED, WORSE, LATER]),
+        ([BRIEF, ASKED], [ASKED, WORSE, LATER], [BRIEF, ASKED, WORSE, LATER]),
+        ([ASKED], [BRIEF, ASKED, WORSE, LATER], [BRIEF, ASKED, WORSE, LATER]),
+        ([LATER], [ASKED, WORSE, LATER], [ASKED, WORSE, LATER]),
+        ([{**BRIEF, "content": "Be kind."}, ASKED], [BRIEF, ASKED], None),
+        ([LATER, WORSE, ASKED], [LATER, SAID, ASKED], None),
+    ],
+    ids=["system", "history", "system of more", "first", "last", "another system", "another history"],
+)
+@pytest.mark.parametrize("columns", ["conversations", "texts"])
+def test_no_turn_of_a_prompt_beside_whole_conversations_is_lost(
+    prompt: list[Any], common: list[Any], whole: list[Any] | None, columns: str
+) -> None:
+    sides = [[*common, SAID], [*common, WORSE]]
+    record = {"prompt": prompt, **({"text": sides} if columns == "texts" else dict(zip(PAIR, sides, strict=True)))}
+    if whole is None:
+        with pytest.raises(InputError, match=r"rows.jsonl:7, field 'prompt': the prompt is not in the conversations"):
+            to_row(record, HERE)
+    else:
+        assert to_row(record, HERE) == to_row({"chosen": [*whole, SAID], "rejected": [*whole, WORSE]}, HERE)
 
 
 def test_other_columns_are_kept() -> None:
@@ -258,6 +290,11 @@ def test_a_null_in_parquet_is_an_absent_column(tmp_path: Path) -> None:
     assert kinds == [Prompt, Answered]
 
 
+def table(rows: pa.Table) -> bytes:
+    pq.write_table(rows, file := BytesIO())
+    return file.getvalue()
+
+
 BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.jsonl", b'{"prompt": "a"}\n{"prompt": \n', r"a.jsonl:2: broken JSON"),
     ("a.jsonl", b'{"prompt": "a"}\n[1]\n', r"a.jsonl:2: found a list .*a JSON object"),
@@ -274,6 +311,13 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.csv", b"prompt\na\nb,c\n", r"a.csv:2: the row has more or fewer cells"),
     ("a.csv", b'prompt\na\n"b"c\n', r"a.csv:2: broken CSV"),
     ("a.csv", b"prompt\n\xff\n", r"a.csv:1: broken CSV"),
+    ("a.csv", b"prompt,completion,completion\nhi,first,second\n", r"a.csv: two columns of the name 'completion'"),
+    ("a.tsv", b"prompt\tprompt\n", r"a.tsv: two columns of the name 'prompt'"),
+    ("a.jsonl", b'{"prompt": "a"}\n{"prompt": "a", "prompt": "b"}\n', r"a.jsonl:2: .*keys written twice: prompt"),
+    ("a.jsonl", b'{"messages": [{"role": "user", "content": "a", "role": "b"}]}', r"a.jsonl:1: .*twice: role"),
+    ("a.json", b'[{"prompt": "a"},\n\n{"id": 1, "id": 1}]', r"a.json:3: .*keys written twice: id"),
+    ("a.json", b'{"prompt": "a"}\n{"prompt": "a", "prompt": "b"}\n', r"a.json:2: .*keys written twice: prompt"),
+    ("a.parquet", table(pa.table([["a"], ["b"]], ["prompt", "prompt"])), r"a.parquet: two columns of .*'prompt'"),
     ("a.parquet", b"PAR1", r"a.parquet: not a readable Parquet file"),
     ("a.txt", b"hello", r"a.txt: unknown file format '.txt' .*\.jsonl"),
 ]
@@ -317,6 +361,7 @@ def test_columns_give_the_names_of_a_data_set(tmp_path: Path) -> None:
     path.write_text(json.dumps({"dialog": [ASKED, SAID], "messages": 3, "id": 9}))
     (row,) = answered(read(path, columns={"messages": "dialog"}))
     assert (row.prompt.turns, row.response, row.prompt.extra) == (QUESTION, "At eight.", {"id": 9})
+    assert read(path, columns={"messages": "dialog"}, limit=1) == [row]
     with pytest.raises(InputError, match=r"rows.jsonl:1, field 'columns': no column 'talk' .*dialog, messages, id"):
         read(path, columns={"messages": "talk"})
     with pytest.raises(InputError, match=r"field 'columns': no column 'turns' .*messages"):

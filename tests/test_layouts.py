@@ -216,6 +216,9 @@ def test_a_row_of_another_tool_becomes_ours(tmp_path: Path, case: str) -> None:
     assert rows_of(tmp_path, record) == expected
 
 
+WON = {"winner_model_a": 1, "winner_tie": 0}
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -225,6 +228,10 @@ def test_a_row_of_another_tool_becomes_ours(tmp_path: Path, case: str) -> None:
         ({"conversation_a": [ASKED, SAID], "conversation_b": [ASKED, WORSE], "winner": "tie"}, "'winner': neither"),
         ({"prompt": '["a"]', "response_a": "b", "response_b": '["c"]', "winner_tie": 0}, "'response_a': found 'b'"),
         ({"prompt": '["a"]', "response_a": '["b"]', "response_b": '["c"]', "winner_tie": 1}, "neither of the two"),
+        ({"prompt": '["a", "d"]', "response_a": '["b"]', "response_b": '["c"]', **WON},
+         "'response_a': 1 texts after 2 prompts"),
+        ({"prompt": '["a"]', "response_a": '["b"]', "response_b": '["c", "d"]', **WON},
+         "'response_b': 2 texts after 1 prompts"),
         ({"instruction": 5, "output": "x"}, "'instruction'"),
         ({"instruction": "a", "history": "x"}, "'instruction'"),
         ({"conversations": 5}, "'messages': found a int"),

@@ -13,11 +13,14 @@ from tiny import command_line, in_process, read_jsonl, saved, sentence, tiny_lla
 from tiny_cli import Cli
 
 from uptake import load, read
+from uptake.data import RowStream
+from uptake.data.chat_log import Log
 from uptake.follow_up.actual import ActualFollowUpReward
 from uptake.follow_up.reward import FollowUpReward
 from uptake.follow_up.set import FollowUpSet
 from uptake.signal import BestWorst
-from uptake.tasks import mine_logs
+from uptake.tasks import discover, mine_logs
+from uptake.tasks.log_rewards import ReactionReward
 from uptake.types import Answered, Judgement, Preference, Rated, Rollout, Turn
 
 GERMAN = "Danke, das hat mir sehr geholfen. Wann \u00f6ffnet der Laden morgen fr\u00fch, und gibt es dort auch Brot? "
@@ -277,6 +280,20 @@ def test_a_set_that_is_replaced_passes_its_version_on(uptake: Cli) -> None:
     assert "the output file exists" in uptake.fails(*arguments)
     uptake(*arguments, "--overwrite")
     assert FollowUpSet.load("ours.yaml").version == 2
+
+
+@pytest.mark.unchecked
+def test_words_after_responses_that_differ_in_their_calls_alone_are_read_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = [talk("when ?", "", "thanks .") for _ in "ab"]
+    for number, each in enumerate(log):
+        each["messages"][1]["tool_calls"] = [{"name": f"look{number}", "arguments": {}}]
+    path = write_jsonl(tmp_path / "log.jsonl", log)
+    readings = (ReactionReward({}, each=(value,)) for value in (1.0, 2.0))
+    monkeypatch.setattr(discover, "read_reactions", lambda heard, *_: zip(heard, readings, strict=True))
+    found = discover._read(Log(RowStream(path), path), None, None)  # type: ignore[arg-type]
+    assert [signal for _, signal, *_ in found] == [1.0, 2.0]
 
 
 def test_without_ratings_the_model_reads_the_turns(uptake: Cli, model: Path) -> None:

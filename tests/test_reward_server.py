@@ -155,6 +155,17 @@ def test_what_is_answered_is_not_asked_again(world: World) -> None:
     assert judge(server)(world, SAID) == first[:4]
 
 
+def test_two_servers_in_one_folder_answer_for_themselves(world: World) -> None:
+    """As those of a sum do, which share the file of answers."""
+    with (
+        JudgeServer(lambda number, request: says(score=1)) as one,
+        JudgeServer(lambda number, request: says(score=2)) as other,
+    ):
+        found = [judge(server)(world, SAID[:1])[0].score for server in (one, other, one)]
+        assert found == [1, 2, 1]
+        assert (len(one.requests), len(other.requests)) == (1, 1)
+
+
 # --- a server that misbehaves -----------------------------------------------------------------------------------------
 
 WRONG = {

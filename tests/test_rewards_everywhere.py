@@ -82,6 +82,48 @@ def test_score_writes_marks(by: tuple[str, Worth], uptake: Cli) -> None:
     assert [(span["start"], span["score"]) for span in row["reward_spans"]] == [(1, 0.5), (2, 0.5), (6, 0.5)]
 
 
+QUESTION = {"prompt": "when ?", "completion": "at eight ."}
+CALL = {"function": {"name": "look", "arguments": {"at": "bread"}}}
+
+
+def test_columns_and_calls_of_a_row_reach_the_reward(uptake: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    said = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    write_jsonl(Path("in.jsonl"), [{"prompt": "when ?", "completion": [said], "gold": 3}, {**QUESTION, "gold": 2}])
+    Path("own.py").write_text("def gold(its): return its.prompt.extra['gold'] + len(its.fields.get('tool_calls', ()))")
+    uptake("score", "in.jsonl", "--reward", "function:own.py:gold", "--out", "out.jsonl")
+    assert [row["reward"] for row in read_jsonl(Path("out.jsonl"))] == [4, 2]
+    with JudgeServer(lambda number, request: Answer(b'{"score": 1}')) as server:
+        uptake("score", "in.jsonl", "--reward", f"server:{server.url}", "--out", "served.jsonl")
+    sent = {each["response"]: each.get("fields") for each in server.requests}
+    assert sent == {"": {"tool_calls": [CALL]}, "at eight .": None}
+
+
+@pytest.mark.parametrize("command", ["score", "judge"])
+@pytest.mark.parametrize("summed", [False, True])
+def test_what_a_reward_reads_of_a_column_is_computed_anew_where_the_column_changes(
+    command: str, summed: bool, uptake: Cli
+) -> None:
+    """A call that the last row stops leaves the others in its journal, under what they were rated by."""
+    Path("own.py").write_text("def gold(its): return float(its.prompt.extra['gold'] == its.response)")
+    spelled = "function:own.py:gold"
+    spelled = f"{{sum: [{{reward: '{spelled}', weight: 1}}]}}" if summed else spelled
+    by = ["--reward", spelled] if command == "score" else ["--judge", as_judge(spelled)]
+    records = [{"prompt": f"when {n} ?", "chosen": "at eight .", "rejected": "bread ."} for n in range(33)]
+
+    def write(gold: str, count: int) -> None:
+        rows = [{**row, "gold": gold} if n < count else row for n, row in enumerate(records)]
+        write_jsonl(Path("in.jsonl"), rows)
+
+    write("at eight .", 32)
+    assert "KeyError" in uptake.run(command, "in.jsonl", *by, "--out", "out.jsonl")[2]
+    write("bread .", 33)
+    uptake(command, "in.jsonl", *by, "--out", "out.jsonl")
+    for row in read_jsonl(Path("out.jsonl")):
+        assert row["chosen"][0]["content"] == ("bread ." if command == "judge" else "at eight .")
+        assert command == "judge" or (row["chosen_reward"], row["rejected_reward"]) == (0, 1)
+
+
 def test_judge_and_edit(by: tuple[str, Worth], uptake: Cli) -> None:
     spelled, worth = by
     rows = [

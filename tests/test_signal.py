@@ -80,6 +80,14 @@ def spelled(prompt: str, *texts: str) -> list[Rollout]:
     return [rollout(prompt, sample, text) for sample, text in enumerate(texts)]
 
 
+def test_responses_that_differ_in_their_calls_alone_are_no_duplicates() -> None:
+    calls: list[dict[str, Any]] = [{"tool_calls": [{"name": name}]} for name in ("look", "ask", "ask")]
+    rows = [replace(rollout("p", place, ""), fields=each) for place, each in enumerate(calls)]
+    found = mine(OPEN, rows, list(map(Judgement, (3.0, 1.0, 2.0))))
+    assert [(each.chosen.sample, each.rejected.sample) for each in found.examples] == [(0, 1)]
+    assert losses(found) == {Dropped.DUPLICATE: 1}
+
+
 def test_length_alone_makes_no_pair() -> None:
     """Scores that are lengths, or any line of them, have nothing left; whatever else they hold is what is left."""
     rule = replace(OPEN, length_residual=True)

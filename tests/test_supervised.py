@@ -16,6 +16,7 @@ from uptake.models import TokenTree
 from uptake.objective import NextToken
 from uptake.reference import NoReference
 from uptake.train.loop import run
+from uptake.types import Dropped
 from uptake.world import World
 
 TALK = ("when does it open ?", "at eight .", "thanks .", "it helped .", "where ?")
@@ -124,6 +125,22 @@ def test_rows_that_are_no_conversation_to_imitate_are_refused(tmp_path: Path) ->
     assert len(trees(question, "all")) == 1
     with pytest.raises(InputError, match="no response"):
         trees(question, "responses")
+
+
+@pytest.mark.parametrize("turns", ["responses", "last"])
+def test_what_the_assistant_opens_with_is_no_response(tmp_path: Path, turns: Turns) -> None:
+    opened = {"messages": [{"role": "assistant", "content": "at eight ."}, {"role": "user", "content": "when ?"}]}
+    data = Conversations(turns)(tiny_world(tmp_path, [opened, talk(*TALK[:2])]), 0)
+    assert (len(data.examples), data.summary["dropped"][Dropped.NO_WEIGHT]) == (1, 1)
+
+
+@pytest.mark.parametrize("turns", ["all", "responses", "last"])
+def test_a_response_that_is_labeled_bad_is_not_imitated(tmp_path: Path, turns: Turns) -> None:
+    rows = [{"prompt": "when ?", "completion": text, "label": text == "at eight ."} for text in TALK[1:4]]
+    world = tiny_world(tmp_path, rows)
+    data = Conversations(turns)(world, 0)
+    assert (data.summary["samples"], data.summary["dropped"][Dropped.LABELED_BAD]) == (3, 2)
+    assert pieces(world, turns) == pieces(tiny_world(tmp_path, [talk("when ?", "at eight .")]), turns)
 
 
 def test_a_template_that_changes_earlier_responses_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from uptake.data import ChatFormat, token_view
-from uptake.data.response_tokens import ResponseTokens, response_tokens, sampled_offsets
+from uptake.data.response_tokens import ResponseTokens, _filled, decoded, response_tokens, sampled_offsets
 from uptake.errors import InputError, ModelError
 from uptake.ops.spans import as_spans, place_labels, place_rewards
 from uptake.types import Span, Turn
@@ -204,6 +204,51 @@ def test_bytes_that_never_became_a_character_share_its_mark() -> None:
     tokenizer = chat("bytes").tokenizer
     smile = [tokenizer.convert_tokens_to_ids(BYTES[byte]) for byte in "😀".encode()]
     assert sampled_offsets(tokenizer, smile[:3], "\ufffd", finished=False) == [(0, 1)] * 3
+
+
+def by_prefixes(tokenizer: Any, ids: list[int], size: int) -> list[tuple[int, int]]:
+    """Offsets by the definition: of every prefix, how far it is decoded as the whole text is."""
+    special, found, offset, start = {*tokenizer.all_special_ids}, list[tuple[int, int]](), (0, 0), 0
+    texts = [
+        tokenizer.decode(ids[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for count in range(len(ids) + 1)
+    ]
+    for each, read in zip(ids, texts[1:], strict=True):
+        stop = max(size for size in range(len(read) + 1) if texts[-1].startswith(read[:size]))
+        end = min(stop + (stop < len(read)), size)
+        offset = (start, end) if end > start else offset
+        found.append((offset[1], offset[1]) if each in special else offset)
+        start = start if each in special else max(start, stop)
+    return found
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_bytes_are_placed_as_by_every_prefix(data: Any) -> None:
+    """Texts, halves of characters, bytes that are none, special tokens, and ids that no tokenizer would choose."""
+    tokenizer = chat("bytes").tokenizer
+    byte = st.sampled_from([tokenizer.convert_tokens_to_ids(letter) for letter in BYTES])
+    some = [tokenizer.convert_tokens_to_ids(BYTES[each]) for each in "😀é\ufffd 日".encode()]
+    text = st.text(max_size=6).map(lambda each: list(tokenizer(each, add_special_tokens=False)["input_ids"]))
+    parts = st.lists(text | st.lists(byte | st.sampled_from(some) | st.integers(0, len(tokenizer) - 1), max_size=6))
+    ids = [each for part in data.draw(parts) for each in part]
+    spelled = decoded(tokenizer, ids)
+    expected = _filled(by_prefixes(tokenizer, ids, len(spelled)), spelled, False)
+    assert sampled_offsets(tokenizer, ids, spelled, finished=False) == expected
+
+
+def test_the_bytes_of_a_long_response_are_decoded_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, read = chat("bytes").tokenizer, list[int]()
+
+    def counted(tokenizer: Any, ids: Any) -> str:
+        read.append(len(ids))
+        return decoded(tokenizer, ids)
+
+    monkeypatch.setattr("uptake.data.response_tokens.decoded", counted)
+    text = "Grüße, 你好! 👩‍👩‍👧 The cat sat. " * 40
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    sampled_offsets(tokenizer, ids, text, finished=False)
+    assert sum(read) < 5 * len(ids)
 
 
 def whole(chat: ChatFormat, text: str) -> tuple[int, ...]:

@@ -210,6 +210,7 @@ class Dropped(StrEnum):
     # It is nothing to learn from as it is.
     UNFINISHED = "unfinished"
     NO_WEIGHT = "no response of weight 1"
+    LABELED_BAD = "labeled bad"
     EXCHANGE_TOO_LONG = "last exchange longer than the window"
     NO_COMMON_PROMPT = "longer than the window, or after other tokens"
 

@@ -17,6 +17,11 @@ class Annotator(Protocol):
         """A text that differs wherever verdicts may."""
         ...
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The further columns of a pair's row that a verdict may depend on; "*" among them for any."""
+        return ()
+
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]: ...
 
 

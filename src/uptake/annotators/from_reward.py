@@ -31,6 +31,10 @@ class FromReward(Annotator):
     def fingerprint(self) -> str:
         return f"FromReward({self.temperature}, {self.reward.fingerprint})"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.reward.columns
+
     def compare(self, prompts: Sequence[Prompt], pairs: Sequence[tuple[str, str]]) -> Sequence[Verdict]:
         responses = [Answered(prompt, text) for prompt, pair in zip(prompts, pairs, strict=True) for text in pair]
         judged = self.reward.rate(responses)

@@ -109,10 +109,14 @@ def arena_table(record: Record, where: Where | None) -> list[Record]:
     """The same, each turn a text in one of three lists, spelled as JSON, and the winner in three columns of 0 and 1."""
     names = ("prompt", "response_a", "response_b")
     questions, *answers = (_texts(record[name], where, name) for name in names)
+    for name, texts in zip(names[1:], answers, strict=True):
+        if len(texts) != len(questions):
+            problem = f"{len(texts)} texts after {len(questions)} prompts"
+            raise bad_row(problem, where, field=name, allowed="one for every prompt")
     sides = [
         [
             _turn(role, text)
-            for pair in zip(questions, texts, strict=False)
+            for pair in zip(questions, texts, strict=True)
             for role, text in zip(_ROLES, pair, strict=True)
         ]
         for texts in answers

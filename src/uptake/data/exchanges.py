@@ -29,6 +29,11 @@ class Exchange:
     rating: float | None = None
     fields: Fields = field(default_factory=dict, hash=False)
 
+    @property
+    def dialogue(self) -> Dialogue:
+        """The conversation up to the response."""
+        return (*self.prompt.turns, Turn("assistant", self.response, self.fields))
+
 
 @dataclass(frozen=True, slots=True)
 class Reacted:
@@ -136,15 +141,16 @@ def _prompt(row: Row) -> Prompt:
 def _ratings(value: Any, turns: Dialogue, where: Where | None, field: str) -> list[float | None]:
     """The rating of every turn."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        return [_rating(value, where, field)] * len(turns)
+        return [rating_of(value, where, field)] * len(turns)
     if len(value) < len(turns):
         problem, allowed = f"{len(value)} ratings of {len(turns)} messages", "one for every message, or null"
         raise bad_row(problem, where, field=field, allowed=allowed)
     # Counted from the end: assistant turns before the user's first are gone from the conversation.
-    return [_rating(value[index - len(turns)], where, field) for index in range(len(turns))]
+    return [rating_of(value[index - len(turns)], where, field) for index in range(len(turns))]
 
 
-def _rating(value: Any, where: Where | None, field: str) -> float | None:
+def rating_of(value: Any, where: Where | None, field: str) -> float | None:
+    """A user's rating as a number, None where a cell holds none; raises InputError for what is no rating."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if (found := number(value)) is None:

@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 from uptake.data.values import parsed
 from uptake.data.where import Record, bad_row
 from uptake.errors import InputError
+from uptake.support.texts import once, twice
 from uptake.types import Where
 
 _BETWEEN_ITEMS = " \t\r\n,"
+# Made once: `json.loads` makes one for every text.
+_DECODER = json.JSONDecoder(object_pairs_hook=once)
 # Of a file, in bytes, or in characters of a CSV file: one that is a single endless line does not fill the memory.
 LONGEST_LINE = 1 << 26
 _PARQUET_BATCH = 1024
@@ -91,13 +94,13 @@ def _json(path: Path) -> Iterator[tuple[Where, Record]]:
             yield from _lines(path, file, "a list [{...}, ...], or one object a line")
             return
         text = _decode(file.read(), Where(path, 1))
-    _parse(text, Where(path, 1))
+    _parse(text, Where(path, 1), decode=json.loads)
     # Parsed a second time item by item, since only the decoder's positions tell an item's line.
-    decoder, end, line = json.JSONDecoder(), text.index("[") + 1, 1 + text.count("\n", 0, text.index("["))
+    end, line = text.index("[") + 1, 1 + text.count("\n", 0, text.index("["))
     while text[at := next(index for index in count(end) if text[index] not in _BETWEEN_ITEMS)] != "]":
         line += text.count("\n", end, at)
-        item, end = decoder.raw_decode(text, at)
         where = Where(path, line)
+        item, end = _parse(text, where, decode=partial(_DECODER.raw_decode, idx=at))
         yield where, _object(item, where)
         line += text.count("\n", at, end)
 
@@ -107,9 +110,9 @@ def _csv(path: Path, delimiter: str) -> Iterator[tuple[Where, Record]]:
     row = 0
     with _unpacked(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         try:
-            for row, cells in enumerate(
-                csv.DictReader(_bounded(text.readline, path), strict=True, delimiter=delimiter), start=1
-            ):
+            rows = csv.DictReader(_bounded(text.readline, path), strict=True, delimiter=delimiter)
+            _check_header(path, rows.fieldnames or ())
+            for row, cells in enumerate(rows, start=1):
                 where = Where(path, row)
                 if None in cells or None in cells.values():
                     raise bad_row("the row has more or fewer cells than the header", where)
@@ -166,6 +169,7 @@ def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _of_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Where, Record]]:
     first = 1
     for batch in batches:
+        _check_header(path, batch.schema.names)
         for number, row in enumerate(_cells(batch, Where(path, first)), start=first):
             yield Where(path, number), {name: value for name, value in row.items() if value is not None}
         first += len(batch)
@@ -189,6 +193,13 @@ _READERS = {
 ENDINGS = tuple(_READERS)
 
 
+def _check_header(path: Path, names: Iterable[str]) -> None:
+    """Raise InputError for a column of a table that comes twice: a row has one value by that name."""
+    if repeated := twice(names):
+        problem = f"two columns of the name {repeated[0]!r}"
+        raise InputError(problem, path=path, allowed="a name of its own for every column")
+
+
 def _bounded(readline: Callable[[int], AnyStr], path: Path) -> Iterator[AnyStr]:
     for number in count(1):
         line = readline(LONGEST_LINE + 1)
@@ -208,9 +219,9 @@ def _decode(raw: bytes, where: Where) -> str:
         raise bad_row(f"not UTF-8 text: {error.reason}", Where(where.path, line)) from error
 
 
-def _parse(text: str, where: Where, allowed: str | None = None) -> Any:
+def _parse(text: str, where: Where, allowed: str | None = None, decode: Callable[[str], Any] = _DECODER.decode) -> Any:
     try:
-        return json.loads(text)
+        return decode(text)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         line = where.line + getattr(error, "lineno", 1) - 1
         raise bad_row(f"broken JSON: {error}", Where(where.path, line), allowed=allowed) from error

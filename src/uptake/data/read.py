@@ -20,7 +20,7 @@ from uptake.data.source import records
 from uptake.data.where import bad_row, leave_out
 from uptake.data.write import FORMATS, json_text
 from uptake.errors import InputError
-from uptake.types import Row
+from uptake.types import Prompt, Row
 
 T = TypeVar("T")
 
@@ -251,6 +251,12 @@ LOOK_AHEAD = 1000
 EVERY_COLUMN = "*"
 
 
+def used_columns(prompt: Prompt, used: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The columns of a prompt among those that are used, as the last part of a row's key; nothing where it has none."""
+    found = {name: value for name, value in prompt.extra.items() if {name, EVERY_COLUMN} & {*used}}
+    return [found] if found else []
+
+
 @dataclass(frozen=True)
 class RowsFingerprint:
     """Fingerprint of rows, wherever they were read from: a content hash of them, and one of every further column."""
@@ -328,15 +334,16 @@ def _found(
             names.update(*inner)
             found = [to_row(each, where) for one in inner for each in laid_out(one, where, columns)]
         except InputError as error:
+            found = []
             if skipped is not None:
                 leave_out(error, skipped)
             elif absent := sorted(unseen - names):
                 raise bad_row(f"no column {absent[0]!r}", where, field="columns", allowed=", ".join(record)) from error
             else:
                 raise
-        else:
-            yield from found
+        # Before the rows: whoever wants no more of them than these does not come back.
         unseen -= names
+        yield from found
 
 
 def _no_rows(source: str | Path, more: str = "") -> InputError:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from uptake.data.chat import ChatFormat
 
 
+# What bytes are decoded to that are no character, or not yet.
+_NO_CHARACTER = "\ufffd"
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseTokens:
     """Ids of prompt and response, as of `ChatFormat.response_ids`, and the offsets of every response token."""
@@ -61,7 +65,8 @@ def sampled_offsets(
 ) -> list[tuple[int, int]]:
     """The offsets of ids that spell a text, whether or not the tokenizer would cut it so; `finished` ones end the turn.
 
-    Read off the lengths of decoded prefixes. What is decoded as long as before is a part of what stands before it, such
+    Read off the lengths of decoded prefixes; where tokens are bytes, a prefix is decoded from its last whole character
+    on, since nothing before that can change. What is decoded as long as before is a part of what stands before it, such
     as the further bytes of a character that was cut off. Blanks at both ends aside, which a template may strip, the ids
     have to spell the text: raises InputError where they do not.
     """
@@ -70,20 +75,28 @@ def sampled_offsets(
     if whole.strip() != text.strip():
         raise InputError(f"the tokens spell {whole!r}, the response is {text!r}", field="response")
     found: list[tuple[int, int]] = []
-    offset, start = (0, 0), 0
+    offset, start, first, before, by_bytes = (0, 0), 0, 0, 0, _spells_bytes(tokenizer)
     for count, each in enumerate(spelled, 1):
         if each in special:
             found.append((offset[1], offset[1]))
             continue
-        before = decoded(tokenizer, spelled[:count])
-        stop = shared(before, whole)
+        read = decoded(tokenizer, spelled[first:count])
+        alike = shared(read, whole[before : before + len(read)])
         # A character that is not whole yet is decoded as a mark that the text does not have there.
-        end = min(stop + (stop < len(before)), len(whole))
+        stop = before + alike
+        end = min(stop + (alike < len(read)), len(whole))
         offset = (start, end) if end > start else offset
         found.append(offset)
         start = max(start, stop)
+        if by_bytes and read and read[-1] != _NO_CHARACTER:
+            first, before = count, before + len(read)
     begin = len(text) - len(text.lstrip()) - (len(whole) - len(whole.lstrip()))
     return _filled([(one + begin, other + begin) for one, other in found], text, finished)
+
+
+def _spells_bytes(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether a text is the bytes of its tokens, one after another: what follows a character can be read alone."""
+    return tokenizer.is_fast and type(tokenizer.backend_tokenizer.decoder).__name__ == "ByteLevel"
 
 
 def rollout_offsets(tokenizer: "PreTrainedTokenizerBase", rollout: Rollout) -> list[tuple[int, int]]:

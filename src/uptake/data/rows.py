@@ -40,7 +40,7 @@ def to_row(record: Record, where: Where | None = None) -> Row:
     """The row that a record spells; which kind it is follows from its columns.
 
     - `chosen`, `rejected`, with or without `prompt`: Preference. Strings, one assistant message each, or whole
-      conversations; the prompt of whole conversations is what they begin with alike.
+      conversations; the prompt of whole conversations is what they begin with alike, after what only `prompt` has.
     - `text` as a list [better, worse] of marked texts: Preference. `text` as one marked text: as `messages`.
     - `prompt`, `completion`: Answered, Rated with a `label` (true or false), or Edited with `spans` or `edited`.
     - `messages`: Answered where the assistant speaks last, else Prompt.
@@ -144,17 +144,10 @@ def _preference(record: Record, where: Where | None) -> Row:
     if "prompt" in record and not any(map(_is_conversation, sides)):
         mined = _mined_fields(record)
         prompt = _prompt(_question(record["prompt"], where), record, where, ("prompt", "chosen", "rejected", *mined))
-        chosen, rejected = _answer(sides[0], where, "chosen"), _answer(sides[1], where, "rejected")
+        chosen, rejected = response_turn(sides[0], where, "chosen"), response_turn(sides[1], where, "rejected")
         return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields, **mined)
     both = conversation(sides[0], where, "chosen"), conversation(sides[1], where, "rejected")
-    row = _after_common_turns(both, ("chosen", "rejected"), record, where)
-    if "prompt" in record and _question(record["prompt"], where)[-1].content not in (
-        turn.content for turn in row.prompt.turns
-    ):
-        raise bad_row(
-            "the prompt is not in the conversations beside it", where, field="prompt", allowed="one of the two"
-        )
-    return row
+    return _after_common_turns(both, ("chosen", "rejected"), record, where)
 
 
 def _better_and_worse(record: Record, where: Where | None) -> Row:
@@ -175,7 +168,7 @@ def _fall(scores: Sequence[Any]) -> bool:
 def _after_common_turns(
     sides: tuple[Dialogue, Dialogue], fields: tuple[str, str], record: Record, where: Where | None
 ) -> Preference:
-    """The preference between two whole conversations, after the turns that they begin with alike."""
+    """The preference between two whole conversations, after the turns that they begin with alike and their prompt."""
     differ = (index for index, (one, other) in enumerate(zip(*sides, strict=False)) if words(one) != words(other))
     alike = next(differ, min(map(len, sides)) - 1)
     for side, field in zip(sides, fields, strict=True):
@@ -185,13 +178,29 @@ def _after_common_turns(
             raise bad_row(problem, where, field=field, allowed="exactly one assistant turn after the common turns")
     chosen, rejected = (_spoken(side[-1], where, field) for side, field in zip(sides, fields, strict=True))
     mined, used = _mined_fields(record), ("prompt", *fields) if "prompt" in record else fields
-    prompt = _prompt(sides[0][:alike], record, where, (*used, *mined))
+    prompt = _prompt(_with_prompt(sides[0][:alike], record, where), record, where, (*used, *mined))
     return Preference(prompt, chosen.content, rejected.content, chosen.fields, rejected.fields, **mined)
+
+
+def _with_prompt(common: Dialogue, record: Record, where: Where | None) -> Dialogue:
+    """The turns that two conversations begin with, after those of the row's prompt that stand before them.
+
+    Raises InputError for a prompt of which a turn would be lost.
+    """
+    question = _question(record["prompt"], where) if "prompt" in record else ()
+    wanted, found = (list(map(words, turns)) for turns in (question, common))
+    if any(found[index : index + len(wanted)] == wanted for index in range(len(found))):
+        return common
+    for before in range(1, len(wanted)):
+        if found[: len(wanted) - before] == wanted[before:]:
+            return (*question[:before], *common)
+    allowed = "turns of both, or turns that end with what both begin with"
+    raise bad_row("the prompt is not in the conversations beside it", where, field="prompt", allowed=allowed)
 
 
 def _completed(record: Record, where: Where | None) -> Row:
     question = _question(_column(record, "prompt", where), where)
-    response = _answer(unspelled(record["completion"], where, "completion"), where, "completion")
+    response = response_turn(unspelled(record["completion"], where, "completion"), where, "completion")
     if "label" not in record and any(record.get(name) is not None for name in MARKS):
         prompt = _prompt(question, record, where, ("prompt", "completion", *EDITED))
         if response.fields:
@@ -257,7 +266,7 @@ def _question(value: Any, where: Where | None) -> Dialogue:
     return turns
 
 
-def _answer(value: Any, where: Where | None, field: str) -> Turn:
+def response_turn(value: Any, where: Where | None, field: str) -> Turn:
     """The turn of a response: a string, one assistant message, or a list of one."""
     if isinstance(value, str):
         return _spoken(Turn("assistant", value), where, field)

@@ -11,7 +11,7 @@ from uptake.errors import InputError
 from uptake.examples.recorded import each_row
 from uptake.models import Node, TokenTree
 from uptake.support.token_ids import compact
-from uptake.types import Dialogue, Dropped, Prompt, RoundData, Row, Where
+from uptake.types import Dialogue, Dropped, Prompt, Rated, RoundData, Row, Where
 from uptake.world import World
 
 Turns = Literal["all", "responses", "last"]
@@ -26,9 +26,9 @@ class Conversations:
 
     `turns` says which turns carry loss: "all", the assistant's "responses" or the "last" one. The oldest turns of a
     conversation that is longer than the policy's window are left out; one whose last exchange alone is too long is
-    left out and counted. A turn of weight 0 carries no loss, and what the assistant opens with is no response. Raises
-    InputError for a preference, and for a row without a response where only responses
-    carry loss.
+    left out and counted, as is a response that its label calls bad. A turn of weight 0 carries no loss, and what the
+    assistant opens with is no response. Raises InputError for a preference, and for a row without a response where only
+    responses carry loss.
     """
 
     turns: Turns = "all"
@@ -38,6 +38,8 @@ class Conversations:
 
     def runs(self, world: World, row: Row) -> list[Run] | Dropped:
         """The runs of a conversation, whose ids, one after another, are the conversation."""
+        if isinstance(row, Rated) and not row.good:
+            return Dropped.LABELED_BAD
         prompt, turns = self._conversation(row)
         fitted = _fitted(world, turns, prompt.where)
         if fitted is None:
@@ -58,7 +60,7 @@ class Conversations:
         if self.turns == "all":
             yield (), chat.tokenize([chat.text(turns)])[0]
             return
-        first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+        first = next((index for index, turn in enumerate(turns) if turn.role == "user"), len(turns))
         places = [
             index
             for index, turn in enumerate(turns)

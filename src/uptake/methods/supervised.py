@@ -3,8 +3,9 @@
 `turns` says which turns carry loss: `all`, the user's too, which makes a model that knows what readers say next; the
 assistant's `responses`; or only the `last` response. A response carries loss on its words and the token that ends it;
 with `all`, everything does but the first token. A conversation longer than the model's window loses its oldest turns,
-and is left out and counted where its last exchange alone is too long. Differs from DPO in that nothing is pushed away,
-and that there is no reference. Assumes that the conversations are worth imitating.
+and is left out and counted where its last exchange alone is too long, as is a response whose `label` is false. Differs
+from DPO in that nothing is pushed away, and that there is no reference. Assumes that the conversations are worth
+imitating.
 """
 
 from uptake.examples.conversations import Conversations, Turns

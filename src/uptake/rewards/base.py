@@ -59,6 +59,11 @@ class Reward(Protocol):
         return frozenset()
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The further columns of a response's row that a score may depend on; "*" among them for any."""
+        return ()
+
+    @property
     def compares(self) -> bool:
         """Whether a score depends on the other responses to the same prompt in the call."""
         return False

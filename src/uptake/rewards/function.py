@@ -18,9 +18,9 @@ from uptake.data.where import bad_row
 from uptake.errors import InputError
 from uptake.ops.spans import place_rewards
 from uptake.rewards.base import Detail, Resources, Response, Reward, RewardDetails, RewardSpec
-from uptake.rewards.rate import answered_turns, dialogue_of, invalid, token_offsets, where_of
+from uptake.rewards.rate import answered_turns, dialogue_of, invalid, token_offsets
 from uptake.support.keys import content_key, prompt_key
-from uptake.types import Dropped, Judgement, Prompt, Rollout, Span
+from uptake.types import Answered, Dropped, Judgement, Prompt, Rollout, Span
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ class Rewards:
 class FromFunction(Reward, RewardSpec):
     """Function reward: asks `function` for every response, which says a number, or `Rewards`.
 
-    It is given a `Rollout`, whose `response_ids` are empty where the response is a text that no policy sampled.
+    It is given a `Rollout`, whose `response_ids` are empty where the response is a text that no policy sampled; the
+    further columns of its row are `prompt.extra`, and what a recorded response holds beside its text is `fields`.
     `tokens` need one value for each of these ids; `spans` are marks on `rollout.response`, in characters.
     An exception, a value that is not finite or a wrong number of values stops the work with the name of
     the row, and what was judged before stays in the run folder; with `on_error` "drop" the response is left out and
@@ -70,6 +71,10 @@ class FromFunction(Reward, RewardSpec):
     @property
     def fingerprint(self) -> str:
         return f"FromFunction({self.name}, {content_key(self.code)[:16]})"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (EVERY_COLUMN,)
 
     @property
     def offers(self) -> frozenset[Detail]:
@@ -182,8 +187,8 @@ def as_rollout(response: Response) -> Rollout:
     if isinstance(response, Rollout):
         return response
     *turns, answer = answered_turns(dialogue_of(response))
-    prompt = Prompt(tuple(turns), prompt_key(tuple(turns)), where_of(response))
-    return Rollout(prompt, (), (), answer.content, finished=True, source="dataset")
+    prompt = response.prompt if isinstance(response, Answered) else Prompt(tuple(turns), prompt_key(tuple(turns)))
+    return Rollout(prompt, (), (), answer.content, finished=True, source="dataset", fields=answer.fields)
 
 
 def check_rewards(rewards: Rewards, tokens: int, characters: int) -> None:

@@ -33,13 +33,13 @@ class RewardServer(Server, Reward, RewardSpec):
 
     A question is one POST to `url` itself, a JSON object: `messages` (the conversation before the response, each with
     `role` and `content`), `response` (text), `response_ids` (what a policy sampled, the end of the turn among them;
-    empty for a text) and `model`, a name that the server is free to use. The answer is an object with one or more of
-    `score`, `tokens` and `spans` (each with `start`, `end` and `score`), which mean what they mean in `Rewards`; what
-    else is in it is ignored. An answer that cannot be the reward of this response is asked for again, `attempts` times
-    in all; then it stops the run with the name of the row or, with `on_error` "drop", the response is left out and
-    counted. So it is where the server does not answer. Every right answer goes to the file `cache`, of a run in its
-    folder, before it is used; wrong ones do not, so that a run goes on with a server that was mended. Raises as
-    `Server` does.
+    empty for a text), for a recorded response with tool calls or other `fields` these, and `model`, a name that the
+    server is free to use. The answer is an object with one or more of `score`, `tokens` and `spans` (each with `start`,
+    `end` and `score`), which mean what they mean in `Rewards`; what else is in it is ignored. An answer that cannot be
+    the reward of this response is asked for again, `attempts` times in all; then it stops the run with the name of the
+    row or, with `on_error` "drop", the response is left out and counted. So it is where the server does not answer.
+    Every right answer goes to the file `cache`, of a run in its folder, before it is used; wrong ones do not, so that a
+    run goes on with a server that was mended. Raises as `Server` does.
     """
 
     model: str = "reward"
@@ -89,7 +89,7 @@ class RewardServer(Server, Reward, RewardSpec):
         return FromFunction(answered, self.on_error, self.url, self.chat).details(responses)
 
     def _key(self, rollout: Rollout) -> str:
-        return content_key("reward", self.model, _question(rollout))
+        return content_key("reward", self.url, self.model, _question(rollout))
 
     def _answers(self, questions: Mapping[str, Body], cache: Cache) -> Mapping[str, "_Answer | None"]:
         found: dict[str, _Answer | None] = {}
@@ -113,6 +113,7 @@ def _question(rollout: Rollout) -> dict[str, Any]:
         **of_conversation(rollout.prompt.turns),
         "response": rollout.response,
         "response_ids": list(rollout.response_ids),
+        **({"fields": dict(rollout.fields)} if rollout.fields else {}),
     }
 
 

@@ -34,6 +34,10 @@ class WeightedSum(Reward):
         return _shared_offers([*self.rewards.values()])
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for reward in self.rewards.values() for name in reward.columns))
+
+    @property
     def compares(self) -> bool:
         return any(reward.compares for reward in self.rewards.values())
 

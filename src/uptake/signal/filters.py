@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import NamedTuple, TypeVar
 
 from uptake.errors import InputError
-from uptake.types import Dropped, Group, Judgement, Pair, Rollout
+from uptake.support.keys import prompt_key
+from uptake.types import Dropped, Group, Judgement, Pair, Rollout, Turn
 
 T = TypeVar("T")
 
@@ -81,14 +82,15 @@ def judged(candidates: Sequence[Candidate]) -> tuple[list[Candidate], dict[Dropp
 
 def nonempty(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that say anything at all."""
-    return [each for each in candidates if each.rollout.response.strip()]
+    return [each for each in candidates if each.rollout.response.strip() or "tool_calls" in each.rollout.fields]
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The first of those with equal prompt and equal text."""
+    """The first of those with equal prompt and equal response."""
     first: dict[tuple[str, str], Candidate] = {}
     for each in candidates:
-        first.setdefault((each.rollout.prompt.key, each.rollout.response), each)
+        response = Turn("assistant", each.rollout.response, each.rollout.fields)
+        first.setdefault((each.rollout.prompt.key, prompt_key((response,))), each)
     return list(first.values())
 
 

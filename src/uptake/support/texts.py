@@ -1,7 +1,8 @@
 """Texts of files and options as values: JSON and YAML, each read in one way, whose only error is a ValueError."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def json_of(text: str) -> Any:
     surrogate pair, and more than `DEEPEST` objects and lists within one another.
     """
     try:
-        value = json.loads(text, object_pairs_hook=_once)
+        value = json.loads(text, object_pairs_hook=once)
         check(value)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
@@ -76,20 +77,30 @@ def whole(text: str) -> str:
     return text
 
 
-def _once(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    """An object of these keys and values, where each key is written once; a later one would hide the first."""
-    keys = [str(key) for key, _ in pairs]
-    if len(set(keys)) < len(keys):
-        repeated = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"keys written twice: {', '.join(repeated)}")
-    return dict(zip(keys, (value for _, value in pairs), strict=True))
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these keys and values; raises ValueError for a key written twice, which would hide the first."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"keys written twice: {', '.join(twice(key for key, _ in pairs))}")
+    return found
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """The names that come more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _texts(pairs: list[tuple[Any, Any]]) -> list[tuple[str, Any]]:
+    return [(str(key), value) for key, value in pairs]
 
 
 class _Loader(yaml.SafeLoader):
     """YAML that refuses a key written twice, where YAML itself would silently drop the first, and knows no dates."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: _once(loader.construct_pairs(node, deep=True)))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:map", lambda loader, node: once(_texts(loader.construct_pairs(node, deep=True)))
+)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()

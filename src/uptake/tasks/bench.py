@@ -33,7 +33,7 @@ from uptake.evaluate.bench_results import (
 )
 from uptake.report.bench import write_bench_report
 from uptake.rewards.base import Reward
-from uptake.support.keys import prompt_key
+from uptake.support.keys import prompt_key, words
 from uptake.support.progress import progress_bar
 from uptake.support.stop import going_on
 from uptake.types import Dialogue, Dropped, Judgement, Prompt, Turn, Verdict
@@ -213,7 +213,7 @@ def _pair(item: Item) -> list[Query]:
 
 def _spelled(question: Query) -> list[Any]:
     turns, *pair = question
-    return [[[turn.role, turn.content] for turn in turns], *pair]
+    return [list(map(words, turns)), *pair]
 
 
 def _stats(benchmark: Benchmark, verdicts: Sequence[Verdict]) -> AnnotatorStats:

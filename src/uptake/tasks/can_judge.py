@@ -10,7 +10,8 @@ from typing import Literal, final
 
 from uptake.annotators.base import Annotator
 from uptake.annotators.llm import LLMJudge
-from uptake.data.exchanges import exchanges, merged
+from uptake.data.convert import response_turns
+from uptake.data.exchanges import exchanges, merged, rating_of
 from uptake.data.role_swap import ENTRY, FormatName
 from uptake.datasets import Benchmark, Comparison, Item, Rating
 from uptake.errors import InputError, ModelError
@@ -27,7 +28,7 @@ from uptake.rewards.length import Length
 from uptake.rewards.likelihood import DirectLikelihood
 from uptake.rewards.rate import dialogue_of, invalid
 from uptake.tasks.bench import bench
-from uptake.types import Answered, Dialogue, Dropped, Judgement, Preference, Prompt, Rated, Row, Turn
+from uptake.types import Answered, Dialogue, Dropped, Judgement, Preference, Prompt, Rated, Row
 
 Truth = Literal["pairs", "ratings", "what people said next"]
 
@@ -149,24 +150,22 @@ def _differ(row: Preference) -> bool:
 def _rated(row: Row, value: float) -> Rating:
     """The rating of a row's response."""
     prompt = _prompt(row)
-    return Rating((*prompt.turns, Turn("assistant", _response(row))), {_QUALITY: value}, "turn", where=prompt.where)
+    return Rating((*prompt.turns, *response_turns(row)), {_QUALITY: value}, "turn", where=prompt.where)
 
 
 def _last_rating(row: Row, ratings: str) -> float | None:
-    """The rating of the response that a row ends with; that of a conversation, or the last of one a message."""
-    value = _prompt(row).extra.get(ratings)
-    value = value[-1] if isinstance(value, list) and value else value
-    if not _response(row) or isinstance(value, str | list) or value is None:
+    """The rating of the response that a row ends with; that of a conversation, or the last of one a message.
+
+    Raises InputError for what is no rating.
+    """
+    if not isinstance(row, Answered | Rated):
         return None
-    return float(value)
+    value = row.prompt.extra.get(ratings)
+    return rating_of(value[-1] if isinstance(value, list) and value else value, row.prompt.where, ratings)
 
 
 def _prompt(row: Row) -> Prompt:
     return row if isinstance(row, Prompt) else row.prompt
-
-
-def _response(row: Row) -> str:
-    return row.response if isinstance(row, Answered | Rated) else ""
 
 
 def _drawn(items: Sequence[Item], limit: int, seed: int) -> list[Item]:

@@ -14,6 +14,7 @@ from uptake.data.write import disk_errors, replacing, write_json
 from uptake.errors import InputError
 from uptake.follow_up.discovery import Discover, Discovered, ProposedFollowUp
 from uptake.follow_up.set import Category, FollowUpSet
+from uptake.support.keys import prompt_key
 from uptake.tasks.log_rewards import read_reactions
 
 if TYPE_CHECKING:
@@ -134,10 +135,10 @@ def _heard(each: Exchange, signal: float) -> Heard:
 def _read(log: Log, reward: "FollowUpReward", store: Store) -> list[Heard]:
     """Turns that the model could read; the signal is how they read."""
     read = {
-        (each.prompt.key, each.response, words): value
+        (prompt_key(each.dialogue), text): value
         for each, reading in read_reactions(log.responses(), reward, store, len(log))
-        for words, value in zip(each.follow_ups, reading.each, strict=not reading.reason)
+        for text, value in zip(each.follow_ups, reading.each, strict=not reading.reason)
         if value is not None
     }
-    keyed = [(each, read.get((each.prompt.key, each.response, each.follow_up))) for each in log.exchanges()]
+    keyed = [(each, read.get((prompt_key(each.dialogue), each.follow_up))) for each in log.exchanges()]
     return [_heard(each, value) for each, value in keyed if value is not None]

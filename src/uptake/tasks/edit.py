@@ -13,7 +13,7 @@ from uptake.annotators.base import Annotator
 from uptake.data import Writer, to_record
 from uptake.data.convert import as_texts
 from uptake.data.files import suffix
-from uptake.data.read import RowSet, read_as
+from uptake.data.read import RowSet, read_as, used_columns
 from uptake.data.resumable import Store, digest, filled, resumable_output
 from uptake.data.rows import further_columns
 from uptake.data.turns import message, of_conversation
@@ -170,7 +170,7 @@ class _Editing:
         ask = self.annotator
         pairs = [(one.checked.text if one.checked else "", one.draft.response) for one in outcomes]
         keys = [
-            digest("judge", ask.fingerprint, *_content(one.draft), edit)
+            digest("judge", ask.fingerprint, *_content(one.draft), edit, *used_columns(one.draft.prompt, ask.columns))
             for one, (edit, _) in zip(outcomes, pairs, strict=True)
         ]
         prompts = [one.draft.prompt for one in outcomes]

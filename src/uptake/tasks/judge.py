@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from uptake.annotators.base import Annotator
 from uptake.data import Writer, prompts, to_record
 from uptake.data.convert import response_turns
-from uptake.data.read import RowSet, read_as
+from uptake.data.read import RowSet, read_as, used_columns
 from uptake.data.resumable import digest, resumable_map, resumable_output
-from uptake.data.rows import further_columns
+from uptake.data.rows import further_columns, response_turn
 from uptake.data.turns import as_text, message, of_conversation
 from uptake.data.where import bad_row, leave_out
 from uptake.errors import InputError
@@ -52,7 +52,8 @@ def read_pairs(
 ) -> RowSet[Preference]:
     """The pairs of a data set for `judge_file`, which writes them to `out`.
 
-    Rows are preferences, or prompts with two texts in the column `responses`; raises as `read_as`.
+    Rows are preferences, or prompts with two texts in the column `responses`, beside which `response_fields` may hold
+    what each is a message with, such as tool calls; raises as `read_as`.
     """
     return read_as(_pair, source, out, allowed=_TWO, limit=limit, columns=columns, drop_bad=drop_bad)
 
@@ -70,14 +71,14 @@ def judge_file(
 
     The response that the annotator prefers becomes `chosen`, and `p` and `p_by_order` are the probability that it is
     the better one; `swapped` says that it was the second, or the rejected one, before. A row without a valid verdict
-    has neither chosen nor rejected: it goes out with its `responses` and the `reason`. `drop_bad` leaves out these rows
-    and counts them. The annotator gets `chunk` pairs at once. Valid verdicts are journaled beside `out` while the work
-    goes on, so a call that was killed goes on where it stopped. Raises InputError where no verdict is valid, and for an
-    `out` that exists, unless `overwrite`.
+    has neither chosen nor rejected: it goes out with its `responses`, with `response_fields` where one has tool calls
+    or other fields, and the `reason`. `drop_bad` leaves out these rows and counts them. The annotator gets `chunk`
+    pairs at once. Valid verdicts are journaled beside `out` while the work goes on, so a call that was killed goes on
+    where it stopped. Raises InputError where no verdict is valid, and for an `out` that exists, unless `overwrite`.
     """
     out, rows = Path(out), pairs.rows
     with resumable_output(out, overwrite=overwrite) as journal:
-        keys = _keys(rows, annotator.fingerprint)
+        keys = _keys(rows, annotator)
         found = resumable_map(
             rows,
             keys,
@@ -113,17 +114,20 @@ def _pair(row: Row) -> Preference:
     if isinstance(row, Preference):
         return row
     prompt = row if isinstance(row, Prompt) else row.prompt
-    match prompt.extra.get("responses"):
-        case [str(first), str(second)] if first.strip() and second.strip():
-            return Preference(prompt, first, second)
+    match prompt.extra.get("responses"), prompt.extra.get("response_fields", ({}, {})):
+        case [str(), str()] as texts, [Mapping(), Mapping()] as fields:
+            both = [{**more, "role": "assistant", "content": text} for text, more in zip(texts, fields, strict=True)]
+            one, other = (response_turn(each, prompt.where, "responses") for each in both)
+            return Preference(prompt, one.content, other.content, one.fields, other.fields)
     raise bad_row("this row has not two responses", prompt.where, field="responses", allowed=_TWO)
 
 
-def _keys(rows: Sequence[Preference], fingerprint: str) -> Iterator[bytes]:
-    """The key of every pair: the annotator, the conversation and both responses in their order."""
+def _keys(rows: Sequence[Preference], annotator: Annotator) -> Iterator[bytes]:
+    """The key of every pair: the annotator, the conversation, both responses in their order, and columns it reads."""
+    fingerprint, used = annotator.fingerprint, annotator.columns
     for row in rows:
         messages = [*map(message, row.prompt.turns), of_conversation(row.prompt.turns)]
-        yield digest("judge", fingerprint, messages, *map(as_text, response_turns(row)))
+        yield digest("judge", fingerprint, messages, *_as_texts(row), *used_columns(row.prompt, used))
 
 
 def _annotated(annotator: Annotator) -> Callable[[Sequence[Preference]], Sequence[Verdict]]:
@@ -145,9 +149,11 @@ def _record(row: Preference, verdict: Verdict) -> dict[str, Any]:
     told = {"p": verdict.p, "p_by_order": list(verdict.by_order), "valid": True, "swapped": verdict.p < 0.5}
     if not verdict.valid:
         unlabelled = {"responses": [row.chosen, row.rejected], "valid": False, "reason": verdict.reason}
+        fields = [dict(row.chosen_fields), dict(row.rejected_fields)]
+        unlabelled |= {"response_fields": fields} if any(fields) else {}
         unlabelled |= {"detail": verdict.detail} if verdict.detail else {}
         return {**to_record(row.prompt), **further_columns(row), **dict.fromkeys(told), **unlabelled}
-    left = ("responses", "reason", "detail") if "responses" in row.prompt.extra else ()
+    left = ("responses", "response_fields", "reason", "detail") if "responses" in row.prompt.extra else ()
     extra = {name: value for name, value in row.prompt.extra.items() if name not in left}
     if verdict.p < 0.5:
         one, other = verdict.by_order

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from uptake.data import Writer, prompts, to_record
 from uptake.data.convert import response_turns, responses
 from uptake.data.edited import spell_span
-from uptake.data.read import RowSet, stream_as
+from uptake.data.read import RowSet, stream_as, used_columns
 from uptake.data.resumable import digest, resumable_output, resumable_stream
 from uptake.data.turns import message, of_conversation
 from uptake.data.where import bad_row, leave_out
@@ -102,7 +102,7 @@ def score_file(
     with resumable_output(out, overwrite=overwrite) as journal:
         scored = resumable_stream(
             rows.rows,
-            lambda row: _key(row, fingerprint, extra),
+            lambda row: _key(row, fingerprint, extra, reward.columns),
             lambda chunk: _score_rows(chunk, reward, extra, drop_bad),
             journal,
             TypeAdapter(RowScores),
@@ -121,11 +121,11 @@ def score_file(
     return tally.summary()
 
 
-def _key(row: Row, fingerprint: str, extra: Sequence[str]) -> bytes:
-    """A row's key: the reward with its model and settings, what is asked, the conversation and its responses."""
+def _key(row: Row, fingerprint: str, extra: Sequence[str], used: Sequence[str]) -> bytes:
+    """A row's key: the reward with its model and settings, what is asked, and all of the row that the reward reads."""
     (prompt,) = prompts([row])
     messages = [*map(message, prompt.turns), of_conversation(prompt.turns), *map(message, response_turns(row))]
-    return digest("score", fingerprint, extra, messages)
+    return digest("score", fingerprint, extra, messages, *used_columns(prompt, used))
 
 
 def _score_rows(rows: Sequence[Row], reward: Reward, extra: Sequence[str], drop_bad: bool) -> Iterator[RowScores]:
