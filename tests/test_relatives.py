@@ -479,6 +479,12 @@ def test_a_cut_off_sample_is_no_loser(tmp_path: Path) -> None:
     assert kept["dropped"].get("unfinished", 0) == 0
 
 
+def test_a_response_that_is_labeled_bad_is_no_winner(tmp_path: Path) -> None:
+    records = [{"prompt": f"what is {n} ?", "completion": "yes", "label": n != 3} for n in range(5)]
+    with pytest.raises(InputError, match=r"labeled bad.*good ones only"):
+        run(build("spin", iterations=1), with_start(tiny_world(tmp_path, records)))
+
+
 # --- strengths as labels ---------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from uptake.data.where import bad_row
 from uptake.losses.pairwise import Hinge, Logistic
 from uptake.methods import MethodConfig, fill
 from uptake.objective import Pairs
@@ -23,7 +24,7 @@ from uptake.reference import Frozen
 from uptake.rollout.policy import PolicySamples
 from uptake.rollout.recorded import BesideRecorded
 from uptake.signal.comparisons import ComparisonPairs
-from uptake.types import Dropped, Group, Verdict
+from uptake.types import Dropped, Group, Rated, Row, Verdict
 from uptake.update import Optimization, OptimizerName, Schedule
 from uptake.world import World
 
@@ -50,6 +51,17 @@ class Config(MethodConfig):
 
 
 @dataclass(frozen=True)
+class WorthImitating:
+    """Selection of all rows; raises InputError for a response that is labeled bad, which would be preferred."""
+
+    def __call__(self, world: World, round_: int) -> Sequence[Row]:
+        for row in world.rows:
+            if isinstance(row, Rated) and not row.good:
+                raise bad_row("this response is labeled bad", row.prompt.where, field="label", allowed="good ones only")
+        return world.rows
+
+
+@dataclass(frozen=True)
 class RecordedWins:
     """Judge of a recorded response and a sample: the recorded one is the better."""
 
@@ -70,6 +82,7 @@ def build(config: Config) -> Recipe:
 def _iteration(config: Config, index: int) -> Stage:
     beta, rate = (config.beta, config.late_beta)[index >= 3], (1.0, config.late_lr)[index >= 2]
     return Stage(
+        select=WorthImitating(),
         produce=BesideRecorded(fill(PolicySamples, config)),
         judge=fill(RecordedWins, config),
         signal=ComparisonPairs(),
