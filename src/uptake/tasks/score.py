@@ -98,11 +98,11 @@ def score_file(
     """
     check_details(reward, logps, tokens)
     out, extra = Path(out), [name for name, wanted in zip(LONG, (logps, tokens), strict=True) if wanted]
-    tally, fingerprint, source = _Tally(rows.left_out), reward.fingerprint, reward.source
+    tally, fingerprint, read, source = _Tally(rows.left_out), reward.fingerprint, reward.columns, reward.source
     with resumable_output(out, overwrite=overwrite) as journal:
         scored = resumable_stream(
             rows.rows,
-            lambda row: _key(row, fingerprint, extra, reward.columns),
+            lambda row: _key(row, fingerprint, extra, read),
             lambda chunk: _score_rows(chunk, reward, extra, drop_bad),
             journal,
             TypeAdapter(RowScores),
