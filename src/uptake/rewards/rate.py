@@ -36,7 +36,7 @@ def rate_each(
 
     `prepare` gets turns in good order that end with a response.
     """
-    return [each.judgement for each in rate_fitted(responses, lambda turns: (prepare(turns), None), judge)]
+    return [judgement for judgement, _ in _rated(responses, prepare, judge)]
 
 
 def rate_fitted(
@@ -45,16 +45,25 @@ def rate_fitted(
     judge: Callable[[Sequence[_Prepared]], Sequence[Judgement]],
 ) -> list[RewardDetails]:
     """Judgements as `rate_each` gives them, where `prepare` also says how many of the oldest turns it has left out."""
-    found: dict[int, RewardDetails] = {}
-    ready: dict[int, tuple[_Prepared, int | None]] = {}
+    rated = _rated(responses, prepare, lambda ready: judge([prepared for prepared, _ in ready]))
+    return [RewardDetails(judgement, dropped_turns=ready[1] if ready else None) for judgement, ready in rated]
+
+
+def _rated(
+    responses: Sequence[Response],
+    prepare: Callable[[Dialogue], _Prepared],
+    judge: Callable[[Sequence[_Prepared]], Sequence[Judgement]],
+) -> list[tuple[Judgement, _Prepared | None]]:
+    """The judgement of every response beside what was prepared of it."""
+    found: dict[int, tuple[Judgement, _Prepared | None]] = {}
+    ready: dict[int, _Prepared] = {}
     for index, response in enumerate(responses):
         try:
             ready[index] = prepare(answered_turns(dialogue_of(response)))
         except InputError as error:
-            found[index] = RewardDetails(invalid(error))
-    judgements = judge([prepared for prepared, _ in ready.values()])
-    for (index, (_, dropped)), judgement in zip(ready.items(), judgements, strict=True):
-        found[index] = RewardDetails(judgement, dropped_turns=dropped)
+            found[index] = invalid(error), None
+    for (index, prepared), judgement in zip(ready.items(), judge(list(ready.values())), strict=True):
+        found[index] = judgement, prepared
     return [found[index] for index in range(len(responses))]
 
 
