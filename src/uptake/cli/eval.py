@@ -97,7 +97,8 @@ def _print_figures(figures: dict[str, Any]) -> None:
     wins = figures["win_rate"]
     cli.say(f"win rate {_share(wins)}, {wins['ties']} ties, n {wins['n']}")
     if "left_out" in figures:
-        cli.say(f"answers left out on both sides: {figures['left_out']}")
+        counts = ", ".join(f"{reason} ({count})" for reason, count in figures["left_out"].items())
+        cli.say(f"answers left out on both sides: {counts}")
     if "length_controlled" in figures:
         cli.say(f"at equal lengths {_share(figures['length_controlled'])}")
     if "annotator" in figures:
