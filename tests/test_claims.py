@@ -231,7 +231,7 @@ def test_a_claim_holds_by_its_results(tmp_path: Path) -> None:
     assert only(Claim("", good, 0.8, "quality"), store) == HOLDS
     (row,) = rows(judge([find(Claim("it is better", good, bad, "quality"), store)]))
     assert row["figure"] == "0.902 against 0.401"
-    assert row["difference"].startswith("+0.500 [")
+    assert row["difference"].startswith("+0.501 [")
 
 
 def test_a_missing_seed_is_named(tmp_path: Path) -> None:

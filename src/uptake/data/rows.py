@@ -189,13 +189,20 @@ def _with_prompt(common: Dialogue, record: Record, where: Where | None) -> Dialo
     """
     question = _question(record["prompt"], where) if "prompt" in record else ()
     wanted, found = (list(map(words, turns)) for turns in (question, common))
-    if any(found[index : index + len(wanted)] == wanted for index in range(len(found))):
+    if any(_hold(found[index : index + len(wanted)], wanted) for index in range(len(found))):
         return common
     for before in range(1, len(wanted)):
-        if found[: len(wanted) - before] == wanted[before:]:
+        if _hold(found[: len(wanted) - before], wanted[before:]):
             return (*question[:before], *common)
     allowed = "turns of both, or turns that end with what both begin with"
     raise bad_row("the prompt is not in the conversations beside it", where, field="prompt", allowed=allowed)
+
+
+def _hold(turns: Sequence[Record], others: Sequence[Record]) -> bool:
+    """Whether turns hold all that as many others say."""
+    return len(turns) == len(others) and all(
+        one.items() >= other.items() for one, other in zip(turns, others, strict=True)
+    )
 
 
 def _completed(record: Record, where: Where | None) -> Row:
