@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 ROOT = Path(__file__).parents[1]
 # Results, the ratio in their first row (of a model where there are several), and what it is called.
 SPEED = (
-    ("growth", "SmolLM2-135M-Instruct", "dense row / trees", "120 follow-ups, to a dense row"),
-    ("sampling", None, "generate / uptake", "sample 8 x 8 answers"),
+    ("growth", "SmolLM2-135M-Instruct", "dense row / trees", "120 follow-ups, SmolLM2, to a dense row"),
+    ("sampling", None, "generate / uptake", "8 x 8 answers, to generate"),
     ("dpo", None, "ratio", "one DPO step, to trl"),
 )
 INK, ACCENT, PALE = "#24292f", "#0f7b6c", "#b9c4c2"
@@ -25,7 +25,7 @@ INK, ACCENT, PALE = "#24292f", "#0f7b6c", "#b9c4c2"
 def main() -> None:
     mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "uptake", "font.family": "sans-serif", "font.size": 10}
     mpl.rcParams["text.color"] = INK
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 2.7), width_ratios=(1, 1.7))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 2.7), width_ratios=(1, 1.7))
     _speed(left)
     _quality(right, _result("demo"))
     figure.tight_layout(w_pad=3)
