@@ -39,19 +39,24 @@ def candidates(arm: Arm) -> list[Job]:
     return [Job(arm, candidate, seed, "development") for candidate in each for seed in arm.development]
 
 
-def chosen(arm: Arm, store: Store) -> Options:
-    """The candidate that did best on development questions, the mean of all seeds to choose by.
+def tried(arm: Arm, store: Store) -> list[tuple[Options, list[float]]]:
+    """Every candidate with its mean over the development questions by seed, minus infinity where it broke off.
 
-    One that broke off with any of them comes last. Raises ValueError where one has no result.
+    Raises ValueError where one has no result.
     """
-    values: list[list[float]] = [[] for _ in arm.candidates]
+    found: list[tuple[Options, list[float]]] = [(each, []) for each in arm.candidates]
     for job in candidates(arm):
         measured, reason = store.read(job)
         if measured is None:
             raise ValueError(f"{reason}, of which the rate was to be chosen")
         value = float("-inf") if measured.failed else fmean(measured.values[arm.chosen_by].values())
-        values[arm.candidates.index(job.candidate)].append(value)
-    return max(zip(arm.candidates, values, strict=True), key=lambda each: sum(each[1]))[0]
+        found[arm.candidates.index(job.candidate)][1].append(value)
+    return found
+
+
+def chosen(arm: Arm, store: Store) -> Options:
+    """The candidate with the best mean of all seeds to choose by; one that broke off with any of them comes last."""
+    return max(tried(arm, store), key=lambda each: sum(each[1]))[0]
 
 
 def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:

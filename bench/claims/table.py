@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
 from claims.claim import Arm, Claim, Measured, Options
 from claims.rule import Difference, Values, difference, holm
-from claims.runner import chosen
+from claims.runner import chosen, tried
 from claims.store import Job, Store
 
 HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
@@ -23,6 +24,7 @@ class Finding:
     means: tuple[float, ...] = ()
     by_seed: tuple[tuple[float, ...], ...] = ()
     chosen: Mapping[str, Options] = field(default_factory=dict)
+    tried: Mapping[str, list[tuple[Options, list[float]]]] = field(default_factory=dict)
     budgets: tuple[Mapping[str, int], ...] = ()
 
 
@@ -57,6 +59,7 @@ def find(claim: Claim, store: Store) -> Finding:
         means=tuple(map(fmean, by_seed)),
         by_seed=by_seed,
         chosen=choices,
+        tried={arm.name: tried(arm, store) for arm in claim.arms if len(arm.candidates) > 1},
         budgets=budgets,
     )
 
@@ -132,8 +135,13 @@ def record(verdict: Verdict) -> dict[str, Any]:
         "level": verdict.level,
         "interval": verdict.interval,
         "chosen": finding.chosen,
+        "tried": {name: [_trial(*each) for each in some] for name, some in finding.tried.items()},
         "budgets": finding.budgets,
     }
+
+
+def _trial(candidate: Options, values: Sequence[float]) -> dict[str, Any]:
+    return {"options": candidate, "by_seed": [value if isfinite(value) else None for value in values]}
 
 
 def rows(verdicts: Sequence[Verdict]) -> list[dict[str, str]]:
