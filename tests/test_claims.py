@@ -278,6 +278,15 @@ def test_a_result_of_another_version_is_named_and_made_anew(tmp_path: Path) -> N
     assert only(claim, store) == HOLDS
 
 
+def test_a_seed_that_gives_nothing_to_measure_is_named(tmp_path: Path) -> None:
+    store, good = Store(tmp_path), arm("good", 0.9)
+    fill(store, good)
+    found = find(Claim("", good, 0.5, "labels_right"), store)
+    assert (found.difference, found.complete) == (None, True)
+    assert found.reason == "'good' gave nothing to measure as labels right with seed 0"
+    assert not find(Claim("", arm("bad", 0.4), 0.5, "quality"), store).complete
+
+
 def test_a_run_that_broke_off_is_named(tmp_path: Path) -> None:
     store, (good, bad) = Store(tmp_path), (arm("good", 0.9), arm("bad", 0.4, breaks=1))
     fill(store, good, bad)

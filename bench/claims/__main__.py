@@ -33,7 +33,7 @@ def main() -> None:
     print(spelled(verdicts))
     if SHRINK == 1 and not given.table and (not given.families or [*names] == ["person"]):
         publish("claims_person" if given.families else "claims", verdicts)
-    sys.exit(any(each.verdict.startswith("no verdict") for each in verdicts))
+    sys.exit(not all(each.finding.complete for each in verdicts))
 
 
 def _make(claims: Sequence[Claim], store: Store) -> None:

@@ -16,11 +16,15 @@ HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of a claim: the difference of its sides, or the reason why there is none to judge."""
+    """What was found of a claim: the difference of its sides, or the reason why there is none to judge.
+
+    It is `complete` where every result is there and fair, with a difference or with nothing to measure.
+    """
 
     claim: Claim
     difference: Difference | None = None
     reason: str = ""
+    complete: bool = False
     means: tuple[float, ...] = ()
     by_seed: tuple[tuple[float, ...], ...] = ()
     chosen: Mapping[str, Options] = field(default_factory=dict)
@@ -42,20 +46,20 @@ def find(claim: Claim, store: Store) -> Finding:
     """What the results at hand say of a claim."""
     try:
         choices = {arm.name: chosen(arm, store) for arm in claim.arms}
-        sides = [
-            [_measured(arm, claim.measure, choices[arm.name], seed, store) for seed in claim.seeds]
-            for arm in claim.arms
-        ]
+        sides = [[_measured(arm, choices[arm.name], seed, store) for seed in claim.seeds] for arm in claim.arms]
     except ValueError as error:
         return Finding(claim, reason=str(error))
     budgets = tuple(side[0].budget for side in sides)
     if reason := _unequal(claim, sides):
         return Finding(claim, reason=reason, budgets=budgets)
+    if reason := _unmeasured(claim, sides):
+        return Finding(claim, reason=reason, budgets=budgets, complete=True)
     values: list[list[Values]] = [[each.values[claim.measure] for each in side] for side in sides]
     by_seed = tuple(tuple(fmean(each.values()) for each in side) for side in values)
     return Finding(
         claim,
         difference(values[0], values[1] if len(values) > 1 else _number(claim.baseline)),
+        complete=True,
         means=tuple(map(fmean, by_seed)),
         by_seed=by_seed,
         chosen=choices,
@@ -64,14 +68,12 @@ def find(claim: Claim, store: Store) -> Finding:
     )
 
 
-def _measured(arm: Arm, measure: str, choice: Options, seed: int, store: Store) -> Measured:
+def _measured(arm: Arm, choice: Options, seed: int, store: Store) -> Measured:
     measured, reason = store.read(Job(arm, choice, seed, "held out"))
     if measured is None:
         raise ValueError(reason)
     if measured.failed:
         raise ValueError(f"{arm.name!r} broke off with seed {seed}: {measured.failed}")
-    if measure not in measured.values:
-        raise ValueError(f"{arm.name!r} gave nothing to measure as {measure.replace('_', ' ')} with seed {seed}")
     return replace(measured, budget={**measured.budget, "candidates": len(arm.candidates)})
 
 
@@ -87,6 +89,15 @@ def _unequal(claim: Claim, sides: Sequence[Sequence[Measured]]) -> str:
             mine, other = ours.budget.get(name, 0), theirs.budget.get(name, 0)
             if mine != other:
                 return f"budgets differ: {mine:,} {name} against {other:,}"
+    return ""
+
+
+def _unmeasured(claim: Claim, sides: Sequence[Sequence[Measured]]) -> str:
+    """Where a side gave nothing to measure."""
+    for arm, side in zip(claim.arms, sides, strict=True):
+        for seed, each in zip(claim.seeds, side, strict=True):
+            if claim.measure not in each.values:
+                return f"{arm.name!r} gave nothing to measure as {claim.measure.replace('_', ' ')} with seed {seed}"
     return ""
 
 
