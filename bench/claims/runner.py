@@ -56,7 +56,12 @@ def tried(arm: Arm, store: Store) -> list[tuple[Options, list[float]]]:
 
 def chosen(arm: Arm, store: Store) -> Options:
     """The candidate with the best mean of all seeds to choose by; one that broke off with any of them comes last."""
-    return max(tried(arm, store), key=lambda each: sum(each[1]))[0]
+    return best(tried(arm, store))
+
+
+def best(found: Sequence[tuple[Options, list[float]]]) -> Options:
+    """The candidate with the best sum over its seeds, the first of equal ones."""
+    return max(found, key=lambda each: sum(each[1]))[0]
 
 
 def _make(jobs: Iterable[Job], store: Store, workers: int) -> None:

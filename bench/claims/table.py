@@ -8,7 +8,7 @@ from typing import Any
 
 from claims.claim import Arm, Claim, Measured, Options
 from claims.rule import Difference, Values, difference, holm
-from claims.runner import chosen, tried
+from claims.runner import best, tried
 from claims.store import Job, Store
 
 HOLDS, FAILS, UNTOLD = "holds", "does not hold", "cannot be told"
@@ -45,7 +45,8 @@ class Verdict:
 def find(claim: Claim, store: Store) -> Finding:
     """What the results at hand say of a claim."""
     try:
-        choices = {arm.name: chosen(arm, store) for arm in claim.arms}
+        attempts = {arm.name: tried(arm, store) for arm in claim.arms}
+        choices = {name: best(found) for name, found in attempts.items()}
         sides = [[_measured(arm, choices[arm.name], seed, store) for seed in claim.seeds] for arm in claim.arms]
     except ValueError as error:
         return Finding(claim, reason=str(error))
@@ -63,7 +64,7 @@ def find(claim: Claim, store: Store) -> Finding:
         means=tuple(map(fmean, by_seed)),
         by_seed=by_seed,
         chosen=choices,
-        tried={arm.name: tried(arm, store) for arm in claim.arms if len(arm.candidates) > 1},
+        tried={name: found for name, found in attempts.items() if len(found) > 1},
         budgets=budgets,
     )
 
