@@ -92,11 +92,16 @@ def answers(
 
 def both_scored(before: Answers, after: Answers) -> tuple[Answers, Answers]:
     """Both sides without the responses that are unscored on one of them; raises InputError where none is left."""
-    lost = {**after.unscored, **before.unscored}
+    lost = _lost(before, after)
     rows = [row for row in range(len(before.rollouts)) if row not in lost]
     if not rows:
         raise InputError(f"no response could be scored; the first: {lost[min(lost)]}", allowed="at least one")
     return before.at(rows), after.at(rows)
+
+
+def _lost(before: Answers, after: Answers) -> dict[int, InputError]:
+    """What is unscored on one side or both, by its number."""
+    return {**after.unscored, **before.unscored}
 
 
 def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
@@ -105,7 +110,7 @@ def comparison(before: Answers, after: Answers, judge: str) -> dict[str, Any]:
     What is unscored on one side is left out on both, and counted by reason under `left_out`.
     """
     count = len(set(before.prompts))
-    lost = {**after.unscored, **before.unscored}
+    lost = _lost(before, after)
     before, after = both_scored(before, after)
     figures: dict[str, Any] = {
         "judge": judge,
